@@ -1,0 +1,123 @@
+"""Linear probes and other classifiers of scikit-learn on stored features."""
+
+import importlib
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from collapseflow.datasets import stratified_rows
+from collapseflow.errors import UserError
+from collapseflow.stores import read_labels, read_rows
+
+logger = logging.getLogger(__name__)
+
+
+def build_classifier(
+    estimator: str, parameters: dict[str, Any], scaling: str, seed: int, threads: int
+) -> Pipeline:
+    """A classifier from its import path, seeded and limited to ``threads`` where it can be.
+
+    Raises
+    ------
+    UserError
+        If there is no such classifier, or it has no such parameter.
+    """
+    module, _, name = estimator.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise UserError(f"estimator: {estimator!r} cannot be imported") from None
+    if not (isinstance(cls, type) and issubclass(cls, BaseEstimator) and is_classifier(cls())):
+        raise UserError(f"estimator: {estimator!r} is no classifier of scikit-learn")
+    known = cls().get_params()
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise UserError(
+            f"parameters: {name} has no {unknown[0]!r}; allowed: {', '.join(sorted(known))}"
+        )
+    defaults = {}
+    if "random_state" in known:
+        defaults["random_state"] = seed
+    # Linear models deprecate n_jobs and thread through BLAS; ensembles and neighbours use it.
+    if "n_jobs" in known and ".linear_model." not in f"{cls.__module__}.":
+        defaults["n_jobs"] = threads
+    classifier = cls(**{**defaults, **parameters})
+    try:
+        classifier._validate_params()
+    except ValueError as error:
+        raise UserError(f"parameters: {error}") from None
+    steps = [StandardScaler()] if scaling == "standard" else []
+    return make_pipeline(*steps, classifier)
+
+
+def wilson_interval(p: float, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927)."""
+    z = 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def evaluate(
+    train_store: str | Path,
+    test_store: str | Path,
+    estimator: str,
+    parameters: dict[str, Any],
+    scaling: str,
+    n_train: int | None,
+    seed: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Fit a classifier on training features and score it on test features.
+
+    scikit-learn needs the training features in memory, in one piece.
+
+    Returns
+    -------
+    ``accuracy`` with its 95 % interval, ``n_train``, ``n_test``, ``n_features``, ``fit_seconds``,
+    ``predict_seconds``, ``iterations`` (None for a closed-form or tree method) and ``converged``
+    (None where nothing iterates).
+    """
+    pipeline = build_classifier(estimator, parameters, scaling, seed, threads)
+    rows = None
+    if n_train is not None:
+        rows = stratified_rows(read_labels(train_store), n_train, seed)
+    features, labels = read_rows(train_store, rows)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        started = time.perf_counter()
+        pipeline.fit(features, labels)
+        fit_seconds = time.perf_counter() - started
+    for message in {str(w.message) for w in caught}:
+        logger.warning("%s: %s", estimator, message)
+    n_fitted = len(labels)
+    del features
+    features, labels = read_rows(test_store)
+    started = time.perf_counter()
+    accuracy = float(np.mean(pipeline.predict(features) == labels))
+    predict_seconds = time.perf_counter() - started
+    iterations = getattr(pipeline[-1], "n_iter_", None)
+    iterates = iterations is not None
+    return {
+        "accuracy": accuracy,
+        "accuracy_interval": wilson_interval(accuracy, len(labels)),
+        "n_train": n_fitted,
+        "n_test": len(labels),
+        "n_features": features.shape[1],
+        "fit_seconds": fit_seconds,
+        "predict_seconds": predict_seconds,
+        "iterations": int(np.max(iterations)) if iterates else None,
+        "converged": (
+            not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+            if iterates
+            else None
+        ),
+    }

@@ -1,0 +1,268 @@
+"""torchvision models: build them, load their weights, read features from any layer."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from collapseflow.errors import UserError
+from collapseflow.files import atomic_path, sha256_file
+from collapseflow.jobs import progress
+from collapseflow.preprocessing import preprocess
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` takes CUDA where there is one.
+
+    Raises
+    ------
+    UserError
+        If CUDA is asked for and there is none, or not that many.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count()
+        if (chosen.index or 0) >= count:
+            raise UserError(
+                f"config key device: value {device!r}, but PyTorch sees {count} CUDA devices; "
+                "set device to auto or cpu, or ask for a GPU"
+            )
+    return chosen
+
+
+def build(model: str, n_classes: int) -> nn.Module:
+    """A torchvision classification model with its own random initialisation."""
+    options = {"num_classes": n_classes, "weights": None}
+    if model in ("googlenet", "inception_v3"):
+        # Their auxiliary heads serve training from scratch on ImageNet only; their ImageNet
+        # weights expect torchvision's own change of the normalisation.
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
+    return models.get_model(model, **options)
+
+
+@cache
+def head_parameters(model: str) -> tuple[str, ...]:
+    """Names of the parameters of the last layer: those whose shape depends on the classes."""
+    with torch.device("meta"):
+        small, large = build(model, 7).state_dict(), build(model, 11).state_dict()
+    return tuple(name for name in small if small[name].shape != large[name].shape)
+
+
+@cache
+def layer_names(model: str) -> tuple[str, ...]:
+    """Every layer that features can be read from, in the order of evaluation."""
+    with torch.device("meta"):
+        return tuple(get_graph_node_names(build(model, 2))[1])
+
+
+def penultimate_layer(model: str) -> str:
+    """The layer whose output the last layer takes."""
+    head = head_parameters(model)[0].rsplit(".", 1)[0]
+    with torch.device("meta"):
+        network = build(model, 2).eval()
+        extractor = create_feature_extractor(network, [head])
+    target = next(n for n in extractor.graph.nodes if n.op == "call_module" and n.target == head)
+    before = target.args[0]
+    return before.target if before.op == "call_module" else before.name
+
+
+def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
+    """Refuse what torchvision does not have.
+
+    Raises
+    ------
+    UserError
+        With the key, the value and what is allowed.
+    """
+    available = [m for m in models.list_models(module=models)]
+    if model not in available:
+        raise UserError(f"model: {model!r} is unknown; allowed: {', '.join(available)}")
+    if layer is not None and layer not in layer_names(model):
+        raise UserError(
+            f"layer: {layer!r} is no layer of {model}; allowed: {', '.join(layer_names(model))}"
+        )
+    if "imagenet" in weights:
+        imagenet_weights(model)
+
+
+def imagenet_weights(model: str):
+    """torchvision's ImageNet weights: the first version where there is one, as in the reports."""
+    known = models.get_model_weights(model)
+    if not len(known):
+        raise UserError(f"weights: torchvision has no ImageNet weights of {model!r}")
+    return known.__members__.get("IMAGENET1K_V1", known.DEFAULT)
+
+
+def download_imagenet(model: str, output: str | Path) -> None:
+    """Download weights through torchvision, with its check of the hash in the file's name.
+
+    Raises
+    ------
+    UserError
+        If they cannot be downloaded or have the wrong hash.
+    """
+    weights = imagenet_weights(model)
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{weights.url}: {error}; download it elsewhere and give its path in "
+            "backbones.<name>.weights"
+        ) from None
+    save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
+
+
+def save_state(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(state, temporary, metadata)
+
+
+def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a state dict and its metadata: safetensors, or a PyTorch file without code.
+
+    Raises
+    ------
+    UserError
+        Naming the file, if it cannot be read.
+    """
+    try:
+        if str(path).endswith(".safetensors"):
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+            return safetensors.torch.load_file(path), metadata
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
+
+
+def describe_weights(path: str | Path) -> str:
+    """What weights a file holds, in words, and the digest of the file."""
+    words = None
+    if str(path).endswith(".safetensors"):
+        with safe_open(path, "pt") as file:
+            words = (file.metadata() or {}).get("weights")
+    return f"{words or f'file {Path(path).name}'}; SHA-256 {sha256_file(path)}"
+
+
+def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
+    """Build a model and load a state dict into it.
+
+    Returns
+    -------
+    network, and whether its last layer belongs to the weights: the number of classes is theirs.
+
+    Raises
+    ------
+    UserError
+        If the state dict is not one of this model.
+    """
+    state, metadata = load_state(weights)
+    head = head_parameters(model)
+    absent = [name for name in head if name not in state]
+    n_classes = 1000 if absent else state[head[0]].shape[0]
+    network = build(model, n_classes)
+    own = network.state_dict()
+    # Auxiliary heads are not built; everything else must fit exactly.
+    state = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
+    wrong = sorted(
+        {name for name in own if name not in state and name not in absent}
+        | {name for name in state if name not in own or state[name].shape != own[name].shape}
+    )
+    if wrong:
+        raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
+    network.load_state_dict(state, strict=False)
+    return network, not absent and "task" in metadata
+
+
+def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn.Module:
+    """The same network with a new last layer: Xavier-normal weights, zero bias (Glorot and
+    Bengio 2010; report A uses gain 0.02). Draws from PyTorch's global generator."""
+    fresh = build(model, n_classes)
+    head = head_parameters(model)
+    body = {name: value for name, value in network.state_dict().items() if name not in head}
+    fresh.load_state_dict(body, strict=False)
+    for name, parameter in fresh.named_parameters():
+        if name in head:
+            if parameter.ndim > 1:
+                nn.init.xavier_normal_(parameter, gain)
+            else:
+                nn.init.zeros_(parameter)
+    return fresh
+
+
+class FeatureExtractor(nn.Module):
+    """A network in evaluation mode that gives a layer's output and, with it, its logits.
+
+    The layer's output is copied where it is made: layers behind it may work in place
+    (torchvision's ReLUs do).
+    """
+
+    def __init__(self, network: nn.Module, layer: str, pool: str, with_logits: bool):
+        super().__init__()
+        network.eval()
+        last = get_graph_node_names(network)[1][-1]
+        nodes = {layer: "features"}
+        if with_logits and last != layer:
+            nodes[last] = "logits"
+        self.body = create_feature_extractor(network, nodes).eval()
+        graph = self.body.graph
+        output = next(node for node in graph.nodes if node.op == "output")
+        features = output.args[0]["features"]
+        with graph.inserting_after(features):
+            copy = graph.call_function(torch.clone, (features,))
+        output.args = ({**output.args[0], "features": copy},)
+        self.body.recompile()
+        self.pool = pool
+        self.with_logits = with_logits
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features (N, d), or (N, C, H, W) when not pooled, and logits (N, classes) or None."""
+        outputs = self.body(images)
+        features = outputs["features"]
+        if features.ndim == 4 and self.pool == "average":
+            features = features.mean((2, 3))
+        return features, outputs.get("logits", features) if self.with_logits else None
+
+
+def extract(
+    extractor: FeatureExtractor,
+    images: np.ndarray,
+    image_size: int,
+    normalize: str,
+    device: torch.device,
+    batch_size: int,
+    what: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Run images through a network in evaluation mode, a batch at a time.
+
+    Parameters
+    ----------
+    images : uint8 array (N, H, W) or (N, H, W, 3)
+
+    Yields
+    ------
+    features float32 (n, ...), and predicted classes int64 (n,) or None
+    """
+    extractor = extractor.to(device, memory_format=torch.channels_last)
+    on_device = torch.from_numpy(images).to(device)
+    starts = range(0, len(images), batch_size)
+    with torch.inference_mode():
+        for start in progress(starts, len(starts), what):
+            batch = on_device[start : start + batch_size]
+            features, logits = extractor(preprocess(batch, image_size, normalize))
+            yield (
+                features.float().contiguous().cpu().numpy(),
+                None if logits is None else logits.argmax(1).cpu().numpy(),
+            )
