@@ -8,8 +8,12 @@ standard deviations with ddof = 0, cosines over the C(C-1)/2 pairs.
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
+
+from collapseflow.errors import UserError
+from collapseflow.stores import accuracy, iterate
 
 Stream = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
@@ -151,3 +155,27 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
         n_samples=n_samples,
         n_features=n_features,
     )
+
+
+def measure_stores(stores: dict[str, str]) -> dict[str, dict]:
+    """The measures of one epoch on each split, with the accuracy where the network has a head.
+
+    Parameters
+    ----------
+    stores
+        Feature stores by split.
+
+    Raises
+    ------
+    UserError
+        Naming the store whose features have no measures.
+    """
+    answer = {}
+    for split, path in stores.items():
+        try:
+            measures = collapse_measures(partial(iterate, path)).as_dict()
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+        share = accuracy(path)
+        answer[split] = measures if share is None else {**measures, "accuracy": share}
+    return answer

@@ -1,6 +1,8 @@
 """torchvision models: build them, load their weights, read features from any layer."""
 
-from collections.abc import Iterator
+import pickle
+import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -50,29 +52,34 @@ def build(model: str, n_classes: int) -> nn.Module:
 
 
 @cache
+def skeleton(model: str, n_classes: int) -> nn.Module:
+    """A model without values, for questions about its structure."""
+    try:
+        with torch.device("meta"):
+            return build(model, n_classes).eval()
+    except NotImplementedError:
+        # Some builders (RegNet's) compute with tensors, which needs values.
+        return build(model, n_classes).eval()
+
+
+@cache
 def head_parameters(model: str) -> tuple[str, ...]:
     """Names of the parameters of the last layer: those whose shape depends on the classes."""
-    with torch.device("meta"):
-        small, large = build(model, 7).state_dict(), build(model, 11).state_dict()
+    small, large = skeleton(model, 7).state_dict(), skeleton(model, 11).state_dict()
     return tuple(name for name in small if small[name].shape != large[name].shape)
 
 
 @cache
 def layer_names(model: str) -> tuple[str, ...]:
     """Every layer that features can be read from, in the order of evaluation."""
-    with torch.device("meta"):
-        return tuple(get_graph_node_names(build(model, 2))[1])
+    return tuple(get_graph_node_names(skeleton(model, 7))[1])
 
 
 def penultimate_layer(model: str) -> str:
     """The layer whose output the last layer takes."""
+    names = layer_names(model)
     head = head_parameters(model)[0].rsplit(".", 1)[0]
-    with torch.device("meta"):
-        network = build(model, 2).eval()
-        extractor = create_feature_extractor(network, [head])
-    target = next(n for n in extractor.graph.nodes if n.op == "call_module" and n.target == head)
-    before = target.args[0]
-    return before.target if before.op == "call_module" else before.name
+    return names[names.index(head) - 1]
 
 
 def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
@@ -128,6 +135,10 @@ def save_state(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[
         safetensors.torch.save_file(state, temporary, metadata)
 
 
+#: What reading a missing, cut off or foreign file of weights raises.
+UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError)
+
+
 def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read a state dict and its metadata: safetensors, or a PyTorch file without code.
 
@@ -141,8 +152,11 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
             return safetensors.torch.load_file(path), metadata
-        return torch.load(path, map_location="cpu", weights_only=True), {}
-    except (OSError, RuntimeError, SafetensorError, ValueError, EOFError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, Mapping):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        return state, {}
+    except UNREADABLE as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
 
@@ -154,6 +168,12 @@ def describe_weights(path: str | Path) -> str:
         with safe_open(path, "pt") as file:
             words = (file.metadata() or {}).get("weights")
     return f"{words or f'file {Path(path).name}'}; SHA-256 {sha256_file(path)}"
+
+
+def current_name(name: str) -> str:
+    """The name that torchvision gives today to an entry of DenseNet's and ViT's older files."""
+    name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)
+    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
 def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
@@ -175,14 +195,22 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
     network = build(model, n_classes)
     own = network.state_dict()
     # Auxiliary heads are not built; everything else must fit exactly.
-    state = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
+    state = {
+        current_name(name): value
+        for name, value in state.items()
+        if not name.lower().startswith("aux")
+    }
+    # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
+    optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
     wrong = sorted(
-        {name for name in own if name not in state and name not in absent}
+        {name for name in own if name not in state and name not in optional}
         | {name for name in state if name not in own or state[name].shape != own[name].shape}
     )
     if wrong:
         raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
-    network.load_state_dict(state, strict=False)
+    # Into the network's own state dict, which carries the versions that some models ask for.
+    own.update(state)
+    network.load_state_dict(own)
     return network, not absent and "task" in metadata
 
 
@@ -191,8 +219,9 @@ def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn
     Bengio 2010; report A uses gain 0.02). Draws from PyTorch's global generator."""
     fresh = build(model, n_classes)
     head = head_parameters(model)
-    body = {name: value for name, value in network.state_dict().items() if name not in head}
-    fresh.load_state_dict(body, strict=False)
+    state = fresh.state_dict()
+    state.update((k, value) for k, value in network.state_dict().items() if k not in head)
+    fresh.load_state_dict(state)
     for name, parameter in fresh.named_parameters():
         if name in head:
             if parameter.ndim > 1:
@@ -224,6 +253,7 @@ class FeatureExtractor(nn.Module):
             copy = graph.call_function(torch.clone, (features,))
         output.args = ({**output.args[0], "features": copy},)
         self.body.recompile()
+        self.layer = layer
         self.pool = pool
         self.with_logits = with_logits
 
@@ -234,6 +264,17 @@ class FeatureExtractor(nn.Module):
         if features.ndim == 4 and self.pool == "average":
             features = features.mean((2, 3))
         return features, outputs.get("logits", features) if self.with_logits else None
+
+
+def open_extractor(
+    model: str, weights: str | Path, layer: str | None, pool: str
+) -> FeatureExtractor:
+    """Load a network for reading features; fine-tuned networks also predict classes.
+
+    ``layer`` None takes the input of the last layer.
+    """
+    network, predicts = load_network(model, weights)
+    return FeatureExtractor(network, layer or penultimate_layer(model), pool, predicts)
 
 
 def extract(

@@ -25,7 +25,13 @@ def _transform(shape: tuple[int, int], J: int, L: int, order: int, **options) ->
 
 
 def scattering(
-    images: np.ndarray, J: int, L: int, order: int, device: torch.device, batch_size: int, what: str
+    images: np.ndarray,
+    J: int,
+    L: int,
+    order: int,
+    device: torch.device,
+    what: str,
+    batch_size: int = 256,
 ) -> Iterator[tuple[np.ndarray, None]]:
     """Scattering coefficients of images scaled to [0, 1].
 

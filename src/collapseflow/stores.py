@@ -7,18 +7,20 @@ cache), ``labels`` and ``ids`` int64 (N,), optionally ``predictions`` int64 (N,)
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from collapseflow.datasets import open_hdf5
+from collapseflow.datasets import open_hdf5, read_info, read_split
 from collapseflow.errors import UserError
 from collapseflow.files import atomic_path
 
 #: Rows that readers take at a time are as many as fit into this many bytes.
 READ_BYTES = 32 * 2**20
+LIBRARIES = ("collapseflow", "torch", "torchvision", "kymatio", "h5py")
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 
 
@@ -94,6 +96,38 @@ def write_store(
             digest.update(column.data)
         file.attrs.update(provenance)
         file.attrs["sha256"] = digest.hexdigest()
+
+
+def write_features(
+    dataset: str | Path,
+    split: str,
+    path: str | Path,
+    batches_of: Callable[[np.ndarray], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    features: str,
+    weights: str,
+    preprocessing: str,
+) -> None:
+    """Compute the features of one split of a data set and store them with their provenance.
+
+    Parameters
+    ----------
+    batches_of
+        Called with the images, uint8 (N, H, W) or (N, H, W, 3); gives what
+        :func:`write_store` takes.
+    features, weights, preprocessing
+        What they are, in words.
+    """
+    images = read_split(dataset, split)
+    provenance = {
+        "dataset": Path(dataset).stem,
+        "dataset_sha256": read_info(dataset).sha256,
+        "split": split,
+        "features": features,
+        "weights": weights,
+        "preprocessing": preprocessing,
+        "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+    }
+    write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
 
 def iterate(

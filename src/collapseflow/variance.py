@@ -1,12 +1,15 @@
 """Report B's intra-class and inter-class variances, as it computed them and as it meant them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from collapseflow.collapse import Stream, class_means
+from collapseflow.stores import iterate
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,49 @@ def class_variances(stream: Stream) -> Iterator[tuple[str, int, int | None, floa
         pair = int(s.classes[a]), int(s.classes[b])
         yield "pooled_pair", *pair, pooled
         yield "mean_distance", *pair, distance
+
+
+def compare_variances(
+    features: Sequence[str], stores: Sequence[str | Path], embeddings: Sequence[str | Path]
+) -> list[dict]:
+    """The variances of feature sets on both splits, in both spaces.
+
+    Parameters
+    ----------
+    features
+        Names of the feature sets.
+    stores, embeddings
+        Feature stores and t-SNE coordinates: training, then test, of each feature set.
+
+    Returns
+    -------
+    Records with the keys features, split, space (``features`` or ``t-SNE coordinates``), quantity,
+    class_a, class_b and value. On the coordinates the values are means over the coordinates, as
+    in report B, and there is no distance of means.
+    """
+    records = []
+    pairs = [(name, split) for name in features for split in ("train", "test")]
+    for (name, split), store, embedding in zip(pairs, stores, embeddings, strict=True):
+        with np.load(embedding) as file:
+            embedded = [(file["coordinates"], file["labels"])]
+        streams = {
+            "t-SNE coordinates": (lambda batches=embedded: batches),
+            "features": partial(iterate, store),
+        }
+        for space, stream in streams.items():
+            on_coordinates = space == "t-SNE coordinates"
+            for quantity, a, b, value in class_variances(stream):
+                if on_coordinates and quantity == "mean_distance":
+                    continue
+                records.append(
+                    {
+                        "features": name,
+                        "split": split,
+                        "space": space,
+                        "quantity": quantity,
+                        "class_a": a,
+                        "class_b": b,
+                        "value": value / 2 if on_coordinates else value,
+                    }
+                )
+    return records

@@ -42,7 +42,7 @@ def render(
     uint8 array (28, 28)
     """
     image = Image.new("L", (CANVAS, CANVAS))
-    stroke = int(rng.integers(0, 5))
+    stroke = int(rng.integers(0, 7))
     centre = CANVAS / 2
     ImageDraw.Draw(image).text(
         (centre, centre), letter, fill=255, font=font, anchor="mm", stroke_width=stroke
@@ -65,7 +65,7 @@ def render(
         (*matrix[0], offset[0], *matrix[1], offset[1]),
         resample=Image.Resampling.BILINEAR,
     )
-    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 3.0)))
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0)))
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 

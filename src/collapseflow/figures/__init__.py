@@ -1,0 +1,1 @@
+"""One function a figure; each draws from arrays or tidy tables and saves PDF and PNG."""

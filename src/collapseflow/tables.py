@@ -1,0 +1,269 @@
+"""Tables: tidy CSV for machines, Markdown and LaTeX for readers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from collapseflow import published
+from collapseflow.files import atomic_path, read_json, write_text
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table; the first column is left-aligned, the others to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A ``tabular`` in the style of booktabs, from cells in Markdown's notation."""
+    lines = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
+    lines.append(" & ".join(map(_latex, header)) + r" \\")
+    lines.append(r"\midrule")
+    lines += [" & ".join(map(_latex, row)) + r" \\" for row in rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(cell: str) -> str:
+    bold = cell.startswith("**")
+    if bold:
+        head, _, rest = cell.removeprefix("**").partition("**")
+        return rf"\textbf{{{_latex(head)}}}{_latex(rest)}"
+    for character in "&%_#$":
+        cell = cell.replace(character, "\\" + character)
+    for character, command in {"×": r"$\times$", "†": r"$^\dagger$", "²": "$^2$"}.items():
+        cell = cell.replace(character, command)
+    return cell
+
+
+def write_table(
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+    tidy: pd.DataFrame,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
+) -> None:
+    """Write one table in its three forms, each atomically."""
+    write_csv(csv, tidy)
+    footer = "".join(f"\n{note}\n" for note in notes)
+    write_text(md, to_markdown(header, rows) + footer)
+    comments = "".join(f"% {note}\n" for note in notes)
+    write_text(tex, comments + to_latex(header, rows))
+
+
+def write_csv(path: str | Path, tidy: pd.DataFrame) -> None:
+    """Write a data frame without its index, atomically."""
+    with atomic_path(path) as temporary:
+        tidy.to_csv(temporary, index=False)
+
+
+def accuracy_table(
+    cells: Sequence[str | Path],
+    title: str,
+    features: dict[str, str],
+    classifiers: dict[str, str],
+    published_names: dict[str, Sequence[str]],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
+
+    Parameters
+    ----------
+    cells
+        Results of :func:`collapseflow.classification.evaluate`, classifiers within features.
+    features, classifiers
+        Names and labels, in the order of columns and rows.
+    published_names
+        For feature sets that a report has: its data set and its name of the features.
+    """
+    known = published.accuracies()
+    pairs = [(f, c) for f in features for c in classifiers]
+    records = []
+    for (feature, classifier), path in zip(pairs, cells, strict=True):
+        cell = read_json(path)
+        low, high = cell.pop("accuracy_interval")
+        name = published_names.get(feature)
+        value = known.get((*name, classifier)) if name else None
+        records.append(
+            {
+                "features": feature,
+                "features_label": features[feature],
+                "classifier": classifier,
+                "accuracy": cell.pop("accuracy"),
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "published_accuracy": None if value is None else value / 100,
+                **cell,
+            }
+        )
+    tidy = pd.DataFrame(records)
+    # The published bold marks the best of a column, and so do we; ties are all marked.
+    tidy["best"] = tidy["accuracy"] == tidy.groupby("features")["accuracy"].transform("max")
+    by_cell = tidy.set_index(["features", "classifier"])
+    rows = []
+    for classifier, label in classifiers.items():
+        row = [label]
+        for feature in features:
+            cell = by_cell.loc[(feature, classifier)]
+            text = f"{100 * cell['accuracy']:.2f}"
+            text = f"**{text}**" if cell["best"] else text
+            text += "†" if cell["converged"] is False else ""
+            if pd.notna(cell["published_accuracy"]):
+                text += f" ({100 * cell['published_accuracy']:.2f})"
+            row.append(text)
+        rows.append(row)
+    sizes = tidy.drop_duplicates("features").set_index("features")["n_features"]
+    rows.append(["size", *(str(sizes[feature]) for feature in features)])
+    notes = [
+        f"{title}: test accuracy in %, classifiers fitted on {_range(tidy['n_train'])} training "
+        f"images and scored on {_range(tidy['n_test'])} test images. Bold: the best of a column."
+    ]
+    if tidy["published_accuracy"].notna().any():
+        notes.append("In brackets: published in report A.")
+    if any(converged is False for converged in tidy["converged"]):
+        notes.append("†: the solver stopped at its iteration limit before it converged.")
+    write_table(csv, md, tex, tidy, [title, *features.values()], rows, notes)
+
+
+def _range(numbers: pd.Series) -> str:
+    low, high = numbers.min(), numbers.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def collapse_table(
+    statistics: Sequence[str | Path], starts: dict[str, str], csv: str | Path
+) -> None:
+    """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value."""
+    records = []
+    for path in map(Path, statistics):
+        backbone, dataset = path.parent.name, path.parent.parent.name
+        for split, measures in read_json(path).items():
+            for measure, value in measures.items():
+                records.append(
+                    {
+                        "dataset": dataset,
+                        "backbone": backbone,
+                        "start": starts[backbone],
+                        "epoch": int(path.stem.removeprefix("epoch")),
+                        "split": split,
+                        "measure": measure,
+                        "value": value,
+                    }
+                )
+    write_csv(csv, pd.DataFrame(records))
+
+
+def variance_table(
+    values: Sequence[dict],
+    features: dict[str, str],
+    class_names: Sequence[str],
+    published_names: dict[str, Sequence[str]],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Report B's variances beside the published ones.
+
+    Parameters
+    ----------
+    values
+        Records with the keys features, split, space (``t-SNE coordinates`` or ``features``),
+        quantity, class_a, class_b and value.
+    """
+    known = published.variances()
+    kinds = {"intra_class": "intra", "pooled_pair": "inter"}
+
+    def lookup(record: dict) -> float | None:
+        name = published_names.get(record["features"])
+        if name is None or record["space"] != "t-SNE coordinates":
+            return None
+        kind = kinds.get(record["quantity"])
+        return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
+
+    tidy = pd.DataFrame([{**r, "published": lookup(r)} for r in values])
+    tidy["class_b"] = tidy["class_b"].astype("Int64")
+    tidy.insert(2, "features_label", tidy["features"].map(features))
+    columns = [
+        ("t-SNE coordinates", "intra_class", "intra-class, t-SNE"),
+        ("t-SNE coordinates", "pooled_pair", "pooled pair, t-SNE"),
+        ("features", "intra_class", "intra-class, features"),
+        ("features", "pooled_pair", "pooled pair, features"),
+        ("features", "mean_distance", "squared distance of means, features"),
+    ]
+    rows = []
+    keys = ["features", "split", "class_a", "class_b"]
+    for (feature, split, a, b), group in tidy.groupby(keys, dropna=False, sort=False):
+        pair = class_names[a] if pd.isna(b) else f"{class_names[a]} / {class_names[b]}"
+        by_column = group.set_index(["space", "quantity"])
+        cells = []
+        for space, quantity, _ in columns:
+            if (space, quantity) not in by_column.index:
+                cells.append("")
+                continue
+            cell = by_column.loc[(space, quantity)]
+            text = f"{cell['value']:.4g}" if space == "features" else f"{cell['value']:.1f}"
+            if pd.notna(cell["published"]):
+                text += f" ({cell['published']:.1f})"
+            cells.append(text)
+        rows.append([f"{features[feature]}, {split}: {pair}", *cells])
+    notes = [
+        "On the t-SNE coordinates, as report B computed them: mean over the two coordinates of "
+        "the variance of a class, or of the union of two classes. On the features, as it meant "
+        "them: trace of the covariance of a class, or of the union of two classes, and squared "
+        "distance of the class means."
+    ]
+    if tidy["published"].notna().any():
+        notes.append("In brackets: published in report B.")
+    write_table(csv, md, tex, tidy, ["classes", *(c[2] for c in columns)], rows, notes)
+
+
+def runtime_table(
+    benchmarks: Sequence[str | Path],
+    folder: str | Path,
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Wall time and peak memory of the jobs, from Snakemake's own benchmark files.
+
+    ``folder`` holds one folder a stage; below it the data set and the job's own name.
+    """
+    records = []
+    for path in map(Path, benchmarks):
+        stage, dataset, name = path.relative_to(folder).with_suffix("").parts
+        measured = pd.read_csv(path, sep="\t", na_values="-")
+        records.append(
+            {
+                "stage": stage,
+                "dataset": dataset,
+                "job": name,
+                "seconds": float(measured["s"].mean()),
+                "peak_memory_mib": float(measured["max_rss"].max()),
+                "cpu_seconds": float(measured["cpu_time"].mean()),
+            }
+        )
+    tidy = pd.DataFrame(records)
+    rows = [
+        [f"{r.stage} {r.dataset}, {r.job}", f"{r.seconds:.1f}", _memory(r.peak_memory_mib)]
+        for r in tidy.itertuples()
+    ]
+    reported = ", ".join(
+        f"{features.removesuffix('_pretrained')} {minutes:.0f} min"
+        for (_, features, _), minutes in published.runtimes().items()
+    )
+    notes = [
+        "Wall time includes the start of the job's process; peak memory is its resident set.",
+        f"Report B, Fashion-MNIST on a laptop: {reported}.",
+    ]
+    header = ["job", "wall time, s", "peak memory, MiB"]
+    write_table(csv, md, tex, tidy, header, rows, notes)
+
+
+def _memory(mebibytes: float) -> str:
+    # Snakemake samples memory; the shortest jobs end before the first sample.
+    return "not sampled" if pd.isna(mebibytes) else f"{mebibytes:.0f}"

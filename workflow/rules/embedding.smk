@@ -1,0 +1,55 @@
+# t-SNE of stored features.
+
+
+rule embed:
+    input:
+        store="<results>/features/{dataset}/{features}/{split}.h5",
+    output:
+        embedding="<results>/embeddings/{dataset}/{features}/{split}-{method}.npz",
+    log:
+        "<results>/logs/embed/{dataset}/{features}-{split}-{method}.log",
+    benchmark:
+        "<results>/benchmarks/embed/{dataset}/{features}-{split}-{method}.tsv"
+    threads: STUDY.threads
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        options=lambda wildcards: embedding_options(wildcards.method),
+        seed=STUDY.seed,
+        code=code_of("embed"),
+    message:
+        "t-SNE ({wildcards.method}) of {wildcards.features} on {wildcards.dataset}, {wildcards.split}"
+    script:
+        "../scripts/embed.py"
+
+
+rule plot_embedding:
+    input:
+        embeddings=compared_embeddings,
+        dataset="<results>/data/{dataset}.h5",
+    output:
+        pdf="<results>/figures/embedding_{dataset}.pdf",
+        png=report(
+            "<results>/figures/embedding_{dataset}.png",
+            caption="../report/embedding.rst",
+            category="Features",
+            labels={"figure": "t-SNE", "data set": "{dataset}"},
+        ),
+    log:
+        "<results>/logs/plot_embedding/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/plot_embedding/{dataset}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        titles=[STUDY.feature_label(f.name) for f in COMPARED],
+        heading=lambda wildcards: f"{STUDY.dataset_label(wildcards.dataset)}, training images",
+        style=STUDY.style.model_dump(),
+        code=code_of("plot_embedding"),
+    message:
+        "Drawing the t-SNE of {wildcards.dataset}"
+    script:
+        "../scripts/plot_embedding.py"

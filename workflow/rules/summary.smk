@@ -1,0 +1,58 @@
+# What the jobs cost, and the one page with everything.
+
+
+rule tabulate_runtime:
+    input:
+        benchmarks=measured_jobs,
+    output:
+        csv="<results>/tables/runtime.csv",
+        md=report(
+            "<results>/tables/runtime.md",
+            caption="../report/runtime.rst",
+            category="Run time",
+            labels={"table": "wall time and memory"},
+        ),
+        tex="<results>/tables/runtime.tex",
+    log:
+        "<results>/logs/tabulate_runtime.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_runtime.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        folder=f"{RESULTS}/benchmarks",
+        code=code_of("tabulate_runtime"),
+    message:
+        "Tabulating wall time and memory of the jobs"
+    script:
+        "../scripts/tabulate_runtime.py"
+
+
+rule summarize:
+    input:
+        everything(),
+    output:
+        summary=report(
+            "<results>/summary.md",
+            caption="../report/summary.rst",
+            category="Summary",
+            labels={"page": "summary"},
+        ),
+    log:
+        "<results>/logs/summarize.log",
+    benchmark:
+        "<results>/benchmarks/summarize.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        study=STUDY.model_dump(),
+        sections=summary_sections(),
+        code=code_of("summarize"),
+    message:
+        "Writing the summary of the study {params.study[study]}"
+    script:
+        "../scripts/summarize.py"

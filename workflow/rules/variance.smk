@@ -1,0 +1,95 @@
+# Report B: t-SNE of training and test features, variances within and between classes.
+
+
+rule plot_embedding_train_test:
+    input:
+        embeddings=variance_embeddings,
+        dataset=variance_dataset,
+    output:
+        pdf="<results>/figures/embedding_train_test.pdf",
+        png=report(
+            "<results>/figures/embedding_train_test.png",
+            caption="../report/embedding_train_test.rst",
+            category="Variance",
+            labels={"figure": "t-SNE of train and test"},
+        ),
+    log:
+        "<results>/logs/plot_embedding_train_test.log",
+    benchmark:
+        "<results>/benchmarks/plot_embedding_train_test.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        titles=variance_titles(),
+        heading=variance_heading(),
+        style=STUDY.style.model_dump(),
+        code=code_of("plot_embedding"),
+    message:
+        "Drawing the t-SNE of training and test features"
+    script:
+        "../scripts/plot_embedding.py"
+
+
+rule tabulate_variance:
+    input:
+        stores=variance_stores,
+        embeddings=variance_embeddings,
+        dataset=variance_dataset,
+    output:
+        csv="<results>/tables/variance.csv",
+        md=report(
+            "<results>/tables/variance.md",
+            caption="../report/variance.rst",
+            category="Variance",
+            labels={"table": "variances"},
+        ),
+        tex="<results>/tables/variance.tex",
+    log:
+        "<results>/logs/tabulate_variance.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_variance.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        features=labels_of([f.name for f in STUDY.variance_features()]),
+        published=variance_published(),
+        code=code_of("tabulate_variance"),
+    message:
+        "Variances within and between classes"
+    script:
+        "../scripts/tabulate_variance.py"
+
+
+rule plot_variance:
+    input:
+        variance="<results>/tables/variance.csv",
+        dataset=variance_dataset,
+    output:
+        pdf="<results>/figures/variance.pdf",
+        png=report(
+            "<results>/figures/variance.png",
+            caption="../report/variance.rst",
+            category="Variance",
+            labels={"figure": "variances"},
+        ),
+    log:
+        "<results>/logs/plot_variance.log",
+    benchmark:
+        "<results>/benchmarks/plot_variance.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=15,
+    params:
+        features=labels_of([f.name for f in STUDY.variance_features()]),
+        heading=variance_heading(),
+        style=STUDY.style.model_dump(),
+        code=code_of("plot_variance"),
+    message:
+        "Drawing the variances within and between classes"
+    script:
+        "../scripts/plot_variance.py"

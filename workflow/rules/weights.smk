@@ -1,0 +1,93 @@
+# Where networks get their weights: ImageNet, letters, or chance.
+
+
+localrules:
+    download_weights,
+
+
+rule download_weights:
+    output:
+        weights="resources/weights/{model}-imagenet.safetensors",
+    log:
+        "resources/logs/download_weights/{model}.log",
+    benchmark:
+        "resources/benchmarks/download_weights/{model}.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        code=code_of("download_weights"),
+    message:
+        "Downloading torchvision's ImageNet weights of {wildcards.model}"
+    script:
+        "../scripts/download_weights.py"
+
+
+rule initialize_weights:
+    output:
+        weights="<results>/weights/{backbone}-random.safetensors",
+    log:
+        "<results>/logs/initialize_weights/{backbone}.log",
+    benchmark:
+        "<results>/benchmarks/initialize_weights/{backbone}.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=15,
+    params:
+        model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
+        seed=STUDY.seed,
+        code=code_of("initialize_weights"),
+    message:
+        "Drawing random weights for {wildcards.backbone}"
+    script:
+        "../scripts/initialize_weights.py"
+
+
+rule render_letters:
+    output:
+        dataset="<results>/pretraining/letters.h5",
+    log:
+        "<results>/logs/render_letters.log",
+    benchmark:
+        "<results>/benchmarks/render_letters.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        images=STUDY.pretrain.images,
+        test_fraction=STUDY.test_fraction,
+        seed=STUDY.seed,
+        code=code_of("render_letters"),
+    message:
+        "Rendering {params.images} letters as the source task"
+    script:
+        "../scripts/render_letters.py"
+
+
+rule pretrain:
+    input:
+        dataset="<results>/pretraining/letters.h5",
+    output:
+        weights="<results>/weights/{backbone}-pretrain.safetensors",
+    log:
+        "<results>/logs/pretrain/{backbone}.log",
+    benchmark:
+        "<results>/benchmarks/pretrain/{backbone}.tsv"
+    threads: STUDY.threads
+    resources:
+        mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),
+        runtime=240,
+    params:
+        recipe=lambda wildcards: training_recipe(
+            wildcards.backbone, STUDY.pretrain.batch_size, STUDY.pretrain.learning_rate
+        ),
+        epochs=STUDY.pretrain.epochs,
+        device=STUDY.device,
+        code=code_of("pretrain"),
+    message:
+        "Training {wildcards.backbone} on letters, from random weights"
+    script:
+        "../scripts/pretrain.py"

@@ -1,0 +1,15 @@
+"""Draw sample images of each class."""
+
+from collapseflow.datasets import read_info, read_split
+from collapseflow.figures.images import plot_samples
+from collapseflow.jobs import job
+
+with job(snakemake):
+    plot_samples(
+        read_split(snakemake.input.dataset, "train"),
+        read_info(snakemake.input.dataset).class_names,
+        snakemake.params.title,
+        snakemake.params.seed,
+        snakemake.params.style,
+        snakemake.output,
+    )

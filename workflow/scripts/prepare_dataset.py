@@ -1,0 +1,15 @@
+"""Read a data set from its source and write it as one HDF5 file."""
+
+from pathlib import Path
+
+from collapseflow.jobs import job
+from collapseflow.sources.prepare import prepare_dataset
+
+with job(snakemake):
+    prepare_dataset(
+        snakemake.params.entry,
+        snakemake.params.test_fraction,
+        snakemake.params.seed,
+        cache=Path("resources/downloads"),
+        output=snakemake.output.dataset,
+    )

@@ -1,0 +1,7 @@
+"""Write the page with every figure and table."""
+
+from collapseflow.jobs import job
+from collapseflow.summary import write_summary
+
+with job(snakemake):
+    write_summary(snakemake.params.study, snakemake.params.sections, snakemake.output.summary)
