@@ -35,7 +35,12 @@ def build_classifier(
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise UserError(f"estimator: {estimator!r} cannot be imported") from None
-    if not (isinstance(cls, type) and issubclass(cls, BaseEstimator) and is_classifier(cls())):
+    try:
+        usable = isinstance(cls, type) and issubclass(cls, BaseEstimator) and is_classifier(cls())
+    except TypeError:
+        # Ensembles of given estimators cannot stand alone.
+        usable = False
+    if not usable:
         raise UserError(f"estimator: {estimator!r} is no classifier of scikit-learn")
     known = cls().get_params()
     unknown = sorted(set(parameters) - set(known))

@@ -126,7 +126,8 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
         raise ValueError("the measures of collapse need at least two classes")
     centred = means.means - means.global_mean
     norms = np.linalg.norm(centred, axis=1)
-    if not norms.all():
+    # Means that are equal but for rounding have no direction.
+    if norms.min() <= 1e-13 * np.linalg.norm(means.means, axis=1).max():
         raise ValueError("a class mean coincides with the mean of all samples")
     directions, singular, _ = np.linalg.svd(centred.T, full_matrices=False)
     eigenvalues = singular**2 / n_classes

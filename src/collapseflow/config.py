@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from collapseflow import __version__
 from collapseflow.errors import UserError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -46,7 +47,7 @@ class Section(BaseModel):
 
 
 class Scattering(Section):
-    """Wavelet scattering: ``J`` scales (2^J is the averaging window), ``L`` angles, order 1 or 2."""
+    """Wavelet scattering: ``J`` scales (averaging over 2^J pixels), ``L`` angles, order 1 or 2."""
 
     J: PositiveInt = 2
     L: PositiveInt = 8
@@ -297,7 +298,10 @@ class Study(Section):
 
     def feature_names(self) -> dict[str, "FeatureSet"]:
         """Every feature set that the study file may name, by the name it goes by there."""
-        sets = {"raw": FeatureSet("raw", "raw"), "scattering": FeatureSet("scattering", "scattering")}
+        sets = {
+            "raw": FeatureSet("raw", "raw"),
+            "scattering": FeatureSet("scattering", "scattering"),
+        }
         for key, backbone in self.backbones.items():
             for source in backbone.weights:
                 state = weight_state(source)
@@ -322,8 +326,7 @@ class Study(Section):
         return [
             key
             for key, backbone in self.backbones.items()
-            if backbone.finetune
-            and (self.features is None or f"{key}-finetuned" in self.features)
+            if backbone.finetune and (self.features is None or f"{key}-finetuned" in self.features)
         ]
 
     def scattering_of(self, dataset: str) -> Scattering:
@@ -486,7 +489,7 @@ def check_once(study: Study, cache: Path) -> None:
             key: [b.model, b.layer, b.weights] for key, b in sorted(study.backbones.items())
         },
         "classifiers": {key: c.model_dump() for key, c in sorted(study.classifiers.items())},
-        "versions": [version("torchvision"), version("scikit-learn"), version("collapseflow")],
+        "versions": [version("torchvision"), version("scikit-learn"), __version__],
     }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     passed = cache / f"{digest}.ok"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,12 +57,17 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UserError(
-            f"images: {images.dtype} of shape {images.shape}; allowed: uint8 (N, H, W) or (N, H, W, 3)"
+            f"images: {images.dtype} of shape {images.shape}; "
+            "allowed: uint8 (N, H, W) or (N, H, W, 3)"
         )
     if images.ndim == 4 and images.shape[3] != 3:
         raise UserError(f"images: {images.shape[3]} channels; allowed: 1 or 3")
+    if labels.ndim != 1:
+        raise UserError(f"labels: of shape {labels.shape}; allowed: one number for each image")
     if len(images) != len(labels) or len(images) == 0:
-        raise UserError(f"{len(images)} images with {len(labels)} labels; allowed: as many, and some")
+        raise UserError(
+            f"{len(images)} images with {len(labels)} labels; allowed: as many, and some"
+        )
     labels = labels.astype(np.int64)
     if labels.min() < 0:
         raise UserError(f"label {labels.min()}; allowed: class numbers from 0")
@@ -129,6 +135,9 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     ``n_test`` and ``sha256``, the digest of images, labels and split.
     """
     parts = (splits.train, splits.test)
+    shapes = [part.images.shape[1:] for part in parts]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"training images of shape {shapes[0]}, test images of shape {shapes[1]}")
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     split = np.repeat(np.arange(2, dtype=np.uint8), [len(part.labels) for part in parts])
@@ -138,7 +147,7 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     row = max(1, images[0].nbytes)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
-        file.create_dataset("images", data=images, chunks=chunks)
+        file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
         file.create_dataset("labels", data=labels)
         file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
         file.create_dataset("split", data=split)
@@ -162,19 +171,21 @@ class DatasetInfo:
     image_shape: tuple[int, ...]
 
 
-def open_hdf5(path: str | Path) -> h5py.File:
+@contextmanager
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
 
     Raises
     ------
     UserError
-        Naming the file, if it is missing, cut off or no HDF5.
+        Naming the file, if it is missing, cut off, no HDF5, or damaged where the block reads.
     """
     try:
-        return h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run the rule that makes it") from None
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise UserError(
             f"{path}: not a whole HDF5 file ({error}); delete it and run again"
         ) from None

@@ -16,7 +16,7 @@ N_QUERIES = 2_000
 
 
 def reduce(features: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """The first principal components, float32 (N, n_components); fewer features stay as they are."""
+    """The first principal components, (N, n_components); fewer features stay as they are."""
     from sklearn.decomposition import PCA
 
     if min(features.shape) <= n_components:
@@ -58,9 +58,7 @@ def embed_opentsne(
     return np.asarray(tsne.fit(reduced))
 
 
-def embed_sklearn(
-    features: np.ndarray, perplexity: float, seed: int, threads: int
-) -> np.ndarray:
+def embed_sklearn(features: np.ndarray, perplexity: float, seed: int, threads: int) -> np.ndarray:
     """scikit-learn's t-SNE with the defaults that report B used, on the features themselves.
 
     Returns
@@ -95,12 +93,8 @@ def neighbour_recall(features: np.ndarray, embedding: np.ndarray, seed: int) -> 
         found = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(space)
         indices = found.kneighbors(space[queries], return_distance=False)
         # A point is not its own neighbour; where duplicates push it out, drop the farthest.
-        neighbours.append(
-            [row[row != q][:k] for row, q in zip(indices, queries, strict=True)]
-        )
-    kept = [
-        len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(*neighbours, strict=True)
-    ]
+        neighbours.append([row[row != q][:k] for row, q in zip(indices, queries, strict=True)])
+    kept = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(*neighbours, strict=True)]
     return float(np.mean(kept)) / k
 
 
@@ -134,9 +128,7 @@ def embed(
     perplexity = min(perplexity, (len(labels) - 1) / 3)
     logger.info("t-SNE of %d x %d features with %s", *features.shape, method)
     if method == "opentsne":
-        coordinates = embed_opentsne(
-            features, perplexity, seed=seed, threads=threads, **options
-        )
+        coordinates = embed_opentsne(features, perplexity, seed=seed, threads=threads, **options)
     else:
         coordinates = embed_sklearn(features, perplexity, seed, threads)
     recall = neighbour_recall(features, coordinates, seed)

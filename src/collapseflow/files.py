@@ -1,11 +1,14 @@
-"""Files that appear whole or not at all, and digests of their content."""
+"""Files that appear whole or not at all, and what stands in them about their making."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+
+from collapseflow import __version__
 
 
 @contextmanager
@@ -43,6 +46,13 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 def read_json(path: str | os.PathLike) -> dict:
     """Read one JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def versions(libraries: Iterable[str]) -> str:
+    """This package's version and those of the libraries behind a result."""
+    return f"collapseflow {__version__}, " + ", ".join(
+        f"{name} {version(name)}" for name in libraries
+    )
 
 
 def sha256_file(path: str | os.PathLike) -> str:

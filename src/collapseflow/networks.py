@@ -90,7 +90,7 @@ def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
     UserError
         With the key, the value and what is allowed.
     """
-    available = [m for m in models.list_models(module=models)]
+    available = models.list_models(module=models)
     if model not in available:
         raise UserError(f"model: {model!r} is unknown; allowed: {', '.join(available)}")
     if layer is not None and layer not in layer_names(model):
@@ -154,7 +154,7 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
             return safetensors.torch.load_file(path), metadata
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, Mapping):
-            raise ValueError(f"it holds a {type(state).__name__}")
+            raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
         return state, {}
     except UNREADABLE as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__

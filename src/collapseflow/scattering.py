@@ -55,6 +55,11 @@ def scattering(
             yield transform(batch.contiguous()).cpu().numpy(), None
 
 
+def stroke_angle(theta: int, L: int) -> float:
+    """Degrees, from the index that kymatio's filter bank gives a wavelet's angle."""
+    return 180.0 * (int(L - L / 2 - 1) - theta) / L % 180.0
+
+
 def first_order_paths(
     image: np.ndarray, J: int, L: int, order: int, n: int
 ) -> list[tuple[int, float, np.ndarray]]:
@@ -62,13 +67,14 @@ def first_order_paths(
 
     Returns
     -------
-    list of (scale j, angle in degrees, float32 array (H / 2^J, W / 2^J))
+    list of (scale j, direction of the strokes it answers to, in degrees counter-clockwise from
+    horizontal, float32 array (H / 2^J, W / 2^J))
     """
     grey = image if image.ndim == 2 else image.mean(axis=2)
     transform = _transform(grey.shape, J, L, order, out_type="list")
     paths = [p for p in transform(torch.from_numpy(grey).float()[None] / 255) if len(p["j"]) == 1]
     chosen = np.linspace(0, len(paths), n, endpoint=False).astype(int)
     return [
-        (paths[i]["j"][0], 180.0 * paths[i]["theta"][0] / L, paths[i]["coef"][0].numpy())
+        (paths[i]["j"][0], stroke_angle(paths[i]["theta"][0], L), paths[i]["coef"][0].numpy())
         for i in chosen
     ]

@@ -8,7 +8,6 @@ cache), ``labels`` and ``ids`` int64 (N,), optionally ``predictions`` int64 (N,)
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -16,11 +15,11 @@ import numpy as np
 
 from collapseflow.datasets import open_hdf5, read_info, read_split
 from collapseflow.errors import UserError
-from collapseflow.files import atomic_path
+from collapseflow.files import atomic_path, versions
 
 #: Rows that readers take at a time are as many as fit into this many bytes.
 READ_BYTES = 32 * 2**20
-LIBRARIES = ("collapseflow", "torch", "torchvision", "kymatio", "h5py")
+LIBRARIES = ("torch", "torchvision", "kymatio", "h5py")
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 
 
@@ -125,7 +124,7 @@ def write_features(
         "features": features,
         "weights": weights,
         "preprocessing": preprocessing,
-        "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "versions": versions(LIBRARIES),
     }
     write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
@@ -209,15 +208,12 @@ def verify(path: str | Path) -> str:
         if any(file[name].shape != (n,) for name in columns):
             raise UserError(f"{path}: features, labels and ids differ in length; delete it")
         digest = hashlib.sha256()
-        try:
-            for features, _ in iterate(path):
-                if not np.isfinite(features).all():
-                    raise UserError(f"{path}: some features are not finite; delete it")
-                digest.update(np.ascontiguousarray(features).data)
-            for name in columns:
-                digest.update(file[name][:].data)
-        except OSError as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run again") from None
+        for features, _ in iterate(path):
+            if not np.isfinite(features).all():
+                raise UserError(f"{path}: some features are not finite; delete it")
+            digest.update(np.ascontiguousarray(features).data)
+        for name in columns:
+            digest.update(file[name][:].data)
         if digest.hexdigest() != file.attrs["sha256"]:
             raise UserError(f"{path}: the content does not have its SHA-256; delete it")
         provenance = {key: file.attrs[key] for key in ("dataset", "split", "features", "weights")}

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from collapseflow.files import write_text
+from collapseflow.files import versions, write_text
 
-LIBRARIES = ("collapseflow", "torch", "torchvision", "kymatio", "scikit-learn", "openTSNE", "scipy")
+LIBRARIES = ("torch", "torchvision", "kymatio", "scikit-learn", "openTSNE", "scipy")
 
 
 def write_summary(
@@ -39,6 +38,5 @@ def write_summary(
                 lines += [f"![{heading}]({path})", "", f"[PDF]({pdf})", ""]
             else:
                 lines += [(output.parent / path).read_text(encoding="utf-8"), ""]
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    lines += ["## Made with", "", libraries + ".", ""]
+    lines += ["## Made with", "", versions(LIBRARIES) + ".", ""]
     write_text(output, "\n".join(lines))

@@ -108,14 +108,11 @@ def restore_optimizer(
 ) -> None:
     """Put saved moments back into a fresh optimizer, in the memory layout of the parameters."""
     for name, parameter in network.named_parameters():
-        optimizer.state[parameter] = {
-            key: state[f"{name}/{key}"] if key == "step" else _like(state[f"{name}/{key}"], parameter)
-            for key in ("step", "exp_avg", "exp_avg_sq")
+        moments = {
+            key: torch.empty_like(parameter).copy_(state[f"{name}/{key}"])
+            for key in ("exp_avg", "exp_avg_sq")
         }
-
-
-def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter] = {"step": state[f"{name}/step"].to(parameter.device), **moments}
 
 
 def finetune_epoch(

@@ -11,6 +11,8 @@ rule classify:
         "<results>/logs/classify/{dataset}/{features}-{classifier}.log",
     benchmark:
         "<results>/benchmarks/classify/{dataset}/{features}-{classifier}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=12000,
@@ -43,6 +45,8 @@ rule tabulate_accuracy:
         "<results>/logs/tabulate_accuracy/{dataset}.log",
     benchmark:
         "<results>/benchmarks/tabulate_accuracy/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -51,9 +55,7 @@ rule tabulate_accuracy:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         features=labels_of([f.name for f in COMPARED]),
         classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
-        published=lambda wildcards: published_names(
-            wildcards.dataset, [f.name for f in COMPARED]
-        ),
+        published=lambda wildcards: published_names(wildcards.dataset, [f.name for f in COMPARED]),
         code=code_of("tabulate_accuracy"),
     message:
         "Tabulating the accuracies on {wildcards.dataset}"

@@ -11,6 +11,8 @@ rule measure_epoch:
         "<results>/logs/measure_epoch/{dataset}/{backbone}-epoch{epoch}.log",
     benchmark:
         "<results>/benchmarks/measure_epoch/{dataset}/{backbone}-epoch{epoch}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -37,6 +39,8 @@ rule tabulate_collapse:
         "<results>/logs/tabulate_collapse.log",
     benchmark:
         "<results>/benchmarks/tabulate_collapse.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -65,6 +69,8 @@ rule plot_accuracy_per_epoch:
         "<results>/logs/plot_accuracy_per_epoch.log",
     benchmark:
         "<results>/benchmarks/plot_accuracy_per_epoch.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -94,6 +100,8 @@ rule plot_collapse:
         "<results>/logs/plot_collapse.log",
     benchmark:
         "<results>/benchmarks/plot_collapse.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,

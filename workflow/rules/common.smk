@@ -1,7 +1,15 @@
 """The checked study and the functions that rules call; no rules here."""
 
+import os
 import sys
 from pathlib import Path
+
+# Scripts find the package also in an environment that only has what it needs (conda's).
+SOURCE = str(Path(workflow.basedir) / "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 from collapseflow import code
 from collapseflow.config import check_once, epoch_state, load, weight_state

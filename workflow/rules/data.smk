@@ -8,6 +8,8 @@ rule prepare_dataset:
         "<results>/logs/prepare_dataset/{dataset}.log",
     benchmark:
         "<results>/benchmarks/prepare_dataset/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -40,6 +42,8 @@ rule plot_samples:
         "<results>/logs/plot_samples/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_samples/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

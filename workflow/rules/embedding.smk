@@ -10,6 +10,8 @@ rule embed:
         "<results>/logs/embed/{dataset}/{features}-{split}-{method}.log",
     benchmark:
         "<results>/benchmarks/embed/{dataset}/{features}-{split}-{method}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=8000,
@@ -40,6 +42,8 @@ rule plot_embedding:
         "<results>/logs/plot_embedding/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_embedding/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

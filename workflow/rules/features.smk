@@ -11,6 +11,8 @@ rule extract_raw:
         "<results>/logs/extract/{dataset}/raw.log",
     benchmark:
         "<results>/benchmarks/extract/{dataset}/raw.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -33,6 +35,8 @@ rule extract_scattering:
         "<results>/logs/extract/{dataset}/scattering.log",
     benchmark:
         "<results>/benchmarks/extract/{dataset}/scattering.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=4000,
@@ -61,6 +65,8 @@ rule extract_network:
         "<results>/benchmarks/extract/{dataset}/{backbone}-{state}.tsv"
     wildcard_constraints:
         state="imagenet|pretrain|random|file",
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
@@ -107,6 +113,8 @@ rule plot_scattering:
         "<results>/logs/plot_scattering/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_scattering/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

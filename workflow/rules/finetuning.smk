@@ -9,13 +9,13 @@ rule finetune_epoch:
         optimizer=previous_optimizer,
     output:
         weights="<results>/finetune/{dataset}/{backbone}/epoch{epoch}.safetensors",
-        optimizer=temp(
-            "<results>/finetune/{dataset}/{backbone}/epoch{epoch}.optimizer.safetensors"
-        ),
+        optimizer=temp("<results>/finetune/{dataset}/{backbone}/epoch{epoch}.optimizer.safetensors"),
     log:
         "<results>/logs/finetune/{dataset}/{backbone}-epoch{epoch}.log",
     benchmark:
         "<results>/benchmarks/finetune/{dataset}/{backbone}-epoch{epoch}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.finetune.batch_size, 130),

@@ -17,6 +17,8 @@ rule tabulate_runtime:
         "<results>/logs/tabulate_runtime.log",
     benchmark:
         "<results>/benchmarks/tabulate_runtime.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -44,6 +46,8 @@ rule summarize:
         "<results>/logs/summarize.log",
     benchmark:
         "<results>/benchmarks/summarize.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -17,6 +17,8 @@ rule plot_embedding_train_test:
         "<results>/logs/plot_embedding_train_test.log",
     benchmark:
         "<results>/benchmarks/plot_embedding_train_test.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -50,6 +52,8 @@ rule tabulate_variance:
         "<results>/logs/tabulate_variance.log",
     benchmark:
         "<results>/benchmarks/tabulate_variance.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -80,6 +84,8 @@ rule plot_variance:
         "<results>/logs/plot_variance.log",
     benchmark:
         "<results>/benchmarks/plot_variance.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -12,6 +12,8 @@ rule download_weights:
         "resources/logs/download_weights/{model}.log",
     benchmark:
         "resources/benchmarks/download_weights/{model}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -31,6 +33,8 @@ rule initialize_weights:
         "<results>/logs/initialize_weights/{backbone}.log",
     benchmark:
         "<results>/benchmarks/initialize_weights/{backbone}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -52,6 +56,8 @@ rule render_letters:
         "<results>/logs/render_letters.log",
     benchmark:
         "<results>/benchmarks/render_letters.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -76,6 +82,8 @@ rule pretrain:
         "<results>/logs/pretrain/{backbone}.log",
     benchmark:
         "<results>/benchmarks/pretrain/{backbone}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),

@@ -30,7 +30,7 @@ def plot_embeddings(
     rows, columns = look.grid(len(embeddings), 2 if len(embeddings) <= 4 else 4)
     side = style["width"] / columns
     figure, axes = plt.subplots(
-        rows, columns, figsize=(style["width"], rows * (side + 0.3) + 0.7), squeeze=False
+        rows, columns, figsize=(style["width"], rows * (side + 0.65) + 0.7), squeeze=False
     )
     colours = np.array(look.class_colours(len(class_names)), dtype=object)
     for axis in axes.flat:
@@ -41,9 +41,10 @@ def plot_embeddings(
             content = {key: file[key] for key in file.files}
         _draw(axis, content, colours, named, style)
         axis.set_axis_on()
-        axis.set(xticks=[], yticks=[], title=title, aspect="equal")
-        axis.spines[["left", "bottom"]].set_visible(False)
-        axis.set_xlabel(_worth(content))
+        axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
+        axis.set_title(title.replace(", ", "\n", 1))
+        axis.spines[:].set_visible(False)
+        axis.set_xlabel(_worth(content), fontsize=style["font_size"] - 2)
     if named:
         handles = [
             plt.Line2D([], [], linestyle="", marker="o", color=colour, label=f"{number}  {name}")
@@ -80,13 +81,11 @@ def _draw(axis, content: dict, colours: np.ndarray, named: bool, style: Mapping)
     outline = matplotlib.patheffects.withStroke(linewidth=1.5, foreground="white")
     for label in np.unique(labels):
         x, y = np.median(coordinates[labels == label], axis=0)
-        axis.text(
-            x, y, str(label), ha="center", va="center", weight="bold", path_effects=[outline]
-        )
+        axis.text(x, y, str(label), ha="center", va="center", weight="bold", path_effects=[outline])
 
 
 def _worth(content: dict) -> str:
     n, total = len(content["labels"]), int(content["n_total"])
-    size = f"N = {n:,}" if n == total else f"N = {n:,} of {total:,} (stratified)"
+    size = f"all {n:,} images" if n == total else f"{n:,} of {total:,} images, stratified"
     perplexity, recall = float(content["perplexity"]), float(content["recall"])
     return f"{size}\nperplexity {perplexity:.0f}, 10-NN recall {recall:.2f}"

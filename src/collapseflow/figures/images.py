@@ -74,9 +74,7 @@ def plot_scattering(
     axis.set_axis_off()
     largest = max(float(values.max()) for _, _, values in coefficients)
     for position, (scale, angle, values) in enumerate(coefficients):
-        axis = figure.add_subplot(
-            spec[position // (columns - 1), 1 + position % (columns - 1)]
-        )
+        axis = figure.add_subplot(spec[position // (columns - 1), 1 + position % (columns - 1)])
         shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=largest)
         axis.set_title(f"$j={scale}$, {angle:.0f}°")
         axis.set_axis_off()

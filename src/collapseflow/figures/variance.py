@@ -38,7 +38,8 @@ def plot_variance(
         pairs = chosen[(chosen["quantity"] == "mean_distance") & (chosen["split"] == "train")]
         matrix = np.full((n, n), np.nan)
         for row in pairs.itertuples():
-            matrix[row.class_a, int(row.class_b)] = matrix[int(row.class_b), row.class_a] = row.value
+            a, b = row.class_a, int(row.class_b)
+            matrix[a, b] = matrix[b, a] = row.value
         shown = heat.imshow(matrix, cmap="viridis")
         heat.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
         heat.set_yticks(range(n), class_names)

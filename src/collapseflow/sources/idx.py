@@ -134,7 +134,7 @@ def read(
     contents, places = [], []
     for name in FILES:
         content, place = _first_good(name, locations, sha256.get(name), cache, retries)
-        contents.append(parse(content))
+        contents.append(content)
         places.append(place)
     train_images, train_labels, test_images, test_labels = contents
     if class_names is None:
@@ -148,14 +148,18 @@ def read(
     )
 
 
+#: What a file that is absent, cut off or another one raises.
+UNUSABLE = (OSError, EOFError, zlib.error, ValueError, http.client.HTTPException, UserError)
+
+
 def _first_good(
     name: str, locations: Sequence[str], digest: str | None, cache: Path, retries: int
-) -> tuple[bytes, str]:
+) -> tuple[np.ndarray, str]:
     kept = cache / digest / name if digest else None
     if kept and kept.is_file():
         content = kept.read_bytes()
         if hashlib.sha256(content).hexdigest() == digest:
-            return content, _origin(kept)
+            return parse(content), _origin(kept)
         logger.warning("%s: the kept copy is damaged; fetching it again", kept)
     failures = []
     for location in locations:
@@ -167,7 +171,8 @@ def _first_good(
                 found = hashlib.sha256(content).hexdigest()
                 if digest and found != digest:
                     raise ValueError(f"SHA-256 of the content is {found}, expected {digest}")
-            except (OSError, EOFError, zlib.error, ValueError, http.client.HTTPException) as error:
+                values = parse(content)
+            except UNUSABLE as error:
                 reason = f"{location} {file_name}: {type(error).__name__}: {error}"
                 logger.warning("%s", reason)
                 failures.append(reason)
@@ -178,7 +183,7 @@ def _first_good(
                     temporary.write_bytes(content)
                 with atomic_path(kept.with_name(f"{name}.origin.txt")) as temporary:
                     temporary.write_text(location, encoding="utf-8")
-            return content, location
+            return values, location
     raise UserError(
         f"{name}: found nowhere whole; set datasets.<name>.location to a folder or mirror that "
         f"has it. Tried: {'; '.join(failures)}"

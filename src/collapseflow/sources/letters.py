@@ -32,9 +32,7 @@ def load_fonts() -> list[ImageFont.FreeTypeFont]:
     return [ImageFont.truetype(str(folder / f"{name}.ttf"), int(0.7 * CANVAS)) for name in FONTS]
 
 
-def render(
-    letter: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator
-) -> np.ndarray:
+def render(letter: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator) -> np.ndarray:
     """Draw one letter with a random affine distortion and stroke.
 
     Returns

@@ -51,7 +51,7 @@ def read(
         options.setdefault("download", True)
     try:
         parts = [cls(**options, **choice) for choice in choices]
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"torchvision.datasets.{name}: {error}") from None
     train, test = (_to_split(part, size, name) for part in parts)
     if class_names is None:

