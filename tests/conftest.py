@@ -1,5 +1,7 @@
 """Fixtures for several test modules: feature stores, real digits, a web server on this machine."""
 
+# ruff: noqa: E402
+
 import os
 
 # Before any numerical library is imported: the machine is shared, and results that must be equal

@@ -158,7 +158,7 @@ def test_what_is_no_classifier_is_refused(estimator, message):
 
 
 def test_an_unknown_parameter_is_refused_with_those_allowed():
-    with pytest.raises(UserError, match="parameters: LogisticRegression has no 'D'; allowed: C, .*tol"):
+    with pytest.raises(UserError, match="LogisticRegression has no 'D'; allowed: C, .*tol"):
         build_classifier(LOGISTIC, {"C": 1.0, "D": 2}, "none", seed=0, threads=1)
 
 

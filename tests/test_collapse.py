@@ -41,9 +41,7 @@ def dense_measures(features, labels, **cutoff):
         between += np.outer(mean - overall, mean - overall) / n_classes
         centred.append(mean - overall)
     norms = np.array([np.sqrt(np.sum(m**2)) for m in centred])
-    cosines = np.array(
-        [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in combinations(centred, 2)]
-    )
+    cosines = np.array([a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in combinations(centred, 2)])
     inverse = scipy.linalg.pinv(between, **(cutoff or {"rtol": 1e-11}))
     return {
         "nc1": np.trace(within @ inverse) / n_classes,

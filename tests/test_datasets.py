@@ -150,7 +150,9 @@ def test_the_digest_is_over_types_shapes_and_values(tmp_path):
     assert read_info(path).sha256 == expected
     with h5py.File(path) as file:
         assert file["split"][:].tolist() == [0] * 12 + [1] * 6
-        assert content_digest(*(file[name][:] for name in ("images", "labels", "split"))) == expected
+        assert (
+            content_digest(*(file[name][:] for name in ("images", "labels", "split"))) == expected
+        )
 
 
 @pytest.mark.parametrize("change", ["value", "shape", "type"])

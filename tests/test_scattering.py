@@ -36,7 +36,9 @@ def test_n_coefficients_counts_the_paths(J, L, order):
     # First order: every scale and angle; second order: a larger scale behind each of them.
     paths = [((j, a),) for j in range(J) for a in range(L)]
     if order == 2:
-        paths += [(*p, (j, a)) for p in list(paths) for j in range(p[0][0] + 1, J) for a in range(L)]
+        paths += [
+            (*p, (j, a)) for p in list(paths) for j in range(p[0][0] + 1, J) for a in range(L)
+        ]
     assert n_coefficients(J, L, order) == 1 + len(paths)
     assert transform(noise((1, 16, 16)), J, L, order).shape == (1, 1 + len(paths), 16 >> J, 16 >> J)
 

@@ -270,7 +270,9 @@ def test_sha256_of_a_torchvision_data_set_is_checked(install, tmp_path):
 
 
 def test_prepare_writes_the_sample_that_is_asked_for(tmp_path):
-    entry = Dataset(source="digits", subset={"train": 100, "test": 50}, class_names=list("abcdefghij"))
+    entry = Dataset(
+        source="digits", subset={"train": 100, "test": 50}, class_names=list("abcdefghij")
+    )
     path = tmp_path / "digits.h5"
     prepare_dataset(entry.model_dump(), 0.2, 7, tmp_path / "cache", path)
     info = read_info(path)

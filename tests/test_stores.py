@@ -201,10 +201,8 @@ def assert_refused(path, message):
 def test_verify_finds_one_flipped_bit(good, column):
     with h5py.File(good) as file:
         data = file[column]
-        if data.chunks:
-            position = data.id.get_chunk_info(0).byte_offset
-        else:
-            position = data.id.get_offset()
+        whole = data.chunks is None
+        position = data.id.get_offset() if whole else data.id.get_chunk_info(0).byte_offset
     content = bytearray(good.read_bytes())
     # A low bit of a mantissa or of a number: the value stays plausible.
     content[position + 8] ^= 1

@@ -7,6 +7,7 @@ import torch
 import torchvision.models
 from safetensors import safe_open
 from torch import nn
+from torchvision.transforms.functional import normalize
 
 from collapseflow.datasets import make_split
 from collapseflow.errors import UserError
@@ -85,7 +86,9 @@ def in_one_go(data, start):
         for batch in range(4):
             rows = order[16 * batch : 16 * batch + 16]
             optimizer.zero_grad()
-            loss = nn.CrossEntropyLoss()(network(preprocess(images[rows], 32, "imagenet")), labels[rows])
+            loss = nn.CrossEntropyLoss()(
+                network(preprocess(images[rows], 32, "imagenet")), labels[rows]
+            )
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -115,6 +118,42 @@ def test_the_optimizer_s_state_equals_the_plain_loop(from_files, in_one_go, epoc
         assert state[f"{name}/step"].item() == 4 * epoch
         for key in ("exp_avg", "exp_avg_sq"):
             assert torch.equal(state[f"{name}/{key}"], expected[key]), name
+
+
+def test_dropout_is_seeded_by_the_epoch(data, tmp_path):
+    # Everything by hand here, the images too: MobileNet drops values in its classifier.
+    torch.manual_seed(1)
+    body = torchvision.models.mobilenet_v3_small(num_classes=26).state_dict()
+    torch.save(body, tmp_path / "start.pth")
+    recipe = Recipe(**{**vars(RECIPE), "model": "mobilenet_v3_small"})
+    for epoch in (1, 2):
+        torch.manual_seed(100 + epoch)  # what was drawn before an epoch must not matter
+        found, _ = run_epoch(data, tmp_path, epoch, tmp_path / "start.pth", recipe)
+
+    seed_everything(recipe.seed, 0)
+    network = torchvision.models.mobilenet_v3_small(num_classes=N_CLASSES)
+    last = network.classifier[3]
+    head = {"classifier.3.weight": last.weight, "classifier.3.bias": last.bias}
+    network.load_state_dict({**body, **head})
+    nn.init.xavier_normal_(last.weight, gain=0.02)
+    nn.init.zeros_(last.bias)
+    network = network.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=True)
+    images = nn.functional.interpolate(
+        torch.from_numpy(data.images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
+    )
+    images = (images / 255).repeat(1, 3, 1, 1)
+    images = normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    for epoch in (1, 2):
+        order = seed_everything(recipe.seed, epoch).permutation(70)
+        for rows in order[:64].reshape(4, 16):
+            batch = images[rows].contiguous(memory_format=torch.channels_last)
+            loss = nn.functional.cross_entropy(network(batch), torch.from_numpy(data.labels[rows]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for name, value in network.state_dict().items():
+        assert torch.equal(found[name], value), name
 
 
 def test_epochs_change_all_weights(from_files, start):

@@ -334,15 +334,17 @@ class Study(Section):
         return self.datasets[dataset].scattering or self.scattering
 
     def dataset_label(self, dataset: str) -> str:
-        """The name of a data set as figures print it."""
+        """The name of a data set as figures print it; a subset is called one."""
         labels = {
             "mnist": "MNIST",
             "fashion_mnist": "Fashion-MNIST",
-            "mnist5k": "MNIST (5,000 images)",
+            "mnist5k": "MNIST subset",
             "digits": "Digits 8×8",
         }
         entry = self.datasets[dataset]
-        return entry.label or labels.get(entry.source, entry.name or dataset)
+        label = entry.label or labels.get(entry.source, entry.name or dataset)
+        cut = entry.subset.train or entry.subset.test
+        return f"{label} (subset)" if cut and not label.endswith("subset") else label
 
     def backbone_label(self, key: str) -> str:
         """The name of a backbone as figures print it."""

@@ -63,7 +63,7 @@ def stroke_angle(theta: int, L: int) -> float:
 def first_order_paths(
     image: np.ndarray, J: int, L: int, order: int, n: int
 ) -> list[tuple[int, float, np.ndarray]]:
-    """``n`` first-order coefficients of one image, spread over scales and angles.
+    """``n`` first-order coefficients of one image, spread evenly over scales, then angles.
 
     Returns
     -------
@@ -73,6 +73,7 @@ def first_order_paths(
     grey = image if image.ndim == 2 else image.mean(axis=2)
     transform = _transform(grey.shape, J, L, order, out_type="list")
     paths = [p for p in transform(torch.from_numpy(grey).float()[None] / 255) if len(p["j"]) == 1]
+    paths.sort(key=lambda path: (path["j"][0], path["theta"][0]))
     chosen = np.linspace(0, len(paths), n, endpoint=False).astype(int)
     return [
         (paths[i]["j"][0], stroke_angle(paths[i]["theta"][0], L), paths[i]["coef"][0].numpy())

@@ -46,7 +46,10 @@ def plot_accuracy(
     datasets = labels["datasets"]
     rows, columns = look.grid(len(datasets), 2)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(style["width"], 0.42 * style["width"] * rows), squeeze=False
+        rows,
+        columns,
+        figsize=(style["width"], (0.42 * rows + 0.08) * style["width"]),
+        squeeze=False,
     )
     for axis in axes.flat[len(datasets) :]:
         axis.set_axis_off()
@@ -74,12 +77,11 @@ def plot_accuracy(
                 )
         axis.set(title=title, ylabel="accuracy, %")
         _finish_epochs(axis)
-    axes.flat[0].legend(frameon=False)
+    handles, names = axes.flat[0].get_legend_handles_labels()
     if any_published:
-        figure.supxlabel(
-            "faint: published (train: last batch; test: network left in training mode)",
-            fontsize=style["font_size"] - 1,
-        )
+        handles.append(plt.Line2D([], [], color="grey", alpha=0.4, lw=2))
+        names.append("published (train: last batch; test: network in training mode)")
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     look.save(figure, paths)
 
 

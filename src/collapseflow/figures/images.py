@@ -66,7 +66,7 @@ def plot_scattering(
     """Report A, figure 1: an image and some of its first-order scattering coefficients."""
     look.apply(style)
     columns = 1 + (len(coefficients) + 1) // 2
-    figure = plt.figure(figsize=(0.75 * style["width"], 0.75 * style["width"] * 2.35 / columns))
+    figure = plt.figure(figsize=(0.75 * style["width"], 0.75 * style["width"] * 2.0 / columns))
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
     axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)

@@ -40,7 +40,7 @@ def render(letter: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator) 
     uint8 array (28, 28)
     """
     image = Image.new("L", (CANVAS, CANVAS))
-    stroke = int(rng.integers(0, 7))
+    stroke = int(rng.integers(0, 5))
     centre = CANVAS / 2
     ImageDraw.Draw(image).text(
         (centre, centre), letter, fill=255, font=font, anchor="mm", stroke_width=stroke
@@ -63,7 +63,7 @@ def render(letter: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator) 
         (*matrix[0], offset[0], *matrix[1], offset[1]),
         resample=Image.Resampling.BILINEAR,
     )
-    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0)))
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 3.0)))
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 

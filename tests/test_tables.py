@@ -1,0 +1,336 @@
+"""Tables from made-up results: marks, published values, LaTeX, and the tidy CSV beside them."""
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from collapseflow.tables import (
+    accuracy_table,
+    collapse_table,
+    runtime_table,
+    to_latex,
+    to_markdown,
+    variance_table,
+)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """The three files of a table."""
+    return SimpleNamespace(
+        csv=tmp_path / "table.csv", md=tmp_path / "table.md", tex=tmp_path / "table.tex"
+    )
+
+
+def cells_of(markdown):
+    """Rows of cells of the pipe table, without the line under the header."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in rows}) == 1
+    return [rows[0], *rows[2:]]
+
+
+def latex_rows(latex):
+    """Rows of cells of the tabular."""
+    body = latex[latex.index(r"\toprule") :]
+    lines = [line.removesuffix(r" \\") for line in body.splitlines() if line.endswith(r" \\")]
+    return [line.split(" & ") for line in lines]
+
+
+def test_markdown_of_a_small_table():
+    assert to_markdown(["a", "b"], [["x", "1"], ["y", "2"]]) == (
+        "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("50 %", r"50 \%"),
+        ("a_b & #1 $", r"a\_b \& \#1 \$"),
+        ("8×8", r"8$\times$8"),
+        ("91.00†", r"91.00$^\dagger$"),
+        ("**97.05**", r"\textbf{97.05}"),
+        ("**97.05**† (98.10)", r"\textbf{97.05}$^\dagger$ (98.10)"),
+    ],
+)
+def test_latex_escapes_what_has_a_meaning_there(cell, expected):
+    rows = latex_rows(to_latex(["name", "value"], [["x", cell]]))
+    assert rows[1] == ["x", expected]
+
+
+def test_latex_has_one_column_for_each_cell():
+    latex = to_latex(["a", "b", "c"], [["x", "1", "2"]])
+    assert r"\begin{tabular}{lrr}" in latex
+    assert latex.rstrip().endswith(r"\end{tabular}")
+    assert latex_rows(latex) == [["a", "b", "c"], ["x", "1", "2"]]
+
+
+# --- accuracies -----------------------------------------------------------------------------
+
+FEATURES = {"raw": "raw pixels", "net-imagenet": "Net_1, ImageNet"}
+CLASSIFIERS = {"lr": "LR", "svm": "SVM", "rf": "RF"}
+#: Made-up accuracies, LR, SVM, RF; SVM on raw pixels and RF on the network tie with the best.
+ACCURACIES = {"raw": [0.8, 0.9012, 0.9012], "net-imagenet": [0.95, 0.5, 0.94999]}
+
+
+def write_cells(folder, **changes):
+    paths = []
+    for feature, accuracies in ACCURACIES.items():
+        for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True):
+            cell = {
+                "accuracy": accuracy,
+                "accuracy_interval": [accuracy - 0.01, accuracy + 0.02],
+                "n_train": 12000,
+                "n_test": 3000,
+                "n_features": {"raw": 784, "net-imagenet": 512}[feature],
+                "fit_seconds": 1.5,
+                "predict_seconds": 0.5,
+                "iterations": 7 if classifier != "rf" else None,
+                "converged": True if classifier != "rf" else None,
+            }
+            cell |= changes.get(f"{feature.split('-')[0]}_{classifier}", {})
+            paths.append(folder / f"{feature}.{classifier}.json")
+            paths[-1].write_text(json.dumps(cell))
+    return paths
+
+
+def make_accuracy_table(tmp_path, out, published_names=None, **changes):
+    cells = write_cells(tmp_path, **changes)
+    accuracy_table(
+        cells, "MNIST", FEATURES, CLASSIFIERS, published_names or {}, out.csv, out.md, out.tex
+    )
+    return out.md.read_text()
+
+
+def test_accuracies_are_percent_with_the_best_of_each_column_in_bold(tmp_path, out):
+    rows = cells_of(make_accuracy_table(tmp_path, out))
+    assert rows == [
+        ["MNIST", "raw pixels", "Net_1, ImageNet"],
+        ["LR", "80.00", "**95.00**"],
+        ["SVM", "**90.12**", "50.00"],
+        ["RF", "**90.12**", "95.00"],
+        ["size", "784", "512"],
+    ]
+
+
+def test_latex_and_markdown_say_the_same(tmp_path, out):
+    make_accuracy_table(tmp_path, out)
+    assert latex_rows(out.tex.read_text()) == [
+        ["MNIST", "raw pixels", r"Net\_1, ImageNet"],
+        ["LR", "80.00", r"\textbf{95.00}"],
+        ["SVM", r"\textbf{90.12}", "50.00"],
+        ["RF", r"\textbf{90.12}", "95.00"],
+        ["size", "784", "512"],
+    ]
+
+
+def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tmp_path, out):
+    text = make_accuracy_table(tmp_path, out, {"raw": ["mnist", "raw"]})
+    rows = cells_of(text)
+    # Report A, table 1, raw pixels: LR 89.65, random forest 69.54.
+    assert rows[1] == ["LR", "80.00 (89.65)", "**95.00**"]
+    assert rows[3] == ["RF", "**90.12** (69.54)", "95.00"]
+    assert "published in report A" in text
+    assert "published" not in make_accuracy_table(tmp_path, out)
+
+
+def test_published_accuracies_of_a_classifier_that_no_report_has_are_left_out(tmp_path, out):
+    cells = write_cells(tmp_path)[:3]
+    names = {"raw": ["mnist", "raw"]}
+    accuracy_table(
+        cells,
+        "MNIST",
+        {"raw": "raw"},
+        {"lr": "LR", "knn": "kNN", "rf": "RF"},
+        names,
+        out.csv,
+        out.md,
+        out.tex,
+    )
+    assert cells_of(out.md.read_text())[2] == ["kNN", "**90.12**"]
+
+
+def test_a_solver_that_did_not_converge_is_marked(tmp_path, out):
+    text = make_accuracy_table(
+        tmp_path, out, {"raw": ["mnist", "raw"]}, raw_lr={"converged": False}
+    )
+    rows = cells_of(text)
+    assert rows[1][1] == "80.00† (89.65)"
+    assert sum("†" in cell for row in rows for cell in row) == 1
+    assert "iteration limit" in text
+    assert "†" not in make_accuracy_table(tmp_path, out)
+
+
+def test_the_note_gives_the_numbers_of_images(tmp_path, out):
+    text = make_accuracy_table(tmp_path, out)
+    assert "12,000 training" in text and "3,000 test" in text
+    text = make_accuracy_table(tmp_path, out, raw_svm={"n_train": 500})
+    assert "500 to 12,000 training" in text
+
+
+def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tmp_path, out):
+    make_accuracy_table(
+        tmp_path, out, {"raw": ["mnist", "raw"]}, net_svm={"converged": False, "iterations": 100}
+    )
+    table = pd.read_csv(out.csv).set_index(["features", "classifier"])
+    assert len(table) == 6
+    for feature, accuracies in ACCURACIES.items():
+        for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True):
+            row = table.loc[(feature, classifier)]
+            assert row["accuracy"] == accuracy
+            assert row["accuracy_low"] == pytest.approx(accuracy - 0.01)
+            assert row["accuracy_high"] == pytest.approx(accuracy + 0.02)
+            assert row["features_label"] == FEATURES[feature]
+    assert table.loc[("raw", "lr"), "published_accuracy"] == pytest.approx(0.8965)
+    assert pd.isna(table.loc[("net-imagenet", "lr"), "published_accuracy"])
+    assert table["best"].tolist() == [False, True, True, True, False, False]
+    assert table.loc[("net-imagenet", "svm"), "iterations"] == 100
+    assert str(table.loc[("net-imagenet", "svm"), "converged"]) == "False"
+
+
+def test_cells_that_do_not_fill_the_table_are_an_error(tmp_path, out):
+    cells = write_cells(tmp_path)[:-1]
+    with pytest.raises(ValueError):
+        accuracy_table(cells, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+
+
+# --- collapse -------------------------------------------------------------------------------
+
+
+def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
+    content = {
+        "train": {"nc1": 1.25, "accuracy": 0.5},
+        "test": {"nc1": 2.5, "accuracy": 0.25},
+    }
+    paths = []
+    for epoch in (0, 2):
+        paths.append(tmp_path / "mnist" / "resnet18" / f"epoch{epoch:03d}.json")
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        paths[-1].write_text(json.dumps(content))
+    collapse_table(paths, {"resnet18": "pretrain"}, tmp_path / "collapse.csv")
+    table = pd.read_csv(tmp_path / "collapse.csv")
+    assert len(table) == 8
+    assert set(table["dataset"]) == {"mnist"} and set(table["backbone"]) == {"resnet18"}
+    assert set(table["start"]) == {"pretrain"}
+    assert sorted(set(table["epoch"])) == [0, 2]
+    (value,) = table.query("epoch == 2 and split == 'test' and measure == 'nc1'")["value"]
+    assert value == 2.5
+
+
+# --- variances ------------------------------------------------------------------------------
+
+COORDINATES = "t-SNE coordinates"
+NAMES = ["T-shirt/top", "Trouser", "Pullover"]
+
+
+def variance_records(feature="resnet18-imagenet"):
+    def record(space, quantity, a, b, value, split="train"):
+        return {
+            "features": feature,
+            "split": split,
+            "space": space,
+            "quantity": quantity,
+            "class_a": a,
+            "class_b": b,
+            "value": value,
+        }
+
+    return [
+        record(COORDINATES, "intra_class", 0, None, 500.04),
+        record(COORDINATES, "pooled_pair", 0, 1, 900.0),
+        record("features", "intra_class", 0, None, 123.456),
+        record("features", "pooled_pair", 0, 1, 234.567),
+        record("features", "mean_distance", 0, 1, 0.0123456),
+        record(COORDINATES, "intra_class", 0, None, 77.0, split="test"),
+    ]
+
+
+def make_variance_table(out, published_names):
+    variance_table(
+        variance_records(),
+        {"resnet18-imagenet": "ResNet18"},
+        NAMES,
+        published_names,
+        out.csv,
+        out.md,
+        out.tex,
+    )
+    return out.md.read_text()
+
+
+def test_variances_stand_beside_the_published_ones(out):
+    text = make_variance_table(out, {"resnet18-imagenet": ["fashion_mnist", "resnet18_pretrained"]})
+    rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
+    # Report B, ResNet18, training set: T-shirt/top 453.983.
+    assert rows["ResNet18, train: T-shirt/top"] == ["500.0 (454.0)", "", "123.5", "", ""]
+    pair = rows["ResNet18, train: T-shirt/top / Trouser"]
+    assert pair[1].startswith("900.0 (")
+    assert pair[0] == pair[2] == ""
+    assert pair[3:] == ["234.6", "0.01235"]
+    table = pd.read_csv(out.csv)
+    published = table.query("space == @COORDINATES and split == 'train'").set_index("quantity")
+    assert published.loc["intra_class", "published"] == 453.983
+    # What describes the features themselves was never published.
+    assert table.query("space == 'features'")["published"].isna().all()
+    assert "published in report B" in text
+
+
+def test_variances_of_features_that_no_report_has_stand_alone(out):
+    text = make_variance_table(out, {})
+    rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
+    assert rows["ResNet18, train: T-shirt/top"] == ["500.0", "", "123.5", "", ""]
+    assert rows["ResNet18, test: T-shirt/top"] == ["77.0", "", "", "", ""]
+    assert "published" not in text
+    assert pd.read_csv(out.csv)["published"].isna().all()
+
+
+def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
+    make_variance_table(out, {})
+    lines = out.csv.read_text().splitlines()
+    assert len(lines) == 1 + len(variance_records())
+    table = pd.read_csv(out.csv, dtype=str, keep_default_na=False)
+    assert table["value"].tolist()[:3] == ["500.04", "900.0", "123.456"]
+    assert table["class_b"].tolist() == ["", "1", "", "1", "1", ""]
+    assert set(table["features_label"]) == {"ResNet18"}
+
+
+# --- run times ------------------------------------------------------------------------------
+
+BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def test_run_times_come_from_the_benchmark_files(tmp_path, out):
+    folder = tmp_path / "benchmarks"
+    contents = {
+        "extract/mnist/resnet18.tsv": [(12.26, 900.4, 20.0)],
+        "embed/digits/raw.tsv": [(0.9, "-", 0.5)],
+        # A repeated job: the mean time, the highest memory.
+        "embed/mnist/raw.tsv": [(10.0, 100.0, 9.0), (20.0, 300.0, 11.0)],
+    }
+    for name, runs in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            BENCHMARK
+            + "".join(f"{s}\t0:00:01\t{rss}\t1\t1\t1\t0\t0\t90\t{cpu}\n" for s, rss, cpu in runs)
+        )
+    runtime_table([folder / name for name in contents], folder, out.csv, out.md, out.tex)
+    text = out.md.read_text()
+    assert cells_of(text) == [
+        ["job", "wall time, s", "peak memory, MiB"],
+        ["extract mnist, resnet18", "12.3", "900"],
+        ["embed digits, raw", "0.9", "not sampled"],
+        ["embed mnist, raw", "15.0", "300"],
+    ]
+    # Report B's own times.
+    assert "resnet18 35 min" in text and "vgg16 107 min" in text
+    table = pd.read_csv(out.csv)
+    assert table["stage"].tolist() == ["extract", "embed", "embed"]
+    assert table["dataset"].tolist() == ["mnist", "digits", "mnist"]
+    assert table["seconds"].tolist() == [12.26, 0.9, 15.0]
+    assert table["peak_memory_mib"].tolist()[0::2] == [900.4, 300.0]
+    assert pd.isna(table["peak_memory_mib"][1])
+    assert table["cpu_seconds"].tolist() == [20.0, 0.5, 10.0]

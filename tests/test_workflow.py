@@ -1,0 +1,500 @@
+"""The workflow itself, run by Snakemake on tiny studies."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from scipy.linalg import pinv
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("COLLAPSEFLOW_DATA", ROOT.parent / "shared" / "data"))
+
+TINY = {
+    "study": "tiny",
+    "threads": 1,
+    "datasets": {
+        "digits": {
+            "source": "digits",
+            "subset": {"train": 240, "test": 100},
+            "scattering": {"J": 1, "L": 4, "order": 1},
+        },
+        "mnist5k": {
+            "source": "mnist5k",
+            "subset": {"train": 200, "test": 100},
+            "scattering": {"J": 2, "L": 4, "order": 2},
+        },
+    },
+    "backbones": {
+        "net": {"model": "resnet18", "image_size": 32, "weights": ["pretrain", "random"]}
+    },
+    "pretrain": {"images": 260, "epochs": 1, "batch_size": 32},
+    "finetune": {"epochs": 2, "batch_size": 40},
+    "classifiers": {
+        "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"},
+        "lr": {
+            "estimator": "sklearn.linear_model.LogisticRegression",
+            "parameters": {"max_iter": 50},
+        },
+    },
+    "embedding": {"n_samples": 150, "iterations": 100},
+    "variance": {"dataset": "digits", "features": ["net-pretrain", "raw"]},
+}
+
+
+def changed(**changes):
+    """The tiny study with some of its top-level keys replaced."""
+    return {**TINY, **changes}
+
+
+def snakemake(folder, study, *arguments, check=True):
+    """Run Snakemake in a folder of its own on a study given as a mapping or a path."""
+    if isinstance(study, dict):
+        path = folder / "study.yaml"
+        path.write_text(yaml.safe_dump(study))
+        study = path
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
+    command += ["--directory", folder, "--configfile", study, "--cores", "2", *arguments]
+    answer = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    answer.text = answer.stdout + answer.stderr
+    if check:
+        assert answer.returncode == 0, answer.text[-5000:]
+    return answer
+
+
+def planned(answer):
+    """Numbers of jobs by rule, from the table that a dry run prints."""
+    lines = re.findall(r"^(\w+) +(\d+)$", answer.text, flags=re.M)
+    return {rule: int(n) for rule, n in lines if rule not in ("job", "total")}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The tiny study, run to its end once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    snakemake(folder, TINY)
+    return folder
+
+
+def test_every_table_and_figure_appears(tiny):
+    results = tiny / "results" / "tiny"
+    figures = {path.name for path in (results / "figures").iterdir()}
+    stems = [
+        f"{kind}_{d}" for kind in ("samples", "scattering", "embedding") for d in TINY["datasets"]
+    ]
+    stems += ["accuracy_per_epoch", "collapse", "embedding_train_test", "variance"]
+    assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
+    tables = {path.name for path in (results / "tables").iterdir()}
+    stems = ["accuracy_digits", "accuracy_mnist5k", "variance", "runtime"]
+    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
+    assert tables == {*expected, "collapse.csv"}
+    for path in (results / "figures").iterdir():
+        start = path.read_bytes()[:4]
+        assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+    summary = (results / "summary.md").read_text()
+    for stem in figures:
+        if stem.endswith(".png"):
+            assert f"(figures/{stem})" in summary
+    assert not list(results.rglob("*.part*"))
+
+
+def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
+    results = tiny / "results" / "tiny"
+    for dataset in TINY["datasets"]:
+        names = {path.name for path in (results / "finetune" / dataset / "net").iterdir()}
+        assert names == {
+            "epoch001.safetensors",
+            "epoch002.safetensors",
+            "epoch002.optimizer.safetensors",
+        }
+        stores = {path.parent.name for path in (results / "features" / dataset).glob("*/*.h5")}
+        assert stores == {"raw", "scattering", "net-pretrain", "net-random", "net-epoch002"}
+
+
+def test_a_cell_of_the_accuracy_table_equals_scikit_learn_on_the_images(tiny):
+    results = tiny / "results" / "tiny"
+    with h5py.File(results / "data" / "digits.h5") as file:
+        pixels = file["images"][:].reshape(len(file["images"]), -1) / np.float32(255)
+        labels, split = file["labels"][:], file["split"][:]
+    assert Counter(split.tolist()) == {0: 240, 1: 100}
+    lda = LinearDiscriminantAnalysis().fit(pixels[split == 0], labels[split == 0])
+    expected = np.mean(lda.predict(pixels[split == 1]) == labels[split == 1])
+    table = pd.read_csv(results / "tables" / "accuracy_digits.csv")
+    cell = table[(table["features"] == "raw") & (table["classifier"] == "lda")].iloc[0]
+    assert cell["accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert cell["n_train"] == 240 and cell["n_test"] == 100 and cell["n_features"] == 64
+    # Nothing was published about these data.
+    assert table["published_accuracy"].isna().all()
+
+
+def test_collapse_and_accuracy_of_an_epoch_equal_the_dense_formula_on_its_store(tiny):
+    results = tiny / "results" / "tiny"
+    with h5py.File(results / "features" / "digits" / "net-epoch002" / "train.h5") as file:
+        features, labels = file["features"][:].astype(float), file["labels"][:]
+        accuracy = np.mean(file["predictions"][:] == labels)
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(10)])
+    within = features - means[labels]
+    sigma_w = within.T @ within / len(features)
+    centred = means - features.mean(axis=0)
+    sigma_b = centred.T @ centred / 10
+    table = pd.read_csv(results / "tables" / "collapse.csv")
+    table = table[(table["dataset"] == "digits") & (table["epoch"] == 2)]
+    measured = table[table["split"] == "train"].set_index("measure")["value"]
+    assert measured["nc1"] == pytest.approx(np.trace(sigma_w @ pinv(sigma_b)) / 10, rel=1e-6)
+    norms = np.linalg.norm(centred, axis=1)
+    assert measured["equinorm"] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
+    assert measured["accuracy"] == accuracy
+
+
+def test_the_store_of_an_epoch_holds_the_predictions_of_its_checkpoint(tiny):
+    from torchvision.models import resnet18
+
+    results = tiny / "results" / "tiny"
+    network = resnet18(num_classes=10).eval()
+    weights = results / "finetune" / "digits" / "net" / "epoch002.safetensors"
+    network.load_state_dict(safetensors.torch.load_file(weights))
+    with h5py.File(results / "data" / "digits.h5") as file:
+        images = torch.from_numpy(file["images"][240:260]).float()[:, None]
+    resized = torch.nn.functional.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = network((resized / 255 - mean) / std).argmax(1).numpy()
+    with h5py.File(results / "features" / "digits" / "net-epoch002" / "test.h5") as file:
+        np.testing.assert_array_equal(file["predictions"][:20], expected)
+
+
+def test_stores_verify_and_say_which_weights(tiny):
+    results = tiny / "results" / "tiny"
+    stores = sorted((results / "features").rglob("*.h5"))
+    answer = subprocess.run(
+        [sys.executable, "-m", "collapseflow", "verify", *stores],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout
+    with h5py.File(results / "features" / "digits" / "net-random" / "test.h5") as file:
+        assert "random weights, never trained" in file.attrs["weights"]
+    table = (results / "tables" / "accuracy_digits.md").read_text()
+    assert "net, random" in table and "net, letters" in table and "retrained" not in table
+
+
+def test_a_finished_study_has_nothing_to_do(tiny):
+    assert "Nothing to be done" in snakemake(tiny, TINY).text
+
+
+def test_the_report_builds(tiny):
+    snakemake(tiny, TINY, "--report", tiny / "report.html")
+    assert (tiny / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            {"style": {"font_size": 9}},
+            {
+                "plot_samples": 2,
+                "plot_scattering": 2,
+                "plot_embedding": 2,
+                "plot_embedding_train_test": 1,
+                "plot_variance": 1,
+                "plot_collapse": 1,
+                "plot_accuracy_per_epoch": 1,
+                "summarize": 1,
+                "all": 1,
+            },
+            id="style",
+        ),
+        pytest.param(
+            {
+                "classifiers": {
+                    **TINY["classifiers"],
+                    "lr": {**TINY["classifiers"]["lr"], "parameters": {"max_iter": 60}},
+                }
+            },
+            # One classifier on five feature sets of two data sets.
+            {
+                "classify": 10,
+                "tabulate_accuracy": 2,
+                "tabulate_runtime": 1,
+                "summarize": 1,
+                "all": 1,
+            },
+            id="one classifier",
+        ),
+        pytest.param(
+            {"embedding": {"n_samples": 140, "iterations": 100}},
+            {"embed": 10, "plot_embedding": 2, "tabulate_runtime": 1, "summarize": 1, "all": 1},
+            id="t-SNE",
+        ),
+        pytest.param(
+            {"finetune": {"epochs": 3, "batch_size": 40}},
+            {
+                "finetune_last_epoch": 2,
+                "extract_last_epoch": 2,
+                "measure_epoch": 2,
+                "classify": 4,
+                "embed": 2,
+                "plot_embedding": 2,
+                "tabulate_accuracy": 2,
+                "tabulate_collapse": 1,
+                "plot_collapse": 1,
+                "plot_accuracy_per_epoch": 1,
+                "tabulate_runtime": 1,
+                "summarize": 1,
+                "all": 1,
+            },
+            id="one more epoch",
+        ),
+    ],
+)
+def test_a_changed_parameter_reruns_exactly_what_depends_on_it(tiny, change, expected):
+    answer = snakemake(tiny, changed(**change), "--dry-run")
+    assert planned(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("fig1", {"fig1": 1, "plot_scattering": 2, "prepare_dataset": 2}),
+        ("results/tiny/figures/samples_digits.pdf", {"plot_samples": 1, "prepare_dataset": 1}),
+        ("fig_samples", {"fig_samples": 1, "plot_samples": 2, "prepare_dataset": 2}),
+        (
+            "table1",
+            {
+                "table1": 1,
+                "tabulate_accuracy": 1,
+                "classify": 10,
+                "extract_raw": 1,
+                "extract_scattering": 1,
+                "extract_network": 2,
+                "extract_last_epoch": 1,
+                "finetune_epoch": 1,
+                "finetune_last_epoch": 1,
+                "pretrain": 1,
+                "initialize_weights": 1,
+                "render_letters": 1,
+                "prepare_dataset": 1,
+            },
+        ),
+        (
+            "fig3",
+            {
+                "fig3": 1,
+                "plot_embedding": 1,
+                "embed": 5,
+                "extract_raw": 1,
+                "extract_scattering": 1,
+                "extract_network": 2,
+                "extract_last_epoch": 1,
+                "finetune_epoch": 1,
+                "finetune_last_epoch": 1,
+                "pretrain": 1,
+                "initialize_weights": 1,
+                "render_letters": 1,
+                "prepare_dataset": 1,
+            },
+        ),
+        (
+            "fig_embedding_b",
+            {
+                "fig_embedding_b": 1,
+                "plot_embedding_train_test": 1,
+                "embed": 4,
+                "extract_network": 1,
+                "extract_raw": 1,
+                "pretrain": 1,
+                "render_letters": 1,
+                "prepare_dataset": 1,
+            },
+        ),
+    ],
+)
+def test_a_single_target_plans_only_what_it_needs(tmp_path, target, expected):
+    assert planned(snakemake(tmp_path, TINY, "--dry-run", target)) == expected
+
+
+def test_a_single_figure_runs_alone(tmp_path):
+    target = "results/tiny/figures/scattering_digits.png"
+    snakemake(tmp_path, TINY, target)
+    made = {path.name for path in (tmp_path / "results" / "tiny" / "figures").iterdir()}
+    assert made == {"scattering_digits.png", "scattering_digits.pdf"}
+
+
+def test_the_study_of_the_reports_plans_every_job(tmp_path):
+    answer = snakemake(tmp_path, ROOT / "config" / "paper.yaml", "--dry-run")
+    datasets, finetuned, epochs, classifiers = 2, 2, 10, 4
+    sets = 2 + 2 * finetuned  # raw, scattering, each backbone pretrained and fine-tuned
+    runs = datasets * finetuned
+    assert planned(answer) == {
+        "prepare_dataset": datasets,
+        "download_weights": 3,  # vgg11_bn, resnet18, vgg16
+        "extract_raw": datasets,
+        "extract_scattering": datasets,
+        "extract_network": runs + 2,  # report B reads two more
+        "finetune_epoch": runs * (epochs - 1),
+        "finetune_last_epoch": runs,
+        "extract_epoch": runs * (epochs - 1),
+        "extract_last_epoch": runs,
+        "measure_epoch": runs * (epochs + 1),
+        "classify": datasets * sets * classifiers,
+        "embed": datasets * sets + 2 * 2,
+        "plot_samples": datasets,
+        "plot_scattering": datasets,
+        "plot_embedding": datasets,
+        "tabulate_accuracy": datasets,
+        "tabulate_collapse": 1,
+        "plot_collapse": 1,
+        "plot_accuracy_per_epoch": 1,
+        "plot_embedding_train_test": 1,
+        "tabulate_variance": 1,
+        "plot_variance": 1,
+        "tabulate_runtime": 1,
+        "summarize": 1,
+        "all": 1,
+    }
+
+
+def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
+    minimal = {"study": "minimal", "datasets": {"digits": {"source": "digits"}}}
+    answer = snakemake(tmp_path, minimal, "--dry-run")
+    assert planned(answer) == {
+        "prepare_dataset": 1,
+        "extract_raw": 1,
+        "extract_scattering": 1,
+        "classify": 8,
+        "embed": 2,
+        "plot_samples": 1,
+        "plot_scattering": 1,
+        "plot_embedding": 1,
+        "tabulate_accuracy": 1,
+        "tabulate_runtime": 1,
+        "summarize": 1,
+        "all": 1,
+    }
+    assert "mnist5k" not in answer.text and "results/embedded" not in answer.text
+
+
+def test_a_wrong_key_ends_before_the_first_job_in_one_line(tmp_path):
+    wrong = changed(finetune={"epoch": 3})
+    answer = snakemake(tmp_path, wrong, check=False)
+    assert answer.returncode != 0
+    assert "Traceback" not in answer.text
+    lines = [line for line in answer.text.splitlines() if "finetune" in line]
+    assert len(lines) == 1
+    assert "finetune.epoch" in lines[0] and "epochs" in lines[0]
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
+    snakemake(tmp_path, TINY, "results/tiny/data/digits.h5")
+    path = tmp_path / "results" / "tiny" / "data" / "digits.h5"
+    path.write_bytes(path.read_bytes()[:3000])
+    answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw/train.h5", check=False)
+    assert answer.returncode != 0
+    assert "results/tiny/data/digits.h5: not a whole HDF5 file" in answer.text
+    assert "delete it and run again" in answer.text
+    assert "Traceback" not in answer.text
+    assert not (tmp_path / "results" / "tiny" / "features" / "digits" / "raw" / "train.h5").exists()
+
+
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA}")
+def test_a_slice_of_the_real_data_gives_the_sizes_and_about_the_numbers_of_the_report(tmp_path):
+    study = {
+        "study": "slice",
+        "threads": 2,
+        "datasets": {
+            "mnist": {
+                "source": "mnist",
+                "location": [str(DATA / "mnist")],
+                "subset": {"train": 3000, "test": 1000},
+                "scattering": {"J": 2, "L": 9, "order": 1},
+            }
+        },
+        "classifiers": {
+            "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
+        },
+    }
+    snakemake(tmp_path, study, "table1")
+    results = tmp_path / "results" / "slice"
+    table = pd.read_csv(results / "tables" / "accuracy_mnist.csv").set_index("features")
+    assert table.loc["scattering", "n_features"] == 19 * 7 * 7
+    assert table.loc["scattering", "published_accuracy"] == pytest.approx(0.9444)
+    assert table.loc["raw", "published_accuracy"] == pytest.approx(0.8605)
+    # 98.09 % with all 60,000 images; 3,000 of them cannot be far below.
+    assert 0.93 < table.loc["scattering", "accuracy"] < 0.99
+    with h5py.File(results / "data" / "mnist.h5") as file:
+        assert "3000 of 60000 train" in file.attrs["source"]
+        assert json.loads(file.attrs["class_names"]) == list("0123456789")
+
+
+def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tmp_path):
+    study = changed(
+        datasets={"digits": {"source": "digits", "subset": {"train": 800, "test": 100}}},
+        backbones={"net": {"model": "resnet18", "image_size": 32, "weights": ["random"]}},
+        finetune={"epochs": 3, "batch_size": 20},
+        variance=None,
+    )
+    target = "results/tiny/finetune/digits/net/epoch003.safetensors"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    snakemake(whole, study, target)
+
+    (killed / "study.yaml").write_text(yaml.safe_dump(study))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
+    command += [
+        "--directory",
+        killed,
+        "--configfile",
+        killed / "study.yaml",
+        "--cores",
+        "2",
+        target,
+    ]
+    run = subprocess.Popen(
+        list(map(str, command)),
+        start_new_session=True,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    folder = killed / "results" / "tiny" / "finetune" / "digits" / "net"
+    log = killed / "results" / "tiny" / "logs" / "finetune" / "digits" / "net-epoch002.log"
+    deadline = time.monotonic() + 300
+    while not log.exists():
+        assert run.poll() is None and time.monotonic() < deadline, "epoch 2 never began"
+        time.sleep(0.05)
+    time.sleep(0.5)
+    # The script has begun its epoch (the log opens before the first batch), and is not done.
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not (folder / "epoch002.safetensors").exists()
+    first = folder / "epoch001.safetensors"
+    written = first.stat().st_mtime_ns
+
+    snakemake(killed, study, "--unlock")
+    answer = snakemake(killed, study, target)
+    assert first.stat().st_mtime_ns == written, "the finished epoch was trained again"
+    assert "epoch 001" not in answer.text
+    expected = safetensors.torch.load_file(whole / target)
+    continued = safetensors.torch.load_file(killed / target)
+    assert expected.keys() == continued.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, continued[name]), name
