@@ -20,7 +20,7 @@ def digest(script: Path) -> str:
     waiting = [script]
     while waiting:
         path = waiting.pop()
-        key = path.name if path == script else path.relative_to(PACKAGE).as_posix()
+        key = "script" if path == script else path.relative_to(PACKAGE).as_posix()
         if key in seen:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -21,7 +21,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     PositiveInt,
     StringConstraints,
     ValidationError,
@@ -34,6 +33,7 @@ from collapseflow.errors import UserError
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 StudyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 WEIGHT_SOURCES = ("imagenet", "pretrain", "random")
@@ -66,7 +66,7 @@ class Dataset(Section):
 
     source: Literal[DATA_SOURCES]
     label: str | None = None
-    location: list[str] | None = None
+    location: Annotated[list[str], Field(min_length=1)] | None = None
     sha256: dict[str, Sha256] = {}
     name: str | None = None
     arguments: dict[str, Any] = {}
@@ -431,10 +431,9 @@ def _is_type_tag(part: object) -> bool:
 
 
 def _allowed_keys(location: tuple) -> list[str]:
+    """The keys of the section that an unknown key stands in."""
+    tables = {"datasets": Dataset, "backbones": Backbone, "classifiers": Classifier}
     sections = {
-        "datasets": Dataset,
-        "backbones": Backbone,
-        "classifiers": Classifier,
         "scattering": Scattering,
         "subset": Subset,
         "pretrain": Pretrain,
@@ -443,9 +442,13 @@ def _allowed_keys(location: tuple) -> list[str]:
         "variance": Variance,
         "style": Style,
     }
-    model = Study
-    for part in location[:-1]:
-        model = sections.get(part, model)
+    path = [part for part in location[:-1] if not _is_type_tag(part)]
+    model: type[Section] = Study
+    if path and path[0] in tables:
+        # The second part is a name that the user gave, whatever it is.
+        model, path = tables[path[0]], path[2:]
+    for part in path:
+        model = sections[part]
     return sorted(model.model_fields)
 
 
