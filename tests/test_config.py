@@ -376,3 +376,17 @@ def test_check_once_asks_again_after_an_update(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "version", lambda package: "99.0")
     check_once(loaded, tmp_path)
     assert len(asked) == 2
+
+
+def test_scattering_wider_than_the_images_is_refused_with_the_largest_scale_that_fits():
+    study = {"study": "s", "datasets": {"d": {"source": "digits", "scattering": {"J": 4}}}}
+    with pytest.raises(UserError, match=r"^config key datasets\.d\.scattering\.J: 4 .*up to 3$"):
+        load(study)
+
+
+def test_places_that_do_not_exist_are_refused_and_one_that_may_is_enough(tmp_path):
+    entry = {"source": "mnist", "location": [str(tmp_path / "absent")]}
+    with pytest.raises(UserError, match=r"datasets\.m: location: none of .*absent"):
+        load({"study": "s", "datasets": {"m": entry}})
+    for place in (str(tmp_path), tmp_path.as_uri(), "http://127.0.0.1:9/"):
+        load({"study": "s", "datasets": {"m": {**entry, "location": ["absent", place]}}})

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from pydantic import (
     BaseModel,
@@ -37,6 +39,8 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 WEIGHT_SOURCES = ("imagenet", "pretrain", "random")
+#: Pixels a side of the sources whose images are known beforehand.
+IMAGE_SIZES = {"mnist": 28, "fashion_mnist": 28, "mnist5k": 28, "letters": 28, "digits": 8}
 DATA_SOURCES = ("mnist", "fashion_mnist", "idx", "torchvision", "mnist5k", "digits", "letters")
 
 
@@ -93,6 +97,11 @@ class Dataset(Section):
                     f"key {key!r} goes only with source {' or '.join(sources)}, "
                     f"not with {self.source!r}"
                 )
+        if self.location and not any(map(_may_exist, self.location)):
+            raise ValueError(
+                f"location: none of {', '.join(self.location)} is a folder here; "
+                "allowed: existing folders, file:// and web addresses"
+            )
         return self
 
 
@@ -272,6 +281,14 @@ class Study(Section):
             )
         if not self.classifiers:
             raise ValueError("classifiers: is empty; allowed: a preset or a table of classifiers")
+        for name, dataset in self.datasets.items():
+            J, size = self.scattering_of(name).J, IMAGE_SIZES.get(dataset.source)
+            if size and size < 2**J:
+                key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
+                raise ValueError(
+                    f"{key}: {J} averages over {2**J} pixels, more than the {size} of "
+                    f"datasets.{name}; allowed: up to {size.bit_length() - 1}"
+                )
         if self.finetuned_backbones():
             for name, dataset in self.datasets.items():
                 n = dataset.subset.train
@@ -384,6 +401,15 @@ class FeatureSet:
     kind: str
     backbone: str | None = None
     state: str | None = None
+
+
+def _may_exist(location: str) -> bool:
+    """Whether a place is on the web, or a folder that is there."""
+    parts = urlparse(location)
+    if parts.scheme in ("http", "https"):
+        return True
+    path = url2pathname(parts.path) if parts.scheme == "file" else location
+    return Path(path).expanduser().is_dir()
 
 
 def weight_state(source: str) -> str:

@@ -1,0 +1,58 @@
+"""What holds the project together: pinned versions, and rules that say everything of themselves."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
+    return {(canonical(pin[1]), pin[2]) for pin in pins if pin}
+
+
+def test_every_direct_dependency_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {canonical(re.match(r"[\w.-]+", line)[0]) for line in wanted}
+    assert names <= {name for name, _ in locked()}
+
+
+def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_does():
+    content = yaml.safe_load((ROOT / "workflow" / "envs" / "collapseflow.yaml").read_text())
+    pins = {tuple(pin.split("==")) for pin in content["dependencies"][-1]["pip"]}
+    assert {(canonical(name), version) for name, version in pins} <= locked()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    assert {canonical(name) for name, _ in pins} == direct
+
+
+@pytest.mark.parametrize(
+    "directive",
+    ["output", "log", "benchmark", "conda", "threads", "resources", "params", "message", "script"],
+)
+def test_every_rule_has_every_directive(directive):
+    found = 0
+    for path in RULES:
+        blocks = re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.M)
+        for block in blocks:
+            if not block.startswith("rule "):
+                continue
+            found += 1
+            assert re.search(rf"^    {directive}:", block, flags=re.M), block.splitlines()[0]
+    assert found > 15
+
+
+def test_every_script_belongs_to_a_rule():
+    named = set(re.findall(r'"\.\./scripts/(\w+\.py)"', "".join(p.read_text() for p in RULES)))
+    assert named == {path.name for path in (ROOT / "workflow" / "scripts").glob("*.py")}
