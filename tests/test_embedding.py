@@ -1,7 +1,9 @@
-"""t-SNE against scikit-learn called directly, neighbour recall against brute force."""
+"""t-SNE against openTSNE and scikit-learn called directly, neighbour recall against brute force."""
 
 import numpy as np
+import openTSNE
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from collapseflow.embedding import embed, neighbour_recall, reduce
@@ -119,6 +121,23 @@ def test_scikit_learn_s_method_is_report_b_s_call(store, tmp_path):
     expected = direct.fit_transform(features)
     content = run(store, tmp_path / "a.npz", "sklearn")
     np.testing.assert_allclose(content["coordinates"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_opentsne_s_method_is_its_call_on_principal_components(store, tmp_path):
+    features = blobs()[0].astype(np.float32)
+    reduced = PCA(5, random_state=3).fit_transform(features)
+    direct = openTSNE.TSNE(
+        perplexity=10,
+        initialization=openTSNE.initialization.pca(reduced, random_state=3),
+        early_exaggeration=12,
+        early_exaggeration_iter=50,
+        n_iter=100,
+        learning_rate=200,
+        random_state=3,
+    )
+    expected = np.asarray(direct.fit(reduced))
+    content = run(store, tmp_path / "a.npz")
+    np.testing.assert_allclose(content["coordinates"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_sample_is_stratified_and_counts_the_whole(store, tmp_path):

@@ -182,6 +182,20 @@ def test_an_epoch_repeated_is_the_same_and_another_seed_is_not(data, start, from
     assert not torch.equal(weights["conv1.weight"], expected["conv1.weight"])
 
 
+def test_each_seed_and_epoch_has_its_own_order_and_its_own_draws():
+    orders, draws = set(), set()
+    for seed in (0, 1):
+        for epoch in (0, 1, 2):
+            order = tuple(seed_everything(seed, epoch).permutation(50))
+            draw = torch.rand(1).item()
+            assert sorted(order) == list(range(50))
+            assert tuple(seed_everything(seed, epoch).permutation(50)) == order
+            assert torch.rand(1).item() == draw
+            orders.add(order)
+            draws.add(draw)
+    assert len(orders) == len(draws) == 6
+
+
 def test_the_last_partial_batch_is_dropped(from_files):
     # Batch norm counts the batches it has seen: 70 images are four whole batches of 16.
     for epoch in (1, 2):
