@@ -527,3 +527,17 @@ def test_a_gpu_that_is_not_there_is_refused():
 def test_cuda_without_a_gpu_is_refused():
     with pytest.raises(UserError, match="device: value 'cuda', but PyTorch sees 0"):
         pick_device("cuda")
+
+
+def test_a_block_is_read_where_its_last_layer_ends():
+    check_backbone("resnet18", "layer3", ["random"])
+    with pytest.raises(UserError, match="layer: 'layer' is no layer of resnet18"):
+        check_backbone("resnet18", "layer", ["random"])
+    network = build("resnet18", 4).eval()
+    seen = []
+    network.layer3.register_forward_hook(lambda *call: seen.append(call[2].clone()))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        network(images)
+        features, _ = FeatureExtractor(network, "layer3", "flatten", False)(images)
+    assert torch.equal(features, seen[0])

@@ -36,7 +36,8 @@ def embed_opentsne(
 ) -> np.ndarray:
     """openTSNE on principal components, initialised by the first two of them.
 
-    The learning rate is N / exaggeration (Belkina et al. 2019; Kobak and Berens 2019).
+    The learning rate is N / exaggeration, at least 200 (Belkina et al. 2019; Kobak and Berens
+    2019).
 
     Returns
     -------

@@ -93,7 +93,10 @@ def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
     available = models.list_models(module=models)
     if model not in available:
         raise UserError(f"model: {model!r} is unknown; allowed: {', '.join(available)}")
-    if layer is not None and layer not in layer_names(model):
+    # A block goes by its own name, too: torchvision reads it where its last layer ends.
+    if layer is not None and not any(
+        name == layer or name.startswith(f"{layer}.") for name in layer_names(model)
+    ):
         raise UserError(
             f"layer: {layer!r} is no layer of {model}; allowed: {', '.join(layer_names(model))}"
         )

@@ -73,9 +73,6 @@ def first_order_paths(
     grey = image if image.ndim == 2 else image.mean(axis=2)
     transform = _transform(grey.shape, J, L, order, out_type="list")
     paths = [p for p in transform(torch.from_numpy(grey).float()[None] / 255) if len(p["j"]) == 1]
-    paths.sort(key=lambda path: (path["j"][0], path["theta"][0]))
-    chosen = np.linspace(0, len(paths), n, endpoint=False).astype(int)
-    return [
-        (paths[i]["j"][0], stroke_angle(paths[i]["theta"][0], L), paths[i]["coef"][0].numpy())
-        for i in chosen
-    ]
+    maps = [(p["j"][0], stroke_angle(p["theta"][0], L), p["coef"][0].numpy()) for p in paths]
+    maps.sort(key=lambda entry: entry[:2])
+    return [maps[i] for i in np.linspace(0, len(maps), n, endpoint=False).astype(int)]

@@ -68,7 +68,11 @@ def write_store(
             if dataset is None:
                 d = flat.shape[1]
                 dataset = file.create_dataset(
-                    "features", (n, d), np.float32, chunks=(min(n, rows_per_chunk(d)), d)
+                    "features",
+                    (n, d),
+                    np.float32,
+                    chunks=(min(n, rows_per_chunk(d)), d),
+                    fletcher32=True,  # a flipped bit ends the job that reads it
                 )
                 file.attrs["shape"] = features.shape[1:]
             if not np.isfinite(flat).all():
