@@ -91,16 +91,6 @@ def test_streaming_equals_reading_the_whole(wide):
     np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), LABELS[:11])
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 3), (2, 9), (3, None), (5, 100), (10, 11), (4, 4)])
-def test_streaming_a_part_equals_the_slice(wide, start, stop):
-    parts = list(stores.iterate(wide, start, stop))
-    features = [row for f, _ in parts for row in f]
-    labels = [label for _, y in parts for label in y]
-    assert labels == LABELS[:11][start:stop].tolist()
-    assert len(features) == len(labels)
-    np.testing.assert_array_equal(np.array(features).reshape(-1, 2**16), WIDE[start:stop])
-
-
 @pytest.mark.parametrize("rows", [[0], [10], [3, 4], [0, 5, 9, 10], range(11), []])
 def test_read_rows_of_a_sample(wide, rows):
     rows = np.array(rows, dtype=int)

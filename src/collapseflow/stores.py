@@ -133,18 +133,14 @@ def write_features(
     write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
 
-def iterate(
-    path: str | Path, start: int = 0, stop: int | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def iterate(path: str | Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Stream a store: features float32 (n, d) and labels int64 (n,), a few MiB at a time."""
     with open_hdf5(path) as file:
         features, labels = file["features"], file["labels"][:]
         chunk = features.chunks[0]
         step = max(chunk, READ_BYTES // (4 * features.shape[1]) // chunk * chunk)
-        stop = len(labels) if stop is None else min(stop, len(labels))
-        for row in range(start, stop, step):
-            end = min(row + step, stop)
-            yield features[row:end], labels[row:end]
+        for row in range(0, len(labels), step):
+            yield features[row : row + step], labels[row : row + step]
 
 
 def read_labels(path: str | Path) -> np.ndarray:
