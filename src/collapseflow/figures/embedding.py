@@ -27,7 +27,8 @@ def plot_embeddings(
     and the share of each point's 10 nearest neighbours that the picture keeps.
     """
     look.apply(style)
-    rows, columns = look.grid(len(embeddings), 2 if len(embeddings) <= 4 else 4)
+    n = len(embeddings)
+    rows, columns = look.grid(n, 2 if n <= 4 else 3 if n % 3 == 0 else 4)
     side = style["width"] / columns
     figure, axes = plt.subplots(
         rows, columns, figsize=(style["width"], rows * (side + 0.65) + 0.7), squeeze=False
