@@ -110,6 +110,8 @@ def test_every_table_and_figure_appears(tiny):
     for stem in figures:
         if stem.endswith(".png"):
             assert f"(figures/{stem})" in summary
+    assert "| Digits 8×8 (subset) | 8 x 8 digits inside scikit-learn; a stratified" in summary
+    assert "| net, letters | net, random |" in summary
     assert not list(results.rglob("*.part*"))
 
 

@@ -4,13 +4,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from collapseflow.datasets import read_info
 from collapseflow.files import versions, write_text
+from collapseflow.tables import to_markdown
 
 LIBRARIES = ("torch", "torchvision", "kymatio", "scikit-learn", "openTSNE", "scipy")
 
 
 def write_summary(
-    study: dict, sections: Sequence[tuple[str, Sequence[str]]], output: str | Path
+    study: dict,
+    datasets: dict[str, str | Path],
+    sections: Sequence[tuple[str, Sequence[str]]],
+    output: str | Path,
 ) -> None:
     """Write the page; figures are shown, Markdown tables are copied in.
 
@@ -18,18 +23,24 @@ def write_summary(
     ----------
     study
         The checked content of the study file.
+    datasets
+        Labels of the data sets and their files.
     sections
         Headings, each with paths relative to the page.
     """
     output = Path(output)
-    sources = ", ".join(f"{name} ({entry['source']})" for name, entry in study["datasets"].items())
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"Data sets: {sources}. Seed {study['seed']}. "
-        f"Fine-tuning: {study['finetune']['epochs']} epochs.",
+        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs.",
         "",
     ]
+    rows = []
+    for label, path in datasets.items():
+        info = read_info(path)
+        sizes = [f"{info.n[split]:,}" for split in ("train", "test")]
+        rows.append([label, info.source, *sizes, f"`{info.sha256[:16]}…`"])
+    lines += [to_markdown(["data set", "source", "train", "test", "SHA-256"], rows), ""]
     for heading, paths in sections:
         lines += [f"## {heading}", ""]
         for path in paths:

@@ -34,7 +34,8 @@ rule tabulate_runtime:
 
 rule summarize:
     input:
-        everything(),
+        contents=everything(),
+        datasets=[f"{RESULTS}/data/{d}.h5" for d in STUDY.datasets],
     output:
         summary=report(
             "<results>/summary.md",
@@ -54,6 +55,7 @@ rule summarize:
         runtime=15,
     params:
         study=STUDY.model_dump(),
+        labels=[STUDY.dataset_label(d) for d in STUDY.datasets],
         sections=summary_sections(),
         code=code_of("summarize"),
     message:

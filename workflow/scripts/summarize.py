@@ -4,4 +4,9 @@ from collapseflow.jobs import job
 from collapseflow.summary import write_summary
 
 with job(snakemake):
-    write_summary(snakemake.params.study, snakemake.params.sections, snakemake.output.summary)
+    write_summary(
+        snakemake.params.study,
+        dict(zip(snakemake.params.labels, snakemake.input.datasets, strict=True)),
+        snakemake.params.sections,
+        snakemake.output.summary,
+    )
