@@ -7,7 +7,8 @@ from pathlib import Path
 # Scripts find the package also in an environment that only has what it needs (conda's).
 SOURCE = str(Path(workflow.basedir) / "src")
 sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join([SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])])
+SEARCH_PATH = "PYTHONPATH"
+os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
 from collapseflow import code
 from collapseflow.config import check_once, epoch_state, load, weight_state
