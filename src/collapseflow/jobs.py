@@ -18,7 +18,7 @@ def job(snakemake) -> Iterator[None]:
     """Run the body of a Snakemake script.
 
     Everything is logged to the rule's log file; warnings and progress also reach the screen.
-    A :class:`UserError`, a full disk or an unreadable file ends the job with one line and exit
+    A :class:`UserError`, a full disk or too little memory ends the job with one line and exit
     status 1; any other exception is logged with its traceback.
     """
     name = snakemake.rule
@@ -36,7 +36,11 @@ def job(snakemake) -> Iterator[None]:
             _fail(f"no space left on the device ({error.filename or error}); free some and rerun")
         logger.exception("the job failed")
         raise
-    except Exception:
+    except Exception as error:
+        # PyTorch's own error is told by its name: few jobs import PyTorch.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            line = str(error).splitlines()[0] if str(error) else "out of memory"
+            _fail(f"{line}; lower the batch size or the number of images, or use a larger machine")
         logger.exception("the job failed")
         raise
     logger.info("finished in %.1f s", time.monotonic() - started)
