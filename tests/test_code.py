@@ -161,3 +161,12 @@ def test_a_real_script_depends_on_what_its_imports_import(tmp_path, monkeypatch,
     changed = tmp_path / "collapseflow" / module
     changed.write_text(changed.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
     assert fresh_digest(SCRIPTS / script) != before
+
+
+def test_modules_on_which_no_value_depends_do_not_count(package, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + "from collapseflow.jobs import job\n")
+    (package / "jobs.py").write_text("def job(): ...\n")
+    before = fresh_digest(script)
+    (package / "jobs.py").write_text("def job(): return 1\n")
+    assert fresh_digest(script) == before

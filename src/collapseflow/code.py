@@ -2,7 +2,8 @@
 
 Snakemake itself looks at the script file only, by its time of change: it misses changes in the
 package and reruns everything after a fresh checkout. The digest covers the script and each module
-of this package that it imports, and leaves out comments, docstrings and layout.
+of this package that it imports, and leaves out comments, docstrings, layout and the modules that no value
+depends on.
 """
 
 import ast
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+#: Modules that report and write, and on which no value depends.
+WITHOUT_EFFECT = ("jobs.py", "errors.py", "files.py")
 
 
 @cache
@@ -21,7 +24,7 @@ def digest(script: Path) -> str:
     while waiting:
         path = waiting.pop()
         key = "script" if path == script else path.relative_to(PACKAGE).as_posix()
-        if key in seen:
+        if key in seen or key in WITHOUT_EFFECT:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         seen[key] = ast.dump(_without_docstrings(tree))
