@@ -2,8 +2,8 @@
 
 Snakemake itself looks at the script file only, by its time of change: it misses changes in the
 package and reruns everything after a fresh checkout. The digest covers the script and each module
-of this package that it imports, and leaves out comments, docstrings, layout and the modules that no value
-depends on.
+of this package that it imports, and leaves out comments, docstrings, layout and the modules that
+no value depends on.
 """
 
 import ast
