@@ -182,37 +182,30 @@ class Style(Section):
     samples_per_class: PositiveInt = 10
 
 
-PRESETS: dict[str, dict[str, dict]] = {
-    "default": {
-        "lr": {
-            "estimator": "sklearn.linear_model.LogisticRegression",
-            "label": "LR",
-            "parameters": {"max_iter": 1000},
-        },
-        "svm": {
-            "estimator": "sklearn.svm.LinearSVC",
-            "label": "SVM",
-            "parameters": {"dual": False},
-        },
-        "lda": {
-            "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-            "label": "LDA",
-        },
-        "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier", "label": "RF"},
+_DEFAULT_CLASSIFIERS: dict[str, dict] = {
+    "lr": {
+        "estimator": "sklearn.linear_model.LogisticRegression",
+        "label": "LR",
+        "parameters": {"max_iter": 1000},
     },
-    # Report A's own calls, without any scaling of the features.
+    "svm": {"estimator": "sklearn.svm.LinearSVC", "label": "SVM", "parameters": {"dual": False}},
+    "lda": {
+        "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "label": "LDA",
+    },
+    "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier", "label": "RF"},
+}
+PRESETS: dict[str, dict[str, dict]] = {
+    "default": _DEFAULT_CLASSIFIERS,
+    # Report A's own calls.
     "report_a": {
+        **_DEFAULT_CLASSIFIERS,
         "lr": {
             "estimator": "sklearn.linear_model.LogisticRegression",
             "label": "LR",
             "parameters": {"solver": "saga", "max_iter": 1000},
         },
         "svm": {"estimator": "sklearn.svm.LinearSVC", "label": "SVM"},
-        "lda": {
-            "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-            "label": "LDA",
-        },
-        "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier", "label": "RF"},
     },
 }
 
