@@ -42,7 +42,7 @@ def test_a_name_and_a_data_set_are_enough():
     assert loaded.study == "toy"
     assert loaded.datasets["digits"].source == "digits"
     assert loaded.seed == 0
-    assert [f.name for f in loaded.compared_features()] == ["raw", "scattering"]
+    assert loaded.compared_features() == ["raw", "scattering"]
     assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
 
 
@@ -89,7 +89,7 @@ def test_feature_sets_are_named_by_backbone_and_weights(tmp_path):
         "a-finetuned",
         "b-imagenet",
     }
-    assert loaded.feature_names()["a-finetuned"].name == "a-epoch003"
+    assert loaded.feature_names()["a-finetuned"] == "a-epoch003"
     assert loaded.finetuned_backbones() == ["a"]
     assert loaded.weights_file("a") == str(weights)
 

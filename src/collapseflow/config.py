@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -306,30 +305,29 @@ class Study(Section):
 
     # --- names derived from the study -----------------------------------------------------
 
-    def feature_names(self) -> dict[str, "FeatureSet"]:
-        """Every feature set that the study file may name, by the name it goes by there."""
-        sets = {
-            "raw": FeatureSet("raw", "raw"),
-            "scattering": FeatureSet("scattering", "scattering"),
-        }
+    def feature_names(self) -> dict[str, str]:
+        """Every feature set that the study file may name, and the name of its folder.
+
+        They differ for fine-tuned networks: the folder says after how many epochs.
+        """
+        folders = {"raw": "raw", "scattering": "scattering"}
         for key, backbone in self.backbones.items():
             for source in backbone.weights:
-                state = weight_state(source)
-                sets[f"{key}-{state}"] = FeatureSet(f"{key}-{state}", "network", key, state)
+                name = f"{key}-{weight_state(source)}"
+                folders[name] = name
             if backbone.finetune:
-                state = epoch_state(self.finetune.epochs)
-                sets[f"{key}-finetuned"] = FeatureSet(f"{key}-{state}", "network", key, state)
-        return sets
+                folders[f"{key}-finetuned"] = f"{key}-{epoch_state(self.finetune.epochs)}"
+        return folders
 
-    def compared_features(self) -> list["FeatureSet"]:
+    def compared_features(self) -> list[str]:
         """The feature sets that tables and t-SNE figures compare, in the order of the columns."""
-        sets = self.feature_names()
-        return [sets[name] for name in self.features] if self.features else list(sets.values())
+        folders = self.feature_names()
+        return [folders[name] for name in self.features or folders]
 
-    def variance_features(self) -> list["FeatureSet"]:
+    def variance_features(self) -> list[str]:
         """The feature sets of report B's comparison."""
-        sets = self.feature_names()
-        return [sets[name] for name in self.variance.features] if self.variance else []
+        folders = self.feature_names()
+        return [folders[name] for name in self.variance.features] if self.variance else []
 
     def finetuned_backbones(self) -> list[str]:
         """Backbones whose fine-tuned features are compared."""
@@ -384,16 +382,6 @@ class Study(Section):
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
         return next(w for w in self.backbones[key].weights if w not in WEIGHT_SOURCES)
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """One kind of features: ``name`` is its folder, ``kind`` raw, scattering or network."""
-
-    name: str
-    kind: str
-    backbone: str | None = None
-    state: str | None = None
 
 
 def _may_exist(location: str) -> bool:

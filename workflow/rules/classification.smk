@@ -53,9 +53,9 @@ rule tabulate_accuracy:
         runtime=15,
     params:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
-        features=labels_of([f.name for f in COMPARED]),
+        features=labels_of(COMPARED),
         classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
-        published=lambda wildcards: published_names(wildcards.dataset, [f.name for f in COMPARED]),
+        published=lambda wildcards: published_names(wildcards.dataset, COMPARED),
         code=code_of("tabulate_accuracy"),
     message:
         "Tabulating the accuracies on {wildcards.dataset}"

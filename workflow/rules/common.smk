@@ -109,13 +109,13 @@ def embedding_file(dataset, features, split, method):
 
 def compared_embeddings(wildcards):
     """The panels of one data set's t-SNE figure."""
-    return [embedding_file(wildcards.dataset, f.name, "train", "opentsne") for f in COMPARED]
+    return [embedding_file(wildcards.dataset, f, "train", "opentsne") for f in COMPARED]
 
 
 def variance_files(pattern):
     """One file for each feature set and split of report B's comparison."""
     return [
-        pattern(STUDY.variance.dataset, f.name, split)
+        pattern(STUDY.variance.dataset, f, split)
         for f in STUDY.variance_features()
         for split in ("train", "test")
     ]
@@ -134,7 +134,7 @@ def variance_stores(wildcards):
 def accuracy_cells(wildcards):
     """The cells of one data set's accuracy table."""
     return [
-        f"{RESULTS}/classification/{wildcards.dataset}/{f.name}/{classifier}.json"
+        f"{RESULTS}/classification/{wildcards.dataset}/{f}/{classifier}.json"
         for f in COMPARED
         for classifier in STUDY.classifiers
     ]
@@ -157,18 +157,18 @@ def measured_jobs(wildcards):
     pairs += [(STUDY.variance.dataset, f) for f in STUDY.variance_features()]
     files = []
     for dataset, features in dict.fromkeys(pairs):
-        files.append(f"{folder}/extract/{dataset}/{features.name}.tsv")
+        files.append(f"{folder}/extract/{dataset}/{features}.tsv")
     for dataset in STUDY.datasets:
         for backbone in STUDY.finetuned_backbones():
             for epoch in range(1, STUDY.finetune.epochs + 1):
                 files.append(f"{folder}/finetune/{dataset}/{backbone}-{epoch_state(epoch)}.tsv")
         for features in COMPARED:
             for classifier in STUDY.classifiers:
-                files.append(f"{folder}/classify/{dataset}/{features.name}-{classifier}.tsv")
-            files.append(f"{folder}/embed/{dataset}/{features.name}-train-opentsne.tsv")
+                files.append(f"{folder}/classify/{dataset}/{features}-{classifier}.tsv")
+            files.append(f"{folder}/embed/{dataset}/{features}-train-opentsne.tsv")
     for features in STUDY.variance_features():
         for split in ("train", "test"):
-            name = f"{features.name}-{split}-sklearn"
+            name = f"{features}-{split}-sklearn"
             files.append(f"{folder}/embed/{STUDY.variance.dataset}/{name}.tsv")
     return files
 
@@ -308,7 +308,7 @@ def variance_titles():
     """Titles of the panels of report B's t-SNE."""
     words = {"train": "training images", "test": "test images"}
     return [
-        f"{STUDY.feature_label(f.name)}, {words[split]}"
+        f"{STUDY.feature_label(f)}, {words[split]}"
         for f in STUDY.variance_features()
         for split in words
     ]
@@ -323,7 +323,7 @@ def variance_published():
     """What report B published for the feature sets of the comparison."""
     if not STUDY.variance:
         return {}
-    return published_names(STUDY.variance.dataset, [f.name for f in STUDY.variance_features()])
+    return published_names(STUDY.variance.dataset, STUDY.variance_features())
 
 
 def summary_sections():

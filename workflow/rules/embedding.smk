@@ -49,7 +49,7 @@ rule plot_embedding:
         mem_mb=2000,
         runtime=15,
     params:
-        titles=[STUDY.feature_label(f.name) for f in COMPARED],
+        titles=[STUDY.feature_label(f) for f in COMPARED],
         heading=lambda wildcards: f"{STUDY.dataset_label(wildcards.dataset)}, training images",
         style=STUDY.style.model_dump(),
         code=code_of("plot_embedding"),

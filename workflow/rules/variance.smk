@@ -59,7 +59,7 @@ rule tabulate_variance:
         mem_mb=2000,
         runtime=60,
     params:
-        features=labels_of([f.name for f in STUDY.variance_features()]),
+        features=labels_of(STUDY.variance_features()),
         published=variance_published(),
         code=code_of("tabulate_variance"),
     message:
@@ -91,7 +91,7 @@ rule plot_variance:
         mem_mb=1000,
         runtime=15,
     params:
-        features=labels_of([f.name for f in STUDY.variance_features()]),
+        features=labels_of(STUDY.variance_features()),
         heading=variance_heading(),
         style=STUDY.style.model_dump(),
         code=code_of("plot_variance"),
