@@ -17,7 +17,7 @@ logger = logging.getLogger("collapseflow")
 def job(snakemake) -> Iterator[None]:
     """Run the body of a Snakemake script.
 
-    Everything is logged to the rule's log file; warnings and progress also reach the screen.
+    Everything is logged to the rule's log file; errors and progress also reach the screen.
     A :class:`UserError`, a full disk or too little memory ends the job with one line and exit
     status 1; any other exception is logged with its traceback.
     """
@@ -48,7 +48,6 @@ def job(snakemake) -> Iterator[None]:
 
 def _fail(line: str) -> None:
     logger.error(line)
-    # os._exit would skip buffers; SystemExit leaves no traceback.
     sys.exit(1)
 
 
