@@ -34,6 +34,10 @@ include: "workflow/rules/variance.smk"
 include: "workflow/rules/summary.smk"
 
 
+onstart:
+    before_the_first_job()
+
+
 rule all:
     default_target: True
     input:

@@ -1,5 +1,8 @@
 """Classifiers on stored features against scikit-learn called directly."""
 
+import json
+import logging
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -10,7 +13,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from collapseflow.classification import build_classifier, evaluate, wilson_interval
+from collapseflow import classification
+from collapseflow.classification import (
+    build_classifier,
+    evaluate,
+    evaluate_all,
+    wilson_interval,
+)
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
 
@@ -181,3 +190,166 @@ def test_standardisation_is_a_step_of_its_own():
     pipeline = build_classifier(LOGISTIC, {}, "standard", seed=0, threads=1)
     assert [type(step) for step in pipeline] == [StandardScaler, LogisticRegression]
     assert len(build_classifier(LOGISTIC, {}, "none", seed=0, threads=1)) == 1
+
+
+# --- several classifiers ----------------------------------------------------------------------
+
+NEIGHBOURS = "sklearn.neighbors.KNeighborsClassifier"
+SEVERAL = {
+    "lda": {
+        "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "parameters": {},
+        "scaling": "none",
+        "n_train": None,
+    },
+    "knn": {
+        "estimator": NEIGHBOURS,
+        "parameters": {"n_neighbors": 3},
+        "scaling": "standard",
+        "n_train": 100,
+    },
+    "rf": {
+        "estimator": "sklearn.ensemble.RandomForestClassifier",
+        "parameters": {"n_estimators": 10},
+        "scaling": "none",
+        "n_train": None,
+    },
+}
+
+
+def run_all(paths, folder, classifiers=SEVERAL, seed=4, threads=1, code="0" * 16):
+    return evaluate_all(*paths, classifiers, seed, threads, folder / "progress", code)
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """The estimators that were fitted, in order."""
+    estimators = []
+
+    def count(train_store, test_store, estimator, *arguments, **others):
+        estimators.append(estimator.rsplit(".", 1)[1])
+        return evaluate(train_store, test_store, estimator, *arguments, **others)
+
+    monkeypatch.setattr(classification, "evaluate", count)
+    return estimators
+
+
+ALL = ["LinearDiscriminantAnalysis", "KNeighborsClassifier", "RandomForestClassifier"]
+
+
+def test_several_classifiers_equal_scikit_learn_each(blobs, paths, tmp_path):
+    (x, y), (x_test, y_test) = blobs
+    cells = run_all(paths, tmp_path)
+    assert list(cells) == ["lda", "knn", "rf"]
+    rows = stratified_rows(y, 100, seed=4)
+    scaler = StandardScaler().fit(x[rows])
+    neighbours = KNeighborsClassifier(3).fit(scaler.transform(x[rows]), y[rows])
+    expected = {
+        "lda": LinearDiscriminantAnalysis().fit(x, y).score(x_test, y_test),
+        "knn": neighbours.score(scaler.transform(x_test), y_test),
+        "rf": RandomForestClassifier(10, random_state=4).fit(x, y).score(x_test, y_test),
+    }
+    assert {name: cell["accuracy"] for name, cell in cells.items()} == expected
+    assert len(set(expected.values())) == 3
+    assert {name: cell["n_train"] for name, cell in cells.items()} == {
+        "lda": 240,
+        "knn": 100,
+        "rf": 240,
+    }
+
+
+def as_json(cells):
+    return json.loads(json.dumps(cells))
+
+
+def test_finished_classifiers_are_not_fitted_again(paths, tmp_path, fitted):
+    cells = run_all(paths, tmp_path)
+    assert fitted == ALL
+    # Run times and all, as a file of JSON holds them.
+    assert as_json(run_all(paths, tmp_path, threads=2)) == as_json(cells)
+    assert fitted == ALL
+
+
+def test_an_interrupted_call_goes_on_with_the_classifier_that_is_missing(
+    paths, tmp_path, fitted, monkeypatch
+):
+    count = classification.evaluate
+
+    def interrupted(train_store, test_store, estimator, *arguments, **others):
+        if estimator == NEIGHBOURS:
+            raise KeyboardInterrupt
+        return count(train_store, test_store, estimator, *arguments, **others)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(classification, "evaluate", interrupted)
+        run_all(paths, tmp_path)
+    assert fitted == ALL[:1]
+    cells = run_all(paths, tmp_path)
+    assert fitted == ALL
+    fresh = run_all(paths, tmp_path / "fresh")
+    for name, cell in fresh.items():
+        assert cells[name]["accuracy"] == cell["accuracy"]
+        assert tuple(cells[name]["accuracy_interval"]) == tuple(cell["accuracy_interval"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"parameters": {"n_neighbors": 5}}, {"scaling": "none"}, {"n_train": 101}],
+    ids=["parameters", "scaling", "n_train"],
+)
+def test_a_changed_classifier_is_fitted_again_and_no_other(paths, tmp_path, fitted, change):
+    before = run_all(paths, tmp_path)
+    classifiers = {**SEVERAL, "knn": SEVERAL["knn"] | change}
+    cells = run_all(paths, tmp_path, classifiers)
+    assert fitted == [*ALL, "KNeighborsClassifier"]
+    expected = evaluate(*paths, **classifiers["knn"], seed=4, threads=1)
+    assert cells["knn"]["accuracy"] == expected["accuracy"] != before["knn"]["accuracy"]
+    assert cells["lda"]["accuracy"] == before["lda"]["accuracy"]
+
+
+def test_a_classifier_more_is_fitted_alone_and_one_less_is_not_asked_for(paths, tmp_path, fitted):
+    two = {name: SEVERAL[name] for name in ("lda", "rf")}
+    run_all(paths, tmp_path, two)
+    assert list(run_all(paths, tmp_path)) == ["lda", "knn", "rf"]
+    assert fitted == [ALL[0], ALL[2], ALL[1]]
+    assert list(run_all(paths, tmp_path, two)) == ["lda", "rf"]
+    assert len(fitted) == 3
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["training", "test"])
+def test_changed_features_fit_all_classifiers_again(
+    blobs, paths, tmp_path, make_store, fitted, which
+):
+    before = run_all(paths, tmp_path)
+    features, labels = blobs[which]
+    changed = features[:, ::-1] * np.float32(0.5) + np.roll(features, 1, axis=0)
+    assert make_store(changed, labels, name=paths[which].name) == paths[which]
+    cells = run_all(paths, tmp_path)
+    assert fitted == [*ALL, *ALL]
+    assert all(cells[name]["accuracy"] != before[name]["accuracy"] for name in SEVERAL)
+
+
+def test_the_same_features_in_another_file_fit_nothing_again(
+    blobs, paths, tmp_path, make_store, fitted
+):
+    run_all(paths, tmp_path)
+    moved = [make_store(*part, name=f"moved{n}.h5") for n, part in enumerate(blobs)]
+    run_all(moved, tmp_path)
+    assert fitted == ALL
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"code": "1" * 16}], ids=["seed", "code"])
+def test_another_seed_or_other_code_fits_all_classifiers_again(paths, tmp_path, fitted, change):
+    run_all(paths, tmp_path)
+    run_all(paths, tmp_path, **change)
+    assert fitted == [*ALL, *ALL]
+
+
+def test_every_classifier_is_told_on_the_screen(paths, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    cells = run_all(paths, tmp_path)
+    said = [r.getMessage() for r in caplog.records if getattr(r, "progress", False)]
+    assert said == [
+        f"classifier {n} of 3, {name}: {100 * cells[name]['accuracy']:.2f} % of the test images"
+        for n, name in enumerate(SEVERAL, start=1)
+    ]

@@ -150,8 +150,9 @@ def test_imports_in_a_circle_come_to_an_end(package):
     ("script", "module"),
     [
         ("extract_network.py", "networks.py"),
-        ("finetune_epoch.py", "preprocessing.py"),
-        ("measure_epoch.py", "stores.py"),
+        ("finetune.py", "preprocessing.py"),
+        ("measure_collapse.py", "extraction.py"),
+        ("measure_collapse.py", "stores.py"),
     ],
 )
 def test_a_real_script_depends_on_what_its_imports_import(tmp_path, monkeypatch, script, module):
@@ -163,10 +164,11 @@ def test_a_real_script_depends_on_what_its_imports_import(tmp_path, monkeypatch,
     assert fresh_digest(SCRIPTS / script) != before
 
 
-def test_modules_on_which_no_value_depends_do_not_count(package, tmp_path):
+@pytest.mark.parametrize("module", ["jobs", "errors", "files", "lease", "resume"])
+def test_modules_on_which_no_value_depends_do_not_count(package, tmp_path, module):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT + "from collapseflow.jobs import job\n")
-    (package / "jobs.py").write_text("def job(): ...\n")
+    script.write_text(SCRIPT + f"from collapseflow.{module} import one\n")
+    (package / f"{module}.py").write_text("def one(): ...\n")
     before = fresh_digest(script)
-    (package / "jobs.py").write_text("def job(): return 1\n")
+    (package / f"{module}.py").write_text("def one(): return 1\n")
     assert fresh_digest(script) == before

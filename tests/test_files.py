@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from collapseflow.files import atomic_path, read_json, sha256_file, write_json, write_text
+from collapseflow.files import (
+    atomic_path,
+    read_json,
+    remove_partial,
+    sha256_file,
+    write_json,
+    write_text,
+)
 
 
 def test_a_finished_block_leaves_only_the_final_file(tmp_path):
@@ -22,6 +29,17 @@ def test_the_temporary_name_stays_in_the_folder_and_keeps_the_suffix(tmp_path):
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".svg"
         temporary.touch()
+
+
+def test_two_writers_of_the_same_file_have_names_of_their_own(tmp_path):
+    target = tmp_path / "a.txt"
+    with atomic_path(target) as first, atomic_path(target) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    # The inner block ended before the outer one.
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_exception_leaves_nothing(tmp_path):
@@ -51,6 +69,52 @@ def test_a_finished_block_replaces_the_old_file(tmp_path):
 def test_a_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def half_written(path):
+    """What a process that is killed while it writes leaves behind."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+    return path.rename(temporary)
+
+
+def others_than(path):
+    """Half-written files of other names, and whole files that look like half-written ones."""
+    folder = path.parent
+    neighbours = [folder / f"{path.stem}2{path.suffix}", folder / f"{path.name}.gz"]
+    neighbours += [folder / f"2{path.name}", folder / f"{path.stem}.more{path.suffix}"]
+    others = [half_written(neighbour) for neighbour in neighbours]
+    others += [folder / f".{path.stem}.part{path.suffix}", folder / f".{path.stem}{path.suffix}"]
+    others.append(folder / f"{path.stem}.12345678.part{path.suffix}")
+    for other in others:
+        other.write_text("another's")
+    return others
+
+
+@pytest.mark.parametrize(
+    "name", ["table.csv", "table", "table.tar.gz", "a[1].csv", "a[!b]?.csv", "*.csv", "[].csv"]
+)
+def test_half_written_files_of_one_path_are_removed_and_no_others(tmp_path, name):
+    path = tmp_path / name
+    others = others_than(path)
+    halves = {half_written(path), half_written(path)}
+    assert len(halves) == 2 and all(half.exists() for half in halves)
+    path.write_text("another's")
+    remove_partial(path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"another's"}
+
+
+def test_half_written_files_of_a_path_that_a_pattern_would_match_stay(tmp_path):
+    others = [half_written(tmp_path / name) for name in ("a1.csv", "ab.csv", "axy.csv")]
+    for name in ("a[1b].csv", "a?.csv", "a*.csv", "*.csv"):
+        remove_partial(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_there_is_nothing_half_written_in_a_folder_that_does_not_exist(tmp_path):
+    remove_partial(tmp_path / "new" / "a.csv")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 import torchvision.models
 from torch import nn
 
-from collapseflow import networks
+from collapseflow import cards, networks
 from collapseflow.errors import UserError
 from collapseflow.networks import (
     FeatureExtractor,
@@ -512,6 +514,64 @@ def test_a_failed_download_names_the_address_and_leaves_no_file(
 # --- devices ----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def locks(tmp_path, monkeypatch):
+    """Cards are claimed in a folder of the test, and given back at its end."""
+    monkeypatch.setattr(cards, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(cards, "_held", [])
+    yield tmp_path / "locks"
+    for handle in cards._held:
+        os.close(handle)
+
+
+@pytest.fixture
+def two_cards(locks, monkeypatch):
+    """A machine with two cards; gives the cards that PyTorch was told to use, in order."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda n: SimpleNamespace(uuid=f"1111-{n}")
+    )
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    return chosen
+
+
+class Waited(Exception):
+    """Somebody had to wait."""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    def refuse(seconds):
+        raise Waited
+
+    monkeypatch.setattr(cards.time, "sleep", refuse)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_each_job_gets_a_card_of_its_own(two_cards, locks):
+    assert pick_device("cuda") == torch.device("cuda:0")
+    assert pick_device("auto") == torch.device("cuda:1")
+    assert two_cards == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert len(list(locks.iterdir())) == 2
+    with pytest.raises(Waited):
+        pick_device("cuda")
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_card_with_its_number_is_that_card_and_no_other(two_cards):
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(Waited):
+        pick_device("cuda:1")
+    assert pick_device("cuda") == torch.device("cuda:0")
+    assert two_cards == [torch.device("cuda:1"), torch.device("cuda:0")]
+    with pytest.raises(UserError, match="value 'cuda:2', but PyTorch sees 2 CUDA devices"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.usefixtures("locks")
 def test_auto_takes_what_there_is():
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

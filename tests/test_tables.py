@@ -77,10 +77,12 @@ ACCURACIES = {"raw": [0.8, 0.9012, 0.9012], "net-imagenet": [0.95, 0.5, 0.94999]
 
 
 def write_cells(folder, **changes):
+    """For each feature set a file with a cell for each classifier."""
     paths = []
     for feature, accuracies in ACCURACIES.items():
+        cells = {}
         for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True):
-            cell = {
+            cells[classifier] = {
                 "accuracy": accuracy,
                 "accuracy_interval": [accuracy - 0.01, accuracy + 0.02],
                 "n_train": 12000,
@@ -91,9 +93,9 @@ def write_cells(folder, **changes):
                 "iterations": 7 if classifier != "rf" else None,
                 "converged": True if classifier != "rf" else None,
             }
-            cell |= changes.get(f"{feature.split('-')[0]}_{classifier}", {})
-            paths.append(folder / f"{feature}.{classifier}.json")
-            paths[-1].write_text(json.dumps(cell))
+            cells[classifier] |= changes.get(f"{feature.split('-')[0]}_{classifier}", {})
+        paths.append(folder / f"{feature}.json")
+        paths[-1].write_text(json.dumps(cells))
     return paths
 
 
@@ -138,10 +140,11 @@ def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tmp
 
 
 def test_published_accuracies_of_a_classifier_that_no_report_has_are_left_out(tmp_path, out):
-    cells = write_cells(tmp_path)[:3]
+    path = write_cells(tmp_path)[0]
+    path.write_text(path.read_text().replace('"svm"', '"knn"'))
     names = {"raw": ["mnist", "raw"]}
     accuracy_table(
-        cells,
+        [path],
         "MNIST",
         {"raw": "raw"},
         {"lr": "LR", "knn": "kNN", "rf": "RF"},
@@ -191,33 +194,55 @@ def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tmp_path, out):
     assert str(table.loc[("net-imagenet", "svm"), "converged"]) == "False"
 
 
+def test_columns_and_rows_follow_the_names_not_the_order_in_the_files(tmp_path, out):
+    expected = make_accuracy_table(tmp_path, out)
+    paths = write_cells(tmp_path)
+    for path in paths:
+        cells = json.loads(path.read_text())
+        path.write_text(json.dumps(dict(reversed(cells.items()))))
+    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+    assert out.md.read_text() == expected
+
+
 def test_cells_that_do_not_fill_the_table_are_an_error(tmp_path, out):
-    cells = write_cells(tmp_path)[:-1]
+    paths = write_cells(tmp_path)
     with pytest.raises(ValueError):
-        accuracy_table(cells, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+    cells = json.loads(paths[1].read_text())
+    del cells["svm"]
+    paths[1].write_text(json.dumps(cells))
+    with pytest.raises(KeyError, match="svm"):
+        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+    assert not out.csv.exists()
 
 
 # --- collapse -------------------------------------------------------------------------------
 
 
 def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
-    content = {
-        "train": {"nc1": 1.25, "accuracy": 0.5},
-        "test": {"nc1": 2.5, "accuracy": 0.25},
-    }
-    paths = []
-    for epoch in (0, 2):
-        paths.append(tmp_path / "mnist" / "resnet18" / f"epoch{epoch:03d}.json")
-        paths[-1].parent.mkdir(parents=True, exist_ok=True)
-        paths[-1].write_text(json.dumps(content))
-    collapse_table(paths, {"resnet18": "pretrain"}, tmp_path / "collapse.csv")
+    starts = {"resnet18": "pretrain", "vgg": "imagenet"}
+    paths, expected = [], []
+    for dataset, backbone in [("mnist", "resnet18"), ("mnist", "vgg"), ("digits", "vgg")]:
+        epochs = []
+        for epoch in (0, 1, 2):
+            measures = {}
+            for split in ("train", "test"):
+                # Only a network with a head of its own predicts classes.
+                names = ("nc1", "accuracy") if epoch else ("nc1",)
+                measures[split] = {name: len(expected) + i / 8 for i, name in enumerate(names)}
+                for name, value in measures[split].items():
+                    row = (dataset, backbone, starts[backbone], epoch, split, name, value)
+                    expected.append(row)
+            epochs.append({"epoch": epoch, **measures})
+        paths.append(tmp_path / dataset / f"{backbone}.json")
+        paths[-1].parent.mkdir(exist_ok=True)
+        paths[-1].write_text(json.dumps(epochs))
+    collapse_table(paths, starts, tmp_path / "collapse.csv")
     table = pd.read_csv(tmp_path / "collapse.csv")
-    assert len(table) == 8
-    assert set(table["dataset"]) == {"mnist"} and set(table["backbone"]) == {"resnet18"}
-    assert set(table["start"]) == {"pretrain"}
-    assert sorted(set(table["epoch"])) == [0, 2]
-    (value,) = table.query("epoch == 2 and split == 'test' and measure == 'nc1'")["value"]
-    assert value == 2.5
+    names = ["dataset", "backbone", "start", "epoch", "split", "measure", "value"]
+    assert table.columns.tolist() == names
+    assert [tuple(row) for row in table.itertuples(index=False)] == expected
+    assert len({row[-1] for row in expected}) == len(expected) == 30
 
 
 # --- variances ------------------------------------------------------------------------------

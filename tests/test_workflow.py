@@ -118,12 +118,15 @@ def test_every_table_and_figure_appears(tiny):
 def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
     results = tiny / "results" / "tiny"
     for dataset in TINY["datasets"]:
+        weights = {"epoch001.safetensors", "epoch002.safetensors"}
         names = {path.name for path in (results / "finetune" / dataset / "net").iterdir()}
-        assert names == {
-            "epoch001.safetensors",
-            "epoch002.safetensors",
-            "epoch002.optimizer.safetensors",
+        assert names == weights
+        kept = {
+            path.name for path in (results / "progress/finetune" / dataset).rglob("*.safetensors")
         }
+        assert kept == {*weights, "epoch002.optimizer.safetensors"}
+        measured = (results / "progress" / "measure_collapse" / dataset / "net").iterdir()
+        assert {path.name for path in measured} == {"epoch001.json", "history.log"}
         stores = {path.parent.name for path in (results / "features" / dataset).glob("*/*.h5")}
         assert stores == {"raw", "scattering", "net-pretrain", "net-random", "net-epoch002"}
 
@@ -231,7 +234,7 @@ def test_the_report_builds(tiny):
                     "lr": {**TINY["classifiers"]["lr"], "parameters": {"max_iter": 60}},
                 }
             },
-            # One classifier on five feature sets of two data sets.
+            # On five feature sets of two data sets; what is kept of the others is not fitted again.
             {
                 "classify": 10,
                 "tabulate_accuracy": 2,
@@ -249,10 +252,10 @@ def test_the_report_builds(tiny):
         pytest.param(
             {"finetune": {"epochs": 3, "batch_size": 40}},
             {
-                "finetune_last_epoch": 2,
-                "extract_last_epoch": 2,
-                "measure_epoch": 2,
-                "classify": 4,
+                "finetune": 2,
+                "extract_network": 2,
+                "measure_collapse": 2,
+                "classify": 2,
                 "embed": 2,
                 "plot_embedding": 2,
                 "tabulate_accuracy": 2,
@@ -283,13 +286,11 @@ def test_a_changed_parameter_reruns_exactly_what_depends_on_it(tiny, change, exp
             {
                 "table1": 1,
                 "tabulate_accuracy": 1,
-                "classify": 10,
+                "classify": 5,
                 "extract_raw": 1,
                 "extract_scattering": 1,
-                "extract_network": 2,
-                "extract_last_epoch": 1,
-                "finetune_epoch": 1,
-                "finetune_last_epoch": 1,
+                "extract_network": 3,
+                "finetune": 1,
                 "pretrain": 1,
                 "initialize_weights": 1,
                 "render_letters": 1,
@@ -304,10 +305,8 @@ def test_a_changed_parameter_reruns_exactly_what_depends_on_it(tiny, change, exp
                 "embed": 5,
                 "extract_raw": 1,
                 "extract_scattering": 1,
-                "extract_network": 2,
-                "extract_last_epoch": 1,
-                "finetune_epoch": 1,
-                "finetune_last_epoch": 1,
+                "extract_network": 3,
+                "finetune": 1,
                 "pretrain": 1,
                 "initialize_weights": 1,
                 "render_letters": 1,
@@ -342,7 +341,7 @@ def test_a_single_figure_runs_alone(tmp_path):
 
 def test_the_study_of_the_reports_plans_every_job(tmp_path):
     answer = snakemake(tmp_path, ROOT / "config" / "paper.yaml", "--dry-run")
-    datasets, finetuned, epochs, classifiers = 2, 2, 10, 4
+    datasets, finetuned = 2, 2
     sets = 2 + 2 * finetuned  # raw, scattering, each backbone pretrained and fine-tuned
     runs = datasets * finetuned
     assert planned(answer) == {
@@ -350,13 +349,10 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "download_weights": 3,  # vgg11_bn, resnet18, vgg16
         "extract_raw": datasets,
         "extract_scattering": datasets,
-        "extract_network": runs + 2,  # report B reads two more
-        "finetune_epoch": runs * (epochs - 1),
-        "finetune_last_epoch": runs,
-        "extract_epoch": runs * (epochs - 1),
-        "extract_last_epoch": runs,
-        "measure_epoch": runs * (epochs + 1),
-        "classify": datasets * sets * classifiers,
+        "extract_network": 2 * runs + 2,  # before and after; report B reads two more
+        "finetune": runs,
+        "measure_collapse": runs,
+        "classify": datasets * sets,
         "embed": datasets * sets + 2 * 2,
         "plot_samples": datasets,
         "plot_scattering": datasets,
@@ -381,7 +377,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "prepare_dataset": 1,
         "extract_raw": 1,
         "extract_scattering": 1,
-        "classify": 8,
+        "classify": 2,
         "embed": 2,
         "plot_samples": 1,
         "plot_scattering": 1,
@@ -477,24 +473,21 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    folder = killed / "results" / "tiny" / "finetune" / "digits" / "net"
-    log = killed / "results" / "tiny" / "logs" / "finetune" / "digits" / "net-epoch002.log"
+    progress = killed / "results" / "tiny" / "progress" / "finetune" / "digits" / "net"
     deadline = time.monotonic() + 300
-    while not log.exists():
-        assert run.poll() is None and time.monotonic() < deadline, "epoch 2 never began"
+    while not list(progress.glob("*/epoch001.json")):
+        assert run.poll() is None and time.monotonic() < deadline, "epoch 1 never ended"
         time.sleep(0.05)
     time.sleep(0.5)
-    # The script has begun its epoch (the log opens before the first batch), and is not done.
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert not (folder / "epoch002.safetensors").exists()
-    first = folder / "epoch001.safetensors"
-    written = first.stat().st_mtime_ns
+    assert not list(progress.glob("*/epoch003.json")), "the kill came too late"
 
     snakemake(killed, study, "--unlock")
-    answer = snakemake(killed, study, target)
-    assert first.stat().st_mtime_ns == written, "the finished epoch was trained again"
-    assert "epoch 001" not in answer.text
+    snakemake(killed, study, target)
+    history = (progress / "history.log").read_text()
+    assert "going on after epoch" in history
+    assert re.findall(r"epoch (\d) of 3 is finished", history) == ["1", "2", "3"]
     expected = safetensors.torch.load_file(whole / target)
     continued = safetensors.torch.load_file(killed / target)
     assert expected.keys() == continued.keys()

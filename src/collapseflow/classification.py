@@ -4,6 +4,7 @@ import importlib
 import logging
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
-from collapseflow.stores import read_labels, read_rows
+from collapseflow.resume import kept_result
+from collapseflow.stores import read_attributes, read_labels, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -126,3 +128,46 @@ def evaluate(
             else None
         ),
     }
+
+
+def evaluate_all(
+    train_store: str | Path,
+    test_store: str | Path,
+    classifiers: dict[str, dict[str, Any]],
+    seed: int,
+    threads: int,
+    progress_folder: str | Path,
+    code: str,
+) -> dict[str, dict[str, Any]]:
+    """Fit and score several classifiers, one after another, on the same features.
+
+    Parameters
+    ----------
+    classifiers
+        The last arguments of :func:`evaluate`, by the classifiers' names.
+    progress_folder, code
+        Where finished results are kept, and a digest of the code that makes them: a result is
+        taken from there as long as features, classifier and code are the same.
+
+    Returns
+    -------
+    The answers of :func:`evaluate` by the classifiers' names.
+    """
+    stores = [read_attributes(store)["sha256"] for store in (train_store, test_store)]
+    cells = {}
+    for done, (name, classifier) in enumerate(classifiers.items(), start=1):
+        depends_on = {"stores": stores, "classifier": classifier, "seed": seed, "code": code}
+        cells[name] = kept_result(
+            Path(progress_folder) / f"{name}.json",
+            depends_on,
+            partial(evaluate, train_store, test_store, **classifier, seed=seed, threads=threads),
+        )
+        logger.info(
+            "classifier %d of %d, %s: %.2f %% of the test images",
+            done,
+            len(classifiers),
+            name,
+            100 * cells[name]["accuracy"],
+            extra={"progress": True},
+        )
+    return cells

@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 #: Modules that report and write, and on which no value depends.
-WITHOUT_EFFECT = ("jobs.py", "errors.py", "files.py")
+WITHOUT_EFFECT = ("jobs.py", "errors.py", "files.py", "lease.py", "resume.py", "cards.py")
 
 
 @cache

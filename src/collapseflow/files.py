@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and what stands in them about their making."""
 
+import glob
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,8 +23,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as matplotlib and numpy choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # The suffix stays last: writers such as matplotlib and numpy choose the format by it. Process
+    # numbers would not do: on a cluster two machines may use the same one in the same folder.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -30,6 +33,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_partial(path: str | os.PathLike) -> None:
+    """Delete what killed jobs were writing when they died under :func:`atomic_path`."""
+    path = Path(path)
+    for partial in path.parent.glob(f".{glob.escape(path.stem)}.????????.part{path.suffix}"):
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -2,13 +2,16 @@
 
 import errno
 import logging
-import os
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from collapseflow.errors import UserError
+from collapseflow.files import remove_partial
+from collapseflow.lease import lease
 
 logger = logging.getLogger("collapseflow")
 
@@ -17,18 +20,29 @@ logger = logging.getLogger("collapseflow")
 def job(snakemake) -> Iterator[None]:
     """Run the body of a Snakemake script.
 
-    Everything is logged to the rule's log file; errors and progress also reach the screen.
-    A :class:`UserError`, a full disk or too little memory ends the job with one line and exit
-    status 1; any other exception is logged with its traceback.
+    Everything is logged to the rule's log file, and for jobs that keep finished parts also behind
+    what earlier runs have logged in the folder of the parts: Snakemake deletes a job's log before
+    it runs the job again. Errors and progress also reach the screen. A :class:`UserError`, a full
+    disk or too little memory ends the job with one line and exit status 1; any other exception is
+    logged with its traceback. SIGTERM, the polite end of a job at its time limit, ends it as an
+    exception would: nothing partial stays behind. Two processes never run the same job at the
+    same time.
     """
     name = snakemake.rule
     if snakemake.wildcards:
         name += " " + " ".join(snakemake.wildcards)
-    _configure_logging(str(snakemake.log[0]), name)
+    files = [Path(snakemake.log[0])]
+    if hasattr(snakemake.params, "progress"):
+        files.append(Path(snakemake.params.progress) / "history.log")
+    _configure_logging(files, name)
     _limit_threads(snakemake.threads)
+    signal.signal(signal.SIGTERM, _terminate)
     started = time.monotonic()
     try:
-        yield
+        with lease(f"{snakemake.log[0]}.lease"):
+            for path in snakemake.output:
+                remove_partial(path)
+            yield
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -46,21 +60,29 @@ def job(snakemake) -> Iterator[None]:
     logger.info("finished in %.1f s", time.monotonic() - started)
 
 
+def _terminate(number: int, frame: object) -> None:
+    logger.error("stopped by a signal (SIGTERM); finished parts are kept, run again to go on")
+    sys.exit(128 + number)
+
+
 def _fail(line: str) -> None:
     logger.error(line)
     sys.exit(1)
 
 
-def _configure_logging(log_file: str, name: str) -> None:
-    os.makedirs(os.path.dirname(log_file) or ".", exist_ok=True)
-    to_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+def _configure_logging(files: Sequence[Path], name: str) -> None:
     to_screen = logging.StreamHandler(sys.stderr)
     to_screen.setFormatter(logging.Formatter(f"[{name}] %(levelname)s: %(message)s"))
     to_screen.addFilter(
         lambda record: record.levelno >= logging.ERROR or getattr(record, "progress", False)
     )
-    logging.basicConfig(level=logging.INFO, handlers=[to_file, to_screen], force=True)
+    handlers: list[logging.Handler] = [to_screen]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(path, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(to_file)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)
 
 

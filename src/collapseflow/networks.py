@@ -1,5 +1,6 @@
 """torchvision models: build them, load their weights, read features from any layer."""
 
+import logging
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,17 @@ from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from collapseflow.cards import claim_card
 from collapseflow.errors import UserError
 from collapseflow.files import atomic_path, sha256_file
 from collapseflow.jobs import progress
 from collapseflow.preprocessing import preprocess
 
+logger = logging.getLogger(__name__)
+
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` takes CUDA where there is one.
+    """``auto`` takes CUDA where there is one; ``cuda`` takes a card that no other job has.
 
     Raises
     ------
@@ -38,6 +42,11 @@ def pick_device(device: str) -> torch.device:
                 f"config key device: value {device!r}, but PyTorch sees {count} CUDA devices; "
                 "set device to auto or cpu, or ask for a GPU"
             )
+        numbers = range(count) if chosen.index is None else [chosen.index]
+        identities = {n: str(torch.cuda.get_device_properties(n).uuid) for n in numbers}
+        chosen = torch.device("cuda", claim_card(identities))
+        torch.cuda.set_device(chosen)
+    logger.info("device: %s", chosen)
     return chosen
 
 

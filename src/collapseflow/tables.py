@@ -1,6 +1,7 @@
 """Tables: tidy CSV for machines, Markdown and LaTeX for readers."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -75,17 +76,17 @@ def accuracy_table(
     Parameters
     ----------
     cells
-        Results of :func:`collapseflow.classification.evaluate`, classifiers within features.
+        For each feature set a file of what :func:`collapseflow.classification.evaluate_all` gives.
     features, classifiers
         Names and labels, in the order of columns and rows.
     published_names
         For feature sets that a report has: its data set and its name of the features.
     """
     known = published.accuracies()
-    pairs = [(f, c) for f in features for c in classifiers]
+    by_features = dict(zip(features, map(read_json, cells), strict=True))
     records = []
-    for (feature, classifier), path in zip(pairs, cells, strict=True):
-        cell = read_json(path)
+    for feature, classifier in product(features, classifiers):
+        cell = by_features[feature][classifier]
         low, high = cell.pop("accuracy_interval")
         name = published_names.get(feature)
         value = known.get((*name, classifier)) if name else None
@@ -138,23 +139,29 @@ def _range(numbers: pd.Series) -> str:
 def collapse_table(
     statistics: Sequence[str | Path], starts: dict[str, str], csv: str | Path
 ) -> None:
-    """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value."""
-    records = []
-    for path in map(Path, statistics):
-        backbone, dataset = path.parent.name, path.parent.parent.name
-        for split, measures in read_json(path).items():
-            for measure, value in measures.items():
-                records.append(
-                    {
-                        "dataset": dataset,
-                        "backbone": backbone,
-                        "start": starts[backbone],
-                        "epoch": int(path.stem.removeprefix("epoch")),
-                        "split": split,
-                        "measure": measure,
-                        "value": value,
-                    }
-                )
+    """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value.
+
+    Parameters
+    ----------
+    statistics
+        Files ``<data set>/<backbone>.json`` of what
+        :func:`collapseflow.epochs.measure_epochs` gives.
+    """
+    records = [
+        {
+            "dataset": path.parent.name,
+            "backbone": path.stem,
+            "start": starts[path.stem],
+            "epoch": of_epoch["epoch"],
+            "split": split,
+            "measure": measure,
+            "value": value,
+        }
+        for path in map(Path, statistics)
+        for of_epoch in read_json(path)
+        for split in ("train", "test")
+        for measure, value in of_epoch[split].items()
+    ]
     write_csv(csv, pd.DataFrame(records))
 
 
@@ -257,7 +264,8 @@ def runtime_table(
         for (_, features, _), minutes in published.runtimes().items()
     )
     notes = [
-        "Wall time includes the start of the job's process; peak memory is its resident set.",
+        "Wall time includes the start of the job's process; peak memory is its resident set. Of "
+        "a job that was interrupted and went on, its last run.",
         f"Report B, Fashion-MNIST on a laptop: {reported}.",
     ]
     header = ["job", "wall time, s", "peak memory, MiB"]

@@ -6,19 +6,24 @@ ends in the same weights, bit for bit on a CPU with the same number of threads.
 """
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from collapseflow.datasets import Split
+from collapseflow.datasets import Split, read_info, read_split
 from collapseflow.errors import UserError
+from collapseflow.files import sha256_file, write_json
 from collapseflow.jobs import progress
 from collapseflow.networks import build, load_network, load_state, make_head, save_state
 from collapseflow.preprocessing import preprocess
+from collapseflow.resume import publish, read_kept, valid_folder
 
 logger = logging.getLogger(__name__)
 
@@ -115,66 +120,196 @@ def restore_optimizer(
         optimizer.state[parameter] = {"step": state[f"{name}/step"].to(parameter.device), **moments}
 
 
-def finetune_epoch(
+def train_epochs(
+    make_network: Callable[[], nn.Module],
+    epochs: int,
     data: Split,
-    n_classes: int,
     recipe: Recipe,
-    epoch: int,
     device: torch.device,
-    head_gain: float,
-    previous_weights: str | Path,
-    previous_state: str | Path | None,
-    weights: str | Path,
-    state: str | Path,
-    start: str,
-) -> None:
-    """Train one epoch from the files of the epoch before; write weights and optimizer state.
+    folder: Path,
+    describe: Callable[[int], dict[str, str]],
+) -> list[Path]:
+    """Train up to ``epochs`` epochs, going on after the last one that ``folder`` holds.
+
+    An epoch is finished when its record ``epochNNN.json`` stands beside its weights; the record
+    holds the SHA-256 of the weights and of Adam's state, which is kept for the newest epoch alone.
 
     Parameters
     ----------
-    previous_weights
-        The weights of the epoch before; for epoch 1 those that fine-tuning starts from, whose
-        last layer is replaced (:func:`~collapseflow.networks.make_head`).
-    previous_state
-        The optimizer's state after the epoch before; None for epoch 1.
-    start
-        Which weights fine-tuning started from, in words, for the metadata.
+    make_network
+        Builds the network that training starts from; called only if no epoch is finished.
+    folder
+        From :func:`collapseflow.resume.valid_folder`.
+    describe
+        Metadata of the weights after an epoch.
+
+    Returns
+    -------
+    The weights after each epoch, in order.
     """
-    network, _ = load_network(recipe.model, previous_weights)
-    if previous_state is None:
-        seed_everything(recipe.seed, 0)
-        network = make_head(network, recipe.model, n_classes, head_gain)
+    files = [EpochFiles(folder, epoch) for epoch in range(1, epochs + 1)]
+    finished = 0
+    while finished < epochs and files[finished].is_whole("weights"):
+        finished += 1
+    if finished == epochs:
+        logger.info("%s: all %d epochs are kept", recipe.model, epochs)
+        return [of_epoch.weights for of_epoch in files]
+    if finished and not files[finished - 1].is_whole("optimizer"):
+        logger.warning("%s: a kept epoch is damaged; training starts anew", recipe.model)
+        finished = 0
+    # What stands behind the last usable epoch belongs to no training that goes on.
+    for path in folder.iterdir():
+        if path not in {p for kept in files[:finished] for p in kept.paths()}:
+            path.unlink()
+    if finished:
+        logger.info("%s: going on after epoch %d", recipe.model, finished)
+        network, _ = load_network(recipe.model, files[finished - 1].weights)
+    else:
+        network = make_network()
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = new_optimizer(network, recipe)
-    if previous_state is not None:
-        restore_optimizer(network, optimizer, load_state(previous_state)[0])
-    loss = train_one_epoch(network, optimizer, data, recipe, epoch, device)
-    metadata = {
-        "weights": f"{recipe.model}, {start}, fine-tuned for {epoch} epochs",
-        "task": "fine-tuned",
-        "epoch": str(epoch),
-        "mean_loss": repr(loss),
-    }
-    save_state(state, optimizer_state(network, optimizer), {"epoch": str(epoch)})
-    save_state(weights, network.state_dict(), metadata)
+    if finished:
+        restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
+    for epoch in range(finished + 1, epochs + 1):
+        started = time.perf_counter()
+        loss = train_one_epoch(network, optimizer, data, recipe, epoch, device)
+        seconds = time.perf_counter() - started
+        new = files[epoch - 1]
+        save_state(new.optimizer, optimizer_state(network, optimizer), {"epoch": str(epoch)})
+        metadata = {
+            **describe(epoch),
+            "epoch": str(epoch),
+            "mean_loss": repr(loss),
+            "seconds": repr(seconds),
+        }
+        save_state(new.weights, network.state_dict(), metadata)
+        new.seal()
+        for old in files[: epoch - 1]:
+            old.optimizer.unlink(missing_ok=True)
+        logger.info("%s: epoch %d of %d is finished", recipe.model, epoch, epochs)
+    return [of_epoch.weights for of_epoch in files]
+
+
+class EpochFiles:
+    """What one epoch leaves in the folder of a training.
+
+    Attributes
+    ----------
+    weights, optimizer, record : paths
+    """
+
+    def __init__(self, folder: Path, epoch: int):
+        stem = f"epoch{epoch:03d}"
+        self.weights = folder / f"{stem}.safetensors"
+        self.optimizer = folder / f"{stem}.optimizer.safetensors"
+        self.record = folder / f"{stem}.json"
+
+    def paths(self) -> tuple[Path, Path, Path]:
+        """All three."""
+        return self.weights, self.optimizer, self.record
+
+    def seal(self) -> None:
+        """Write the record: from now on the epoch is finished."""
+        digests = {name: sha256_file(getattr(self, name)) for name in ("weights", "optimizer")}
+        write_json(self.record, digests)
+
+    def is_whole(self, name: Literal["weights", "optimizer"]) -> bool:
+        """Whether a file is there as it was when the record was written."""
+        path, record = getattr(self, name), read_kept(self.record)
+        return record is not None and path.exists() and sha256_file(path) == record[name]
+
+
+def finetune(
+    dataset: str | Path,
+    recipe: Recipe,
+    device: torch.device,
+    head_gain: float,
+    start_weights: str | Path,
+    start: str,
+    progress_folder: str | Path,
+    code: str,
+    outputs: Sequence[str | Path],
+) -> None:
+    """Fine-tune a network for as many epochs as there are ``outputs``, its weights after each.
+
+    Parameters
+    ----------
+    dataset
+        A data set's file; its training images are used.
+    start_weights, start
+        The weights that fine-tuning starts from, whose last layer is replaced
+        (:func:`~collapseflow.networks.make_head`), and what they are, in words.
+    progress_folder, code
+        Where finished epochs are kept, and a digest of the code that trains: an epoch is taken
+        from there as long as data, recipe, starting weights and code are the same.
+    """
+    info = read_info(dataset)
+
+    def make_network() -> nn.Module:
+        network, _ = load_network(recipe.model, start_weights)
+        seed_everything(recipe.seed, 0)
+        return make_head(network, recipe.model, len(info.class_names), head_gain)
+
+    folder = valid_folder(
+        progress_folder,
+        {
+            "dataset": info.sha256,
+            "recipe": asdict(recipe),
+            "head_gain": head_gain,
+            "start": sha256_file(start_weights),
+            "code": code,
+        },
+    )
+    weights = train_epochs(
+        make_network,
+        len(outputs),
+        read_split(dataset, "train"),
+        recipe,
+        device,
+        folder,
+        lambda epoch: {
+            "weights": f"{recipe.model}, {start}, fine-tuned for {epoch} epochs",
+            "task": "fine-tuned",
+        },
+    )
+    for part, output in zip(weights, outputs, strict=True):
+        publish(part, output)
 
 
 def pretrain(
-    data: Split,
-    n_classes: int,
+    dataset: str | Path,
     recipe: Recipe,
     epochs: int,
     device: torch.device,
+    progress_folder: str | Path,
+    code: str,
     output: str | Path,
 ) -> None:
-    """Train a network from random weights on the source task; write its weights."""
-    seed_everything(recipe.seed, 0)
-    network = build(recipe.model, n_classes).to(device, memory_format=torch.channels_last)
-    optimizer = new_optimizer(network, recipe)
-    for epoch in range(1, epochs + 1):
-        loss = train_one_epoch(network, optimizer, data, recipe, epoch, device)
-    words = f"{recipe.model} pretrained on rendered letters for {epochs} epochs"
-    save_state(output, network.state_dict(), {"weights": words, "mean_loss": repr(loss)})
+    """Train a network from random weights on the source task; write its weights.
+
+    ``progress_folder`` and ``code`` as in :func:`finetune`.
+    """
+    info = read_info(dataset)
+
+    def make_network() -> nn.Module:
+        seed_everything(recipe.seed, 0)
+        return build(recipe.model, len(info.class_names))
+
+    folder = valid_folder(
+        progress_folder, {"dataset": info.sha256, "recipe": asdict(recipe), "code": code}
+    )
+    weights = train_epochs(
+        make_network,
+        epochs,
+        read_split(dataset, "train"),
+        recipe,
+        device,
+        folder,
+        lambda epoch: {
+            "weights": f"{recipe.model} pretrained on rendered letters for {epoch} epochs"
+        },
+    )
+    publish(weights[-1], output)
 
 
 def initialize(model: str, seed: int, output: str | Path) -> None:

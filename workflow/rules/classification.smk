@@ -6,25 +6,27 @@ rule classify:
         train="<results>/features/{dataset}/{features}/train.h5",
         test="<results>/features/{dataset}/{features}/test.h5",
     output:
-        cell="<results>/classification/{dataset}/{features}/{classifier}.json",
+        cells="<results>/classification/{dataset}/{features}.json",
     log:
-        "<results>/logs/classify/{dataset}/{features}-{classifier}.log",
+        "<results>/logs/classify/{dataset}/{features}.log",
     benchmark:
-        "<results>/benchmarks/classify/{dataset}/{features}-{classifier}.tsv"
+        "<results>/benchmarks/classify/{dataset}/{features}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=12000,
-        runtime=720,
+        mem_mb=growing(12000),
+        runtime=growing(720),
     params:
-        classifier=lambda wildcards: STUDY.classifiers[wildcards.classifier].model_dump(
-            exclude={"label"}
-        ),
+        classifiers={
+            name: classifier.model_dump(exclude={"label"})
+            for name, classifier in STUDY.classifiers.items()
+        },
         seed=STUDY.seed,
+        progress=progress_folder("classify/{dataset}/{features}"),
         code=code_of("classify"),
     message:
-        "{wildcards.classifier} on the {wildcards.features} features of {wildcards.dataset}"
+        "Classifiers on the {wildcards.features} features of {wildcards.dataset}"
     script:
         "../scripts/classify.py"
 
@@ -45,12 +47,13 @@ rule tabulate_accuracy:
         "<results>/logs/tabulate_accuracy/{dataset}.log",
     benchmark:
         "<results>/benchmarks/tabulate_accuracy/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         features=labels_of(COMPARED),

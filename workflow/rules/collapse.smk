@@ -1,28 +1,34 @@
 # Accuracy and the four measures of neural collapse, epoch by epoch.
 
 
-rule measure_epoch:
+rule measure_collapse:
     input:
-        train=epoch_store("train"),
-        test=epoch_store("test"),
+        dataset="<results>/data/{dataset}.h5",
+        first=stores_before,
+        weights=weights_between,
+        last=stores_after,
     output:
-        statistics="<results>/collapse/{dataset}/{backbone}/epoch{epoch}.json",
+        statistics="<results>/collapse/{dataset}/{backbone}.json",
     log:
-        "<results>/logs/measure_epoch/{dataset}/{backbone}-epoch{epoch}.log",
+        "<results>/logs/measure_collapse/{dataset}/{backbone}.log",
     benchmark:
-        "<results>/benchmarks/measure_epoch/{dataset}/{backbone}-epoch{epoch}.tsv"
+        "<results>/benchmarks/measure_collapse/{dataset}/{backbone}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: 1
+    threads: STUDY.threads
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
+        runtime=growing(240),
+        gpu=GPUS,
     params:
-        code=code_of("measure_epoch"),
+        reading=lambda wildcards: feature_reading(wildcards.backbone),
+        device=STUDY.device,
+        progress=progress_folder("measure_collapse/{dataset}/{backbone}"),
+        code=code_of("measure_collapse"),
     message:
-        "Collapse of {wildcards.backbone} on {wildcards.dataset} after epoch {wildcards.epoch}"
+        "Collapse of {wildcards.backbone} on {wildcards.dataset} after every epoch"
     script:
-        "../scripts/measure_epoch.py"
+        "../scripts/measure_collapse.py"
 
 
 rule tabulate_collapse:
@@ -39,12 +45,13 @@ rule tabulate_collapse:
         "<results>/logs/tabulate_collapse.log",
     benchmark:
         "<results>/benchmarks/tabulate_collapse.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         starts={b: STUDY.state_label(b, first_state(b)) for b in STUDY.finetuned_backbones()},
         code=code_of("tabulate_collapse"),
@@ -69,12 +76,13 @@ rule plot_accuracy_per_epoch:
         "<results>/logs/plot_accuracy_per_epoch.log",
     benchmark:
         "<results>/benchmarks/plot_accuracy_per_epoch.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         labels=curve_labels(),
         style=STUDY.style.model_dump(),
@@ -100,12 +108,13 @@ rule plot_collapse:
         "<results>/logs/plot_collapse.log",
     benchmark:
         "<results>/benchmarks/plot_collapse.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         labels=curve_labels(),
         style=STUDY.style.model_dump(),

@@ -10,7 +10,7 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code
+from collapseflow import code, slurm
 from collapseflow.config import check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError
 
@@ -29,7 +29,9 @@ def read_study():
 
 STUDY = read_study()
 RESULTS = f"results/{STUDY.study}"
-LAST_EPOCH = f"{STUDY.finetune.epochs:03d}"
+EPOCHS = [epoch_state(epoch) for epoch in range(1, STUDY.finetune.epochs + 1)]
+# What a job on the study's device asks for: a card, unless the study is for CPUs.
+GPUS = 0 if STUDY.device == "cpu" else 1
 COMPARED = STUDY.compared_features()
 FIGURE_FORMATS = ["pdf", "png"]
 TABLE_FORMATS = ["csv", "md", "tex"]
@@ -43,6 +45,26 @@ def code_of(script):
 def labels_of(names):
     """Feature sets' names as tables and figures print them."""
     return {name: STUDY.feature_label(name) for name in names}
+
+
+# --- clusters ---------------------------------------------------------------------------------
+
+
+def before_the_first_job():
+    """On a SLURM cluster: end what an interrupted run has left, check what will be asked for."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        left = slurm.cancel_leftovers(".")
+        if left:
+            logger.warning(f"cancelled SLURM jobs {', '.join(left)} of an interrupted run")
+        slurm.check(
+            (job.rule.name, job.threads, job.resources)
+            for job in workflow.dag.needrun_jobs()
+            if not job.is_local
+        )
+    except UserError as error:
+        sys.exit(str(error))
 
 
 # --- inputs -----------------------------------------------------------------------------------
@@ -70,20 +92,9 @@ def extraction_weights(wildcards):
     return weights_file(wildcards.dataset, wildcards.backbone, wildcards.state)
 
 
-def previous_weights(wildcards):
-    """The weights that an epoch starts from."""
-    epoch = int(wildcards.epoch)
-    state = epoch_state(epoch - 1) if epoch > 1 else first_state(wildcards.backbone)
-    return weights_file(wildcards.dataset, wildcards.backbone, state)
-
-
-def previous_optimizer(wildcards):
-    """The optimizer's state that an epoch starts from; none for the first."""
-    epoch = int(wildcards.epoch)
-    if epoch == 1:
-        return []
-    folder = f"{RESULTS}/finetune/{wildcards.dataset}/{wildcards.backbone}"
-    return f"{folder}/{epoch_state(epoch - 1)}.optimizer.safetensors"
+def starting_weights(wildcards):
+    """The weights that a backbone's fine-tuning starts from."""
+    return weights_file(wildcards.dataset, wildcards.backbone, first_state(wildcards.backbone))
 
 
 def feature_store(dataset, features, split):
@@ -91,15 +102,24 @@ def feature_store(dataset, features, split):
     return f"{RESULTS}/features/{dataset}/{features}/{split}.h5"
 
 
-def epoch_store(split):
-    """The features behind an epoch's statistics; epoch 0 is the network before fine-tuning."""
+def state_stores(dataset, backbone, state):
+    """The training and the test store of a backbone's features with certain weights."""
+    return [feature_store(dataset, f"{backbone}-{state}", split) for split in ("train", "test")]
 
-    def store(wildcards):
-        epoch = int(wildcards.epoch)
-        state = epoch_state(epoch) if epoch else first_state(wildcards.backbone)
-        return feature_store(wildcards.dataset, f"{wildcards.backbone}-{state}", split)
 
-    return store
+def stores_before(wildcards):
+    """The features before fine-tuning: epoch 0 of the curves."""
+    return state_stores(wildcards.dataset, wildcards.backbone, first_state(wildcards.backbone))
+
+
+def stores_after(wildcards):
+    """The features after the last epoch."""
+    return state_stores(wildcards.dataset, wildcards.backbone, EPOCHS[-1])
+
+
+def weights_between(wildcards):
+    """The weights after each epoch but the last."""
+    return [weights_file(wildcards.dataset, wildcards.backbone, epoch) for epoch in EPOCHS[:-1]]
 
 
 def embedding_file(dataset, features, split, method):
@@ -132,21 +152,16 @@ def variance_stores(wildcards):
 
 
 def accuracy_cells(wildcards):
-    """The cells of one data set's accuracy table."""
-    return [
-        f"{RESULTS}/classification/{wildcards.dataset}/{f}/{classifier}.json"
-        for f in COMPARED
-        for classifier in STUDY.classifiers
-    ]
+    """The columns of one data set's accuracy table."""
+    return [f"{RESULTS}/classification/{wildcards.dataset}/{f}.json" for f in COMPARED]
 
 
 def epoch_statistics(wildcards):
-    """The statistics of every epoch of every fine-tuning."""
+    """The statistics of every fine-tuning."""
     return [
-        f"{RESULTS}/collapse/{dataset}/{backbone}/epoch{epoch:03d}.json"
+        f"{RESULTS}/collapse/{dataset}/{backbone}.json"
         for dataset in STUDY.datasets
         for backbone in STUDY.finetuned_backbones()
-        for epoch in range(STUDY.finetune.epochs + 1)
     ]
 
 
@@ -160,11 +175,10 @@ def measured_jobs(wildcards):
         files.append(f"{folder}/extract/{dataset}/{features}.tsv")
     for dataset in STUDY.datasets:
         for backbone in STUDY.finetuned_backbones():
-            for epoch in range(1, STUDY.finetune.epochs + 1):
-                files.append(f"{folder}/finetune/{dataset}/{backbone}-{epoch_state(epoch)}.tsv")
+            files.append(f"{folder}/finetune/{dataset}/{backbone}.tsv")
+            files.append(f"{folder}/measure_collapse/{dataset}/{backbone}.tsv")
         for features in COMPARED:
-            for classifier in STUDY.classifiers:
-                files.append(f"{folder}/classify/{dataset}/{features}-{classifier}.tsv")
+            files.append(f"{folder}/classify/{dataset}/{features}.tsv")
             files.append(f"{folder}/embed/{dataset}/{features}-train-opentsne.tsv")
     for features in STUDY.variance_features():
         for split in ("train", "test"):
@@ -227,12 +241,18 @@ def everything():
 # --- resources --------------------------------------------------------------------------------
 
 
+def growing(amount):
+    """A resource that grows with every attempt: a job that was killed at a limit gets more."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def network_memory(images, megabytes_per_image):
     """Memory of a job that runs a batch of images of 224 px; smaller images need less."""
 
-    def mem_mb(wildcards):
+    def mem_mb(wildcards, attempt):
         size = STUDY.backbones[wildcards.backbone].image_size
-        return int(4000 + images(wildcards.backbone) * megabytes_per_image * (size / 224) ** 2)
+        batch = images(wildcards.backbone) * megabytes_per_image * (size / 224) ** 2
+        return int(4000 + batch) * attempt
 
     return mem_mb
 
@@ -251,6 +271,11 @@ def training_recipe(backbone, batch_size, learning_rate):
         "learning_rate": learning_rate,
         "seed": STUDY.seed,
     }
+
+
+def progress_folder(pattern):
+    """Where a job keeps what it has finished, outside its outputs."""
+    return lambda wildcards: f"{RESULTS}/progress/{pattern.format(**wildcards)}"
 
 
 def feature_reading(backbone):

@@ -8,12 +8,13 @@ rule prepare_dataset:
         "<results>/logs/prepare_dataset/{dataset}.log",
     benchmark:
         "<results>/benchmarks/prepare_dataset/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         entry=lambda wildcards: STUDY.datasets[wildcards.dataset].model_dump(
             exclude={"label", "scattering"}
@@ -42,12 +43,13 @@ rule plot_samples:
         "<results>/logs/plot_samples/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_samples/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         style=STUDY.style.model_dump(),

@@ -14,8 +14,8 @@ rule embed:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
         options=lambda wildcards: embedding_options(wildcards.method),
         seed=STUDY.seed,
@@ -42,12 +42,13 @@ rule plot_embedding:
         "<results>/logs/plot_embedding/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_embedding/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         titles=[STUDY.feature_label(f) for f in COMPARED],
         heading=lambda wildcards: f"{STUDY.dataset_label(wildcards.dataset)}, training images",

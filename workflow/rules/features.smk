@@ -15,8 +15,8 @@ rule extract_raw:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code_of("extract_raw"),
     message:
@@ -39,8 +39,9 @@ rule extract_scattering:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
+        gpu=GPUS,
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
         device=STUDY.device,
@@ -51,7 +52,7 @@ rule extract_scattering:
         "../scripts/extract_scattering.py"
 
 
-# ImageNet, letters, random weights, a local file: networks before any fine-tuning.
+# Networks with any weights: ImageNet, letters, random, a local file, or an epoch's.
 rule extract_network:
     input:
         dataset="<results>/data/{dataset}.h5",
@@ -64,13 +65,14 @@ rule extract_network:
     benchmark:
         "<results>/benchmarks/extract/{dataset}/{backbone}-{state}.tsv"
     wildcard_constraints:
-        state="imagenet|pretrain|random|file",
+        state=r"imagenet|pretrain|random|file|epoch\d{3}",
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
-        runtime=240,
+        runtime=growing(240),
+        gpu=GPUS,
     params:
         reading=lambda wildcards: feature_reading(wildcards.backbone),
         device=STUDY.device,
@@ -79,23 +81,6 @@ rule extract_network:
         "Features of {wildcards.dataset} from {wildcards.backbone} ({wildcards.state})"
     script:
         "../scripts/extract_network.py"
-
-
-# Between the first and the last epoch, features serve only the epoch's statistics.
-use rule extract_network as extract_epoch with:
-    output:
-        train=temp("<results>/features/{dataset}/{backbone}-{state}/train.h5"),
-        test=temp("<results>/features/{dataset}/{backbone}-{state}/test.h5"),
-    wildcard_constraints:
-        state=r"epoch\d{3}",
-
-
-use rule extract_network as extract_last_epoch with:
-    wildcard_constraints:
-        state=f"epoch{LAST_EPOCH}",
-
-
-ruleorder: extract_last_epoch > extract_epoch
 
 
 rule plot_scattering:
@@ -113,12 +98,13 @@ rule plot_scattering:
         "<results>/logs/plot_scattering/{dataset}.log",
     benchmark:
         "<results>/benchmarks/plot_scattering/{dataset}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),

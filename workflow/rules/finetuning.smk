@@ -1,25 +1,28 @@
-# One job an epoch: from the weights and the optimizer's state of the epoch before to the next.
-# A killed run goes on after its last whole epoch, and more epochs train only the new ones.
+# One job a fine-tuning: a busy queue is waited for once. Each finished epoch is kept in
+# progress/, outside the outputs, which Snakemake deletes before a job runs again: a killed job
+# goes on after its last whole epoch, and more epochs later train only the new ones.
 
 
-rule finetune_epoch:
+rule finetune:
     input:
         dataset="<results>/data/{dataset}.h5",
-        weights=previous_weights,
-        optimizer=previous_optimizer,
+        weights=starting_weights,
     output:
-        weights="<results>/finetune/{dataset}/{backbone}/epoch{epoch}.safetensors",
-        optimizer=temp("<results>/finetune/{dataset}/{backbone}/epoch{epoch}.optimizer.safetensors"),
+        expand(
+            "<results>/finetune/{{dataset}}/{{backbone}}/{epoch}.safetensors",
+            epoch=EPOCHS,
+        ),
     log:
-        "<results>/logs/finetune/{dataset}/{backbone}-epoch{epoch}.log",
+        "<results>/logs/finetune/{dataset}/{backbone}.log",
     benchmark:
-        "<results>/benchmarks/finetune/{dataset}/{backbone}-epoch{epoch}.tsv"
+        "<results>/benchmarks/finetune/{dataset}/{backbone}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.finetune.batch_size, 130),
-        runtime=240,
+        runtime=growing(480),
+        gpu=GPUS,
     params:
         recipe=lambda wildcards: training_recipe(
             wildcards.backbone, STUDY.finetune.batch_size, STUDY.finetune.learning_rate
@@ -29,20 +32,9 @@ rule finetune_epoch:
             wildcards.backbone, first_state(wildcards.backbone)
         ),
         device=STUDY.device,
-        code=code_of("finetune_epoch"),
+        progress=progress_folder("finetune/{dataset}/{backbone}"),
+        code=code_of("finetune"),
     message:
-        "Fine-tuning {wildcards.backbone} on {wildcards.dataset}: epoch {wildcards.epoch}"
+        "Fine-tuning {wildcards.backbone} on {wildcards.dataset}"
     script:
-        "../scripts/finetune_epoch.py"
-
-
-# The last epoch keeps the optimizer's state, so that a study can be given more epochs later.
-use rule finetune_epoch as finetune_last_epoch with:
-    output:
-        weights="<results>/finetune/{dataset}/{backbone}/epoch{epoch}.safetensors",
-        optimizer="<results>/finetune/{dataset}/{backbone}/epoch{epoch}.optimizer.safetensors",
-    wildcard_constraints:
-        epoch=LAST_EPOCH,
-
-
-ruleorder: finetune_last_epoch > finetune_epoch
+        "../scripts/finetune.py"

@@ -17,12 +17,13 @@ rule tabulate_runtime:
         "<results>/logs/tabulate_runtime.log",
     benchmark:
         "<results>/benchmarks/tabulate_runtime.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         folder=f"{RESULTS}/benchmarks",
         code=code_of("tabulate_runtime"),
@@ -47,12 +48,13 @@ rule summarize:
         "<results>/logs/summarize.log",
     benchmark:
         "<results>/benchmarks/summarize.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         study=STUDY.model_dump(),
         labels=[STUDY.dataset_label(d) for d in STUDY.datasets],

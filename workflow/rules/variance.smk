@@ -17,12 +17,13 @@ rule plot_embedding_train_test:
         "<results>/logs/plot_embedding_train_test.log",
     benchmark:
         "<results>/benchmarks/plot_embedding_train_test.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         titles=variance_titles(),
         heading=variance_heading(),
@@ -56,8 +57,8 @@ rule tabulate_variance:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         features=labels_of(STUDY.variance_features()),
         published=variance_published(),
@@ -84,12 +85,13 @@ rule plot_variance:
         "<results>/logs/plot_variance.log",
     benchmark:
         "<results>/benchmarks/plot_variance.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=15,
+        mem_mb=growing(1000),
+        runtime=growing(15),
     params:
         features=labels_of(STUDY.variance_features()),
         heading=variance_heading(),

@@ -1,10 +1,6 @@
 # Where networks get their weights: ImageNet, letters, or chance.
 
 
-localrules:
-    download_weights,
-
-
 rule download_weights:
     output:
         weights="resources/weights/{model}-imagenet.safetensors",
@@ -12,12 +8,13 @@ rule download_weights:
         "resources/logs/download_weights/{model}.log",
     benchmark:
         "resources/benchmarks/download_weights/{model}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
     params:
         code=code_of("download_weights"),
     message:
@@ -33,12 +30,13 @@ rule initialize_weights:
         "<results>/logs/initialize_weights/{backbone}.log",
     benchmark:
         "<results>/benchmarks/initialize_weights/{backbone}.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=15,
+        mem_mb=growing(3000),
+        runtime=growing(15),
     params:
         model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
         seed=STUDY.seed,
@@ -56,12 +54,13 @@ rule render_letters:
         "<results>/logs/render_letters.log",
     benchmark:
         "<results>/benchmarks/render_letters.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         images=STUDY.pretrain.images,
         test_fraction=STUDY.test_fraction,
@@ -87,13 +86,15 @@ rule pretrain:
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),
-        runtime=240,
+        runtime=growing(240),
+        gpu=GPUS,
     params:
         recipe=lambda wildcards: training_recipe(
             wildcards.backbone, STUDY.pretrain.batch_size, STUDY.pretrain.learning_rate
         ),
         epochs=STUDY.pretrain.epochs,
         device=STUDY.device,
+        progress=progress_folder("pretrain/{backbone}"),
         code=code_of("pretrain"),
     message:
         "Training {wildcards.backbone} on letters, from random weights"

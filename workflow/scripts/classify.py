@@ -1,15 +1,17 @@
-"""Fit and score one classifier on stored features."""
+"""Fit and score classifiers on stored features."""
 
-from collapseflow.classification import evaluate
+from collapseflow.classification import evaluate_all
 from collapseflow.files import write_json
 from collapseflow.jobs import job
 
 with job(snakemake):
-    cell = evaluate(
+    cells = evaluate_all(
         snakemake.input.train,
         snakemake.input.test,
-        **snakemake.params.classifier,
-        seed=snakemake.params.seed,
-        threads=snakemake.threads,
+        snakemake.params.classifiers,
+        snakemake.params.seed,
+        snakemake.threads,
+        snakemake.params.progress,
+        snakemake.params.code,
     )
-    write_json(snakemake.output.cell, cell)
+    write_json(snakemake.output.cells, cells)

@@ -1,0 +1,54 @@
+"""From a network's weights to feature stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from collapseflow.networks import describe_weights, extract, open_extractor
+from collapseflow.preprocessing import describe
+from collapseflow.stores import write_features
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How features are read from a network: the keys of a backbone in the study file."""
+
+    model: str
+    layer: str | None
+    pool: Literal["average", "flatten"]
+    image_size: int
+    normalize: Literal["imagenet", "none"]
+    batch_size: int
+
+
+def write_network_features(
+    dataset: str | Path,
+    weights: str | Path,
+    reading: Reading,
+    device: torch.device,
+    outputs: Mapping[str, str | Path],
+) -> None:
+    """Store the features of a data set's splits; ``outputs`` are the stores by split."""
+    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool)
+    preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
+    for split, path in outputs.items():
+        write_features(
+            dataset,
+            split,
+            path,
+            partial(
+                extract,
+                extractor,
+                **preprocessing,
+                device=device,
+                batch_size=reading.batch_size,
+                what=f"{reading.model}, {split}",
+            ),
+            f"{reading.model} {extractor.layer} ({reading.pool})",
+            describe_weights(weights),
+            describe(**preprocessing),
+        )

@@ -1,0 +1,77 @@
+"""What an interrupted job has finished, kept outside its declared outputs.
+
+Snakemake deletes a job's outputs before it runs the job again and after the job has failed. The
+finished epochs of a training, and the finished parts of other long jobs, therefore stand in a
+folder of their own, together with a digest of everything they depend on: a job that starts again,
+for whatever reason, takes the parts that are still valid and does the rest.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from collapseflow.files import atomic_path, read_json, remove_partial, write_json
+
+#: What file systems without hard links, or with a limit on them, answer.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
+
+
+def digest(depends_on: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits of the content of a JSON-like mapping."""
+    content = json.dumps(depends_on, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def valid_folder(folder: str | Path, depends_on: Mapping[str, Any]) -> Path:
+    """The folder below ``folder`` for parts that depend on ``depends_on``.
+
+    It is made if it is new. Parts with other dependencies, which nothing will ask for again, and
+    what a killed job was just writing are deleted.
+    """
+    folder = Path(folder)
+    valid = folder / digest(depends_on)
+    valid.mkdir(parents=True, exist_ok=True)
+    for other in folder.iterdir():
+        if other.is_dir() and other != valid:
+            shutil.rmtree(other)
+    for partial in valid.glob(".*.part.*"):
+        partial.unlink()
+    return valid
+
+
+def read_kept(path: str | Path) -> dict | None:
+    """What a JSON file keeps; None if there is no whole one, and the work is to be done again."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def kept_result(path: str | Path, depends_on: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """A JSON-like result: read from ``path`` if it was kept for the same dependencies, else
+    computed and kept there."""
+    key = digest(depends_on)
+    kept = read_kept(path)
+    if kept and kept["depends_on"] == key:
+        return kept["result"]
+    remove_partial(path)
+    result = compute()
+    write_json(path, {"depends_on": key, "result": result})
+    return result
+
+
+def publish(part: str | Path, output: str | Path) -> None:
+    """Let a finished part appear as an output, whole: a hard link, which takes no space, or a
+    copy where the file system has none."""
+    with atomic_path(output) as temporary:
+        try:
+            os.link(part, temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(part, temporary)

@@ -1,0 +1,229 @@
+"""What the workflow asks a SLURM cluster before its first job."""
+
+import getpass
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collapseflow.errors import UserError
+
+
+def _ask(*command: str) -> str:
+    """What a SLURM command prints.
+
+    Raises
+    ------
+    UserError
+        With SLURM's own words, if it fails.
+    """
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: not found; run this on a SLURM cluster") from None
+    if answer.returncode:
+        words = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
+        raise UserError(f"{words[-1]}; is this a login node of a SLURM cluster?")
+    return answer.stdout
+
+
+def has_accounting() -> bool:
+    """Whether the cluster keeps records of finished jobs, which ``sacct`` can be asked for.
+
+    Without them ``sacct`` is installed all the same and knows no job.
+    """
+    if shutil.which("scontrol") is None:
+        return False
+    answer = subprocess.run(
+        ["scontrol", "show", "config"], capture_output=True, text=True, check=False
+    )
+    for line in answer.stdout.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "AccountingStorageType":
+            return value.strip() == "accounting_storage/slurmdbd"
+    return False
+
+
+# --- jobs of an earlier run -------------------------------------------------------------------
+
+
+def cancel_leftovers(folder: str | Path, seconds: float = 120.0) -> list[str]:
+    """Cancel the jobs that a killed Snakemake has left in ``folder``, and wait until they end.
+
+    To be called while Snakemake holds its lock on the folder: whoever submitted them is gone,
+    and nobody would ever learn of their end. What they have finished is kept.
+
+    Returns
+    -------
+    The numbers of the cancelled jobs.
+
+    Raises
+    ------
+    UserError
+        If they do not end.
+    """
+    left = _jobs_in(folder)
+    if not left:
+        return []
+    _ask("scancel", *left)
+    deadline = time.monotonic() + seconds
+    while running := _jobs_in(folder):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"SLURM jobs {', '.join(running)} of an interrupted run do not end; "
+                "look at them with squeue and start again when they are gone"
+            )
+        time.sleep(1)
+    return left
+
+
+def _jobs_in(folder: str | Path) -> list[str]:
+    """Jobs that Snakemake's SLURM plugin has submitted from a folder and that have not ended."""
+    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%k|%Z")
+    here, own = Path(folder).resolve(), os.environ.get("SLURM_JOB_ID")
+    jobs = []
+    for line in listed.splitlines():
+        number, _, rest = line.strip().partition("|")
+        comment, _, workdir = rest.rpartition("|")
+        if comment.startswith("rule_") and number != own and Path(workdir).resolve() == here:
+            jobs.append(number)
+    return jobs
+
+
+# --- requests that no node can serve ----------------------------------------------------------
+
+
+@dataclass
+class Partition:
+    """The largest of what a partition's nodes offer; minutes is None without a limit."""
+
+    minutes: float | None
+    cpus: int = 0
+    mem_mb: int = 0
+    gpus: int = 0
+    default: bool = False
+
+
+def parse_partitions(listing: str) -> dict[str, Partition]:
+    """Partitions by name, from lines in ``sinfo``'s format ``%P|%l|%c|%m|%G``."""
+    partitions: dict[str, Partition] = {}
+    for line in listing.splitlines():
+        name, limit, cpus, memory, gres = line.strip().split("|")
+        partition = partitions.setdefault(
+            name.rstrip("*"), Partition(_minutes(limit), default=name.endswith("*"))
+        )
+        partition.cpus = max(partition.cpus, _number(cpus))
+        partition.mem_mb = max(partition.mem_mb, _number(memory))
+        partition.gpus = max(partition.gpus, _count_gpus(gres))
+    return partitions
+
+
+def _number(printed: str) -> int:
+    # SLURM shortens a multiple of 1,024 CPUs.
+    digits = printed.rstrip("+")
+    return int(digits[:-1]) * 1024 if digits.endswith("K") else int(digits)
+
+
+def _minutes(limit: str) -> float | None:
+    if limit in ("infinite", "n/a"):
+        return None
+    days, _, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    hours, minutes, seconds = [0] * (3 - len(parts)) + parts
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
+
+
+def _count_gpus(gres: str) -> int:
+    count = 0
+    for resource in gres.split(","):
+        name, *rest = resource.split("(")[0].split(":")
+        if name == "gpu":
+            count += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return count
+
+
+def check_requests(
+    requests: Iterable[tuple[str, int, Mapping[str, Any]]], partitions: Mapping[str, Partition]
+) -> None:
+    """Find what would be refused by SLURM, or would wait in its queue for ever.
+
+    Parameters
+    ----------
+    requests
+        A rule's name, threads and resources, one for each kind of job.
+
+    Raises
+    ------
+    UserError
+        One line for each rule that no node of its partition can serve.
+    """
+    default = next((name for name, p in partitions.items() if p.default), None)
+    lines = []
+    for rule, threads, resources in requests:
+        name = resources.get("slurm_partition") or default
+        if name is None:
+            lines.append(
+                "this cluster has no default partition: set cpu_partition and gpu_partition; "
+                f"allowed: {', '.join(partitions)}"
+            )
+            continue
+        if name not in partitions:
+            lines.append(f"partition {name!r} is unknown; allowed: {', '.join(partitions)}")
+            continue
+        offer = partitions[name]
+        asked = {
+            "gpu": (resources.get("gpu", 0), offer.gpus, "GPUs on a node"),
+            "threads": (threads, offer.cpus, "CPUs on a node"),
+            "mem_mb": (resources.get("mem_mb", 0), offer.mem_mb, "MB on a node"),
+            "runtime": (resources.get("runtime", 0), offer.minutes, "minutes"),
+        }
+        for key, (amount, limit, unit) in asked.items():
+            if limit is not None and amount > limit:
+                remedy = (
+                    "set gpu_partition, or `device: cpu` in the study"
+                    if key == "gpu"
+                    else ("set another partition, or set-resources for this rule")
+                )
+                lines.append(
+                    f"rule {rule}: {key} {amount} is more than partition {name!r} has "
+                    f"({limit:.0f} {unit}); {remedy}"
+                )
+    if lines:
+        raise UserError("\n".join(f"profiles/slurm: {line}" for line in dict.fromkeys(lines)))
+
+
+def check_accounts(accounts: Iterable[str]) -> None:
+    """Find accounts that the user may not submit under; without records of accounts, all pass.
+
+    Raises
+    ------
+    UserError
+        One line that says which are allowed.
+    """
+    if not has_accounting():
+        return
+    command = ("sacctmgr", "--noheader", "--parsable2", "show", "assoc")
+    listed = _ask(*command, f"user={getpass.getuser()}", "format=account").split()
+    for account in accounts:
+        if account not in listed:
+            allowed = ", ".join(sorted(set(listed))) or "none: ask the cluster's support for one"
+            raise UserError(f"profiles/slurm: account {account!r} is not yours; allowed: {allowed}")
+
+
+def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
+    """Compare the jobs of a run with the cluster that they are for.
+
+    Raises
+    ------
+    UserError
+        One line for each mistake.
+    """
+    requests = list(requests)
+    # Nodes of different size each on a line of their own; partitions that are hidden, too.
+    listing = _ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%l|%c|%m|%G")
+    check_requests(requests, parse_partitions(listing))
+    check_accounts({str(r["slurm_account"]) for *_, r in requests if r.get("slurm_account")})

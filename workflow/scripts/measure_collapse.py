@@ -1,0 +1,20 @@
+"""Measure accuracy and neural collapse after every epoch of a fine-tuning."""
+
+from collapseflow.epochs import measure_epochs
+from collapseflow.extraction import Reading
+from collapseflow.files import write_json
+from collapseflow.jobs import job
+from collapseflow.networks import pick_device
+
+with job(snakemake):
+    measures = measure_epochs(
+        snakemake.input.dataset,
+        dict(zip(("train", "test"), snakemake.input.first, strict=True)),
+        snakemake.input.weights,
+        dict(zip(("train", "test"), snakemake.input.last, strict=True)),
+        Reading(**snakemake.params.reading),
+        pick_device(snakemake.params.device),
+        snakemake.params.progress,
+        snakemake.params.code,
+    )
+    write_json(snakemake.output.statistics, measures)
