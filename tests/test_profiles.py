@@ -1,0 +1,160 @@
+"""The profiles without a cluster: what the paper study would ask for, and one machine's cards."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+#: Snakemake's dry run, with every job told as a line of JSON.
+TELLING = """
+import json, sys
+from snakemake.cli import main
+from snakemake.executors import dryrun
+
+def tell(self, job):
+    told = {k: v for k, v in job.resources.items() if isinstance(v, int | str)}
+    told["local"] = job.rule.name in job.dag.workflow._localrules
+    print(json.dumps({**told, "rule": job.rule.name, "threads": job.threads}))
+
+dryrun.Executor.printjob = tell
+main(sys.argv[1:])
+"""
+SITE = {"account": "thesis", "cpu_partition": "long", "gpu_partition": "cards", "gpu_model": "a100"}
+#: At 224 px: 4,000 MB and 60 MB an image for a forward pass of 256, 130 MB to train on 512.
+FORWARD, TRAINING = 4000 + 60 * 256, 4000 + 130 * 512
+#: Rules that are submitted: GPUs, threads, MB, minutes.
+SUBMITTED = {
+    "extract_raw": (0, 1, 2000, 30),
+    "extract_scattering": (1, 8, 4000, 120),
+    "extract_network": (1, 8, FORWARD, 240),
+    "finetune": (1, 8, TRAINING, 480),
+    "measure_collapse": (1, 8, FORWARD, 240),
+    "classify": (0, 8, 12000, 720),
+    "embed": (0, 8, 8000, 240),
+    "tabulate_variance": (0, 1, 2000, 60),
+}
+LOCAL = {
+    "prepare_dataset",
+    "download_weights",
+    "plot_samples",
+    "plot_scattering",
+    "plot_embedding",
+    "plot_embedding_train_test",
+    "plot_accuracy_per_epoch",
+    "plot_collapse",
+    "plot_variance",
+    "tabulate_accuracy",
+    "tabulate_collapse",
+    "tabulate_runtime",
+    "summarize",
+}
+
+
+def planned(folder, profile, *arguments):
+    """The jobs of a dry run through a profile."""
+    words = [sys.executable, "-c", TELLING, "--dry-run", "--snakefile", ROOT / "Snakefile"]
+    words += ["--directory", folder, "--profile", profile, "--cores", "8", *arguments]
+    answer = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("{")]
+    return [job for job in map(json.loads, lines) if job["rule"] != "all"]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """The study of the reports, planned through the profile of a cluster."""
+    folder = tmp_path_factory.mktemp("paper")
+    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text()
+    for key, value in SITE.items():
+        text, n = re.subn(rf'^  {key}: ""$', f'  {key}: "{value}"', text, flags=re.M)
+        assert n == 1
+    (folder / "config.yaml").write_text(text)
+    return planned(folder, folder, "--configfile", ROOT / "config" / "paper.yaml")
+
+
+@pytest.mark.parametrize("rule", SUBMITTED)
+def test_each_submitted_rule_of_the_paper_study_asks_for_what_it_needs(paper, rule):
+    gpus, threads, megabytes, minutes = SUBMITTED[rule]
+    jobs = [job for job in paper if job["rule"] == rule]
+    assert jobs
+    for job in jobs:
+        assert not job["local"]
+        asked = (job.get("gpu", 0), job["threads"], job["mem_mb"], job["runtime"])
+        assert asked == (gpus, threads, megabytes, minutes)
+        assert job["slurm_account"] == "thesis"
+        assert job["slurm_partition"] == ("cards" if gpus else "long")
+        assert job.get("gpu_model") == ("a100" if gpus else None)
+
+
+def test_everything_else_runs_where_it_was_submitted(paper):
+    others = {job["rule"]: job["local"] for job in paper if job["rule"] not in SUBMITTED}
+    assert others == dict.fromkeys(LOCAL, True)
+
+
+def test_the_paper_study_needs_at_most_60_slurm_jobs(paper):
+    submitted = [job for job in paper if not job["local"]]
+    # For each of 2 data sets raw pixels, scattering, 2 networks before and after fine-tuning,
+    # 2 fine-tunings, 2 curves, 6 columns of classifiers and 6 t-SNEs; report B: 2 feature sets of
+    # one data set, 4 t-SNEs and a table.
+    assert len(submitted) == 2 * (1 + 1 + 4 + 2 + 2 + 6 + 6) + 2 + 4 + 1 == 51
+
+
+def test_the_profile_sends_exactly_the_rules_with_a_gpu_to_the_gpu_partition():
+    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text()
+    named = set(re.findall(r'"(\w+)"', re.search(r"\?for rule in \((.*)\):", text)[1]))
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    blocks = re.split(r"^(?:use )?rule (\w+)", rules, flags=re.M)
+    assert named == {
+        name for name, body in zip(blocks[1::2], blocks[2::2], strict=True) if "gpu=GPUS" in body
+    }
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("auto", 1), ("cuda", 1)])
+def test_a_study_for_cpus_asks_for_no_gpu(tmp_path, device, gpus):
+    study = {
+        "study": "small",
+        "device": device,
+        "datasets": {"digits": {"source": "digits"}},
+        "features": ["raw", "scattering"],
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    jobs = planned(tmp_path, ROOT / "profiles" / "slurm", "--configfile", path)
+    (job,) = [job for job in jobs if job["rule"] == "extract_scattering"]
+    assert job["gpu"] == gpus
+
+
+@pytest.mark.parametrize("cards", [0, 1, 3])
+def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_cards(tmp_path, cards):
+    study = {
+        "study": "small",
+        "threads": 1,
+        "datasets": {"digits": {"source": "digits", "subset": {"train": 50, "test": 20}}},
+        "features": ["raw"],
+    }
+    path, tools = tmp_path / "study.yaml", tmp_path / "tools"
+    path.write_text(yaml.safe_dump(study))
+    tools.mkdir()
+    lines = "".join(f"echo 'GPU {n}: made up'\n" for n in range(cards))
+    (tools / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}")
+    (tools / "nvidia-smi").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    words = [sys.executable, "-m", "snakemake", "fig_samples", "--snakefile", ROOT / "Snakefile"]
+    words += ["--directory", tmp_path, "--profile", ROOT / "profiles" / "workstation"]
+    answer = subprocess.run(
+        list(map(str, [*words, "--configfile", path])),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert answer.returncode == 0, answer.stderr
+    provided = re.findall(r"Provided resources:.*gpu.*?(\d+)\)?$", answer.stderr, flags=re.M)
+    assert provided == ([str(cards)] if cards else [])
