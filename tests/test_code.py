@@ -55,6 +55,7 @@ def package(tmp_path, monkeypatch):
 def fresh_digest(script):
     """As another process would see it: without what was seen before."""
     code.digest.cache_clear()
+    code.read_module.cache_clear()
     return code.digest(script)
 
 
@@ -62,6 +63,7 @@ def fresh_digest(script):
 def forget():
     yield
     code.digest.cache_clear()
+    code.read_module.cache_clear()
 
 
 def test_a_digest_is_sixteen_hexadecimal_digits_and_stays(package):

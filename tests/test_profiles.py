@@ -26,15 +26,13 @@ dryrun.Executor.printjob = tell
 main(sys.argv[1:])
 """
 SITE = {"account": "thesis", "cpu_partition": "long", "gpu_partition": "cards", "gpu_model": "a100"}
-#: At 224 px: 4,000 MB and 60 MB an image for a forward pass of 256, 130 MB to train on 512.
-FORWARD, TRAINING = 4000 + 60 * 256, 4000 + 130 * 512
 #: Rules that are submitted: GPUs, threads, MB, minutes.
 SUBMITTED = {
     "extract_raw": (0, 1, 2000, 30),
     "extract_scattering": (1, 8, 4000, 120),
-    "extract_network": (1, 8, FORWARD, 240),
-    "finetune": (1, 8, TRAINING, 480),
-    "measure_collapse": (1, 8, FORWARD, 240),
+    "extract_network": (1, 8, 16000, 240),
+    "finetune": (1, 8, 16000, 480),
+    "measure_collapse": (1, 8, 16000, 240),
     "classify": (0, 8, 12000, 720),
     "embed": (0, 8, 8000, 240),
     "tabulate_variance": (0, 1, 2000, 60),
@@ -116,18 +114,23 @@ def test_the_profile_sends_exactly_the_rules_with_a_gpu_to_the_gpu_partition():
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("auto", 1), ("cuda", 1)])
-def test_a_study_for_cpus_asks_for_no_gpu(tmp_path, device, gpus):
+def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpus):
     study = {
         "study": "small",
         "device": device,
         "datasets": {"digits": {"source": "digits"}},
-        "features": ["raw", "scattering"],
+        "backbones": {"net": {"model": "resnet18", "image_size": 112, "weights": ["random"]}},
+        "finetune": {"batch_size": 100},
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study))
     jobs = planned(tmp_path, ROOT / "profiles" / "slurm", "--configfile", path)
-    (job,) = [job for job in jobs if job["rule"] == "extract_scattering"]
-    assert job["gpu"] == gpus
+    asked = {job["rule"]: (job["gpu"], job["mem_mb"]) for job in jobs if "gpu" in job}
+    # On a CPU a batch is in main memory: 4,000 MB, and for an image of 224 px 60 MB to read
+    # features (256 at a time), 130 MB to train; a quarter of that at 112 px.
+    assert asked["finetune"] == (gpus, 16000 if gpus else 4000 + 100 * 130 // 4)
+    assert asked["extract_network"] == (gpus, 16000 if gpus else 4000 + 256 * 60 // 4)
+    assert asked["extract_scattering"] == (gpus, 4000)
 
 
 @pytest.mark.parametrize("cards", [0, 1, 3])

@@ -182,9 +182,7 @@ def test_jobs_of_gpu_rules_and_no_others_are_given_a_gpu(cluster, remote):
 @without_accounting
 def test_requested_memory_and_time_are_those_of_the_rules(cluster, remote):
     asked = {rule_of(job): job for job in jobs_of(cluster, remote[0])}
-    # 4,000 MB, and for each image of a batch 60 or 130 MB at 224 px.
-    memory = {"finetune": int(4000 + 20 * 130 * (32 / 224) ** 2), "classify": 12000}
-    memory["measure_collapse"] = int(4000 + 256 * 60 * (32 / 224) ** 2)
+    memory = {"finetune": 16000, "measure_collapse": 16000, "classify": 12000, "extract_raw": 2000}
     for rule, megabytes in memory.items():
         assert asked[rule]["MinMemoryNode"] == f"{megabytes}M"
     assert asked["finetune"]["TimeLimit"] == "08:00:00"

@@ -26,11 +26,17 @@ def digest(script: Path) -> str:
         key = "script" if path == script else path.relative_to(PACKAGE).as_posix()
         if key in seen or key in WITHOUT_EFFECT:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        seen[key] = ast.dump(_without_docstrings(tree))
-        waiting.extend(_imported(tree))
+        seen[key], imported = read_module(path)
+        waiting.extend(imported)
     content = "\n".join(f"{key}: {seen[key]}" for key in sorted(seen))
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@cache
+def read_module(path: Path) -> tuple[str, list[Path]]:
+    """A file's code, and the modules of this package that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return ast.dump(_without_docstrings(tree)), _imported(tree)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -5,7 +5,7 @@ rule measure_collapse:
     input:
         dataset="<results>/data/{dataset}.h5",
         first=stores_before,
-        weights=weights_between,
+        weights=rules.finetune.output,
         last=stores_after,
     output:
         statistics="<results>/collapse/{dataset}/{backbone}.json",

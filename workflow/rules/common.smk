@@ -117,11 +117,6 @@ def stores_after(wildcards):
     return state_stores(wildcards.dataset, wildcards.backbone, EPOCHS[-1])
 
 
-def weights_between(wildcards):
-    """The weights after each epoch but the last."""
-    return [weights_file(wildcards.dataset, wildcards.backbone, epoch) for epoch in EPOCHS[:-1]]
-
-
 def embedding_file(dataset, features, split, method):
     """The coordinates of one t-SNE."""
     return f"{RESULTS}/embeddings/{dataset}/{features}/{split}-{method}.npz"
@@ -247,7 +242,13 @@ def growing(amount):
 
 
 def network_memory(images, megabytes_per_image):
-    """Memory of a job that runs a batch of images of 224 px; smaller images need less."""
+    """Main memory of a job that runs a network on batches of images.
+
+    On a card the batch is in the card's memory. On a CPU it is in main memory: so much at 224 px,
+    less for smaller images.
+    """
+    if GPUS:
+        return growing(16000)
 
     def mem_mb(wildcards, attempt):
         size = STUDY.backbones[wildcards.backbone].image_size

@@ -10,7 +10,7 @@ with job(snakemake):
     measures = measure_epochs(
         snakemake.input.dataset,
         dict(zip(("train", "test"), snakemake.input.first, strict=True)),
-        snakemake.input.weights,
+        snakemake.input.weights[:-1],
         dict(zip(("train", "test"), snakemake.input.last, strict=True)),
         Reading(**snakemake.params.reading),
         pick_device(snakemake.params.device),
