@@ -354,12 +354,26 @@ def job_needs_more_time(fault):
     assert "stopped by a signal" in fault.history()
 
 
+def job_is_requeued(fault):
+    """What preemption does to a job on a cluster that requeues."""
+    job = fault.in_the_midst()
+    fault.cluster.ask("scontrol", "requeue", job["JobId"])
+    fault.wait_for("another turn", lambda: fault.jobs()[0]["JobState"] == "PENDING")
+    # SLURM lets a requeued job rest for two minutes.
+    fault.cluster.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
+    fault.ends_well()
+    (after,) = fault.jobs()
+    assert after["JobState"] == "COMPLETED" and after["Restarts"] == "1"
+    assert "going on after epoch" in fault.history()
+
+
 FAULTS = [
     allocation_is_cancelled,
     process_is_killed,
     snakemake_is_killed,
     job_needs_more_memory,
     job_needs_more_time,
+    job_is_requeued,
 ]
 
 

@@ -280,6 +280,21 @@ def test_an_account_of_others_is_refused_in_one_line(program, listed, allowed):
     assert lines_of(caught) == [f"profiles/slurm: account 'phys' is not yours; allowed: {allowed}"]
 
 
+@pytest.mark.parametrize("enforced", ["none", "associations,limits,qos"])
+@pytest.mark.parametrize("listed", ["", "physics"])
+def test_who_has_no_account_is_told_so_where_the_cluster_insists(program, enforced, listed):
+    program("scontrol", f"{RECORDS}\nAccountingStorageEnforce = {enforced}")
+    program("sacctmgr", listed)
+    if enforced == "none" or listed:
+        check_accounts([""])
+        return
+    with pytest.raises(UserError) as caught:
+        check_accounts([""])
+    assert lines_of(caught) == [
+        "profiles/slurm: account '' is not yours; allowed: none: ask the cluster's support for one"
+    ]
+
+
 def test_without_records_every_account_passes(program, asked):
     program("scontrol", NO_RECORDS)
     program("sacctmgr", error="You are not running a supported accounting_storage", status=1)

@@ -31,21 +31,23 @@ def _ask(*command: str) -> str:
     return answer.stdout
 
 
+def _configuration() -> dict[str, str]:
+    """The cluster's configuration; empty where there is no cluster."""
+    if shutil.which("scontrol") is None:
+        return {}
+    answer = subprocess.run(
+        ["scontrol", "show", "config"], capture_output=True, text=True, check=False
+    )
+    pairs = (line.partition("=") for line in answer.stdout.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 def has_accounting() -> bool:
     """Whether the cluster keeps records of finished jobs, which ``sacct`` can be asked for.
 
     Without them ``sacct`` is installed all the same and knows no job.
     """
-    if shutil.which("scontrol") is None:
-        return False
-    answer = subprocess.run(
-        ["scontrol", "show", "config"], capture_output=True, text=True, check=False
-    )
-    for line in answer.stdout.splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "AccountingStorageType":
-            return value.strip() == "accounting_storage/slurmdbd"
-    return False
+    return _configuration().get("AccountingStorageType") == "accounting_storage/slurmdbd"
 
 
 # --- jobs of an earlier run -------------------------------------------------------------------
@@ -199,6 +201,9 @@ def check_requests(
 def check_accounts(accounts: Iterable[str]) -> None:
     """Find accounts that the user may not submit under; without records of accounts, all pass.
 
+    An empty account stands for the user's default: it passes if the user has any, or if the
+    cluster does not insist on one.
+
     Raises
     ------
     UserError
@@ -208,8 +213,9 @@ def check_accounts(accounts: Iterable[str]) -> None:
         return
     command = ("sacctmgr", "--noheader", "--parsable2", "show", "assoc")
     listed = _ask(*command, f"user={getpass.getuser()}", "format=account").split()
+    insists = "associations" in _configuration().get("AccountingStorageEnforce", "").split(",")
     for account in accounts:
-        if account not in listed:
+        if account not in listed and (account or (insists and not listed)):
             allowed = ", ".join(sorted(set(listed))) or "none: ask the cluster's support for one"
             raise UserError(f"profiles/slurm: account {account!r} is not yours; allowed: {allowed}")
 
@@ -226,4 +232,4 @@ def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
     # Nodes of different size each on a line of their own; partitions that are hidden, too.
     listing = _ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%l|%c|%m|%G")
     check_requests(requests, parse_partitions(listing))
-    check_accounts({str(r["slurm_account"]) for *_, r in requests if r.get("slurm_account")})
+    check_accounts({str(r.get("slurm_account") or "") for *_, r in requests})
