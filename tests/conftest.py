@@ -124,3 +124,51 @@ def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Clock:
+    """In the place of a module's ``time``: sleeping takes no time, and others work meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self.meanwhile = lambda: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+    @property
+    def waited(self) -> float:
+        """Seconds slept so far."""
+        return self.now - 5000.0
+
+
+@pytest.fixture
+def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Clock]:
+    """A function that gives a module a clock that only moves where somebody sleeps."""
+
+    def stop(module: object) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(module, "time", clock)
+        return clock
+
+    return stop
+
+
+class Waited(Exception):
+    """Somebody had to wait for a card."""
+
+
+@pytest.fixture
+def no_waiting_for_cards(monkeypatch: pytest.MonkeyPatch) -> type[Waited]:
+    """Waiting for a card raises the exception that this gives."""
+    from collapseflow import cards
+
+    def refuse(seconds: float) -> None:
+        raise Waited
+
+    monkeypatch.setattr(cards.time, "sleep", refuse)
+    return Waited

@@ -96,32 +96,20 @@ def held(tmp_path, monkeypatch):
         os.close(handle)
 
 
-class Waited(Exception):
-    """Somebody had to wait."""
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    def refuse(seconds):
-        raise Waited
-
-    monkeypatch.setattr(cards.time, "sleep", refuse)
-
-
-@pytest.mark.usefixtures("held", "impatient")
-def test_each_claim_gets_a_card_of_its_own_while_there_are_any():
+@pytest.mark.usefixtures("held")
+def test_each_claim_gets_a_card_of_its_own_while_there_are_any(no_waiting_for_cards):
     names = {0: "a", 1: "b", 5: "c"}
     assert [claim_card(names) for _ in range(3)] == [0, 1, 5]
-    with pytest.raises(Waited):
+    with pytest.raises(no_waiting_for_cards):
         claim_card(names)
 
 
-@pytest.mark.usefixtures("held", "impatient")
-def test_a_card_is_known_by_its_name_and_not_by_its_number():
+@pytest.mark.usefixtures("held")
+def test_a_card_is_known_by_its_name_and_not_by_its_number(no_waiting_for_cards):
     assert claim_card({0: "a"}) == 0
     assert claim_card({0: "b"}) == 0
     assert claim_card({0: "b", 1: "a", 2: "c"}) == 2
-    with pytest.raises(Waited):
+    with pytest.raises(no_waiting_for_cards):
         claim_card({7: "a"})
 
 

@@ -45,30 +45,9 @@ def path(tmp_path):
     return tmp_path / "logs" / "a.log.lease"
 
 
-class Clock:
-    """In the place of the module ``time``: sleeping takes no time, and others work meanwhile."""
-
-    def __init__(self):
-        self.now = 5000.0
-        self.meanwhile = lambda: None
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-        self.meanwhile()
-
-    @property
-    def waited(self):
-        return self.now - 5000.0
-
-
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock(stop_the_clock):
+    return stop_the_clock(module)
 
 
 # --- one holder -------------------------------------------------------------------------------

@@ -537,33 +537,19 @@ def two_cards(locks, monkeypatch):
     return chosen
 
 
-class Waited(Exception):
-    """Somebody had to wait."""
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    def refuse(seconds):
-        raise Waited
-
-    monkeypatch.setattr(cards.time, "sleep", refuse)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_each_job_gets_a_card_of_its_own(two_cards, locks):
+def test_each_job_gets_a_card_of_its_own(two_cards, locks, no_waiting_for_cards):
     assert pick_device("cuda") == torch.device("cuda:0")
     assert pick_device("auto") == torch.device("cuda:1")
     assert two_cards == [torch.device("cuda:0"), torch.device("cuda:1")]
     assert len(list(locks.iterdir())) == 2
-    with pytest.raises(Waited):
+    with pytest.raises(no_waiting_for_cards):
         pick_device("cuda")
     assert pick_device("cpu") == CPU
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_card_with_its_number_is_that_card_and_no_other(two_cards):
+def test_a_card_with_its_number_is_that_card_and_no_other(two_cards, no_waiting_for_cards):
     assert pick_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(Waited):
+    with pytest.raises(no_waiting_for_cards):
         pick_device("cuda:1")
     assert pick_device("cuda") == torch.device("cuda:0")
     assert two_cards == [torch.device("cuda:1"), torch.device("cuda:0")]

@@ -336,26 +336,9 @@ def test_jobs_without_an_account_need_none(program):
 # --- jobs of an earlier run -------------------------------------------------------------------
 
 
-class Clock:
-    """In the place of the module ``time``: sleeping takes no time, and the cluster works."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.meanwhile = lambda: None
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-        self.meanwhile()
-
-
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(slurm, "time", clock)
-    return clock
+def clock(stop_the_clock):
+    return stop_the_clock(slurm)
 
 
 @pytest.fixture
@@ -375,7 +358,7 @@ def jobs(*rows):
 def test_nothing_is_cancelled_where_nothing_is_left(queue, asked, clock, tmp_path):
     assert cancel_leftovers(tmp_path) == []
     assert asked("scancel") == []
-    assert clock.now == 0
+    assert clock.waited == 0
     (question,) = asked("squeue")
     assert "--me" in question.split()
 
@@ -423,14 +406,14 @@ def test_cancelled_jobs_are_waited_for_until_the_last_one_is_gone(queue, asked, 
     queue.write_text(jobs(*left))
 
     def end():
-        if clock.now > 60:
+        if clock.waited > 60:
             queue.write_text("")
-        elif clock.now > 30:
+        elif clock.waited > 30:
             queue.write_text(jobs(left[1]))
 
     clock.meanwhile = end
     assert cancel_leftovers(tmp_path, seconds=100) == ["21", "22"]
-    assert clock.now > 60
+    assert clock.waited > 60
     assert len(asked("scancel")) == 1
 
 
@@ -443,7 +426,7 @@ def test_jobs_that_do_not_end_are_an_error_in_one_line(queue, clock, tmp_path):
         "SLURM jobs 22 of an interrupted run do not end; look at them with squeue and start "
         "again when they are gone"
     ]
-    assert 5 < clock.now < 10
+    assert 5 < clock.waited < 10
 
 
 # --- no SLURM, or one that fails --------------------------------------------------------------
