@@ -5,7 +5,7 @@ rule measure_collapse:
     input:
         dataset="<results>/data/{dataset}.h5",
         first=stores_before,
-        weights=rules.finetune.output,
+        weights=rules.finetune.output.weights,
         last=stores_after,
     output:
         statistics="<results>/collapse/{dataset}/{backbone}.json",

@@ -8,7 +8,7 @@ rule finetune:
         dataset="<results>/data/{dataset}.h5",
         weights=starting_weights,
     output:
-        expand(
+        weights=expand(
             "<results>/finetune/{{dataset}}/{{backbone}}/{epoch}.safetensors",
             epoch=EPOCHS,
         ),

@@ -14,5 +14,5 @@ with job(snakemake):
         snakemake.params.start,
         snakemake.params.progress,
         snakemake.params.code,
-        snakemake.output,
+        snakemake.output.weights,
     )
