@@ -9,6 +9,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -172,3 +173,19 @@ def no_waiting_for_cards(monkeypatch: pytest.MonkeyPatch) -> type[Waited]:
 
     monkeypatch.setattr(cards.time, "sleep", refuse)
     return Waited
+
+
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., subprocess.Popen]]:
+    """A function that starts a command as a process of its own; none outlives the test."""
+    processes = []
+
+    def start(command: list[str], **options: object) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, **pipes, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -45,27 +45,13 @@ def run(folder, body):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, start_process):
     """A function that starts a script and does not wait for it; none outlives the test."""
-    processes = []
 
     def begin(body):
-        processes.append(
-            subprocess.Popen(
-                script_of(tmp_path, body),
-                cwd=tmp_path,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return processes[-1]
+        return start_process(script_of(tmp_path, body), cwd=tmp_path, stdin=subprocess.PIPE)
 
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 def half_written(path):

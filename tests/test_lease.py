@@ -321,25 +321,13 @@ with lease(folder / "lease", beat=0.1, patience=60):
 
 
 @pytest.fixture
-def start():
-    """A function that starts a script as a process of its own; none outlives the test."""
-    processes = []
+def start(start_process):
+    """A function that starts a script as a process of its own."""
 
     def run(script, *arguments):
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script, *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return processes[-1]
+        return start_process([sys.executable, "-c", script, *map(str, arguments)])
 
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return run
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["none before", "of a dead process"])
