@@ -1,0 +1,197 @@
+"""What the comparisons share: fresh processes, alternating rounds, ratios, one Markdown table.
+
+A comparison is a file of its own: it defines sides and rows and calls :func:`compare`. A side is a
+function that takes a folder, imports and loads what it needs, and returns the work to be timed;
+the work returns a JSON-like answer, by which the sides are held to agree. Every side runs in a
+process of its own, so that its memory is its own, one after another, in rounds; a ratio is the
+median over the rounds of the ratio within a round. Starting Python and importing is not timed.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+Work = Callable[[], dict[str, Any]]
+Side = Callable[[Path], Work]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison of two sides.
+
+    Attributes
+    ----------
+    ours, alternative
+        Names of sides.
+    goal
+        Our speed over the alternative's; with ``at_most``, our time over the alternative's.
+    agree
+        Takes both answers; gives whether the results agree, and the evidence in words.
+    """
+
+    ours: str
+    alternative: str
+    goal: float
+    agree: Callable[[dict, dict], tuple[bool, str]]
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a side: seconds of its work, MiB it added to the process, its answer."""
+
+    seconds: float
+    mebibytes: float
+    answer: dict[str, Any]
+
+
+def compare(
+    title: str,
+    task: str,
+    sides: Mapping[str, Side],
+    rows: Sequence[Row],
+    prepare: Callable[[Path], None] | None = None,
+    floor: Callable[[Path, Mapping[str, list[Run]]], str] | None = None,
+    rounds: int = 5,
+    per_second: str | None = None,
+) -> None:
+    """Run the comparison that the calling script is, or one side of it in a child process.
+
+    Parameters
+    ----------
+    title, task
+        Heading of the section, and one paragraph on the work that all sides do.
+    prepare
+        Writes what the sides read into a folder, once.
+    floor
+        One paragraph on what the hardware allows and how far from it we end.
+    per_second
+        What ``answer["items"]`` counts: speeds are printed as so many a second.
+    """
+    parser = argparse.ArgumentParser(description=f"{title}: {task}")
+    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each side")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side == "prepare":
+        prepare(arguments.folder)
+        return
+    if arguments.side:
+        _run_here(sides[arguments.side], arguments.folder)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if prepare:
+            _run_apart("prepare", folder)
+        runs: dict[str, list[Run]] = {side: [] for side in sides}
+        for number in range(arguments.rounds):
+            # Every other round backwards: a machine that slows down or warms up favours no side.
+            for side in list(sides) if number % 2 == 0 else list(reversed(sides)):
+                runs[side].append(_run_apart(side, folder))
+                print(f"  {side}: {runs[side][-1].seconds:.2f} s", file=sys.stderr, flush=True)
+        print(f"## {title}\n\n{task}\n")
+        different = _print_table(rows, runs, per_second)
+        if floor:
+            print(f"\n{floor(folder, runs)}")
+        print(flush=True)
+    if different:
+        sys.exit(f"{title}: the results differ: {', '.join(different)}")
+
+
+def _run_here(side: Side, folder: Path) -> None:
+    work = side(folder)
+    before = psutil.Process().memory_info().rss
+    started = time.perf_counter()
+    answer = work()
+    seconds = time.perf_counter() - started
+    added = max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20)
+    print(json.dumps({"seconds": seconds, "mebibytes": added, "answer": answer}))
+
+
+def _run_apart(side: str, folder: Path) -> Run | None:
+    words = [sys.executable, sys.argv[0], "--side", side, "--folder", str(folder)]
+    child = subprocess.run(words, capture_output=True, text=True, check=False)
+    if child.returncode:
+        sys.exit(f"{side}: {child.stderr[-3000:]}")
+    return Run(**json.loads(child.stdout.splitlines()[-1])) if side != "prepare" else None
+
+
+def _print_table(
+    rows: Sequence[Row], runs: Mapping[str, list[Run]], per_second: str | None
+) -> list[str]:
+    unit = f"{per_second}/s" if per_second else "seconds"
+    print(f"| ours | {unit} | MiB | alternative | {unit} | MiB | ratio | goal | results |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | --- |")
+    different = []
+    for row in rows:
+        ours, other = runs[row.ours], runs[row.alternative]
+        ratios = [a.seconds / b.seconds for a, b in zip(other, ours, strict=True)]
+        if row.at_most:
+            ratios = [1 / ratio for ratio in ratios]
+        ratio = statistics.median(ratios)
+        met = ratio <= row.goal if row.at_most else ratio >= row.goal
+        # The first answers: the rounds repeat the same seeded work.
+        agree, words = row.agree(ours[0].answer, other[0].answer)
+        if not agree:
+            different.append(f"{row.ours} and {row.alternative} ({words})")
+        spread = f"{min(ratios):.3g} to {max(ratios):.3g}, n = {len(ratios)}"
+        goal = f"{'≤' if row.at_most else '≥'} {row.goal:g}{'' if met else ', missed'}"
+        cells = [
+            row.ours,
+            *_speed_and_memory(ours, per_second),
+            row.alternative,
+            *_speed_and_memory(other, per_second),
+            f"**{ratio:.3g}** ({spread})",
+            goal,
+            words if agree else f"DIFFERENT: {words}",
+        ]
+        print(f"| {' | '.join(cells)} |")
+    return different
+
+
+def _speed_and_memory(runs: Sequence[Run], per_second: str | None) -> tuple[str, str]:
+    seconds = statistics.median(run.seconds for run in runs)
+    speed = runs[0].answer["items"] / seconds if per_second else seconds
+    return f"{speed:.3g}", f"{statistics.median(run.mebibytes for run in runs):.0f}"
+
+
+def matrix_rate(dtype: str, size: int = 4096) -> float:
+    """Multiply-adds count as two: operations a second of a square matrix product in PyTorch."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def copy_bandwidth(mebibytes: int = 512) -> float:
+    """Bytes a second that one core reads and writes when it copies an array in memory."""
+    import numpy as np
+
+    a = np.ones(mebibytes * 2**17)
+    b = np.empty_like(a)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        np.copyto(b, a)
+        best = min(best, time.perf_counter() - started)
+    return 2 * a.nbytes / best
