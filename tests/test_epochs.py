@@ -20,7 +20,7 @@ from collapseflow.extraction import Reading, write_network_features
 from collapseflow.files import atomic_path
 
 CPU = torch.device("cpu")
-READING = Reading("squeezenet1_1", None, "average", 32, "imagenet", 64)
+READING = Reading("squeezenet1_1", None, "average", 32, "imagenet", "float32", 64)
 CODE = "0" * 16
 SIZES = {"train": 8, "test": 4}
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 import torchvision.models
 from torch import nn
 
-from collapseflow import cards, networks
+from collapseflow import networks
 from collapseflow.errors import UserError
 from collapseflow.networks import (
     FeatureExtractor,
@@ -28,7 +26,6 @@ from collapseflow.networks import (
     load_state,
     make_head,
     penultimate_layer,
-    pick_device,
     save_state,
     skeleton,
 )
@@ -92,8 +89,8 @@ def test_vgg_features_come_from_before_the_relu_that_works_in_place(vgg):
     with torch.inference_mode():
         features, own_logits = FeatureExtractor(vgg, "classifier.3", "average", True)(images)
     assert features.shape == (3, 4096)
-    assert torch.equal(features, expected)
-    assert torch.equal(own_logits, logits)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(own_logits, logits)
 
 
 @pytest.mark.parametrize("layer", ["classifier.0", "classifier.4", "classifier.5", "features.28"])
@@ -133,7 +130,7 @@ def test_resnet_features_are_the_512_pooled_values(resnet):
     torch.testing.assert_close(pooled, expected)
     torch.testing.assert_close(flat.flatten(1), maps.flatten(1))
     assert flat.flatten(1).shape == (3, 512 * 2 * 2)
-    assert torch.equal(logits, own_logits)
+    torch.testing.assert_close(logits, own_logits)
 
 
 def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
@@ -154,8 +151,8 @@ def test_the_last_layer_itself_gives_the_logits_twice(resnet):
     with torch.inference_mode():
         features, logits = FeatureExtractor(resnet, "fc", "average", True)(images)
         expected = resnet(images)
-    assert torch.equal(features, expected)
-    assert torch.equal(logits, expected)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(logits, expected)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +193,7 @@ def test_the_penultimate_layer_is_what_the_last_layer_takes(request, model, head
 def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits):
     images = mnist_digits[0][:7]
     extractor = FeatureExtractor(resnet, "flatten", "average", True)
-    parts = list(extract(extractor, images, 32, "imagenet", CPU, 3, "test"))
+    parts = list(extract(extractor, images, 32, "imagenet", "float32", CPU, 3, "test"))
     assert [len(features) for features, _ in parts] == [3, 3, 1]
     features = np.concatenate([f for f, _ in parts])
     predictions = np.concatenate([p for _, p in parts])
@@ -209,10 +206,84 @@ def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits)
     np.testing.assert_array_equal(predictions, logits.argmax(1).numpy())
 
 
+# Report A's two networks, and one whose batch norm comes before its convolutions.
+@pytest.mark.parametrize("model", ["vgg11_bn", "resnet18", "densenet121"])
+def test_folded_batch_norms_change_nothing(model):
+    torch.manual_seed(3)
+    network = build(model, 6)
+    # Statistics as after training: a fresh network's are zeros and ones.
+    with torch.no_grad():
+        network(torch.rand(4, 3, 64, 64) * 5)
+        for value in network.parameters():
+            if value.ndim == 1:
+                value.uniform_(-1, 1)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    images = random_images(2, 64)
+    extractor = FeatureExtractor(network, penultimate_layer(model), "average", True)
+    with torch.inference_mode():
+        expected = network.eval()(images)
+        _, logits = extractor(images)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    body = extractor.body
+    called = [node.target for node in body.graph.nodes if node.op == "call_module"]
+    left = [name for name in called if isinstance(body.get_submodule(name), nn.BatchNorm2d)]
+    # A dense block's inputs are normalised before its convolutions; 59 norms come behind one.
+    assert len(left) == {"vgg11_bn": 0, "resnet18": 0, "densenet121": 121 - 59}[model]
+
+
+def test_a_convolution_that_is_read_itself_keeps_its_batch_norm(resnet):
+    images = random_images()
+    features, logits = FeatureExtractor(resnet, "conv1", "flatten", True)(images)
+    with torch.inference_mode():
+        torch.testing.assert_close(features, resnet.conv1(images))
+        torch.testing.assert_close(logits, resnet(images))
+
+
+def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digits):
+    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        ((features, _),) = extract(
+            extractor, mnist_digits[0][:8], 64, "imagenet", precision, CPU, 8, "test"
+        )
+        assert features.dtype == np.float32
+        found[precision] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = (found["float32"] * found["bfloat16"]).sum(axis=1)
+    assert cosines.min() > 0.999
+    assert not np.array_equal(found["float32"], found["bfloat16"])
+
+
+def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, caplog):
+    images = mnist_digits[0][:11]
+    extractor = FeatureExtractor(resnet, "flatten", "average", False)
+    arguments = (extractor, images, 32, "imagenet", "float32", CPU, 8, "features")
+    expected = np.concatenate([features for features, _ in extract(*arguments)])
+    sizes = []
+    forward = FeatureExtractor.forward
+
+    def check(self, batch):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, batch)
+
+    monkeypatch.setattr(FeatureExtractor, "forward", check)
+    found = np.concatenate([features for features, _ in extract(*arguments)])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert "features: out of memory; 2 images at a time now" in caplog.text
+    monkeypatch.setattr(
+        FeatureExtractor, "forward", lambda *_: (_ for _ in ()).throw(MemoryError("no"))
+    )
+    with pytest.raises(MemoryError):
+        list(extract(*arguments))
+
+
 def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
     images = mnist_digits[0][:2]
     extractor = FeatureExtractor(resnet, "layer4", "flatten", False)
-    ((features, predictions),) = extract(extractor, images, 64, "none", CPU, 8, "test")
+    ((features, predictions),) = extract(extractor, images, 64, "none", "float32", CPU, 8, "test")
     with torch.inference_mode():
         expected = resnet_by_hand(resnet, preprocess(torch.from_numpy(images), 64, "none"))
     assert predictions is None
@@ -511,70 +582,6 @@ def test_a_failed_download_names_the_address_and_leaves_no_file(
     assert not list((tmp_path / "torch").rglob("*.pth"))
 
 
-# --- devices ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def locks(tmp_path, monkeypatch):
-    """Cards are claimed in a folder of the test, and given back at its end."""
-    monkeypatch.setattr(cards, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(cards, "_held", [])
-    yield tmp_path / "locks"
-    for handle in cards._held:
-        os.close(handle)
-
-
-@pytest.fixture
-def two_cards(locks, monkeypatch):
-    """A machine with two cards; gives the cards that PyTorch was told to use, in order."""
-    chosen = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda n: SimpleNamespace(uuid=f"1111-{n}")
-    )
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    return chosen
-
-
-def test_each_job_gets_a_card_of_its_own(two_cards, locks, no_waiting_for_cards):
-    assert pick_device("cuda") == torch.device("cuda:0")
-    assert pick_device("auto") == torch.device("cuda:1")
-    assert two_cards == [torch.device("cuda:0"), torch.device("cuda:1")]
-    assert len(list(locks.iterdir())) == 2
-    with pytest.raises(no_waiting_for_cards):
-        pick_device("cuda")
-    assert pick_device("cpu") == CPU
-
-
-def test_a_card_with_its_number_is_that_card_and_no_other(two_cards, no_waiting_for_cards):
-    assert pick_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(no_waiting_for_cards):
-        pick_device("cuda:1")
-    assert pick_device("cuda") == torch.device("cuda:0")
-    assert two_cards == [torch.device("cuda:1"), torch.device("cuda:0")]
-    with pytest.raises(UserError, match="value 'cuda:2', but PyTorch sees 2 CUDA devices"):
-        pick_device("cuda:2")
-
-
-@pytest.mark.usefixtures("locks")
-def test_auto_takes_what_there_is():
-    assert pick_device("cpu") == CPU
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_a_gpu_that_is_not_there_is_refused():
-    missing = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(UserError, match=f"device: value '{missing}'.*auto or cpu"):
-        pick_device(missing)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_cuda_without_a_gpu_is_refused():
-    with pytest.raises(UserError, match="device: value 'cuda', but PyTorch sees 0"):
-        pick_device("cuda")
-
-
 def test_a_block_is_read_where_its_last_layer_ends():
     check_backbone("resnet18", "layer3", ["random"])
     with pytest.raises(UserError, match="layer: 'layer' is no layer of resnet18"):
@@ -586,4 +593,4 @@ def test_a_block_is_read_where_its_last_layer_ends():
     with torch.no_grad():
         network(images)
         features, _ = FeatureExtractor(network, "layer3", "flatten", False)(images)
-    assert torch.equal(features, seen[0])
+    torch.testing.assert_close(features, seen[0])

@@ -20,11 +20,12 @@ from collapseflow.errors import UserError
 from collapseflow.extraction import Reading, write_network_features
 from collapseflow.training import (
     Recipe,
+    Training,
     finetune,
     initialize,
     pretrain,
     seed_everything,
-    train_epochs,
+    train,
 )
 
 CPU = torch.device("cpu")
@@ -34,6 +35,7 @@ RECIPE = Recipe(
     model="squeezenet1_1",
     image_size=32,
     normalize="imagenet",
+    precision="float32",
     batch_size=8,
     learning_rate=2e-4,
     seed=5,
@@ -92,7 +94,15 @@ def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, head_gain=0.02
     # What was drawn before must not matter.
     torch.manual_seed(100 + epochs)
     finetune(
-        dataset, recipe, CPU, head_gain, start, "random weights", folder / "progress", code, outputs
+        dataset,
+        recipe,
+        [CPU],
+        head_gain,
+        start,
+        "random weights",
+        folder / "progress",
+        code,
+        outputs,
     )
     return [safetensors.torch.load_file(path) for path in outputs]
 
@@ -122,9 +132,9 @@ def trained(monkeypatch):
     epochs = []
     train_one_epoch = training.train_one_epoch
 
-    def count(network, optimizer, data, recipe, epoch, device):
+    def count(network, optimizer, data, recipe, epoch, *others):
         epochs.append(epoch)
-        return train_one_epoch(network, optimizer, data, recipe, epoch, device)
+        return train_one_epoch(network, optimizer, data, recipe, epoch, *others)
 
     monkeypatch.setattr(training, "train_one_epoch", count)
     return epochs
@@ -575,23 +585,21 @@ def test_deleted_outputs_come_back_from_the_parts(dataset, start, kept, uninterr
 # --- one level below --------------------------------------------------------------------------
 
 
-def test_the_network_is_built_only_where_no_epoch_is_finished(data, tmp_path):
+def test_the_network_is_built_only_where_no_epoch_is_finished(dataset, tmp_path, monkeypatch):
     built = []
+    new_network = Training.new_network
 
-    def make_network():
-        built.append(seed_everything(BATCH_NORM.seed, 0))
-        return torchvision.models.mobilenet_v3_small(num_classes=N_CLASSES)
+    def count(training):
+        built.append(training.epochs)
+        return new_network(training)
 
-    def describe(epoch):
-        return {"weights": f"the network after epoch {epoch}"}
-
-    def train(epochs):
-        return train_epochs(make_network, epochs, data, BATCH_NORM, CPU, tmp_path, describe)
-
-    assert train(1) == [tmp_path / "epoch001.safetensors"]
-    weights = train(2)
-    assert weights == [tmp_path / "epoch001.safetensors", tmp_path / "epoch002.safetensors"]
-    assert len(built) == 1
+    monkeypatch.setattr(Training, "new_network", count)
+    metadata_words = {"weights": "the network after epoch {epoch}"}
+    for epochs in (1, 2):
+        plan = Training(str(dataset), BATCH_NORM, epochs, None, None, metadata_words)
+        weights = train(plan, [CPU], tmp_path)
+        assert weights == [tmp_path / f"epoch00{n}.safetensors" for n in range(1, epochs + 1)]
+    assert built == [1]
     for epoch, path in enumerate(weights, start=1):
         said = metadata(path)
         assert said["weights"] == f"the network after epoch {epoch}"
@@ -624,7 +632,7 @@ def test_random_weights_say_that_they_were_never_trained(tmp_path):
 def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
     path = folder / f"{epochs}.safetensors"
     torch.manual_seed(200 + epochs)
-    pretrain(dataset, recipe, epochs, CPU, folder / "progress", code, path)
+    pretrain(dataset, recipe, epochs, [CPU], folder / "progress", code, path)
     return path
 
 
@@ -679,7 +687,7 @@ def test_pretraining_starts_anew_with_other_data_recipe_or_code(
 
 
 def test_features_carry_predictions_only_of_networks_that_know_the_classes(dataset, kept, tmp_path):
-    reading = Reading(RECIPE.model, None, "average", 32, "imagenet", 16)
+    reading = Reading(RECIPE.model, None, "average", 32, "imagenet", "float32", 16)
     pretrained = run_pretrain(tmp_path / "letters", 1, dataset)
     for path, knows in ((pretrained, False), (parts(kept) / "epoch001.safetensors", True)):
         assert ("task" in metadata(path)) is knows

@@ -33,6 +33,19 @@ def count_cards() -> int:
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
 
 
+def claim_cards(identities: Mapping[int, str], count: int) -> list[int]:
+    """Take ``count`` cards as :func:`claim_card` does, one job after another: two jobs that each
+    have some of what they need would wait for each other."""
+    LOCKS.mkdir(exist_ok=True)
+    with open(LOCKS / "claiming.lock", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        cards: list[int] = []
+        while len(cards) < count:
+            left = {n: name for n, name in identities.items() if n not in cards}
+            cards.append(claim_card(left))
+    return cards
+
+
 def claim_card(identities: Mapping[int, str]) -> int:
     """Take a card that no other job of this machine has taken; wait while there is none.
 

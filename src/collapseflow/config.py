@@ -215,6 +215,8 @@ class Study(Section):
     study: StudyName
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    gpus: PositiveInt = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: PositiveInt = 8
     test_fraction: Fraction = 0.2
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)]
@@ -264,6 +266,11 @@ class Study(Section):
                     raise ValueError(f"{key}: {name!r} is unknown; allowed: {', '.join(known)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: each name may stand only once")
+        if self.gpus > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"gpus: {self.gpus} cards, but device is {self.device!r}; "
+                "allowed: 1, or device auto or cuda"
+            )
         if self.features == []:
             raise ValueError(f"features: is empty; allowed: {', '.join(known)}")
         if self.variance and self.variance.dataset not in self.datasets:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from collapseflow.hardware import pick_precision
 from collapseflow.networks import describe_weights, extract, open_extractor
 from collapseflow.preprocessing import describe
 from collapseflow.stores import write_features
@@ -22,6 +23,7 @@ class Reading:
     pool: Literal["average", "flatten"]
     image_size: int
     normalize: Literal["imagenet", "none"]
+    precision: Literal["auto", "float32", "bfloat16"]
     batch_size: int
 
 
@@ -35,6 +37,7 @@ def write_network_features(
     """Store the features of a data set's splits; ``outputs`` are the stores by split."""
     extractor = open_extractor(reading.model, weights, reading.layer, reading.pool)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
+    computed_in = str(pick_precision(reading.precision, device)).removeprefix("torch.")
     for split, path in outputs.items():
         write_features(
             dataset,
@@ -44,11 +47,12 @@ def write_network_features(
                 extract,
                 extractor,
                 **preprocessing,
+                precision=reading.precision,
                 device=device,
                 batch_size=reading.batch_size,
                 what=f"{reading.model}, {split}",
             ),
             f"{reading.model} {extractor.layer} ({reading.pool})",
             describe_weights(weights),
-            describe(**preprocessing),
+            f"{describe(**preprocessing)}; computed in {computed_in}",
         )

@@ -35,7 +35,7 @@ def job(snakemake) -> Iterator[None]:
     if hasattr(snakemake.params, "progress"):
         files.append(Path(snakemake.params.progress) / "history.log")
     _configure_logging(files, name)
-    _limit_threads(snakemake.threads)
+    _prepare_for_networks(snakemake.threads)
     signal.signal(signal.SIGTERM, _terminate)
     started = time.monotonic()
     try:
@@ -86,14 +86,13 @@ def _configure_logging(files: Sequence[Path], name: str) -> None:
     logging.captureWarnings(True)
 
 
-def _limit_threads(threads: int) -> None:
+def _prepare_for_networks(threads: int) -> None:
     """Use exactly ``threads`` cores: Snakemake sets the variables of OpenMP and BLAS before the
     script starts; PyTorch's pools are set here if the script has imported it."""
     if "torch" in sys.modules:
-        import torch
+        from collapseflow.hardware import prepare_process
 
-        torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        prepare_process(threads)
 
 
 def progress(items: Iterable, total: int, what: str, every: float = 15.0) -> Iterator:

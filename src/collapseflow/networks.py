@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,42 +13,18 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from collapseflow.cards import claim_card
 from collapseflow.errors import UserError
 from collapseflow.files import atomic_path, sha256_file
+from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
 from collapseflow.jobs import progress
 from collapseflow.preprocessing import preprocess
 
 logger = logging.getLogger(__name__)
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` takes CUDA where there is one; ``cuda`` takes a card that no other job has.
-
-    Raises
-    ------
-    UserError
-        If CUDA is asked for and there is none, or not that many.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count()
-        if (chosen.index or 0) >= count:
-            raise UserError(
-                f"config key device: value {device!r}, but PyTorch sees {count} CUDA devices; "
-                "set device to auto or cpu, or ask for a GPU"
-            )
-        numbers = range(count) if chosen.index is None else [chosen.index]
-        identities = {n: str(torch.cuda.get_device_properties(n).uuid) for n in numbers}
-        chosen = torch.device("cuda", claim_card(identities))
-        torch.cuda.set_device(chosen)
-    logger.info("device: %s", chosen)
-    return chosen
 
 
 def build(model: str, n_classes: int) -> nn.Module:
@@ -161,9 +138,7 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     """
     try:
         if str(path).endswith(".safetensors"):
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-            return safetensors.torch.load_file(path), metadata
+            return safetensors.torch.load_file(path), read_metadata(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, Mapping):
             raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
@@ -173,12 +148,17 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a file of weights says of itself; nothing if it is not a safetensors file."""
+    if not str(path).endswith(".safetensors"):
+        return {}
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def describe_weights(path: str | Path) -> str:
     """What weights a file holds, in words, and the digest of the file."""
-    words = None
-    if str(path).endswith(".safetensors"):
-        with safe_open(path, "pt") as file:
-            words = (file.metadata() or {}).get("weights")
+    words = read_metadata(path).get("weights")
     return f"{words or f'file {Path(path).name}'}; SHA-256 {sha256_file(path)}"
 
 
@@ -247,7 +227,7 @@ class FeatureExtractor(nn.Module):
     """A network in evaluation mode that gives a layer's output and, with it, its logits.
 
     The layer's output is copied where it is made: layers behind it may work in place
-    (torchvision's ReLUs do).
+    (torchvision's ReLUs do). Batch normalisation behind a convolution is folded into its weights.
     """
 
     def __init__(self, network: nn.Module, layer: str, pool: str, with_logits: bool):
@@ -264,6 +244,7 @@ class FeatureExtractor(nn.Module):
         with graph.inserting_after(features):
             copy = graph.call_function(torch.clone, (features,))
         output.args = ({**output.args[0], "features": copy},)
+        fold_batch_norms(self.body)
         self.body.recompile()
         self.layer = layer
         self.pool = pool
@@ -276,6 +257,26 @@ class FeatureExtractor(nn.Module):
         if features.ndim == 4 and self.pool == "average":
             features = features.mean((2, 3))
         return features, outputs.get("logits", features) if self.with_logits else None
+
+
+def fold_batch_norms(module: GraphModule) -> None:
+    """Put each batch normalisation that alone follows a convolution into the convolution's
+    weights (Jacob et al. 2018, section 3.2): the same function, in evaluation mode."""
+    graph = module.graph
+    targets = Counter(node.target for node in graph.nodes)
+    for node in list(graph.nodes):
+        before = node.args[0] if node.op == "call_module" else None
+        if not isinstance(before, Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        convolution, norm = module.get_submodule(before.target), module.get_submodule(node.target)
+        if (
+            isinstance(convolution, nn.Conv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and targets[before.target] == 1
+        ):
+            module.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
 
 
 def open_extractor(
@@ -294,15 +295,20 @@ def extract(
     images: np.ndarray,
     image_size: int,
     normalize: str,
+    precision: str,
     device: torch.device,
     batch_size: int,
     what: str,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Run images through a network in evaluation mode, a batch at a time.
 
+    The results of a batch are on their way to the host while the next is computed. A batch that
+    does not fit into memory is halved.
+
     Parameters
     ----------
     images : uint8 array (N, H, W) or (N, H, W, 3)
+    precision : as :func:`collapseflow.hardware.pick_precision`
 
     Yields
     ------
@@ -310,12 +316,57 @@ def extract(
     """
     extractor = extractor.to(device, memory_format=torch.channels_last)
     on_device = torch.from_numpy(images).to(device)
-    starts = range(0, len(images), batch_size)
-    with torch.inference_mode():
-        for start in progress(starts, len(starts), what):
-            batch = on_device[start : start + batch_size]
-            features, logits = extractor(preprocess(batch, image_size, normalize))
-            yield (
-                features.float().contiguous().cpu().numpy(),
-                None if logits is None else logits.argmax(1).cpu().numpy(),
-            )
+    number = pick_precision(precision, device)
+
+    def forward(batch: torch.Tensor) -> OnTheirWay:
+        inputs = preprocess(batch, image_size, normalize)
+        with torch.inference_mode(), autocast(device, number):
+            features, logits = extractor(inputs)
+            classes = None if logits is None else logits.argmax(1)
+            return OnTheirWay(features.float().contiguous(), classes)
+
+    batches = on_device.split(batch_size)
+    sent: list[OnTheirWay] = []
+    for batch in progress(batches, len(batches), what):
+        while True:
+            try:
+                new = [forward(part) for part in batch.split(batch_size)]
+                break
+            except Exception as error:
+                if not is_out_of_memory(error) or batch_size == 1:
+                    raise
+            batch_size = -(-batch_size // 2)
+            free_memory()
+            logger.warning("%s: out of memory; %d images at a time now", what, batch_size)
+        for results in sent:
+            yield results.arrived()
+        sent = new
+    for results in sent:
+        yield results.arrived()
+
+
+class OnTheirWay:
+    """Features and classes of a batch, being copied into the host's memory.
+
+    From a card they go into pinned memory, beside what the card computes meanwhile.
+    """
+
+    def __init__(self, features: torch.Tensor, classes: torch.Tensor | None):
+        self._copies = [self._send(tensor) for tensor in (features, classes)]
+        self._done = torch.cuda.Event() if features.is_cuda else None
+        if self._done:
+            self._done.record()
+
+    @staticmethod
+    def _send(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None or not tensor.is_cuda:
+            return tensor
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return pinned.copy_(tensor, non_blocking=True)
+
+    def arrived(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features float32 (n, ...) and classes int64 (n,) or None, when the copy has ended."""
+        if self._done:
+            self._done.synchronize()
+        features, classes = self._copies
+        return features.numpy(), None if classes is None else classes.numpy()

@@ -1,5 +1,6 @@
 """From uint8 images to what a network takes, on the device, a batch at a time."""
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -49,10 +50,19 @@ def preprocess(
     -------
     float32 tensor (N, 3, image_size, image_size), channels last in memory
     """
-    values = resize(images, image_size) / 255
-    values = values.expand(-1, 3, -1, -1)
+    values = resize(images, image_size).div_(255)
     if normalize == "imagenet":
-        mean = torch.tensor(IMAGENET_MEAN, device=values.device).view(1, 3, 1, 1)
-        std = torch.tensor(IMAGENET_STD, device=values.device).view(1, 3, 1, 1)
-        values = (values - mean) / std
-    return values.contiguous(memory_format=torch.channels_last)
+        mean, std = _imagenet_statistics(values.device)
+        values = (values - mean).div_(std)
+    return values.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _imagenet_statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and s.d., float32 (1, 3, 1, 1). Kept on the device: to send them there anew for each
+    batch would make the host wait for the card."""
+    with torch.inference_mode(False):
+        return tuple(
+            torch.tensor(values, device=device).view(1, 3, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )

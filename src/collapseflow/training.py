@@ -3,14 +3,18 @@
 Everything random in an epoch (order, dropout) is seeded by the study's seed and the number of
 the epoch, and an epoch's result is a file: an interrupted run continues from the last file and
 ends in the same weights, bit for bit on a CPU with the same number of threads.
+
+The data set lies on the device as uint8 and is preprocessed there; within an epoch nothing waits
+for the device. Where a batch does not fit into memory, its gradient is summed over micro-batches.
 """
 
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +24,26 @@ from torch.nn import functional
 from collapseflow.datasets import Split, read_info, read_split
 from collapseflow.errors import UserError
 from collapseflow.files import sha256_file, write_json
+from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
 from collapseflow.jobs import progress
-from collapseflow.networks import build, load_network, load_state, make_head, save_state
+from collapseflow.networks import (
+    build,
+    load_network,
+    load_state,
+    make_head,
+    read_metadata,
+    save_state,
+)
+from collapseflow.parallel import (
+    distribute,
+    last_part_only,
+    launch,
+    n_processes,
+    rank,
+    share,
+    total,
+    wait_for_all,
+)
 from collapseflow.preprocessing import preprocess
 from collapseflow.resume import publish, read_kept, valid_folder
 
@@ -30,14 +52,65 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: Adam on all weights, cross-entropy, a constant learning rate."""
+    """How a network is trained: Adam on all weights, cross-entropy, a constant learning rate.
+
+    ``precision``: see :func:`collapseflow.hardware.pick_precision`; the weights and Adam's moments
+    are float32 in any case.
+    """
 
     model: str
     image_size: int
     normalize: str
+    precision: str
     batch_size: int
     learning_rate: float
     seed: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a process needs to know in order to train, as JSON-like values.
+
+    Attributes
+    ----------
+    dataset
+        A data set's file; its training images are used.
+    start_weights, head_gain
+        The weights that training starts from, whose last layer is replaced
+        (:func:`~collapseflow.networks.make_head`); None starts from random weights.
+    metadata
+        What the files of weights say of themselves; ``{epoch}`` stands for the epoch.
+    """
+
+    dataset: str
+    recipe: Recipe
+    epochs: int
+    start_weights: str | None
+    head_gain: float | None
+    metadata: dict[str, str]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Training":
+        """From what :func:`dataclasses.asdict` has made of one."""
+        return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+
+    def new_network(self) -> nn.Module:
+        """The network before its first epoch."""
+        n_classes = len(read_info(self.dataset).class_names)
+        if self.start_weights is None:
+            seed_everything(self.recipe.seed, 0)
+            return build(self.recipe.model, n_classes)
+        network, _ = load_network(self.recipe.model, self.start_weights)
+        seed_everything(self.recipe.seed, 0)
+        return make_head(network, self.recipe.model, n_classes, self.head_gain)
+
+
+class OutOfMemory(Exception):
+    """A step did not fit into memory; ``micro_batch`` says with how many images at a time."""
+
+    def __init__(self, micro_batch: int):
+        super().__init__(f"out of memory with {micro_batch} images at a time")
+        self.micro_batch = micro_batch
 
 
 def seed_everything(seed: int, epoch: int) -> np.random.Generator:
@@ -59,8 +132,15 @@ def train_one_epoch(
     recipe: Recipe,
     epoch: int,
     device: torch.device,
+    micro_batch: int,
 ) -> float:
     """Train for one epoch; the last partial batch is dropped, as in report A.
+
+    Parameters
+    ----------
+    micro_batch
+        At most so many images go through the network at a time; the gradients of the parts of a
+        batch are summed. Batch normalisation sees the part only.
 
     Returns
     -------
@@ -70,6 +150,8 @@ def train_one_epoch(
     ------
     UserError
         If there are fewer images than one batch takes, or the loss is not finite.
+    OutOfMemory
+        If a micro-batch does not fit; network and optimizer are then to be thrown away.
     """
     n_batches = len(data.labels) // recipe.batch_size
     if n_batches == 0:
@@ -80,17 +162,29 @@ def train_one_epoch(
     order = torch.from_numpy(shuffle.permutation(len(data.labels))).to(device)
     images = torch.from_numpy(data.images).to(device)
     labels = torch.from_numpy(data.labels).to(device)
+    precision = pick_precision(recipe.precision, device)
     network.train()
-    total = torch.zeros((), device=device)
-    for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
-        rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-        inputs = preprocess(images[rows], recipe.image_size, recipe.normalize)
-        loss = functional.cross_entropy(network(inputs), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    mean_loss = float(total) / n_batches
+    losses = torch.zeros((), device=device)
+    try:
+        for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
+            rows = share(order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size])
+            parts = rows.tensor_split(math.ceil(len(rows) / micro_batch))
+            optimizer.zero_grad(set_to_none=True)
+            for part in parts:
+                inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
+                with last_part_only(network, part is parts[-1]):
+                    with autocast(device, precision):
+                        loss = functional.cross_entropy(network(inputs), labels[part])
+                    # Processes average their gradients; the batch's is the mean over its images.
+                    loss = loss * (len(part) * n_processes() / recipe.batch_size)
+                    loss.backward()
+                losses += loss.detach()
+            optimizer.step()
+        mean_loss = float(total(losses)) / n_processes() / n_batches
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(micro_batch) from None
+        raise
     if not np.isfinite(mean_loss):
         raise UserError(
             f"{recipe.model}: the loss of epoch {epoch} is not finite; lower the learning rate"
@@ -120,74 +214,130 @@ def restore_optimizer(
         optimizer.state[parameter] = {"step": state[f"{name}/step"].to(parameter.device), **moments}
 
 
-def train_epochs(
-    make_network: Callable[[], nn.Module],
-    epochs: int,
-    data: Split,
-    recipe: Recipe,
-    device: torch.device,
-    folder: Path,
-    describe: Callable[[int], dict[str, str]],
-) -> list[Path]:
-    """Train up to ``epochs`` epochs, going on after the last one that ``folder`` holds.
+def train(training: Training, devices: Sequence[torch.device], folder: Path) -> list[Path]:
+    """Train all epochs, on one device or, with a process each, on several.
+
+    When memory is out, the number of images that go through the network at a time is halved, and
+    training goes on after the last finished epoch with the same batches.
+
+    Parameters
+    ----------
+    folder
+        From :func:`collapseflow.resume.valid_folder`.
+
+    Returns
+    -------
+    The weights after each epoch, in order.
+
+    Raises
+    ------
+    UserError
+        As :func:`train_one_epoch`; and if two images at a time are too many.
+    """
+    batch_size = training.recipe.batch_size
+    micro_batch = math.ceil(batch_size / len(devices))
+    while True:
+        try:
+            if len(devices) == 1:
+                train_epochs(training, devices[0], folder, micro_batch)
+            else:
+                _train_in_processes(training, devices, folder, micro_batch)
+            return [EpochFiles(folder, n).weights for n in range(1, training.epochs + 1)]
+        except OutOfMemory as error:
+            micro_batch = error.micro_batch // 2
+            if micro_batch < 2:
+                raise UserError(
+                    f"{training.recipe.model}: {error}; lower image_size, or use a larger machine"
+                ) from None
+            logger.warning(
+                "%s: %s; going on with %d, in batches of %d as before (batch normalisation sees "
+                "%d images)",
+                training.recipe.model,
+                error,
+                micro_batch,
+                batch_size,
+                micro_batch * len(devices),
+                extra={"progress": True},
+            )
+        free_memory()
+
+
+def _train_in_processes(
+    training: Training, devices: Sequence[torch.device], folder: Path, micro_batch: int
+) -> None:
+    request = {"training": asdict(training), "folder": str(folder), "micro_batch": micro_batch}
+    outcome = launch(request, devices)
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    if "out_of_memory" in outcome:
+        raise OutOfMemory(outcome["out_of_memory"])
+
+
+def train_epochs(training: Training, device: torch.device, folder: Path, micro_batch: int) -> None:
+    """Train up to the last epoch, going on after the last one that ``folder`` holds.
 
     An epoch is finished when its record ``epochNNN.json`` stands beside its weights; the record
     holds the SHA-256 of the weights and of Adam's state, which is kept for the newest epoch alone.
 
     Parameters
     ----------
-    make_network
-        Builds the network that training starts from; called only if no epoch is finished.
-    folder
-        From :func:`collapseflow.resume.valid_folder`.
-    describe
-        Metadata of the weights after an epoch.
-
-    Returns
-    -------
-    The weights after each epoch, in order.
+    micro_batch
+        As in :func:`train_one_epoch`; at most as many as the last finished epoch took.
     """
+    recipe, epochs = training.recipe, training.epochs
     files = [EpochFiles(folder, epoch) for epoch in range(1, epochs + 1)]
     finished = 0
     while finished < epochs and files[finished].is_whole("weights"):
         finished += 1
     if finished == epochs:
         logger.info("%s: all %d epochs are kept", recipe.model, epochs)
-        return [of_epoch.weights for of_epoch in files]
+        return
     if finished and not files[finished - 1].is_whole("optimizer"):
         logger.warning("%s: a kept epoch is damaged; training starts anew", recipe.model)
         finished = 0
-    # What stands behind the last usable epoch belongs to no training that goes on.
-    for path in folder.iterdir():
-        if path not in {p for kept in files[:finished] for p in kept.paths()}:
-            path.unlink()
+    wait_for_all()
+    if rank() == 0:
+        # What stands behind the last usable epoch belongs to no training that goes on.
+        for path in folder.iterdir():
+            if path not in {p for kept in files[:finished] for p in kept.paths()}:
+                path.unlink()
     if finished:
         logger.info("%s: going on after epoch %d", recipe.model, finished)
-        network, _ = load_network(recipe.model, files[finished - 1].weights)
+        newest = files[finished - 1].weights
+        network, _ = load_network(recipe.model, newest)
+        # Of all processes together: what batch normalisation sees must not change.
+        before = int(read_metadata(newest)["micro_batch"])
+        micro_batch = min(micro_batch, math.ceil(before / n_processes()))
     else:
-        network = make_network()
+        network = training.new_network()
     network = network.to(device, memory_format=torch.channels_last)
+    distributed = distribute(network, device)
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
+    data = read_split(training.dataset, "train")
     for epoch in range(finished + 1, epochs + 1):
         started = time.perf_counter()
-        loss = train_one_epoch(network, optimizer, data, recipe, epoch, device)
+        loss = train_one_epoch(distributed, optimizer, data, recipe, epoch, device, micro_batch)
         seconds = time.perf_counter() - started
-        new = files[epoch - 1]
-        save_state(new.optimizer, optimizer_state(network, optimizer), {"epoch": str(epoch)})
-        metadata = {
-            **describe(epoch),
-            "epoch": str(epoch),
-            "mean_loss": repr(loss),
-            "seconds": repr(seconds),
-        }
-        save_state(new.weights, network.state_dict(), metadata)
-        new.seal()
-        for old in files[: epoch - 1]:
-            old.optimizer.unlink(missing_ok=True)
+        if rank() == 0:
+            new = files[epoch - 1]
+            save_state(new.optimizer, optimizer_state(network, optimizer), {"epoch": str(epoch)})
+            metadata = {
+                **{key: words.format(epoch=epoch) for key, words in training.metadata.items()},
+                "epoch": str(epoch),
+                "mean_loss": repr(loss),
+                "seconds": repr(seconds),
+                "precision": str(pick_precision(recipe.precision, device)).removeprefix("torch."),
+                "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
+                "processes": str(n_processes()),
+            }
+            save_state(new.weights, network.state_dict(), metadata)
+            new.seal()
+            for old in files[: epoch - 1]:
+                old.optimizer.unlink(missing_ok=True)
         logger.info("%s: epoch %d of %d is finished", recipe.model, epoch, epochs)
-    return [of_epoch.weights for of_epoch in files]
+    wait_for_all()
 
 
 class EpochFiles:
@@ -222,7 +372,7 @@ class EpochFiles:
 def finetune(
     dataset: str | Path,
     recipe: Recipe,
-    device: torch.device,
+    devices: Sequence[torch.device],
     head_gain: float,
     start_weights: str | Path,
     start: str,
@@ -234,82 +384,72 @@ def finetune(
 
     Parameters
     ----------
-    dataset
-        A data set's file; its training images are used.
-    start_weights, start
-        The weights that fine-tuning starts from, whose last layer is replaced
-        (:func:`~collapseflow.networks.make_head`), and what they are, in words.
+    dataset, start_weights, head_gain
+        As in :class:`Training`.
+    devices
+        One, or several for a process each.
+    start
+        What the starting weights are, in words.
     progress_folder, code
         Where finished epochs are kept, and a digest of the code that trains: an epoch is taken
         from there as long as data, recipe, starting weights and code are the same.
     """
-    info = read_info(dataset)
-
-    def make_network() -> nn.Module:
-        network, _ = load_network(recipe.model, start_weights)
-        seed_everything(recipe.seed, 0)
-        return make_head(network, recipe.model, len(info.class_names), head_gain)
-
+    training = Training(
+        dataset=str(dataset),
+        recipe=recipe,
+        epochs=len(outputs),
+        start_weights=str(start_weights),
+        head_gain=head_gain,
+        metadata={
+            "weights": f"{recipe.model}, {_plain(start)}, fine-tuned for {{epoch}} epochs",
+            "task": "fine-tuned",
+        },
+    )
     folder = valid_folder(
         progress_folder,
         {
-            "dataset": info.sha256,
+            "dataset": read_info(dataset).sha256,
             "recipe": asdict(recipe),
             "head_gain": head_gain,
             "start": sha256_file(start_weights),
             "code": code,
         },
     )
-    weights = train_epochs(
-        make_network,
-        len(outputs),
-        read_split(dataset, "train"),
-        recipe,
-        device,
-        folder,
-        lambda epoch: {
-            "weights": f"{recipe.model}, {start}, fine-tuned for {epoch} epochs",
-            "task": "fine-tuned",
-        },
-    )
-    for part, output in zip(weights, outputs, strict=True):
+    for part, output in zip(train(training, devices, folder), outputs, strict=True):
         publish(part, output)
+
+
+def _plain(words: str) -> str:
+    """Words that :meth:`str.format` leaves as they are."""
+    return words.replace("{", "{{").replace("}", "}}")
 
 
 def pretrain(
     dataset: str | Path,
     recipe: Recipe,
     epochs: int,
-    device: torch.device,
+    devices: Sequence[torch.device],
     progress_folder: str | Path,
     code: str,
     output: str | Path,
 ) -> None:
     """Train a network from random weights on the source task; write its weights.
 
-    ``progress_folder`` and ``code`` as in :func:`finetune`.
+    ``devices``, ``progress_folder`` and ``code`` as in :func:`finetune`.
     """
-    info = read_info(dataset)
-
-    def make_network() -> nn.Module:
-        seed_everything(recipe.seed, 0)
-        return build(recipe.model, len(info.class_names))
-
+    training = Training(
+        dataset=str(dataset),
+        recipe=recipe,
+        epochs=epochs,
+        start_weights=None,
+        head_gain=None,
+        metadata={"weights": f"{recipe.model} pretrained on rendered letters for {{epoch}} epochs"},
+    )
     folder = valid_folder(
-        progress_folder, {"dataset": info.sha256, "recipe": asdict(recipe), "code": code}
+        progress_folder,
+        {"dataset": read_info(dataset).sha256, "recipe": asdict(recipe), "code": code},
     )
-    weights = train_epochs(
-        make_network,
-        epochs,
-        read_split(dataset, "train"),
-        recipe,
-        device,
-        folder,
-        lambda epoch: {
-            "weights": f"{recipe.model} pretrained on rendered letters for {epoch} epochs"
-        },
-    )
-    publish(weights[-1], output)
+    publish(train(training, devices, folder)[-1], output)
 
 
 def initialize(model: str, seed: int, output: str | Path) -> None:

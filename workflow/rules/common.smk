@@ -32,6 +32,7 @@ RESULTS = f"results/{STUDY.study}"
 EPOCHS = [epoch_state(epoch) for epoch in range(1, STUDY.finetune.epochs + 1)]
 # What a job on the study's device asks for: a card, unless the study is for CPUs.
 GPUS = 0 if STUDY.device == "cpu" else 1
+TRAINING_GPUS = STUDY.gpus * GPUS
 COMPARED = STUDY.compared_features()
 FIGURE_FORMATS = ["pdf", "png"]
 TABLE_FORMATS = ["csv", "md", "tex"]
@@ -268,6 +269,7 @@ def training_recipe(backbone, batch_size, learning_rate):
         "model": entry.model,
         "image_size": entry.image_size,
         "normalize": entry.normalize,
+        "precision": STUDY.precision,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": STUDY.seed,
@@ -282,7 +284,7 @@ def progress_folder(pattern):
 def feature_reading(backbone):
     """How features are read from a backbone."""
     keys = {"model", "layer", "pool", "image_size", "normalize", "batch_size"}
-    return STUDY.backbones[backbone].model_dump(include=keys)
+    return STUDY.backbones[backbone].model_dump(include=keys) | {"precision": STUDY.precision}
 
 
 def embedding_options(method):

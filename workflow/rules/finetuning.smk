@@ -22,7 +22,7 @@ rule finetune:
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.finetune.batch_size, 130),
         runtime=growing(480),
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         recipe=lambda wildcards: training_recipe(
             wildcards.backbone, STUDY.finetune.batch_size, STUDY.finetune.learning_rate
@@ -32,6 +32,7 @@ rule finetune:
             wildcards.backbone, first_state(wildcards.backbone)
         ),
         device=STUDY.device,
+        gpus=STUDY.gpus,
         progress=progress_folder("finetune/{dataset}/{backbone}"),
         code=code_of("finetune"),
     message:

@@ -87,13 +87,14 @@ rule pretrain:
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),
         runtime=growing(240),
-        gpu=GPUS,
+        gpu=TRAINING_GPUS,
     params:
         recipe=lambda wildcards: training_recipe(
             wildcards.backbone, STUDY.pretrain.batch_size, STUDY.pretrain.learning_rate
         ),
         epochs=STUDY.pretrain.epochs,
         device=STUDY.device,
+        gpus=STUDY.gpus,
         progress=progress_folder("pretrain/{backbone}"),
         code=code_of("pretrain"),
     message:

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from collapseflow.hardware import pick_device
 from collapseflow.jobs import job
-from collapseflow.networks import pick_device
 from collapseflow.scattering import scattering
 from collapseflow.stores import write_features
 

@@ -3,8 +3,8 @@
 from collapseflow.epochs import measure_epochs
 from collapseflow.extraction import Reading
 from collapseflow.files import write_json
+from collapseflow.hardware import pick_device
 from collapseflow.jobs import job
-from collapseflow.networks import pick_device
 
 with job(snakemake):
     measures = measure_epochs(

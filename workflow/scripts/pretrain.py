@@ -1,7 +1,7 @@
 """Train a network on letters from random weights."""
 
+from collapseflow.hardware import pick_devices
 from collapseflow.jobs import job
-from collapseflow.networks import pick_device
 from collapseflow.training import Recipe, pretrain
 
 with job(snakemake):
@@ -9,7 +9,7 @@ with job(snakemake):
         snakemake.input.dataset,
         Recipe(**snakemake.params.recipe),
         snakemake.params.epochs,
-        pick_device(snakemake.params.device),
+        pick_devices(snakemake.params.device, snakemake.params.gpus),
         snakemake.params.progress,
         snakemake.params.code,
         snakemake.output.weights,

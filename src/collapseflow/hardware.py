@@ -1,0 +1,141 @@
+"""The device that networks run on: which one, which numbers it computes in, how much memory."""
+
+import ctypes
+import gc
+import logging
+import os
+import sys
+
+import psutil
+import torch
+
+from collapseflow.cards import claim_cards
+from collapseflow.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: Parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def prepare_process(threads: int) -> None:
+    """Set PyTorch's threads and the memory management of a process that runs networks.
+
+    glibc gives each large tensor fresh pages, which the kernel fills with zeros, and gives them
+    back when it is freed, in every layer of every step; told to keep them, training VGG11 is half
+    as fast again. Without a card the process may not take more memory than there is: PyTorch then
+    reports that memory is out, and a smaller batch is tried, where the kernel would have killed.
+    """
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
+    if not torch.cuda.is_available():
+        limit_memory(available_memory())
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process may still take: the machine's, or its SLURM job's."""
+    bytes_left = psutil.virtual_memory().available
+    of_job = os.environ.get("SLURM_MEM_PER_NODE")  # megabytes; 0 is all
+    return min(bytes_left, int(of_job) * 2**20) if of_job and int(of_job) else bytes_left
+
+
+def limit_memory(n_bytes: int) -> None:
+    """Let allocations fail beyond ``n_bytes`` more than the process has now (Linux)."""
+    import resource
+
+    used = psutil.Process().memory_info().data
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + n_bytes if hard == resource.RLIM_INFINITY else min(used + n_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` takes CUDA where there is one; ``cuda`` takes a card that no other job has.
+
+    float32 means float32 on every device: TensorFloat-32 stays off. Where a tenth of its precision
+    will do, bfloat16 is the faster choice.
+
+    Raises
+    ------
+    UserError
+        If CUDA is asked for and there is none, or not that many.
+    """
+    return pick_devices(device, 1)[0]
+
+
+def pick_devices(device: str, count: int) -> list[torch.device]:
+    """Devices for ``count`` processes: as many cards, or the CPU for each of them.
+
+    As :func:`pick_device`.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type != "cuda":
+        logger.info("device: %s", chosen)
+        return [chosen] * count
+    present = torch.cuda.device_count()
+    if (chosen.index or 0) + count > present:
+        asked = repr(device) if count == 1 else f"{device!r} with gpus: {count}"
+        raise UserError(
+            f"config key device: value {asked}, but PyTorch sees {present} CUDA devices; "
+            "set device to auto or cpu, or ask for a GPU"
+        )
+    numbers = range(present) if chosen.index is None else [chosen.index]
+    identities = {n: str(torch.cuda.get_device_properties(n).uuid) for n in numbers}
+    cards = [torch.device("cuda", n) for n in claim_cards(identities, count)]
+    use_card(cards[0])
+    logger.info("device: %s", ", ".join(map(str, cards)))
+    return cards
+
+
+def use_card(card: torch.device) -> None:
+    """Make a card this process's own and set how it computes."""
+    torch.cuda.set_device(card)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    # Batches have one shape: cuDNN may try which of its ways is the fastest.
+    torch.backends.cudnn.benchmark = True
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def pick_precision(precision: str, device: torch.device) -> torch.dtype:
+    """``auto`` takes bfloat16 where the device has it, else float32."""
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    logger.info("precision: %s", precision)
+    return getattr(torch, precision)
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Convolutions and matrix products in bfloat16, sums and weights in float32 (Micikevicius
+    et al. 2018); nothing at all in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory is out: PyTorch's, its CPU allocator's or oneDNN's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "out of memory", "bad_alloc", "could not create a")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def free_memory() -> None:
+    """Give back what a failed step has left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
