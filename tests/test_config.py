@@ -143,6 +143,9 @@ CASES = {
     "zero epochs": (study(finetune={"epochs": 0}), "finetune.epochs", "0", "greater than 0"),
     "fraction of a whole": (study(test_fraction=1.5), "test_fraction", "1.5", "less than 1"),
     "device": (study(device="gpu"), "device", '"gpu"', "auto"),
+    "precision": (study(precision="float16"), "precision", '"float16"', "'bfloat16'"),
+    "gpus": (study(gpus=0), "gpus", "0", "greater than 0"),
+    "gpus of one card": (study(gpus=2, device="cuda:1"), "gpus", "2 cards", "device auto or cuda"),
     "order": (study(scattering={"order": 3}), "scattering.order", "3", "1 or 2"),
     "pool": (backbone(pool="max"), "backbones.net.pool", '"max"', "average"),
     "source": (

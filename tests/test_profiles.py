@@ -109,15 +109,20 @@ def test_the_profile_sends_exactly_the_rules_with_a_gpu_to_the_gpu_partition():
     rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
     blocks = re.split(r"^(?:use )?rule (\w+)", rules, flags=re.M)
     assert named == {
-        name for name, body in zip(blocks[1::2], blocks[2::2], strict=True) if "gpu=GPUS" in body
+        name
+        for name, body in zip(blocks[1::2], blocks[2::2], strict=True)
+        if re.search(r"gpu=\w*GPUS", body)
     }
 
 
-@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("auto", 1), ("cuda", 1)])
-def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpus):
+@pytest.mark.parametrize(
+    ("device", "gpus", "each"), [("cpu", 0, 1), ("auto", 1, 1), ("cuda", 1, 3), ("cpu", 0, 3)]
+)
+def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpus, each):
     study = {
         "study": "small",
         "device": device,
+        "gpus": each,
         "datasets": {"digits": {"source": "digits"}},
         "backbones": {"net": {"model": "resnet18", "image_size": 112, "weights": ["random"]}},
         "finetune": {"batch_size": 100},
@@ -128,7 +133,7 @@ def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpu
     asked = {job["rule"]: (job["gpu"], job["mem_mb"]) for job in jobs if "gpu" in job}
     # On a CPU a batch is in main memory: 4,000 MB, and for an image of 224 px 60 MB to read
     # features (256 at a time), 130 MB to train; a quarter of that at 112 px.
-    assert asked["finetune"] == (gpus, 16000 if gpus else 4000 + 100 * 130 // 4)
+    assert asked["finetune"] == (gpus * each, 16000 if gpus else 4000 + 100 * 130 // 4)
     assert asked["extract_network"] == (gpus, 16000 if gpus else 4000 + 256 * 60 // 4)
     assert asked["extract_scattering"] == (gpus, 4000)
 

@@ -30,7 +30,8 @@ def test_every_direct_dependency_is_locked():
 
 def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_does():
     content = yaml.safe_load((ROOT / "workflow" / "envs" / "collapseflow.yaml").read_text())
-    pins = {tuple(pin.split("==")) for pin in content["dependencies"][-1]["pip"]}
+    lines = [pin.partition(" ;")[0] for pin in content["dependencies"][-1]["pip"]]
+    pins = {tuple(line.split("==")) for line in lines}
     assert {(canonical(name), version) for name, version in pins} <= locked()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     direct = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}

@@ -9,6 +9,11 @@ from collapseflow.files import versions, write_text
 from collapseflow.tables import to_markdown
 
 LIBRARIES = ("torch", "torchvision", "kymatio", "scikit-learn", "openTSNE", "scipy")
+PRECISIONS = {
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "auto": "bfloat16 where the device has it, else in float32",
+}
 
 
 def write_summary(
@@ -32,7 +37,8 @@ def write_summary(
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs.",
+        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs. Networks compute "
+        f"in {PRECISIONS[study['precision']]}.",
         "",
     ]
     rows = []

@@ -1,0 +1,219 @@
+"""Fine-tuning at 224 px against a DataLoader with PIL transforms in float32.
+
+python benchmarks/training.py
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import data
+from harness import Row, Run, Side, Work, compare, matrix_rate
+
+MODELS = ("resnet18", "vgg11_bn")
+BATCH_SIZE = 64
+#: Batches that are timed, after one that is not.
+BATCHES = {"cpu": {"resnet18": 10, "vgg11_bn": 2}, "cuda": {"resnet18": 800, "vgg11_bn": 400}}
+LOADER = "DataLoader, PIL, float32"
+
+
+def device():
+    """A card where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def recipe(model: str, precision: str, image_size: int = 224):
+    """Report A's, with batches of 64."""
+    from collapseflow.training import Recipe
+
+    return Recipe(
+        model=model,
+        image_size=image_size,
+        normalize="imagenet",
+        precision=precision,
+        batch_size=BATCH_SIZE,
+        learning_rate=2e-4,
+        seed=0,
+    )
+
+
+def read_images(folder: Path, split: str, n: int | None = None):
+    """The first ``n`` images of a sample of Fashion-MNIST."""
+    import numpy as np
+
+    from collapseflow.datasets import read_split
+
+    images = read_split(folder / "fashion_mnist.h5", split)
+    return images.take(np.arange(len(images.labels) if n is None else n))
+
+
+def starting_network(model: str):
+    """The same random weights on every side."""
+    from collapseflow.networks import build
+    from collapseflow.training import seed_everything
+
+    seed_everything(0, 0)
+    return build(model, 10)
+
+
+def ours(folder: Path, model: str, precision: str, n: int, image_size: int = 224):
+    """Set up the project's training; gives the network and a function that trains an epoch."""
+    import torch
+
+    from collapseflow.hardware import prepare_process
+    from collapseflow.training import new_optimizer, train_one_epoch
+    from harness import CORES
+
+    prepare_process(CORES)
+    where, plan = device(), recipe(model, precision, image_size)
+    images = read_images(folder, "train", n)
+    network = starting_network(model).to(where, memory_format=torch.channels_last)
+    optimizer = new_optimizer(network, plan)
+
+    def train(epoch: int, some=images) -> float:
+        return train_one_epoch(network, optimizer, some, plan, epoch, where, BATCH_SIZE)
+
+    return network, train
+
+
+def loader(folder: Path, model: str, n: int, image_size: int = 224):
+    """Set up what a user would write; as :func:`ours`, with the images in the same order."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    from collapseflow.training import seed_everything
+
+    where = device()
+    images = read_images(folder, "train", n)
+    network = starting_network(model).to(where).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
+    criterion = torch.nn.CrossEntropyLoss()
+    transform = transforms.Compose(
+        [
+            transforms.Resize((image_size, image_size)),
+            transforms.Grayscale(3),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+    class Images(Dataset):
+        def __init__(self, split):
+            self.split = split
+
+        def __len__(self):
+            return len(self.split.labels)
+
+        def __getitem__(self, index):
+            image = Image.fromarray(self.split.images[index])
+            return transform(image), int(self.split.labels[index])
+
+    def train(epoch: int, some=images) -> float:
+        order = seed_everything(0, epoch).permutation(len(some.labels)).tolist()
+        batches = DataLoader(
+            Images(some), batch_size=BATCH_SIZE, sampler=order, num_workers=2, drop_last=True
+        )
+        total = 0.0
+        for inputs, labels in batches:
+            inputs, labels = inputs.to(where), labels.to(where)
+            optimizer.zero_grad()
+            loss = criterion(network(inputs), labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        return total / len(batches)
+
+    return network, train
+
+
+def side(folder: Path, model: str, precision: str | None) -> Work:
+    """One epoch after a first batch that is not timed; ``precision`` None is the DataLoader."""
+    n = BATCHES[device().type][model] * BATCH_SIZE
+    if precision:
+        _, train = ours(folder, model, precision, n)
+    else:
+        _, train = loader(folder, model, n)
+    train(2, read_images(folder, "train", BATCH_SIZE))
+    return lambda: {"items": n, "loss": train(1)}
+
+
+def similar_loss(ours: dict, other: dict) -> tuple[bool, str]:
+    """The mean loss of the epoch, which saw the same images in the same order. Rounding and other
+    dropout masks count much in the first steps from random weights; `accuracy.py` is the test."""
+    agree = math.isclose(ours["loss"], other["loss"], rel_tol=0.2)
+    return agree, f"mean loss {ours['loss']:.3f} and {other['loss']:.3f}"
+
+
+def operations(model: str, image_size: int = 224, backward: bool = True) -> float:
+    """Arithmetic of convolutions and matrix products for one image, as PyTorch counts it."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = starting_network(model)
+    with FlopCounterMode(display=False) as counter:
+        answer = network(torch.zeros(2, 3, image_size, image_size))
+        if backward:
+            answer.sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def floor(folder: Path, runs: Mapping[str, list[Run]], backward: bool = True) -> str:
+    """The share of the measured matrix rate that each of our sides reaches."""
+    rates = {precision: matrix_rate(precision) for precision in ("float32", "bfloat16")}
+    words = [
+        f"Floor: a matrix product of 4096 x 4096 runs at {rates['float32'] / 1e9:.0f} GFLOP/s in "
+        f"float32 and {rates['bfloat16'] / 1e9:.0f} GFLOP/s in bfloat16 here."
+    ]
+    for name, measured in runs.items():
+        if name.endswith(LOADER):
+            continue
+        model, precision = name.split(", ")
+        needed = operations(model, backward=backward) * measured[0].answer["items"]
+        best = min(run.seconds for run in measured)
+        words.append(
+            f"{name} needs {needed / measured[0].answer['items'] / 1e9:.1f} GFLOP an image and "
+            f"reaches {needed / best / rates[precision]:.0%} of that rate."
+        )
+    return " ".join(words)
+
+
+def sides(one: Side) -> dict[str, Side]:
+    """Ours in both number formats, and the DataLoader, for each network."""
+    return {
+        f"{model}, {words}": partial(one, model=model, precision=precision)
+        for model in MODELS
+        for words, precision in (
+            ("bfloat16", "bfloat16"),
+            ("float32", "float32"),
+            (LOADER, None),
+        )
+    }
+
+
+def prepare(folder: Path) -> None:
+    """Fashion-MNIST, as many images as are trained on."""
+    n = max(BATCHES[device().type].values()) * BATCH_SIZE
+    data.write_dataset("fashion_mnist", folder / "fashion_mnist.h5", n, 1000)
+
+
+if __name__ == "__main__":
+    compare(
+        "Fine-tuning",
+        "One epoch of Adam on images of Fashion-MNIST at 224 px, batches of 64, from the same "
+        "random weights and in the same order. The alternative: a DataLoader with 2 workers, PIL "
+        "transforms, float32.",
+        sides(side),
+        [
+            Row(f"{m}, {p}", f"{m}, {LOADER}", goal, similar_loss)
+            for m in MODELS
+            for p, goal in (("bfloat16", 2.5), ("float32", 1.15))
+        ],
+        prepare,
+        floor,
+        per_second="images",
+    )
