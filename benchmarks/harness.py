@@ -2,7 +2,9 @@
 
 A comparison is a file of its own: it defines sides and rows and calls :func:`compare`. A side is a
 function that takes a folder, imports and loads what it needs, and returns the work to be timed;
-the work returns a JSON-like answer, by which the sides are held to agree. Every side runs in a
+the work returns a JSON-like answer, by which the sides are held to agree, or a function that gives
+it when the clock has stopped; ``answer["share"]`` is the share of the work that was done, where
+all of it would take hours, and the time is scaled up by it. Every side runs in a
 process of its own, so that its memory is its own, one after another, in rounds; a ratio is the
 median over the rounds of the ratio within a round. Starting Python and importing is not timed.
 """
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ import psutil
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
-Work = Callable[[], dict[str, Any]]
+Answer = dict[str, Any]
+Work = Callable[[], Answer | Callable[[], Answer]]
 Side = Callable[[Path], Work]
 
 
@@ -84,24 +88,16 @@ def compare(
     """
     parser = argparse.ArgumentParser(description=f"{title}: {task}")
     parser.add_argument("--rounds", type=int, default=rounds, help="runs of each side")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.side == "prepare":
-        prepare(arguments.folder)
-        return
-    if arguments.side:
-        _run_here(sides[arguments.side], arguments.folder)
-        return
+    arguments = parse(parser, {**sides, "prepare": partial(_prepared, prepare)})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if prepare:
-            _run_apart("prepare", folder)
+            run_apart("prepare", folder)
         runs: dict[str, list[Run]] = {side: [] for side in sides}
         for number in range(arguments.rounds):
             # Every other round backwards: a machine that slows down or warms up favours no side.
             for side in list(sides) if number % 2 == 0 else list(reversed(sides)):
-                runs[side].append(_run_apart(side, folder))
+                runs[side].append(run_apart(side, folder))
                 print(f"  {side}: {runs[side][-1].seconds:.2f} s", file=sys.stderr, flush=True)
         print(f"## {title}\n\n{task}\n")
         different = _print_table(rows, runs, per_second)
@@ -112,6 +108,22 @@ def compare(
         sys.exit(f"{title}: the results differ: {', '.join(different)}")
 
 
+def _prepared(prepare: Callable[[Path], None], folder: Path) -> Work:
+    prepare(folder)
+    return dict
+
+
+def parse(parser: argparse.ArgumentParser, sides: Mapping[str, Side]) -> argparse.Namespace:
+    """The arguments of a script; in a child process run the side that is asked for and exit."""
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        _run_here(sides[arguments.side], arguments.folder)
+        sys.exit()
+    return arguments
+
+
 def _run_here(side: Side, folder: Path) -> None:
     work = side(folder)
     before = psutil.Process().memory_info().rss
@@ -119,15 +131,18 @@ def _run_here(side: Side, folder: Path) -> None:
     answer = work()
     seconds = time.perf_counter() - started
     added = max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20)
+    answer = answer() if callable(answer) else answer
+    seconds /= answer.get("share", 1)
     print(json.dumps({"seconds": seconds, "mebibytes": added, "answer": answer}))
 
 
-def _run_apart(side: str, folder: Path) -> Run | None:
+def run_apart(side: str, folder: Path) -> Run:
+    """Run one side of the calling script in a process of its own (:func:`parse`)."""
     words = [sys.executable, sys.argv[0], "--side", side, "--folder", str(folder)]
     child = subprocess.run(words, capture_output=True, text=True, check=False)
     if child.returncode:
         sys.exit(f"{side}: {child.stderr[-3000:]}")
-    return Run(**json.loads(child.stdout.splitlines()[-1])) if side != "prepare" else None
+    return Run(**json.loads(child.stdout.splitlines()[-1]))
 
 
 def _print_table(

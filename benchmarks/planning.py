@@ -3,21 +3,17 @@
     python benchmarks/planning.py [DATASETS...]
 
 Studies of about 1,000, 10,000 and 100,000 jobs are made from configuration alone: 11, 110 and
-1,100 data sets, ten networks, 100 epochs of fine-tuning. Prints a table.
+1,100 data sets, ten networks, 100 epochs of fine-tuning.
 """
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import yaml
+from study import Answer, snakemake
 
-ROOT = Path(__file__).parent.parent
 BACKBONES = 10
 
 
@@ -35,41 +31,40 @@ def study(datasets: int) -> dict:
     }
 
 
-def plan(datasets: int) -> tuple[int, float, float]:
-    """Jobs, seconds and MiB of a dry run, measured in a process of its own.
+def plan(datasets: int) -> tuple[int, Answer]:
+    """Jobs and cost of a dry run.
 
     It is the second one: the first also asks PyTorch and scikit-learn about the study file.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "study.yaml"
-        path.write_text(yaml.safe_dump(study(datasets)))
-        words = [sys.executable, "-m", "snakemake", "fig_samples", "--dry-run", "--cores", "2"]
-        words += ["--snakefile", ROOT / "Snakefile", "--directory", folder, "--configfile", path]
-        words = list(map(str, words))
-        subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-        words.remove("fig_samples")
-        with open(Path(folder) / "output", "w+") as output:
-            started = time.perf_counter()
-            child = subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(child.pid, 0)
-            seconds = time.perf_counter() - started
-            output.seek(0)
-            text = output.read()
-        if status:
-            sys.exit(text[-3000:])
-        jobs = int(re.findall(r"^total +(\d+)$", text, flags=re.M)[-1])
-        return jobs, seconds, usage.ru_maxrss / 1024
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        snakemake(folder, study(datasets), "fig_samples", "--dry-run")
+        answer = snakemake(folder, study(datasets), "--dry-run")
+    jobs = int(re.findall(r"^total +(\d+)$", answer.text, flags=re.M)[-1])
+    return jobs, answer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("datasets", nargs="*", type=int, default=[11, 110, 1100])
-    print("| jobs | seconds | ms a job | MiB | KiB a job |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    for datasets in parser.parse_args().datasets:
-        jobs, seconds, mebibytes = plan(datasets)
-        each = f"{1000 * seconds / jobs:.1f} | {mebibytes:.0f} | {1024 * mebibytes / jobs:.0f}"
-        print(f"| {jobs:,} | {seconds:.1f} | {each} |", flush=True)
+    asked = parser.parse_args().datasets
+    print("## Planning of large sweeps\n")
+    print(
+        "`snakemake --dry-run` of studies made from configuration alone: ten networks, 100 epochs "
+        "of fine-tuning, more and more data sets.\n"
+    )
+    print("| data sets | jobs | seconds | ms a job | memory, MiB | KiB a job |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for datasets in asked:
+        jobs, answer = plan(datasets)
+        print(
+            f"| {datasets:,} | {jobs:,} | {answer.seconds:.1f} "
+            f"| {1000 * answer.seconds / jobs:.1f} | {answer.mebibytes:,.0f} "
+            f"| {1024 * answer.mebibytes / jobs:.0f} |",
+            flush=True,
+        )
+        print(f"  {jobs:,} jobs: {answer.seconds:.1f} s", file=sys.stderr, flush=True)
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 """The measures of neural collapse against dense d x d formulas and hand-computed cases."""
 
+import threading
+import time
 from itertools import combinations
 
+import h5py
 import numpy as np
 import pytest
 import scipy.linalg
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from collapseflow.collapse import class_means, collapse_measures, measure_stores
+from collapseflow import stores
+from collapseflow.collapse import class_means, collapse_measures, map_blocks, measure_stores
 from collapseflow.errors import UserError
 
 MEASURES = ("nc1", "equinorm", "equiangularity", "maximal_angle")
@@ -15,7 +20,7 @@ MEASURES = ("nc1", "equinorm", "equiangularity", "maximal_angle")
 def stream_of(features, labels, sizes=None):
     """Batches of the given sizes, over and over; everything at once by default."""
 
-    def batches():
+    def batches(blocks_in_use):
         row, turn = 0, 0
         while row < len(labels):
             size = len(labels) if sizes is None else sizes[turn % len(sizes)]
@@ -101,6 +106,11 @@ def test_constant_features_change_nothing():
     np.testing.assert_allclose(
         measures.nc1, collapse_measures(stream_of(features, labels)).nc1, rtol=1e-9
     )
+
+
+def test_a_thousand_classes_equal_the_dense_formula():
+    features, labels = random_case(2500, 30, 1000, seed=11)
+    check(features, labels, [400])
 
 
 @pytest.mark.parametrize("sizes", [[1], [7], [64, 3, 1, 20], [1000]])
@@ -211,3 +221,104 @@ def test_measure_stores_names_the_store_that_has_no_measures(make_store):
     path = make_store(np.zeros((6, 3), np.float32), np.arange(6) % 2)
     with pytest.raises(UserError, match=path.name):
         measure_stores({"train": path})
+
+
+# --- threads ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [10, 1000])
+def test_the_number_of_threads_changes_no_bit(n_classes):
+    features, labels = random_case(3000, 70, n_classes, seed=12)
+    # Labels far apart, some of them in few blocks only.
+    stream = stream_of(features.astype(np.float32), labels**2, [150, 40, 333])
+    one = collapse_measures(stream, threads=1)
+    for threads in (2, 5):
+        assert collapse_measures(stream, threads=threads) == one
+
+
+def test_stores_of_many_blocks_equal_the_dense_formula_on_any_number_of_threads(
+    make_store, monkeypatch
+):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
+    features, labels = random_case(900, 50, 6, seed=13)
+    features = features.astype(np.float32)
+    path = make_store(features, labels)
+    answers = [measure_stores({"train": path}, threads)["train"] for threads in (1, 2, 3)]
+    assert answers[0] == answers[1] == answers[2]
+    expected, _ = dense_measures(features, labels)
+    for name in MEASURES:
+        np.testing.assert_allclose(answers[0][name], expected[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_answers_come_in_the_order_of_the_blocks(threads):
+    def slow_at_first(features, labels):
+        time.sleep(0.02 if features[0, 0] % 4 == 0 else 0)
+        return int(features[0, 0])
+
+    blocks = [(np.full((1, 1), number), np.zeros(1, int)) for number in range(23)]
+    answers = map_blocks(slow_at_first, lambda blocks_in_use: blocks, threads)
+    assert list(answers) == list(range(23))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_stream_may_take_turns_with_as_many_blocks_as_it_is_asked_for(threads):
+    """The first block is worked on until all other blocks in use have been read."""
+    read = []
+
+    def stream(blocks_in_use):
+        memory = np.zeros((blocks_in_use, 1, 1))
+        for number in range(20):
+            memory[number % blocks_in_use] = number
+            read.append(number)
+            yield memory[number % blocks_in_use], np.full(1, number)
+
+    def look_again_later(features, labels):
+        if labels[0] == 0 and threads > 1:
+            deadline = time.monotonic() + 30
+            while len(read) < threads + 1 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(0.05)  # A block too many would be read now.
+        return float(features[0, 0])
+
+    assert list(map_blocks(look_again_later, stream, threads)) == list(range(20))
+
+
+def test_threads_work_at_the_same_time():
+    both = threading.Barrier(2, timeout=60)
+
+    def meet(features, labels):
+        both.wait()
+
+    blocks = [(np.zeros((1, 1)), np.zeros(1, int))] * 4
+    assert list(map_blocks(meet, lambda blocks_in_use: blocks, 2)) == [None] * 4
+
+
+def test_blas_keeps_to_the_threads_that_call_it():
+    def blas_threads(features, labels):
+        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+
+    blocks = [(np.zeros((1, 1)), np.zeros(1, int))]
+    with threadpool_limits(2, user_api="blas"):
+        (answer,) = map_blocks(blas_threads, lambda blocks_in_use: blocks, 2)
+    assert answer and set(answer) == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_block_ends_the_pass(threads):
+    def fail(features, labels):
+        raise ArithmeticError("block")
+
+    with pytest.raises(ArithmeticError, match="block"):
+        list(map_blocks(fail, stream_of(np.zeros((9, 1)), np.arange(9), [2]), threads))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_damaged_store_is_named(make_store, monkeypatch, threads):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
+    features, labels = random_case(900, 50, 6, seed=14)
+    path = make_store(features.astype(np.float32), labels)
+    with h5py.File(path, "r+") as file:
+        file["features"][500, 3] += 1e-3
+    with pytest.raises(UserError, match=f"{path.name}: .*rows 500 to 519 are damaged"):
+        measure_stores({"train": path}, threads)

@@ -251,7 +251,7 @@ def test_an_interrupted_measurement_goes_on_and_leaves_no_features(
     folder = tmp_path / "progress"
     there = []
 
-    def interrupt(stores):
+    def interrupt(stores, threads):
         if weights[2] in extracted:
             there.extend(path.exists() for path in stores.values())
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ def toy(d=6, offset=0.0, seed=0):
 
 
 def collect(features, labels, size=17):
-    def stream():
+    def stream(blocks_in_use):
         for row in range(0, len(labels), size):
             yield features[row : row + size], labels[row : row + size]
 
@@ -68,7 +68,7 @@ def test_half_of_the_trace_is_report_b_s_mean_over_the_coordinates():
 
 def test_scatter_is_the_sum_of_squared_deviations():
     features, labels = toy()
-    scatter = class_scatter(lambda: [(features, labels)])
+    scatter = class_scatter(lambda blocks_in_use: [(features, labels)])
     assert scatter.classes.tolist() == [0, 1, 3, 4]
     assert scatter.counts.tolist() == [40, 25, 1, 60]
     for row, c in enumerate(scatter.classes):

@@ -5,14 +5,20 @@ import logging
 import time
 import warnings
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+import psutil
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
@@ -20,6 +26,9 @@ from collapseflow.resume import kept_result
 from collapseflow.stores import read_attributes, read_labels, read_rows
 
 logger = logging.getLogger(__name__)
+
+#: What scikit-learn-intelex does faster, at the same accuracy (benchmarks/classifiers.py).
+ACCELERATED = ("RandomForestClassifier",)
 
 
 def build_classifier(
@@ -56,13 +65,56 @@ def build_classifier(
     # Linear models deprecate n_jobs and thread through BLAS; ensembles and neighbours use it.
     if "n_jobs" in known and ".linear_model." not in f"{cls.__module__}.":
         defaults["n_jobs"] = threads
-    classifier = cls(**{**defaults, **parameters})
+    parameters = {**defaults, **parameters}
     try:
-        classifier._validate_params()
+        cls(**parameters)._validate_params()
     except ValueError as error:
         raise UserError(f"parameters: {error}") from None
+    if cls is LinearSVC and parameters.get("multi_class", "ovr") == "ovr":
+        classifier = ParallelLinearSVC(cls(**parameters), n_jobs=threads)
+    else:
+        classifier = _fastest(cls)(**parameters)
     steps = [StandardScaler()] if scaling == "standard" else []
     return make_pipeline(*steps, classifier)
+
+
+def _fastest(cls: type[BaseEstimator]) -> type[BaseEstimator]:
+    """The same classifier of scikit-learn-intelex, where it is faster and installed."""
+    if cls.__name__ not in ACCELERATED:
+        return cls
+    package = cls.__module__.split(".")[1]
+    try:
+        return getattr(importlib.import_module(f"sklearnex.{package}"), cls.__name__)
+    except ImportError:
+        return cls
+
+
+class ParallelLinearSVC(OneVsRestClassifier):
+    """A linear SVM for each class against the rest, as :class:`~sklearn.svm.LinearSVC` fits them
+    one after another, several at a time: as many as there are threads, and memory for the copy
+    that liblinear makes for each (16 bytes a value)."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "ParallelLinearSVC":
+        """Fit to features (n, d) and labels (n,)."""
+        X = np.ascontiguousarray(X, dtype=np.float64)
+        at_once = max(1, psutil.virtual_memory().available // (2 * 16 * X.size))
+        wanted, self.n_jobs = self.n_jobs, min(self.n_jobs, at_once)
+        # liblinear lets other threads run; they share the features.
+        with joblib.parallel_config("threading"):
+            super().fit(X, y)
+        self.n_jobs = wanted
+        self.n_iter_ = max(classifier.n_iter_ for classifier in self.estimators_)
+        return self
+
+
+def suit_solver(classifier: BaseEstimator, chosen: bool, n: int, d: int) -> None:
+    """Take LDA's fast solver for (n, d) features, unless one was ``chosen``.
+
+    It solves with the d x d covariance instead of decomposing the n x d features; that is the same
+    unless the covariance is nearly singular, as it is with few samples.
+    """
+    if isinstance(classifier, LinearDiscriminantAnalysis) and not chosen and n >= 2 * d:
+        classifier.set_params(solver="lsqr")
 
 
 def wilson_interval(p: float, n: int) -> tuple[float, float]:
@@ -89,15 +141,16 @@ def evaluate(
 
     Returns
     -------
-    ``accuracy`` with its 95 % interval, ``n_train``, ``n_test``, ``n_features``, ``fit_seconds``,
-    ``predict_seconds``, ``iterations`` (None for a closed-form or tree method) and ``converged``
-    (None where nothing iterates).
+    ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
+    ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
+    closed-form or tree method) and ``converged`` (None where nothing iterates).
     """
     pipeline = build_classifier(estimator, parameters, scaling, seed, threads)
     rows = None
     if n_train is not None:
         rows = stratified_rows(read_labels(train_store), n_train, seed)
     features, labels = read_rows(train_store, rows)
+    suit_solver(pipeline[-1], "solver" in parameters, *features.shape)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()
@@ -116,6 +169,7 @@ def evaluate(
     return {
         "accuracy": accuracy,
         "accuracy_interval": wilson_interval(accuracy, len(labels)),
+        "implementation": _implementation(pipeline[-1]),
         "n_train": n_fitted,
         "n_test": len(labels),
         "n_features": features.shape[1],
@@ -128,6 +182,13 @@ def evaluate(
             else None
         ),
     }
+
+
+def _implementation(classifier: BaseEstimator) -> str:
+    """The library that a classifier is from, and its version."""
+    package = type(classifier).__module__.split(".")[0]
+    library = "scikit-learn-intelex" if package == "sklearnex" else "scikit-learn"
+    return f"{library} {version(library)}"
 
 
 def evaluate_all(
@@ -153,7 +214,7 @@ def evaluate_all(
     -------
     The answers of :func:`evaluate` by the classifiers' names.
     """
-    stores = [read_attributes(store)["sha256"] for store in (train_store, test_store)]
+    stores = [read_attributes(store)["digest"] for store in (train_store, test_store)]
     cells = {}
     for done, (name, classifier) in enumerate(classifiers.items(), start=1):
         depends_on = {"stores": stores, "classifier": classifier, "seed": seed, "code": code}

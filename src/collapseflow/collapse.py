@@ -6,16 +6,60 @@ divided by N, Sigma_B the unweighted mean over the C classes around the mean of 
 standard deviations with ddof = 0, cosines over the C(C-1)/2 pairs.
 """
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from threading import Event
+from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from collapseflow.errors import UserError
 from collapseflow.stores import accuracy, iterate
 
-Stream = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+#: Called for each pass with the number of blocks that are in use at a time; gives blocks of
+#: features (n, d) and labels int (n,).
+Stream = Callable[[int], Iterable[tuple[np.ndarray, np.ndarray]]]
+Answer = TypeVar("Answer")
+
+#: Bytes of float64 features that are multiplied at a time: a core's cache should hold them.
+PIECE_BYTES = 2 * 2**20
+
+
+def map_blocks(
+    function: Callable[[np.ndarray, np.ndarray], Answer], stream: Stream, threads: int
+) -> Iterator[Answer]:
+    """Apply a function to each block of a stream, on several threads.
+
+    A thread reads a block when the one before it is read, and works on it where its cache has it;
+    BLAS keeps to the thread that calls it. The answers come in the order of the blocks: what is
+    summed up of them does not depend on the number of threads.
+    """
+    blocks = iter(stream(threads + 1))
+
+    def next_answer(my_turn: Event, next_turn: Event) -> tuple[Answer] | None:
+        my_turn.wait()
+        try:
+            block = next(blocks, None)
+        finally:
+            next_turn.set()
+        return None if block is None else (function(*block),)
+
+    turn = Event()
+    turn.set()
+    running: deque[Future] = deque()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        while True:
+            my_turn, turn = turn, Event()
+            running.append(pool.submit(next_answer, my_turn, turn))
+            if len(running) > threads:
+                answer = running.popleft().result()
+                if answer is None:
+                    return
+                yield answer[0]
 
 
 @dataclass(frozen=True)
@@ -39,29 +83,32 @@ class ClassMeans:
         return self.counts @ self.means / self.counts.sum()
 
 
-def class_means(stream: Stream) -> ClassMeans:
-    """One pass: the mean of each class.
+def class_means(stream: Stream, threads: int = 1) -> ClassMeans:
+    """One pass: the mean of each class."""
+    counts: dict[int, int] = {}
+    sums: dict[int, np.ndarray] = {}
+    for of_block in map_blocks(_class_sums, stream, threads):
+        for label, count, total in of_block:
+            if label in sums:
+                counts[label] += count
+                sums[label] += total
+            else:
+                counts[label], sums[label] = count, total
+    classes = np.array(sorted(sums))
+    sizes = np.array([counts[label] for label in classes])
+    means = np.stack([sums[label] for label in classes]) / sizes[:, None]
+    return ClassMeans(classes, sizes, means)
 
-    Parameters
-    ----------
-    stream
-        Called for each pass; gives batches of features (n, d) and labels int (n,).
-    """
-    sums = np.empty((0, 0))
-    counts = np.zeros(0, np.int64)
-    for features, labels in stream():
-        n_classes = max(len(counts), int(labels.max()) + 1)
-        if n_classes > len(counts):
-            grown = np.zeros((n_classes, features.shape[1]))
-            grown[: len(sums), : sums.shape[1]] = sums
-            sums = grown
-            counts = np.pad(counts, (0, n_classes - len(counts)))
-        members = np.zeros((len(labels), n_classes))
-        members[np.arange(len(labels)), labels] = 1
-        sums += members.T @ features.astype(np.float64)
-        counts += np.bincount(labels, minlength=n_classes)
-    present = np.flatnonzero(counts)
-    return ClassMeans(present, counts[present], sums[present] / counts[present, None])
+
+def _class_sums(features: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+    """Label, number of rows and sum of rows, float64 (d,), of each class in a block."""
+    order = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[order], return_index=True)
+    runs = np.split(order, starts[1:])
+    return [
+        (label, len(rows), np.add.reduce(features[rows], axis=0, dtype=np.float64))
+        for label, rows in zip(classes.tolist(), runs, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,7 +145,11 @@ class CollapseMeasures:
         return asdict(self)
 
 
-def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMeasures:
+# The threads of BLAS wait actively for a while after a product, on the cores that the passes need.
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def collapse_measures(
+    stream: Stream, cutoff: float | None = None, threads: int = 1
+) -> CollapseMeasures:
     """Two passes over the features: class means, then within-class scatter.
 
     Sigma_B has rank at most C, so no d x d matrix is needed: with the thin singular value
@@ -108,8 +159,6 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
 
     Parameters
     ----------
-    stream
-        As in :func:`class_means`.
     cutoff
         Eigenvalues of Sigma_B up to this value count as zero. None takes the usual relative
         cutoff of a pseudo-inverse, max(C, d) times the machine precision times the largest;
@@ -120,7 +169,7 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
     ValueError
         If fewer than two classes are present, or the class means coincide.
     """
-    means = class_means(stream)
+    means = class_means(stream, threads)
     n_classes, n_features = means.means.shape
     if n_classes < 2:
         raise ValueError("the measures of collapse need at least two classes")
@@ -134,15 +183,21 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
     if cutoff is None:
         cutoff = max(n_classes, n_features) * np.finfo(np.float64).eps * eigenvalues[0]
     kept = eigenvalues > cutoff
-    projections = directions[:, kept] / np.sqrt(eigenvalues[kept])
-    row_of_class = np.zeros(means.classes[-1] + 1, np.int64)
-    row_of_class[means.classes] = np.arange(n_classes)
-    projected_means = means.means @ projections
-    scatter = 0.0
-    for features, labels in stream():
-        projected = features.astype(np.float64) @ projections
-        projected -= projected_means[row_of_class[labels]]
-        scatter += float(np.einsum("nk,nk->", projected, projected))
+    projections = np.ascontiguousarray((directions[:, kept] / np.sqrt(eigenvalues[kept])).T)
+    projected_means = projections @ means.means.T
+    piece = max(1, PIECE_BYTES // (8 * n_features))
+
+    def projected_scatter(features: np.ndarray, labels: np.ndarray) -> float:
+        rows = np.searchsorted(means.classes, labels)
+        scatter = 0.0
+        for start in range(0, len(labels), piece):
+            part = slice(start, start + piece)
+            projected = projections @ features[part].astype(np.float64).T
+            projected -= projected_means[:, rows[part]]
+            scatter += float(np.vdot(projected, projected))
+        return scatter
+
+    scatter = sum(map_blocks(projected_scatter, stream, threads))
     n_samples = int(means.counts.sum())
     unit = centred / norms[:, None]
     cosines = (unit @ unit.T)[np.triu_indices(n_classes, k=1)]
@@ -158,7 +213,7 @@ def collapse_measures(stream: Stream, cutoff: float | None = None) -> CollapseMe
     )
 
 
-def measure_stores(stores: dict[str, str]) -> dict[str, dict]:
+def measure_stores(stores: dict[str, str], threads: int = 1) -> dict[str, dict]:
     """The measures of one epoch on each split, with the accuracy where the network has a head.
 
     Parameters
@@ -174,7 +229,7 @@ def measure_stores(stores: dict[str, str]) -> dict[str, dict]:
     answer = {}
     for split, path in stores.items():
         try:
-            measures = collapse_measures(partial(iterate, path)).as_dict()
+            measures = collapse_measures(partial(iterate, path), threads=threads).as_dict()
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
         share = accuracy(path)

@@ -25,6 +25,7 @@ def measure_epochs(
     device: torch.device,
     progress_folder: str | Path,
     code: str,
+    threads: int = 1,
 ) -> list[dict]:
     """Measure the features before fine-tuning, after each epoch between, and after the last.
 
@@ -53,7 +54,7 @@ def measure_epochs(
         stores = {split: folder / f"{split}.h5" for split in first}
         try:
             write_network_features(dataset, path, reading, device, stores)
-            return measure_stores(stores)
+            return measure_stores(stores, threads)
         finally:
             for store in stores.values():
                 store.unlink(missing_ok=True)
@@ -61,7 +62,7 @@ def measure_epochs(
     for split in first:
         remove_partial(folder / f"{split}.h5")
 
-    measures = [measure_stores(first)]
+    measures = [measure_stores(first, threads)]
     for epoch, path in enumerate(weights, start=1):
         depends_on = {
             "dataset": data,
@@ -72,5 +73,5 @@ def measure_epochs(
         part = folder / f"epoch{epoch:03d}.json"
         measures.append(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
         logger.info("epoch %d of %d is measured", epoch, len(weights) + 1)
-    measures.append(measure_stores(last))
+    measures.append(measure_stores(last, threads))
     return [{"epoch": epoch, **of_epoch} for epoch, of_epoch in enumerate(measures)]

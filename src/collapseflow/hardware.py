@@ -116,7 +116,6 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     """``auto`` takes bfloat16 where the device has it, else float32."""
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
-    logger.info("precision: %s", precision)
     return getattr(torch, precision)
 
 

@@ -37,8 +37,8 @@ def write_summary(
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs. Networks compute "
-        f"in {PRECISIONS[study['precision']]}.",
+        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs. "
+        f"Networks compute in {PRECISIONS[study['precision']]}.",
         "",
     ]
     rows = []

@@ -316,6 +316,8 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
     data = read_split(training.dataset, "train")
+    precision = str(pick_precision(recipe.precision, device)).removeprefix("torch.")
+    logger.info("%s: training in %s", recipe.model, precision)
     for epoch in range(finished + 1, epochs + 1):
         started = time.perf_counter()
         loss = train_one_epoch(distributed, optimizer, data, recipe, epoch, device, micro_batch)
@@ -328,7 +330,7 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
                 "epoch": str(epoch),
                 "mean_loss": repr(loss),
                 "seconds": repr(seconds),
-                "precision": str(pick_precision(recipe.precision, device)).removeprefix("torch."),
+                "precision": precision,
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }

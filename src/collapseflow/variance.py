@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collapseflow.collapse import Stream, class_means
+from collapseflow.collapse import Stream, class_means, map_blocks
 from collapseflow.stores import iterate
 
 
@@ -25,14 +25,14 @@ class ClassScatter:
 def class_scatter(stream: Stream) -> ClassScatter:
     """Two passes over features or coordinates, in float64."""
     means = class_means(stream)
-    row_of_class = np.zeros(means.classes[-1] + 1, np.int64)
-    row_of_class[means.classes] = np.arange(len(means.classes))
-    scatter = np.zeros(len(means.classes))
-    for features, labels in stream():
-        rows = row_of_class[labels]
-        deviations = features.astype(np.float64) - means.means[rows]
-        squared = np.einsum("nd,nd->n", deviations, deviations)
-        scatter += np.bincount(rows, weights=squared, minlength=len(scatter))
+
+    def block_scatter(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        rows = np.searchsorted(means.classes, labels)
+        deviations = features - means.means[rows]
+        squared = np.vecdot(deviations, deviations)
+        return np.bincount(rows, weights=squared, minlength=len(means.classes))
+
+    scatter = sum(map_blocks(block_scatter, stream, threads=1))
     return ClassScatter(means.classes, means.counts, means.means, scatter)
 
 
@@ -88,7 +88,7 @@ def compare_variances(
         with np.load(embedding) as file:
             embedded = [(file["coordinates"], file["labels"])]
         streams = {
-            "t-SNE coordinates": (lambda batches=embedded: batches),
+            "t-SNE coordinates": (lambda blocks_in_use, batches=embedded: batches),
             "features": partial(iterate, store),
         }
         for space, stream in streams.items():

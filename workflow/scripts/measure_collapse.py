@@ -16,5 +16,6 @@ with job(snakemake):
         pick_device(snakemake.params.device),
         snakemake.params.progress,
         snakemake.params.code,
+        snakemake.threads,
     )
     write_json(snakemake.output.statistics, measures)

@@ -1,0 +1,341 @@
+"""How the time, the memory and the disk of each stage grow with images, features and classes.
+
+    python benchmarks/scale.py
+
+Images and features are made up: what a stage takes hardly depends on what is in them.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness import CORES, Run, Work, parse, run_apart
+from training import BATCH_SIZE, device, recipe, starting_network
+
+#: Images, features and classes where others grow; pixels a side; features of `vectors`.
+N, D, C, PIXELS, VECTOR = 20_000, 512, 10, 28, 64
+J, L = 2, 4
+PROVENANCE = dict.fromkeys(
+    ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing"), "made up"
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the workflow, measured at some sizes.
+
+    Attributes
+    ----------
+    grows
+        ``N``, ``d`` or ``C``.
+    side
+        Takes a folder and a size.
+    prepare
+        Writes what the side reads and no stage before it has written.
+    """
+
+    name: str
+    grows: str
+    sizes: tuple[int, ...]
+    side: Callable[[Path, int], Work]
+    prepare: Callable[[Path, int], None] | None = None
+
+
+# --- what the stages read -----------------------------------------------------------------------
+
+
+def images(folder: Path, n: int) -> None:
+    """A data set of ``n`` grey images for training."""
+    import numpy as np
+
+    from collapseflow.datasets import Splits, make_split, write_dataset
+
+    random = np.random.default_rng(0)
+    train, test = (
+        make_split(random.integers(0, 256, (k, PIXELS, PIXELS), np.uint8), np.arange(k) % C)
+        for k in (n, C)
+    )
+    splits = Splits(train, test, [str(label) for label in range(C)], "made up")
+    write_dataset(folder / "images.h5", splits)
+
+
+def vectors(folder: Path, n: int) -> None:
+    """Stores of short features around a mean for each class: training and test."""
+    import numpy as np
+
+    from collapseflow.stores import write_store
+
+    random = np.random.default_rng(0)
+    means = random.normal(size=(C, VECTOR))
+    for split, k in {"train": n, "test": 1000}.items():
+        labels = np.arange(k) % C
+        features = (means[labels] + 2 * random.normal(size=(k, VECTOR))).astype(np.float32)
+        path = folder / f"vectors-{split}.h5"
+        write_store(path, [(features, None)], labels, np.arange(k), PROVENANCE)
+
+
+# --- the stages ---------------------------------------------------------------------------------
+
+
+def write(folder: Path, size: int, grows: str) -> Work:
+    """Features that are there already, to a store. Its rows repeat after two thousand."""
+    import numpy as np
+
+    from collapseflow.stores import write_store
+
+    d, n_classes = (size, C) if grows == "d" else (D, size)
+    random = np.random.default_rng(0)
+    labels = np.arange(N) % n_classes
+    block = random.standard_normal((2000, d), np.float32)
+    block += random.standard_normal((n_classes, d), np.float32)[labels[:2000]]
+
+    def work() -> dict:
+        batches = ((block, None) for _ in range(N // 2000))
+        write_store(folder / "features.h5", batches, labels, np.arange(N), PROVENANCE)
+        return on_disk(folder / "features.h5")
+
+    return work
+
+
+def on_disk(path: Path) -> dict:
+    """The answer of a stage that writes a file."""
+    return {"bytes": path.stat().st_size}
+
+
+def raw(folder: Path, size: int) -> Work:
+    """Raw pixels to a store."""
+    from collapseflow.datasets import raw_pixels
+    from collapseflow.stores import write_features
+
+    def work() -> dict:
+        path = folder / "features.h5"
+        write_features(folder / "images.h5", "train", path, raw_pixels, "", "", "")
+        return on_disk(path)
+
+    return work
+
+
+def read(folder: Path, size: int) -> Work:
+    """Every block of a store."""
+    from collapseflow.stores import iterate
+
+    return lambda: {"n": sum(len(labels) for _, labels in iterate(folder / "features.h5"))}
+
+
+def collapse(folder: Path, size: int) -> Work:
+    """The four measures."""
+    from collapseflow.collapse import measure_stores
+
+    return lambda: measure_stores({"train": folder / "features.h5"}, threads=CORES)
+
+
+def variances(folder: Path, size: int) -> Work:
+    """Report B's, of classes and of pairs of classes."""
+    from collapseflow.stores import iterate
+    from collapseflow.variance import class_variances
+
+    stream = partial(iterate, folder / "features.h5")
+    return lambda: {"n": len(list(class_variances(stream)))}
+
+
+def scattering(folder: Path, size: int) -> Work:
+    """First-order coefficients to a store."""
+    from collapseflow.hardware import prepare_process
+    from collapseflow.scattering import scattering
+    from collapseflow.stores import write_features
+
+    prepare_process(CORES)
+    transform = partial(scattering, J=J, L=L, order=1, device=device(), what="scattering")
+
+    def work() -> dict:
+        path = folder / "scattering.h5"
+        write_features(folder / "images.h5", "train", path, transform, "", "", "")
+        return on_disk(path)
+
+    return work
+
+
+def network(folder: Path, size: int) -> Work:
+    """ResNet18's 512 pooled values at 32 px to a store."""
+    from collapseflow.extraction import Reading, write_network_features
+    from collapseflow.hardware import prepare_process
+    from collapseflow.networks import save_state
+
+    prepare_process(CORES)
+    weights, path = folder / "weights.safetensors", folder / "network.h5"
+    save_state(weights, starting_network("resnet18").state_dict(), {"weights": "random"})
+    reading = Reading("resnet18", "flatten", "average", 32, "imagenet", "auto", 256)
+
+    def work() -> dict:
+        write_network_features(folder / "images.h5", weights, reading, device(), {"train": path})
+        return on_disk(path)
+
+    return work
+
+
+def epoch(folder: Path, size: int) -> Work:
+    """An epoch of ResNet18 at 32 px."""
+    import torch
+
+    from collapseflow.datasets import read_split
+    from collapseflow.hardware import prepare_process
+    from collapseflow.training import new_optimizer, train_one_epoch
+
+    prepare_process(CORES)
+    plan, data = recipe("resnet18", "auto", 32), read_split(folder / "images.h5", "train")
+    net = starting_network("resnet18").to(device(), memory_format=torch.channels_last)
+    optimizer = new_optimizer(net, plan)
+
+    def work() -> dict:
+        return {"loss": train_one_epoch(net, optimizer, data, plan, 1, device(), BATCH_SIZE)}
+
+    return work
+
+
+def classifier(folder: Path, size: int, name: str) -> Work:
+    """Fit and score one of the preset ``default``."""
+    from collapseflow.classification import evaluate
+    from collapseflow.config import PRESETS, Classifier
+
+    entry = Classifier(**PRESETS["default"][name]).model_dump(exclude={"label"})
+    stores = (folder / "vectors-train.h5", folder / "vectors-test.h5")
+    return lambda: evaluate(*stores, **entry, seed=0, threads=CORES)
+
+
+def tsne(folder: Path, size: int) -> Work:
+    """openTSNE with the defaults of a study."""
+    from collapseflow.config import Embedding
+    from collapseflow.embedding import embed
+
+    options = Embedding().model_dump()
+
+    def work() -> dict:
+        path = folder / "embedding.npz"
+        stored = folder / "vectors-train.h5"
+        embed(stored, "opentsne", seed=0, threads=CORES, output=path, **options)
+        return on_disk(path)
+
+    return work
+
+
+PIXEL_SIZES = (10_000, 100_000, 1_000_000)
+IMAGE_SIZES = (10_000, 30_000, 100_000)
+VECTOR_SIZES = (1_000, 10_000, 100_000)
+FEATURES = (512, 4_096, 25_088)
+CLASSES = (10, 100, 1_000)
+IN_MEMORY = ("LDA", "random forest", "t-SNE")
+STAGES = (
+    Stage("raw pixels to a store", "N", PIXEL_SIZES, raw, images),
+    Stage("reading a store", "N", PIXEL_SIZES, read),
+    Stage("collapse measures", "N", PIXEL_SIZES, collapse),
+    Stage("variances", "N", PIXEL_SIZES, variances),
+    Stage("scattering", "N", IMAGE_SIZES, scattering, images),
+    Stage("network features", "N", IMAGE_SIZES, network, images),
+    Stage("epoch of fine-tuning", "N", (1_000, 3_000, 10_000), epoch, images),
+    Stage("LDA", "N", VECTOR_SIZES, partial(classifier, name="lda"), vectors),
+    Stage("random forest", "N", VECTOR_SIZES, partial(classifier, name="rf"), vectors),
+    Stage("t-SNE", "N", (2_000, 6_000, 18_000), tsne, vectors),
+    Stage("writing a store", "d", FEATURES, partial(write, grows="d")),
+    Stage("reading a store", "d", FEATURES, read),
+    Stage("collapse measures", "d", FEATURES, collapse),
+    Stage("variances", "d", FEATURES, variances),
+    Stage("writing a store", "C", CLASSES, partial(write, grows="C")),
+    Stage("collapse measures", "C", CLASSES, collapse),
+    Stage("variances", "C", CLASSES, variances),
+)
+
+
+def side_name(stage: Stage, size: int) -> str:
+    """The name of one measurement."""
+    return f"{stage.name}, {stage.grows} = {size:,}"
+
+
+def prepared(folder: Path, stage: Stage, size: int) -> Work:
+    """A side that only writes what the stage reads."""
+    if stage.prepare:
+        stage.prepare(folder, size)
+    return dict
+
+
+def exponent(sizes: tuple[int, ...], runs: list[Run]) -> float:
+    """The slope of log time over log size between the two largest sizes."""
+    return math.log(runs[-1].seconds / runs[-2].seconds) / math.log(sizes[-1] / sizes[-2])
+
+
+def row(stage: Stage, runs: list[Run]) -> str:
+    """A line of the table."""
+
+    def joined(values: Iterator[str]) -> str:
+        return " / ".join(values)
+
+    megabytes = [run.answer["bytes"] / 2**20 for run in runs if "bytes" in run.answer]
+    cells = (
+        stage.name,
+        stage.grows,
+        joined(f"{size:,}" for size in stage.sizes),
+        joined(f"{run.seconds:.2g}" for run in runs),
+        joined(f"{run.mebibytes:,.0f}" for run in runs),
+        joined(f"{size:,.0f}" for size in megabytes),
+        f"{exponent(stage.sizes, runs):.2f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def in_memory(runs: dict[Stage, list[Run]]) -> str:
+    """What stages that need all features in memory take for each byte of them."""
+    words = []
+    for stage, measured in runs.items():
+        if stage.name in IN_MEMORY:
+            times = measured[-1].mebibytes * 2**20 / (4 * stage.sizes[-1] * VECTOR)
+            words.append(f"{stage.name} {times:.1f}")
+    return ", ".join(words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sides = {}
+    for stage in STAGES:
+        for size in stage.sizes:
+            sides[side_name(stage, size)] = partial(stage.side, size=size)
+            sides[f"prepare {side_name(stage, size)}"] = partial(prepared, stage=stage, size=size)
+    parse(parser, sides)
+    runs: dict[Stage, list[Run]] = {stage: [] for stage in STAGES}
+    with tempfile.TemporaryDirectory() as name:
+        for stage in STAGES:
+            for size in stage.sizes:
+                folder = Path(name) / f"{stage.grows}{size}"
+                folder.mkdir(exist_ok=True)
+                run_apart(f"prepare {side_name(stage, size)}", folder)
+                runs[stage].append(run_apart(side_name(stage, size), folder))
+                seconds = runs[stage][-1].seconds
+                print(f"  {side_name(stage, size)}: {seconds:.2f} s", file=sys.stderr, flush=True)
+    print("## How the stages grow\n")
+    print(
+        f"One stage at a time, each point in a process of its own, on made-up data: {PIXELS} x "
+        f"{PIXELS} pixels, {C} classes; {PIXELS**2} raw pixels, {VECTOR} features for classifiers "
+        f"and t-SNE; where d grows, {N:,} images; where C grows, {N:,} images of {D} features. "
+        f"Scattering with J = {J}, L = {L}, order 1; ResNet18 at 32 px. Stores were read from the "
+        "page cache. MiB is what the stage adds to its process at the peak. The exponent is the "
+        "slope of log time over log size between the two largest sizes: 1 is linear.\n"
+    )
+    print("| stage | grows | sizes | seconds | MiB | MiB on disk | exponent |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for stage, measured in runs.items():
+        print(row(stage, measured))
+    print(
+        "\nStores are read and written block by block. A data set's images are in memory as the "
+        "uint8 that they are, N H W bytes, while features are computed. Classifiers and t-SNE take "
+        "all their features in one array, because scikit-learn and openTSNE do: N d / 2^28 GiB "
+        "for N images (t-SNE: at most `embedding.n_samples`) of d features, and what the library "
+        f"adds. At the largest size the peak was so many times that: {in_memory(runs)}.\n",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
