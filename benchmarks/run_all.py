@@ -1,8 +1,9 @@
-"""Run the comparisons and write what they print to docs/performance.md.
+"""Run the comparisons one after another and write docs/performance.md.
 
-    python benchmarks/run_all.py [NAME...]
+    python benchmarks/run_all.py            # all of them: hours
+    python benchmarks/run_all.py NAME...    # these alone; the others' sections stay
 
-All of them take hours; with names, only these are run and their sections replaced.
+The machine should have nothing else to do.
 """
 
 import argparse
@@ -11,111 +12,130 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
+from collapseflow.files import atomic_path
 from data import ROOT
+from harness import CORES
 
 PAGE = ROOT / "docs" / "performance.md"
-#: In the order of the page.
+SCRIPTS = ROOT / "benchmarks"
 COMPARISONS = (
     *("training", "accuracy", "compilation", "extraction", "scattering", "collapse"),
     *("classifiers", "embedding", "stores", "study", "restyle", "planning", "scale"),
 )
-LIBRARIES = (
+PACKAGES = (
     *("torch", "torchvision", "kymatio", "scikit-learn", "scikit-learn-intelex", "openTSNE"),
-    *("h5py", "numpy", "scipy", "snakemake", "collapseflow"),
+    *("h5py", "numpy", "snakemake", "collapseflow"),
 )
 
 
-def heading() -> str:
-    """What the page is, the machine and the versions."""
-    return f"""# Performance, measured
+@dataclass(frozen=True)
+class Section:
+    """What a comparison printed, in Markdown, and the date, YYYY-MM-DD."""
 
-Each section is what one command of `benchmarks/` printed (`python benchmarks/NAME.py`;
-`python benchmarks/run_all.py NAME` writes it here). Every side of a comparison runs in a process of
-its own, one after another in alternating rounds; a ratio is the median over the rounds of the ratio
-within a round, with its range and the number of rounds; "MiB" is the memory that the work added to
-its process. Starting Python and importing is not timed where two sides are compared. The goals are
-those that the project set itself.
+    date: str
+    text: str
 
-{machine()}
 
-{versions()}
-"""
+def run(name: str) -> tuple[Section, bool]:
+    """Run a comparison, its progress on the screen; also tells whether it succeeded."""
+    print(f"{name}.py", file=sys.stderr, flush=True)
+    command = [sys.executable, SCRIPTS / f"{name}.py"]
+    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    text = child.stdout.strip() or f"## {name}"
+    if child.returncode:
+        text += f"\n\n**`{name}.py` failed with exit status {child.returncode}.**"
+    return Section(datetime.date.today().isoformat(), text), child.returncode == 0
+
+
+def read_page(path: Path) -> dict[str, Section]:
+    """The sections of a page that :func:`write_page` has written, by the comparisons' names."""
+    if not path.exists():
+        return {}
+    parts = re.split(r"^<!-- (\w+) (\S+) -->$", path.read_text(encoding="utf-8"), flags=re.M)
+    return {
+        name: Section(date, re.sub(r"\n\nMeasured on \S+$", "", text.strip()))
+        for name, date, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
+    }
+
+
+def write_page(path: Path, sections: dict[str, Section]) -> None:
+    """Write the page, atomically; sections of another date than the newest say theirs."""
+    newest = max(section.date for section in sections.values())
+    blocks = [
+        "# What every stage takes, beside what one would write instead",
+        "Measured by `python benchmarks/run_all.py`; each section by the script in `benchmarks/` "
+        "that the comment above it names (`python benchmarks/run_all.py collapse` renews one). "
+        "Every side of a comparison runs in a fresh process, the sides in alternating rounds; a "
+        "ratio is the median of the ratios within a round, with the smallest and the largest in "
+        "brackets. Starting Python and importing is not timed, except in studies and plans. MiB is "
+        "what the work adds to its process at the peak.",
+        machine(),
+        versions(),
+        f"Measured on {newest}.",
+    ]
+    for name in COMPARISONS:
+        if name in sections:
+            section = sections[name]
+            blocks += [f"<!-- {name} {section.date} -->", section.text]
+            if section.date != newest:
+                blocks.append(f"Measured on {section.date}.")
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def machine() -> str:
-    """Processor, cores, memory, system and card."""
-    import psutil
+    """Processor, cores, memory, operating system and card, in words."""
     import torch
 
-    names = re.findall(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), flags=re.M)
-    processor = names[0] if names else platform.processor() or platform.machine()
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return (
-        f"Machine: {processor}, {psutil.cpu_count()} cores, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()} "
-        f"{platform.machine()}; {card or '**not measured on a GPU**'}."
-    )
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "not measured on a GPU"
+    memory = psutil.virtual_memory().total / 2**30
+    return f"Machine: {processor()}, {CORES} cores, {memory:.0f} GiB, {system()}; {card}."
+
+
+def processor() -> str:
+    """The model's name."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)$", info.read_text(), re.M) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def system() -> str:
+    """The operating system's name."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.platform(terse=True)
 
 
 def versions() -> str:
-    """Python and the libraries behind the numbers."""
+    """Of Python and of the packages that are installed."""
     found = [f"Python {platform.python_version()}"]
-    for library in LIBRARIES:
+    for package in PACKAGES:
         try:
-            found.append(f"{library} {version(library)}")
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            found.append(f"no {library}")
+            continue
     return f"Versions: {', '.join(found)}."
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def run(name: str) -> tuple[bool, str]:
-    """Run one comparison; whether it succeeded, and its section."""
-    words = [sys.executable, str(Path(__file__).parent / f"{name}.py")]
-    print(f"{name}:", file=sys.stderr, flush=True)
-    child = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-    section = child.stdout.strip() or f"## {name}"
-    today = datetime.date.today().isoformat()
-    section += f"\n\n`python benchmarks/{name}.py`, {today}."
-    if child.returncode:
-        section += f" **It failed, with exit status {child.returncode}.**"
-    return child.returncode == 0, section
-
-
-def write_page(page: Path, sections: dict[str, str], order: Sequence[str] = COMPARISONS) -> None:
-    """Write the page: these sections, and the others as they stand in it."""
-    from collapseflow.files import write_text
-
-    old = page.read_text() if page.exists() else ""
-    kept = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", old, flags=re.S))
-    sections = kept | sections
-    parts = [
-        f"<!-- {name} -->\n{sections[name]}\n<!-- end -->" for name in order if name in sections
-    ]
-    write_text(page, "\n".join([heading(), *(f"{part}\n" for part in parts)]))
-
-
-def main(page: Path = PAGE, run: Callable[[str], tuple[bool, str]] = run) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMPARISONS))
-    names = parser.parse_args().names or COMPARISONS
-    unknown = sorted(set(names) - set(COMPARISONS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(COMPARISONS)}")
+    names = parser.parse_args().names
+    unknown = set(names) - set(COMPARISONS)
     if unknown:
-        parser.error(f"no comparison {unknown[0]}; there are {', '.join(COMPARISONS)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(COMPARISONS)}")
     failed = []
-    for name in names:
-        succeeded, section = run(name)
-        write_page(page, {name: section})
+    for name in names or COMPARISONS:
+        section, succeeded = run(name)
+        # After each of them: a run that is cut off keeps what it has measured.
+        write_page(PAGE, {**read_page(PAGE), name: section})
         if not succeeded:
             failed.append(name)
     if failed:

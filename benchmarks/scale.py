@@ -228,7 +228,6 @@ IMAGE_SIZES = (10_000, 30_000, 100_000)
 VECTOR_SIZES = (1_000, 10_000, 100_000)
 FEATURES = (512, 4_096, 25_088)
 CLASSES = (10, 100, 1_000)
-IN_MEMORY = ("LDA", "random forest", "t-SNE")
 STAGES = (
     Stage("raw pixels to a store", "N", PIXEL_SIZES, raw, images),
     Stage("reading a store", "N", PIXEL_SIZES, read),
@@ -286,16 +285,6 @@ def row(stage: Stage, runs: list[Run]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def in_memory(runs: dict[Stage, list[Run]]) -> str:
-    """What stages that need all features in memory take for each byte of them."""
-    words = []
-    for stage, measured in runs.items():
-        if stage.name in IN_MEMORY:
-            times = measured[-1].mebibytes * 2**20 / (4 * stage.sizes[-1] * VECTOR)
-            words.append(f"{stage.name} {times:.1f}")
-    return ", ".join(words)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sides = {}
@@ -330,9 +319,9 @@ def main() -> None:
     print(
         "\nStores are read and written block by block. A data set's images are in memory as the "
         "uint8 that they are, N H W bytes, while features are computed. Classifiers and t-SNE take "
-        "all their features in one array, because scikit-learn and openTSNE do: N d / 2^28 GiB "
-        "for N images (t-SNE: at most `embedding.n_samples`) of d features, and what the library "
-        f"adds. At the largest size the peak was so many times that: {in_memory(runs)}.\n",
+        "all features in one array, because scikit-learn and openTSNE do: N images (for t-SNE at "
+        "most `embedding.n_samples`) of d features need N d / 2^28 GiB, and what the library adds. "
+        "Where C grows, the variances are those of C (C - 1) / 2 pairs of classes.\n",
         flush=True,
     )
 

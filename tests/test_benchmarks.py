@@ -1,163 +1,250 @@
-"""The harness of the benchmarks and the page they are written to."""
+"""What the benchmarks share: ratios, processes, the page; no times."""
 
-import os
+import argparse
+import datetime
+import json
+import platform
+import re
 import subprocess
 import sys
-import textwrap
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
 
-COMPARISON = """
-    import time
-    from functools import partial
-    from harness import Row, compare
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(BENCHMARKS)
+    import harness
+    import run_all
+    import scale
+    import study
+    from harness import Row, Run
 
-    def side(folder, name, seconds):
-        def work():
-            with open({log!r}, "a") as log:
-                log.write(name + (folder / "prepared").read_text())
-            time.sleep(seconds)
-            return lambda: {{"items": 10, "name": name, "share": {share}}}
-        return work
+OURS, OTHER = [2.0, 3.0, 5.0], [6.0, 6.0, 30.0]
+PAIR = """
+import numpy as np
+from harness import Row, compare
 
-    def agree(ours, other):
-        return {agree}, ours["name"] + other["name"]
+def prepare(folder):
+    (folder / "number").write_text("7")
 
+def side(folder, add, mebibytes):
+    number = int((folder / "number").read_text())
+
+    def work():
+        np.ones(mebibytes * 2**17)
+        return {"number": number + add}
+
+    return work
+
+if __name__ == "__main__":
     compare(
-        "Title", "Task.",
-        {{
-            "fast": partial(side, name="f", seconds=0.1),
-            "slow": partial(side, name="s", seconds=0.3),
-        }},
-        [Row("fast", "slow", 2, agree), Row("slow", "fast", 2, agree, at_most=True)],
-        lambda folder: (folder / "prepared").write_text("!"),
-        lambda folder, runs: f"Floor of {{len(runs['fast'])}}.",
-        rounds=3,
-        per_second="images",
+        "A pair",
+        "Adds.",
+        {
+            "ours": lambda folder: side(folder, 0, 64),
+            "same": lambda folder: side(folder, 0, 128),
+            "other": lambda folder: side(folder, 1, 1),
+        },
+        [Row("ours", "ALTERNATIVE", 1.0, lambda a, b: (a == b, f"{a['number']} {b['number']}"))],
+        prepare,
     )
 """
 
 
-@pytest.fixture
-def compared(tmp_path):
-    """A function that runs a comparison of two sides, one taking a tenth of a second, one three."""
-
-    def run(agree, share=1, rounds=()):
-        script = tmp_path / "comparison.py"
-        log = tmp_path / "log"
-        content = COMPARISON.format(agree=agree, log=str(log), share=share)
-        script.write_text(textwrap.dedent(content))
-        answer = subprocess.run(
-            [sys.executable, script, *rounds],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(FOLDER)},
-        )
-        return answer, log.read_text()
-
-    return run
+def cells(text):
+    """The last line of a table."""
+    last = [line for line in text.splitlines() if line.startswith("|")][-1]
+    return [cell.strip() for cell in last.strip("|").split("|")]
 
 
-def cells(text, row):
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [cell.strip() for cell in lines[2 + row].strip("|").split("|")]
+def compare(monkeypatch, capsys, *, goal, at_most=False, per_second=None):
+    """A comparison whose sides take the times above; the last line of its table, and the order."""
+    times = {"ours": iter(OURS), "other": iter(OTHER)}
+    order = []
+
+    def run_apart(side, folder):
+        order.append(side)
+        return Run(next(times[side]), 10.0, {"items": 60})
+
+    monkeypatch.setattr(harness, "run_apart", run_apart)
+    monkeypatch.setattr(sys, "argv", ["pair.py", "--rounds", "3"])
+    rows = [Row("ours", "other", goal, lambda a, b: (True, "equal"), at_most)]
+    sides = dict.fromkeys(("ours", "other"))
+    harness.compare("A pair", "Nothing.", sides, rows, per_second=per_second)
+    return cells(capsys.readouterr().out), order
 
 
-def test_a_ratio_is_the_alternative_s_time_over_ours(compared):
-    answer, log = compared("True")
+def test_the_ratio_is_the_median_of_the_rounds_and_says_how_they_spread(monkeypatch, capsys):
+    line, order = compare(monkeypatch, capsys, goal=2.5, per_second="images")
+    ratios = np.array(OTHER) / OURS
+    assert (
+        line[6] == f"**{np.median(ratios):.3g}** ({ratios.min():.3g} to {ratios.max():.3g}, n = 3)"
+    )
+    assert float(line[1]) == pytest.approx(60 / np.median(OURS))
+    assert float(line[4]) == pytest.approx(60 / np.median(OTHER))
+    assert line[7:] == ["≥ 2.5", "equal"]
+    assert order == ["ours", "other", "other", "ours", "ours", "other"]
+
+
+def test_a_cost_is_our_time_over_the_others_and_a_missed_goal_is_told(monkeypatch, capsys):
+    line, _ = compare(monkeypatch, capsys, goal=0.3, at_most=True)
+    assert line[6].startswith(f"**{np.median(np.array(OURS) / OTHER):.3g}**")
+    assert (float(line[1]), float(line[4])) == (np.median(OURS), np.median(OTHER))
+    assert line[7] == "≤ 0.3, missed"
+
+
+def run_pair(tmp_path, alternative):
+    script = tmp_path / "pair.py"
+    script.write_text(PAIR.replace("ALTERNATIVE", alternative))
+    return subprocess.run(
+        [sys.executable, script, "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(BENCHMARKS)},
+    )
+
+
+def test_each_side_runs_in_a_process_with_a_memory_of_its_own(tmp_path):
+    answer = run_pair(tmp_path, "same")
     assert answer.returncode == 0, answer.stderr
-    assert "## Title\n\nTask.\n" in answer.stdout
-    assert "Floor of 3." in answer.stdout
-    # Every other round backwards.
-    assert log == "f!s!s!f!f!s!"
-    ours, speed, _, other, _, _, ratio, goal, words = cells(answer.stdout, 0)
-    assert (ours, other, goal, words) == ("fast", "slow", "≥ 2", "fs")
-    assert 2 < float(ratio.split("**")[1]) <= 3.1
-    assert 60 < float(speed) <= 100
-    assert ratio.endswith("n = 3)")
-    *_, ratio, goal, words = cells(answer.stdout, 1)
-    assert goal == "≤ 2, missed"
-    assert 2 < float(ratio.split("**")[1]) <= 3.1
-    assert words == "sf"
+    line = cells(answer.stdout)
+    assert 60 <= float(line[2]) < 90
+    assert 124 <= float(line[5]) < 160
+    assert line[8] == "7 7"
 
 
-def test_different_results_are_a_failure(compared):
-    answer, _ = compared("ours['name'] == 'f'", rounds=("--rounds", "1"))
-    assert answer.returncode == 1
-    assert cells(answer.stdout, 0)[-1] == "fs"
-    assert cells(answer.stdout, 1)[-1] == "DIFFERENT: sf"
-    assert "the results differ: slow and fast (sf)" in answer.stderr
+def test_results_that_differ_are_told_and_end_in_an_error(tmp_path):
+    answer = run_pair(tmp_path, "other")
+    assert answer.returncode != 0
+    assert cells(answer.stdout)[8] == "DIFFERENT: 7 8"
+    assert "the results differ: ours and other (7 8)" in answer.stderr
 
 
-def test_a_share_of_the_work_is_scaled_up(compared):
-    answer, _ = compared("True", share=0.01, rounds=("--rounds", "1"))
-    assert 0.6 < float(cells(answer.stdout, 0)[1]) <= 1
-
-
-# --- the page ---------------------------------------------------------------------------------
+def test_a_share_of_the_work_counts_as_all_of_it_and_answers_are_made_after_it(monkeypatch, capsys):
+    times = iter([10.0, 12.0])
+    monkeypatch.setattr(harness, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    script = ["pair.py", "--side", "some", "--folder", "."]
+    monkeypatch.setattr(sys, "argv", script)
+    with pytest.raises(SystemExit) as ended:
+        some = {"some": lambda folder: lambda: lambda: {"share": 0.25}}
+        harness.parse(argparse.ArgumentParser(), some)
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out)["seconds"] == 8.0
 
 
 @pytest.fixture
-def run_all(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import run_all
+def comparisons(tmp_path, monkeypatch):
+    """Three comparisons of which two fail, and a page that is not there yet."""
+    scripts = {
+        "good": "print('## Good\\n\\n| a |\\n| --- |\\n| first |')",
+        "different": "print('## Different\\n\\n| DIFFERENT |'); raise SystemExit('they differ')",
+        "broken": "import sys; print('progress', file=sys.stderr); sys.exit(3)",
+    }
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(run_all, "COMPARISONS", tuple(scripts))
+    monkeypatch.setattr(run_all, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(run_all, "PAGE", tmp_path / "performance.md")
+    return tmp_path
 
-    yield run_all
-    for name in ("run_all", "data"):
-        sys.modules.pop(name, None)
 
-
-def run_with(run_all, monkeypatch, page, *names, fails=()):
+def run_them(monkeypatch, *names):
     monkeypatch.setattr(sys, "argv", ["run_all.py", *names])
-    run_all.main(page, lambda name: (name not in fails, f"## About {name}, {len(names)}"))
+    run_all.main()
+    return run_all.PAGE.read_text()
 
 
-def test_every_comparison_is_a_script(run_all):
-    scripts = {path.stem for path in FOLDER.glob("*.py")}
-    assert set(run_all.COMPARISONS) == scripts - {"harness", "data", "run_all"}
+def test_the_page_has_machine_versions_date_sections_and_failures(comparisons, monkeypatch, capfd):
+    with pytest.raises(SystemExit, match="^failed: different, broken$"):
+        run_them(monkeypatch)
+    assert "progress" in capfd.readouterr().err
+    page = run_all.PAGE.read_text()
+    today = datetime.date.today().isoformat()
+    assert f"Measured on {today}." in page
+    for words in (f"Python {platform.python_version()}", f"torch {version('torch')}"):
+        assert words in page
+    assert f"{harness.CORES} cores" in page
+    assert re.findall(r"^(?:## .*|\*\*.*|\| [aDf].*)$", page, flags=re.M) == [
+        *("## Good", "| a |", "| first |"),
+        *("## Different", "| DIFFERENT |", "**`different.py` failed with exit status 1.**"),
+        *("## broken", "**`broken.py` failed with exit status 3.**"),
+    ]
+    for private in (platform.node(), str(comparisons), str(ROOT), str(Path.home())):
+        assert private not in page
 
 
-def test_the_page_has_machine_versions_and_all_sections_in_order(run_all, monkeypatch, tmp_path):
-    page = tmp_path / "performance.md"
-    run_with(run_all, monkeypatch, page)
-    text = page.read_text()
-    places = [text.index(f"## About {name}, 0") for name in run_all.COMPARISONS]
-    assert places == sorted(places)
-    assert "cores" in text and "GiB" in text and "Python 3." in text and "snakemake " in text
-    assert str(tmp_path) not in text
-
-
-def test_a_named_comparison_replaces_its_section_alone(run_all, monkeypatch, tmp_path):
-    page = tmp_path / "performance.md"
-    run_with(run_all, monkeypatch, page, "stores", "collapse")
-    run_with(run_all, monkeypatch, page, "stores")
-    text = page.read_text()
-    assert "## About stores, 1" in text and "## About stores, 2" not in text
-    assert "## About collapse, 2" in text
-    assert text.index("About collapse") < text.index("About stores")
-
-
-def test_a_failure_is_told_at_the_end(run_all, monkeypatch, tmp_path):
-    page = tmp_path / "performance.md"
-    with pytest.raises(SystemExit, match="failed: stores"):
-        run_with(run_all, monkeypatch, page, "stores", "collapse", fails=("stores",))
-    assert "## About collapse, 2" in page.read_text()
-
-
-def test_a_script_that_fails_leaves_a_line_on_the_page(run_all, monkeypatch, tmp_path):
-    (tmp_path / "broken.py").write_text("print('## Half\\n\\nof it'); raise SystemExit(3)")
-    monkeypatch.setattr(run_all, "__file__", str(tmp_path / "run_all.py"))
-    succeeded, section = run_all.run("broken")
-    assert not succeeded
-    assert section.startswith("## Half\n\nof it")
-    assert "**It failed, with exit status 3.**" in section
-
-
-def test_an_unknown_name_is_refused(run_all, monkeypatch, tmp_path, capsys):
+def test_one_comparison_alone_leaves_the_other_sections_as_they_are(comparisons, monkeypatch):
     with pytest.raises(SystemExit):
-        run_with(run_all, monkeypatch, tmp_path / "page.md", "speed")
-    assert "no comparison speed; there are training" in capsys.readouterr().err
+        run_them(monkeypatch)
+    before = run_all.read_page(run_all.PAGE)
+    (comparisons / "good.py").write_text("print('## Good\\n\\nsecond')")
+    assert "| first |" not in run_them(monkeypatch, "good")
+    after = run_all.read_page(run_all.PAGE)
+    assert after.pop("good").text == "## Good\n\nsecond"
+    assert after == {name: before[name] for name in ("different", "broken")}
+
+
+def test_a_section_that_is_older_than_the_page_says_when_it_was_measured(comparisons):
+    sections = {
+        "good": run_all.Section("2026-01-31", "## Good\n\ntext"),
+        "broken": run_all.Section("2026-02-01", "## Broken"),
+    }
+    run_all.write_page(run_all.PAGE, sections)
+    page = run_all.PAGE.read_text()
+    assert re.findall(r"^Measured on .*", page, flags=re.M)[-2:] == [
+        "Measured on 2026-02-01.",
+        "Measured on 2026-01-31.",
+    ]
+    assert run_all.read_page(run_all.PAGE) == sections
+
+
+def test_an_unknown_comparison_is_refused(comparisons, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_them(monkeypatch, "nonsense")
+    assert "unknown: nonsense" in capsys.readouterr().err
+    assert not run_all.PAGE.exists()
+
+
+def test_every_comparison_is_there_and_every_script_has_a_line_in_the_readme():
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - {"harness", "data"}
+    assert set(run_all.COMPARISONS) <= scripts
+    named = re.findall(
+        r"^\| `python benchmarks/(\w+)\.py`", (BENCHMARKS / "README.md").read_text(), re.M
+    )
+    assert sorted(named) == sorted(scripts)
+
+
+def test_the_jobs_own_times_are_summed_by_rule(tmp_path):
+    seconds = {
+        "results/a/benchmarks/extract/digits/raw.tsv": 1,
+        "results/a/benchmarks/extract/digits/scattering.tsv": 2,
+        "results/a/benchmarks/extract/digits/net-random.tsv": 4,
+        "results/a/benchmarks/extract/digits/net-epoch001.tsv": 8,
+        "results/a/benchmarks/tabulate_runtime.tsv": 16,
+        "results/b/benchmarks/tabulate_runtime.tsv": 32,
+        "resources/benchmarks/download_weights/vgg11.tsv": 64,
+    }
+    for name, value in seconds.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"s\th:m:s\n{value}.5\t0:00:01\n")
+    found = study.job_seconds(tmp_path, "a")
+    assert {rule: sorted(times) for rule, times in found.items()} == {
+        "extract_raw": [1.5],
+        "extract_scattering": [2.5],
+        "extract_network": [4.5, 8.5],
+        "tabulate_runtime": [16.5],
+        "download_weights": [64.5],
+    }
+
+
+def test_the_exponent_is_the_slope_between_the_two_largest_sizes():
+    sizes = (10, 1_000, 30_000)
+    runs = [Run(seconds, 0.0, {}) for seconds in (5.0, *(1e-3 * n**1.25 for n in sizes[1:]))]
+    assert scale.exponent(sizes, runs) == pytest.approx(1.25)

@@ -285,7 +285,7 @@ def test_a_stream_may_take_turns_with_as_many_blocks_as_it_is_asked_for(threads)
 
 
 def test_threads_work_at_the_same_time():
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=20)
 
     def meet(features, labels):
         both.wait()

@@ -13,7 +13,6 @@ from collapseflow import cards, hardware
 from collapseflow.errors import UserError
 from collapseflow.hardware import (
     autocast,
-    available_memory,
     has_bfloat16,
     pick_device,
     pick_devices,
@@ -133,17 +132,6 @@ def test_float32_on_a_card_is_no_tensorfloat32(two_cards):
 
 
 # --- memory -----------------------------------------------------------------------------------
-
-
-def test_a_slurm_job_has_what_slurm_gives_it(monkeypatch):
-    monkeypatch.setattr(
-        hardware.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 2**30)
-    )
-    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
-    assert available_memory() == 8 * 2**30
-    for of_job, expected in (("0", 8 * 2**30), ("2048", 2 * 2**30), ("100000", 8 * 2**30)):
-        monkeypatch.setenv("SLURM_MEM_PER_NODE", of_job)
-        assert available_memory() == expected
 
 
 #: Frees and allocates a large tensor again and again; prints the page faults of the second half.

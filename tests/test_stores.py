@@ -427,6 +427,14 @@ def test_verify_finds_columns_of_different_length(good):
     assert_refused(good, "damaged")
 
 
+@pytest.mark.parametrize("part", [np.s_[:, :5], np.s_[:29]], ids=["columns", "rows"])
+def test_verify_finds_features_of_another_shape(good, part):
+    with h5py.File(good, "r+") as file:
+        del file["features"]
+        file["features"] = FEATURES[part]
+    assert_refused(good, "damaged")
+
+
 def test_verify_finds_swapped_rows(good):
     with h5py.File(good, "r+") as file:
         file["features"][:] = FEATURES[::-1]

@@ -11,7 +11,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import psutil
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
@@ -29,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 #: What scikit-learn-intelex does faster, at the same accuracy (benchmarks/classifiers.py).
 ACCELERATED = ("RandomForestClassifier",)
+
+#: With these parameters of LinearSVC its classes can be fitted side by side: other solvers draw
+#: random numbers, from one generator for all threads, and weights belong to all classes together.
+SEPARABLE = {"dual": False, "penalty": "l2", "multi_class": "ovr", "class_weight": None}
 
 
 def build_classifier(
@@ -66,12 +69,13 @@ def build_classifier(
     if "n_jobs" in known and ".linear_model." not in f"{cls.__module__}.":
         defaults["n_jobs"] = threads
     parameters = {**defaults, **parameters}
+    classifier = cls(**parameters)
     try:
-        cls(**parameters)._validate_params()
+        classifier._validate_params()
     except ValueError as error:
         raise UserError(f"parameters: {error}") from None
-    if cls is LinearSVC and parameters.get("multi_class", "ovr") == "ovr":
-        classifier = ParallelLinearSVC(cls(**parameters), n_jobs=threads)
+    if cls is LinearSVC and SEPARABLE.items() <= classifier.get_params().items():
+        classifier = ParallelLinearSVC(classifier, n_jobs=threads)
     else:
         classifier = _fastest(cls)(**parameters)
     steps = [StandardScaler()] if scaling == "standard" else []
@@ -97,8 +101,12 @@ class ParallelLinearSVC(OneVsRestClassifier):
     def fit(self, X: np.ndarray, y: np.ndarray) -> "ParallelLinearSVC":
         """Fit to features (n, d) and labels (n,)."""
         X = np.ascontiguousarray(X, dtype=np.float64)
-        at_once = max(1, psutil.virtual_memory().available // (2 * 16 * X.size))
-        wanted, self.n_jobs = self.n_jobs, min(self.n_jobs, at_once)
+        wanted = self.n_jobs
+        if wanted > 1:
+            # It imports PyTorch, which takes seconds.
+            from collapseflow.hardware import available_memory
+
+            self.n_jobs = min(wanted, max(1, available_memory() // (2 * 16 * X.size)))
         # liblinear lets other threads run; they share the features.
         with joblib.parallel_config("threading"):
             super().fit(X, y)
@@ -185,9 +193,12 @@ def evaluate(
 
 
 def _implementation(classifier: BaseEstimator) -> str:
-    """The library that a classifier is from, and its version."""
-    package = type(classifier).__module__.split(".")[0]
-    library = "scikit-learn-intelex" if package == "sklearnex" else "scikit-learn"
+    """The library that fitted a classifier, and its version.
+
+    scikit-learn-intelex hands what it cannot do to scikit-learn.
+    """
+    accelerated = hasattr(classifier, "_onedal_estimator")
+    library = "scikit-learn-intelex" if accelerated else "scikit-learn"
     return f"{library} {version(library)}"
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import logging
-import os
 import sys
 
 import psutil
@@ -25,6 +24,7 @@ def prepare_process(threads: int) -> None:
     back when it is freed, in every layer of every step; told to keep them, training VGG11 is half
     as fast again. Without a card the process may not take more memory than there is: PyTorch then
     reports that memory is out, and a smaller batch is tried, where the kernel would have killed.
+    (A SLURM job's own limit is left to SLURM: it is tried again with more.)
     """
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
@@ -35,14 +35,7 @@ def prepare_process(threads: int) -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
     if not torch.cuda.is_available():
-        limit_memory(available_memory())
-
-
-def available_memory() -> int:
-    """Bytes of main memory that this process may still take: the machine's, or its SLURM job's."""
-    bytes_left = psutil.virtual_memory().available
-    of_job = os.environ.get("SLURM_MEM_PER_NODE")  # megabytes; 0 is all
-    return min(bytes_left, int(of_job) * 2**20) if of_job and int(of_job) else bytes_left
+        limit_memory(psutil.virtual_memory().available)
 
 
 def limit_memory(n_bytes: int) -> None:
