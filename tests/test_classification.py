@@ -6,7 +6,9 @@ import sys
 from importlib.metadata import version
 
 import numpy as np
+import psutil
 import pytest
+import sklearn.multiclass
 from scipy.stats import binomtest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
@@ -14,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils.parallel import Parallel
 
 from collapseflow import classification
 from collapseflow.classification import (
@@ -105,22 +108,44 @@ def test_without_the_faster_library_scikit_learn_s_forest_is_grown(blobs, paths,
 
 
 @pytest.mark.parametrize(
-    "name", ["sklearn.svm.LinearSVC", "sklearn.ensemble.RandomForestClassifier"]
+    ("name", "parameters"),
+    [
+        ("sklearn.svm.LinearSVC", {"dual": False}),
+        ("sklearn.ensemble.RandomForestClassifier", {}),
+    ],
 )
-def test_the_number_of_threads_changes_nothing(paths, name):
+def test_the_number_of_threads_changes_nothing(paths, name, parameters):
     found = [
-        evaluate(*paths, name, {}, "standard", None, seed=3, threads=threads)["accuracy"]
+        evaluate(*paths, name, parameters, "standard", None, seed=3, threads=threads)["accuracy"]
         for threads in (1, 2)
     ]
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("megabytes", [0, 10**6])
-def test_svms_equal_scikit_learn_s_however_many_are_fitted_at_once(blobs, monkeypatch, megabytes):
+def test_a_forest_that_the_faster_library_cannot_grow_is_scikit_learn_s(blobs, paths):
+    (x, y), test = blobs
+    parameters = {"n_estimators": 20, "criterion": "entropy"}
+    expected = RandomForestClassifier(**parameters, random_state=4).fit(x, y).score(*test)
+    found = run(paths, "sklearn.ensemble.RandomForestClassifier", parameters, seed=4)
+    assert found["accuracy"] == expected
+    assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
+
+
+@pytest.mark.parametrize(("megabytes", "at_once"), [(0, 1), (10**6, 2)])
+def test_svms_equal_scikit_learn_s_however_many_are_fitted_at_once(
+    blobs, monkeypatch, megabytes, at_once
+):
     class Memory:
         available = megabytes * 2**20
 
-    monkeypatch.setattr(classification.psutil, "virtual_memory", Memory)
+    asked = []
+
+    def parallel(n_jobs, **others):
+        asked.append(n_jobs)
+        return Parallel(n_jobs, **others)
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(sklearn.multiclass, "Parallel", parallel)
     (x, y), (x_test, y_test) = blobs
     x, x_test = x[:, :-1], x_test[:, :-1]
     direct = LinearSVC(dual=False, tol=1e-8).fit(x, y)
@@ -128,10 +153,35 @@ def test_svms_equal_scikit_learn_s_however_many_are_fitted_at_once(blobs, monkey
         "sklearn.svm.LinearSVC", {"dual": False, "tol": 1e-8}, "none", 0, threads=2
     )
     pipeline.fit(x, y)
+    assert asked == [at_once]
     weights = np.concatenate([each.coef_ for each in pipeline[-1].estimators_])
     np.testing.assert_allclose(weights, direct.coef_, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(pipeline.predict(x_test), direct.predict(x_test))
     assert pipeline[-1].n_iter_ > 1
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"dual": True, "max_iter": 50},
+        {"dual": False, "penalty": "l1"},
+        {"dual": False, "class_weight": "balanced"},
+        {"dual": False, "class_weight": {3: 10.0}},
+        {"dual": False, "multi_class": "crammer_singer"},
+        {"dual": False, "C": 0.01, "fit_intercept": False},
+    ],
+    ids=["dual", "l1", "balanced", "weights", "crammer_singer", "C"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_any_other_linear_svm_is_scikit_learn_s(blobs, parameters):
+    (x, y), (x_test, _) = blobs
+    x, x_test = x[:, :-1].astype(np.float64), x_test[:, :-1].astype(np.float64)
+    direct = LinearSVC(**parameters, random_state=7).fit(x, y)
+    pipeline = build_classifier("sklearn.svm.LinearSVC", parameters, "none", 7, threads=2)
+    pipeline.fit(x, y)
+    np.testing.assert_allclose(
+        pipeline.decision_function(x_test), direct.decision_function(x_test), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_lda_takes_its_fast_solver_only_with_many_samples_and_no_choice():

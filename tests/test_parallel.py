@@ -298,17 +298,17 @@ SHORT_OF_MEMORY = """
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 def test_on_a_cpu_too_little_memory_halves_the_batch_too(dataset, tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SHORT_OF_MEMORY))
-    recipe = replace(RECIPE, image_size=128, batch_size=40)
+    recipe = replace(RECIPE, image_size=224, batch_size=40)
     (tmp_path / "plan.json").write_text(json.dumps(training.asdict(plan(dataset, 1, recipe))))
     words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "plan.json")]
     micro_batches = []
-    for number, mebibytes in enumerate((100_000, 450)):
+    for number, mebibytes in enumerate((100_000, 900)):
         folder = tmp_path / str(number)
         folder.mkdir()
         limited = [*words, str(folder), str(mebibytes * 2**20)]
         answer = subprocess.run(limited, capture_output=True, text=True, check=False)
         assert answer.returncode == 0, answer.stderr
-        assert ("out of memory with 40 images" in answer.stdout) is (mebibytes == 450)
+        assert ("out of memory with 40 images" in answer.stdout) is (mebibytes == 900)
         micro_batches.append(int(metadata(folder / "epoch001.safetensors")["micro_batch"]))
     assert micro_batches[0] == 40
     assert 2 <= micro_batches[1] < 40

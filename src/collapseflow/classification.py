@@ -11,8 +11,10 @@ from typing import Any
 
 import joblib
 import numpy as np
+import psutil
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -27,7 +29,7 @@ from collapseflow.stores import read_attributes, read_labels, read_rows
 logger = logging.getLogger(__name__)
 
 #: What scikit-learn-intelex does faster, at the same accuracy (benchmarks/classifiers.py).
-ACCELERATED = ("RandomForestClassifier",)
+ACCELERATED = {RandomForestClassifier: "sklearnex.ensemble"}
 
 #: With these parameters of LinearSVC its classes can be fitted side by side: other solvers draw
 #: random numbers, from one generator for all threads, and weights belong to all classes together.
@@ -84,11 +86,10 @@ def build_classifier(
 
 def _fastest(cls: type[BaseEstimator]) -> type[BaseEstimator]:
     """The same classifier of scikit-learn-intelex, where it is faster and installed."""
-    if cls.__name__ not in ACCELERATED:
+    if cls not in ACCELERATED:
         return cls
-    package = cls.__module__.split(".")[1]
     try:
-        return getattr(importlib.import_module(f"sklearnex.{package}"), cls.__name__)
+        return getattr(importlib.import_module(ACCELERATED[cls]), cls.__name__)
     except ImportError:
         return cls
 
@@ -102,11 +103,8 @@ class ParallelLinearSVC(OneVsRestClassifier):
         """Fit to features (n, d) and labels (n,)."""
         X = np.ascontiguousarray(X, dtype=np.float64)
         wanted = self.n_jobs
-        if wanted > 1:
-            # It imports PyTorch, which takes seconds.
-            from collapseflow.hardware import available_memory
-
-            self.n_jobs = min(wanted, max(1, available_memory() // (2 * 16 * X.size)))
+        at_once = psutil.virtual_memory().available // (2 * 16 * X.size)
+        self.n_jobs = min(wanted, max(1, at_once))
         # liblinear lets other threads run; they share the features.
         with joblib.parallel_config("threading"):
             super().fit(X, y)

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 #: Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_BESIDE_THE_HEAP = 256 * 2**20
 
 
 def prepare_process(threads: int) -> None:
@@ -38,14 +39,19 @@ def prepare_process(threads: int) -> None:
         limit_memory(psutil.virtual_memory().available)
 
 
-def limit_memory(n_bytes: int) -> None:
-    """Let allocations fail beyond ``n_bytes`` more than the process has now (Linux)."""
+def limit_memory(n_bytes: int, lower: bool = True) -> None:
+    """Let allocations fail beyond ``n_bytes`` more than the process has now (Linux).
+
+    Without ``lower`` a limit is only raised: there must be one, and it must be nearer.
+    """
     import resource
 
-    used = psutil.Process().memory_info().data
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = used + n_bytes if hard == resource.RLIM_INFINITY else min(used + n_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = psutil.Process().memory_info().data + n_bytes
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    if lower or (soft != resource.RLIM_INFINITY and soft < limit):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def pick_device(device: str) -> torch.device:
@@ -127,7 +133,15 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what a failed step has left behind."""
+    """Give back what a failed step has left behind.
+
+    glibc keeps the addresses of its heap, which count against :func:`limit_memory`; oneDNN needs
+    some outside of it for its code.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
+        limit_memory(_BESIDE_THE_HEAP, lower=False)
