@@ -11,7 +11,7 @@ from harness import Row, Work, compare
 from training import LOADER, MODELS, device, floor, sides, starting_network
 
 N_IMAGES = {
-    "cpu": {"resnet18": 1024, "vgg11_bn": 192},
+    "cpu": {"resnet18": 512, "vgg11_bn": 128},
     "cuda": {"resnet18": 60_000, "vgg11_bn": 60_000},
 }
 LAYERS = {"resnet18": "flatten", "vgg11_bn": "classifier.3"}

@@ -79,6 +79,9 @@ def write_page(path: Path, sections: dict[str, Section]) -> None:
         versions(),
         f"Measured on {newest}.",
     ]
+    missing = [f"`{name}`" for name in COMPARISONS if name not in sections]
+    if missing:
+        blocks.append(f"Not measured here yet: {', '.join(missing)}.")
     for name in COMPARISONS:
         if name in sections:
             section = sections[name]
