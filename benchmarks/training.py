@@ -14,7 +14,7 @@ from harness import Row, Run, Side, Work, compare, matrix_rate
 MODELS = ("resnet18", "vgg11_bn")
 BATCH_SIZE = 64
 #: Batches that are timed, after one that is not.
-BATCHES = {"cpu": {"resnet18": 4, "vgg11_bn": 1}, "cuda": {"resnet18": 800, "vgg11_bn": 400}}
+BATCHES = {"cpu": {"resnet18": 10, "vgg11_bn": 2}, "cuda": {"resnet18": 800, "vgg11_bn": 400}}
 LOADER = "DataLoader, PIL, float32"
 
 
