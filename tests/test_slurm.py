@@ -192,21 +192,33 @@ def test_requested_memory_and_time_are_those_of_the_rules(cluster, remote):
 
 
 @without_accounting
-def test_more_jobs_than_gpus_wait_for_their_turn(cluster, remote):
+def test_no_two_jobs_share_a_card(cluster, remote):
     jobs = [job for job in jobs_of(cluster, remote[0]) if asked_for_gpu(job)]
     times = [(moment(job, "StartTime"), moment(job, "EndTime"), job["NodeList"]) for job in jobs]
     for start, end, node in times:
         together = [other for other in times if other[2] == node and start <= other[0] < end]
-        assert len(together) == 1, "two jobs on one card"
-    # Some were submitted while each card had its job, and began when one of these had ended.
-    submitted = [(moment(job, "SubmitTime"), moment(job, "StartTime")) for job in jobs]
-    busy = [
-        (start, min(running))
-        for submit, start in submitted
-        if len(running := [end for begin, end, _ in times if begin < submit < end]) == 2
-    ]
-    assert busy
-    assert all(start >= ended for start, ended in busy)
+        assert len(together) == 1
+
+
+@without_accounting
+def test_a_job_waits_until_a_gpu_is_free(cluster, tmp_path):
+    card = ["sbatch", "--parsable", "--chdir=/", "--output=/dev/null", "--partition=gpu"]
+    card += ["--mem=100", f"--gpus={slurm_cluster.GPU_MODEL}:1", "--wrap=sleep 600"]
+    others = [cluster.ask(*card).strip() for _ in range(2)]
+    target = "results/tiny/features/digits/scattering/test.h5"
+    words = command(tmp_path, target, *on_slurm(tmp_path))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(succeed, words, cluster.environment)
+            while not any(job["Reason"] == "Resources" for job in jobs_of(cluster, tmp_path)):
+                assert not ending.done(), ending.result()
+                time.sleep(0.1)
+            cluster.ask("scancel", others.pop())
+            ending.result()
+    finally:
+        cluster.ask("scancel", *others)
+    (job,) = jobs_of(cluster, tmp_path)
+    assert job["JobState"] == "COMPLETED" and asked_for_gpu(job)
 
 
 @without_accounting
@@ -267,7 +279,8 @@ class Faulty:
     def in_the_midst(self):
         """Submit, and return the running job when two epochs are finished."""
         self.submit()
-        self.wait_for("epoch 2", lambda: list(self.progress.glob("*/epoch002.json")))
+        # The last thing an epoch does is to say so.
+        self.wait_for("epoch 2", lambda: "epoch 2 of" in self.history())
         return [job for job in self.jobs() if job["JobState"] == "RUNNING"][-1]
 
     def wait_for(self, what, ready, seconds=300):
@@ -281,7 +294,8 @@ class Faulty:
         return (self.folder / "output").read_text()
 
     def history(self):
-        return (self.folder / HISTORY).read_text()
+        path = self.folder / HISTORY
+        return path.read_text() if path.exists() else ""
 
     def jobs(self):
         return jobs_of(self.cluster, self.folder)
