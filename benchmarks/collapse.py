@@ -134,4 +134,5 @@ if __name__ == "__main__":
         ],
         prepare=prepare,
         floor=floor,
+        rounds=9,
     )

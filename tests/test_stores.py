@@ -133,10 +133,18 @@ def test_so_many_blocks_of_a_stream_stay_as_they_are_as_there_are_buffers(wide):
     np.testing.assert_array_equal(second, WIDE[4:8])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_read_rows_of_all_on_any_number_of_threads(wide, threads):
+    features, labels = stores.read_rows(wide, threads=threads)
+    np.testing.assert_array_equal(features, WIDE)
+    np.testing.assert_array_equal(labels, LABELS[:11])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("rows", [[0], [10], [3, 4], [0, 5, 9, 10], range(11), []])
-def test_read_rows_of_a_sample(wide, rows):
+def test_read_rows_of_a_sample(wide, rows, threads):
     rows = np.array(rows, dtype=int)
-    features, labels = stores.read_rows(wide, rows)
+    features, labels = stores.read_rows(wide, rows, threads)
     np.testing.assert_array_equal(features, WIDE[rows])
     np.testing.assert_array_equal(labels, LABELS[:11][rows])
 
@@ -354,6 +362,7 @@ def readers(path):
         "iterate": lambda: list(stores.iterate(path)),
         "read_rows": lambda: stores.read_rows(path),
         "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
+        "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
         "verify": lambda: stores.verify(path),
     }
 

@@ -9,20 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
-import psutil
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
+from collapseflow.linear_probes import PreconditionedLinearSVC, PreconditionedLogisticRegression
 from collapseflow.resume import kept_result
 from collapseflow.stores import read_attributes, read_labels, read_rows
 
@@ -31,9 +30,11 @@ logger = logging.getLogger(__name__)
 #: What scikit-learn-intelex does faster, at the same accuracy (benchmarks/classifiers.py).
 ACCELERATED = {RandomForestClassifier: "sklearnex.ensemble"}
 
-#: With these parameters of LinearSVC its classes can be fitted side by side: other solvers draw
-#: random numbers, from one generator for all threads, and weights belong to all classes together.
-SEPARABLE = {"dual": False, "penalty": "l2", "multi_class": "ovr", "class_weight": None}
+#: What this package does faster, to the same optimum.
+PRECONDITIONED = {
+    LogisticRegression: PreconditionedLogisticRegression,
+    LinearSVC: PreconditionedLinearSVC,
+}
 
 
 def build_classifier(
@@ -76,41 +77,21 @@ def build_classifier(
         classifier._validate_params()
     except ValueError as error:
         raise UserError(f"parameters: {error}") from None
-    if cls is LinearSVC and SEPARABLE.items() <= classifier.get_params().items():
-        classifier = ParallelLinearSVC(classifier, n_jobs=threads)
-    else:
-        classifier = _fastest(cls)(**parameters)
+    classifier = _fastest(cls, parameters)(**parameters)
     steps = [StandardScaler()] if scaling == "standard" else []
     return make_pipeline(*steps, classifier)
 
 
-def _fastest(cls: type[BaseEstimator]) -> type[BaseEstimator]:
-    """The same classifier of scikit-learn-intelex, where it is faster and installed."""
-    if cls not in ACCELERATED:
-        return cls
-    try:
-        return getattr(importlib.import_module(ACCELERATED[cls]), cls.__name__)
-    except ImportError:
-        return cls
-
-
-class ParallelLinearSVC(OneVsRestClassifier):
-    """A linear SVM for each class against the rest, as :class:`~sklearn.svm.LinearSVC` fits them
-    one after another, several at a time: as many as there are threads, and memory for the copy
-    that liblinear makes for each (16 bytes a value)."""
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> "ParallelLinearSVC":
-        """Fit to features (n, d) and labels (n,)."""
-        X = np.ascontiguousarray(X, dtype=np.float64)
-        wanted = self.n_jobs
-        at_once = psutil.virtual_memory().available // (2 * 16 * X.size)
-        self.n_jobs = min(wanted, max(1, at_once))
-        # liblinear lets other threads run; they share the features.
-        with joblib.parallel_config("threading"):
-            super().fit(X, y)
-        self.n_jobs = wanted
-        self.n_iter_ = max(classifier.n_iter_ for classifier in self.estimators_)
-        return self
+def _fastest(cls: type[BaseEstimator], parameters: dict[str, Any]) -> type[BaseEstimator]:
+    """The class that fits the same classifier in the least time."""
+    if cls in PRECONDITIONED and PRECONDITIONED[cls].can_take(parameters):
+        return PRECONDITIONED[cls]
+    if cls in ACCELERATED:
+        try:
+            return getattr(importlib.import_module(ACCELERATED[cls]), cls.__name__)
+        except ImportError:
+            pass
+    return cls
 
 
 def suit_solver(classifier: BaseEstimator, chosen: bool, n: int, d: int) -> None:
@@ -155,7 +136,7 @@ def evaluate(
     rows = None
     if n_train is not None:
         rows = stratified_rows(read_labels(train_store), n_train, seed)
-    features, labels = read_rows(train_store, rows)
+    features, labels = read_rows(train_store, rows, threads)
     suit_solver(pipeline[-1], "solver" in parameters, *features.shape)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -166,7 +147,7 @@ def evaluate(
         logger.warning("%s: %s", estimator, message)
     n_fitted = len(labels)
     del features
-    features, labels = read_rows(test_store)
+    features, labels = read_rows(test_store, threads=threads)
     started = time.perf_counter()
     accuracy = float(np.mean(pipeline.predict(features) == labels))
     predict_seconds = time.perf_counter() - started
@@ -195,8 +176,12 @@ def _implementation(classifier: BaseEstimator) -> str:
 
     scikit-learn-intelex hands what it cannot do to scikit-learn.
     """
-    accelerated = hasattr(classifier, "_onedal_estimator")
-    library = "scikit-learn-intelex" if accelerated else "scikit-learn"
+    if getattr(classifier, "own_solver_", False):
+        library = "collapseflow"
+    elif hasattr(classifier, "_onedal_estimator"):
+        library = "scikit-learn-intelex"
+    else:
+        library = "scikit-learn"
     return f"{library} {version(library)}"
 
 

@@ -125,7 +125,7 @@ def embed(
     rows = None
     if n_samples is not None and n_samples < len(labels):
         rows = stratified_rows(labels, n_samples, seed)
-    features, labels = read_rows(store, rows)
+    features, labels = read_rows(store, rows, threads)
     perplexity = min(perplexity, (len(labels) - 1) / 3)
     logger.info("t-SNE of %d x %d features with %s", *features.shape, method)
     if method == "opentsne":

@@ -275,13 +275,16 @@ class _Reader:
         return np.empty((count, self.rows, self.shape[1]), np.float32)
 
     def read(self, number: int, out: np.ndarray) -> np.ndarray:
-        """Read one block into the first rows of ``out``, check it, and give these rows."""
+        """Read one block into the first rows of ``out``, check it, and give these rows.
+
+        Threads may read different blocks at the same time.
+        """
         rows = self.blocks[number]
         features = out[: rows.stop - rows.start]
-        self.file.seek(self.offset + 4 * self.shape[1] * rows.start)
+        place = self.offset + 4 * self.shape[1] * rows.start
         left = features.reshape(-1).view(np.uint8)
-        while len(left) and (n_bytes := self.file.readinto(left)):
-            left = left[n_bytes:]
+        while len(left) and (n_bytes := os.preadv(self.file.fileno(), [left], place)):
+            left, place = left[n_bytes:], place + n_bytes
         if len(left) or xxhash.xxh3_64_intdigest(features) != self.checksums[number]:
             raise UserError(
                 f"{self.path}: the features of rows {rows.start} to {rows.stop - 1} are damaged; "
@@ -329,7 +332,9 @@ def read_labels(path: str | Path) -> np.ndarray:
         return store.columns["labels"]
 
 
-def read_rows(path: str | Path, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_rows(
+    path: str | Path, rows: np.ndarray | None = None, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Read whole rows into memory: features float32 (n, d) and labels int64 (n,).
 
     ``rows`` in ascending order; None reads all.
@@ -340,20 +345,29 @@ def read_rows(path: str | Path, rows: np.ndarray | None = None) -> tuple[np.ndar
         If the store is missing, or damaged where it is read.
     """
     with _open_store(path) as store:
-        n, d = store.shape
         labels = store.columns["labels"]
-        if rows is None:
-            features = np.empty((n, d), np.float32)
-            for number, block in enumerate(store.blocks):
-                store.read(number, features[block])
-            return features, labels
-        features = np.empty((len(rows), d), np.float32)
-        (buffer,) = store.buffers(1)
-        for number, block in enumerate(store.blocks):
-            first, last = np.searchsorted(rows, (block.start, block.stop))
-            if first < last:
-                features[first:last] = store.read(number, buffer)[rows[first:last] - block.start]
-        return features, labels[rows]
+        n = len(labels) if rows is None else len(rows)
+        features = np.empty((n, store.shape[1]), np.float32)
+
+        def read_every_other(first: int) -> None:
+            """Blocks, from one of the first on, as many apart as there are threads."""
+            numbers = range(first, len(store.blocks), threads)
+            if rows is None:
+                for number in numbers:
+                    store.read(number, features[store.blocks[number]])
+                return
+            (buffer,) = store.buffers(1)
+            for number in numbers:
+                block = store.blocks[number]
+                start, stop = np.searchsorted(rows, (block.start, block.stop))
+                if start < stop:
+                    chosen = rows[start:stop] - block.start
+                    features[start:stop] = store.read(number, buffer)[chosen]
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(read_every_other, range(threads)):
+                pass
+        return features, labels if rows is None else labels[rows]
 
 
 def read_attributes(path: str | Path) -> dict:

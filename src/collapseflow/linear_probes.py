@@ -1,0 +1,323 @@
+"""scikit-learn's logistic regression and linear SVM, solved by a preconditioned L-BFGS.
+
+Both minimise a mean loss and lambda / 2 |W|^2, lambda = 1 / (C n), over weights W (d + 1, C), the
+last row being the intercepts, and end where scikit-learn's own solvers end. Features of networks
+and of scattering are so nearly collinear that L-BFGS by itself takes many hundred passes over them.
+Here it works on V = L^T W, where L L^T is the block of the Hessian that belongs to a class; blocks
+are computed at the start and renewed as the weights move (Nocedal and Wright, "Numerical
+Optimization", 2006, chapters 5.1 and 7.2).
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from sklearn.utils.validation import validate_data
+
+#: Rows of features that are multiplied at a time.
+PIECE_ROWS = 2000
+#: Iterations with the same blocks of the Hessian.
+RENEWED_AFTER = 30
+#: A block is estimated from so many rows for each of its columns: more make it hardly better.
+ROWS_PER_COLUMN = 2
+#: Above this number of features a block takes longer than it saves.
+MOST_FEATURES = 8192
+#: With more classes than fit into this, all share the mean of their blocks.
+BLOCKS_BYTES = 2 * 2**30
+
+
+class Preconditioned(ABC):
+    """What the two classifiers share; a parent class of scikit-learn's follows it in line.
+
+    With two classes, or more than :data:`MOST_FEATURES` features, scikit-learn's solver fits.
+
+    Attributes
+    ----------
+    own_solver_ : whether this module's did
+    """
+
+    @classmethod
+    def can_take(cls, parameters: dict) -> bool:
+        """Whether this module solves the problem that scikit-learn's parameters state."""
+        ours = {"C", "tol", "max_iter", "random_state", "n_jobs", "verbose", "dual"}
+        given = cls(**parameters).get_params()
+        rest = {key for key, value in cls().get_params().items() if given[key] != value} - ours
+        return not rest and not given.get("dual", False)
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Preconditioned":
+        """Fit to features (n, d), computed with as they are in float32 or float64."""
+        self.own_solver_ = len(np.unique(y)) > 2 and X.shape[1] <= MOST_FEATURES
+        if not self.own_solver_:
+            return super().fit(X, y)
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        problem = Problem(X, numbers, 1 / (self.C * len(X)), self)
+        weights, self.n_iter_ = problem.solve(self.max_iter, self.random_state)
+        self.coef_ = np.ascontiguousarray(weights[:-1].T, X.dtype)
+        self.intercept_ = weights[-1].astype(X.dtype)
+        return self
+
+    @staticmethod
+    @abstractmethod
+    def losses(outputs: np.ndarray, labels: np.ndarray) -> float:
+        """Sum of the losses of outputs (n, C), which become their derivatives, in place."""
+
+    @staticmethod
+    @abstractmethod
+    def curvatures(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Second derivatives of the losses, (n, C), by an output each."""
+
+    @abstractmethod
+    def threshold(self, gradient: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """What :meth:`distance` must come down to, from the gradient (d + 1, C) at zero."""
+
+    @staticmethod
+    @abstractmethod
+    def distance(gradient: np.ndarray) -> np.ndarray:
+        """The size of a gradient (d + 1, C)."""
+
+    @staticmethod
+    @abstractmethod
+    def penalised(weights: np.ndarray) -> np.ndarray:
+        """The weights (d + 1, C) without those that are free."""
+
+
+class PreconditionedLogisticRegression(Preconditioned, LogisticRegression):
+    """Softmax cross-entropy; ends when no component of the gradient is larger than ``tol``."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "PreconditionedLogisticRegression":
+        """As :meth:`Preconditioned.fit`."""
+        super().fit(X, y)
+        if self.own_solver_:
+            # Only their differences matter to the loss; scikit-learn's add up to zero.
+            self.intercept_ -= self.intercept_.mean()
+        return self
+
+    @staticmethod
+    def losses(outputs: np.ndarray, labels: np.ndarray) -> float:
+        """As :meth:`Preconditioned.losses`."""
+        rows = np.arange(len(labels))
+        outputs -= outputs.max(axis=1, keepdims=True)
+        of_label = outputs[rows, labels]
+        np.exp(outputs, out=outputs)
+        totals = outputs.sum(axis=1)
+        outputs /= totals[:, None]
+        outputs[rows, labels] -= 1
+        return float(np.sum(np.log(totals) - of_label, dtype=np.float64))
+
+    @staticmethod
+    def curvatures(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """p (1 - p)."""
+        p = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        return p * (1 - p)
+
+    def threshold(self, gradient: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """``tol``, as scikit-learn has it."""
+        return np.full(gradient.shape[1], self.tol)
+
+    @staticmethod
+    def distance(gradient: np.ndarray) -> np.ndarray:
+        """Largest component of each class."""
+        return np.abs(gradient).max(axis=0)
+
+    @staticmethod
+    def penalised(weights: np.ndarray) -> np.ndarray:
+        """All but the intercepts."""
+        return np.concatenate([weights[:-1], np.zeros_like(weights[-1:])])
+
+
+class PreconditionedLinearSVC(Preconditioned, LinearSVC):
+    """Squared hinge loss of each class against the rest; ends as liblinear does, when the norm of
+    each class's gradient is ``tol`` times the share of the rarer side of that at zero."""
+
+    @staticmethod
+    def losses(outputs: np.ndarray, labels: np.ndarray) -> float:
+        """As :meth:`Preconditioned.losses`."""
+        signs = _signs(outputs, labels)
+        outputs *= signs
+        np.subtract(1, outputs, out=outputs)
+        np.maximum(outputs, 0, out=outputs)
+        total = float(np.einsum("ij,ij->", outputs, outputs, dtype=np.float64))
+        outputs *= -2 * signs
+        return total
+
+    @staticmethod
+    def curvatures(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """2 inside the margin, 0 outside."""
+        return 2 * (_signs(outputs, labels) * outputs < 1).astype(outputs.dtype)
+
+    def threshold(self, gradient: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """``tol`` times the share of the rarer side times the norm at zero."""
+        counts = np.bincount(labels)
+        shares = np.minimum(counts, len(labels) - counts) / len(labels)
+        return self.tol * shares * self.distance(gradient)
+
+    @staticmethod
+    def distance(gradient: np.ndarray) -> np.ndarray:
+        """Euclidean norm of each class."""
+        return np.linalg.norm(gradient, axis=0)
+
+    @staticmethod
+    def penalised(weights: np.ndarray) -> np.ndarray:
+        """All: to liblinear the intercept is the weight of a feature that is 1."""
+        return weights
+
+
+def _signs(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 at each image's class, -1 elsewhere: as outputs (n, C)."""
+    signs = np.full_like(outputs, -1)
+    signs[np.arange(len(labels)), labels] = 1
+    return signs
+
+
+class Problem:
+    """The minimisation for features (n, d), labels 0 to C - 1 (n,) and a penalty lambda."""
+
+    def __init__(
+        self, features: np.ndarray, labels: np.ndarray, penalty: float, model: Preconditioned
+    ):
+        self.features, self.labels, self.penalty, self.model = features, labels, penalty, model
+        self.shape = features.shape[1] + 1, int(labels.max()) + 1
+
+    def outputs(self, weights: np.ndarray, rows: slice) -> np.ndarray:
+        """The outputs of some images, (n, C)."""
+        weights = weights.astype(self.features.dtype)
+        return self.features[rows] @ weights[:-1] + weights[-1]
+
+    def pieces(self) -> list[slice]:
+        """All rows, some at a time."""
+        n = len(self.labels)
+        return [slice(row, min(row + PIECE_ROWS, n)) for row in range(0, n, PIECE_ROWS)]
+
+    def objective(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and gradient (d + 1, C) at weights float64 (d + 1, C)."""
+        total, gradient = 0.0, np.zeros(self.shape[::-1])
+        for rows in self.pieces():
+            outputs = self.outputs(weights, rows)
+            total += self.model.losses(outputs, self.labels[rows])
+            gradient[:, :-1] += outputs.T @ self.features[rows]
+            gradient[:, -1] += outputs.sum(axis=0, dtype=np.float64)
+        held = self.model.penalised(weights)
+        value = total / len(self.labels) + self.penalty / 2 * np.vdot(held, held)
+        return value, gradient.T / len(self.labels) + self.penalty * held
+
+    def factors(self, weights: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+        """Lower Cholesky factors of the Hessian's blocks: one of each class, or one for all."""
+        curvatures = np.concatenate(
+            [
+                self.model.curvatures(self.outputs(weights, rows), self.labels[rows])
+                for rows in self.pieces()
+            ]
+        )
+        d, n_classes = self.shape
+        # Without weights classes differ in nothing.
+        if not weights.any() or 8 * n_classes * d * d > BLOCKS_BYTES:
+            curvatures = curvatures.mean(axis=1, keepdims=True)
+        return [self.factor(column, random) for column in curvatures.T]
+
+    def factor(self, curvatures: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The factor of X^T diag(curvatures) X / n and the penalty, X having a column of ones.
+
+        Rows are drawn with probabilities in proportion to what they weigh: the estimate's mean is
+        the block, and it need not be exact.
+        """
+        d, n = self.shape[0], len(curvatures)
+        least = curvatures.sum(dtype=np.float64) / (ROWS_PER_COLUMN * d)
+        rows = np.flatnonzero(random.random(n) * least < curvatures)
+        roots = np.sqrt(np.maximum(curvatures[rows], least)).astype(self.features.dtype)
+        scaled = self.features[rows]
+        scaled *= roots[:, None]
+        block = np.empty((d, d))
+        block[:-1, :-1] = scaled.T @ scaled
+        block[-1, :-1] = block[:-1, -1] = roots @ scaled
+        block[-1, -1] = np.vdot(roots, roots)
+        block /= n
+        diagonal = np.diag_indices(d)
+        # Not less than the product's rounding errors, or the block may not be definite.
+        rounding = d * np.finfo(scaled.dtype).eps * block[diagonal]
+        block[diagonal] += np.maximum(rounding, max(self.penalty, np.finfo(float).tiny))
+        return cholesky(block, lower=True, overwrite_a=True, check_finite=False)
+
+    def solve(self, max_iter: int, seed: int | None) -> tuple[np.ndarray, int]:
+        """The weights float64 (d + 1, C), and the number of iterations."""
+        random = np.random.default_rng(seed)
+        weights = np.zeros(self.shape)
+        _, gradient = self.objective(weights)
+        threshold = self.model.threshold(gradient, self.labels)
+
+        def done(gradient: np.ndarray) -> bool:
+            return bool((self.model.distance(gradient) <= threshold).all())
+
+        n_iter, finished = 0, done(gradient)
+        while n_iter < max_iter and not finished:
+            factors = self.factors(weights, random)
+            most = min(RENEWED_AFTER, max_iter - n_iter)
+            weights, taken, finished = self._descend(weights, factors, most, done)
+            if taken == 0:
+                break
+            n_iter += taken
+        if not finished:
+            warnings.warn(f"not converged after {n_iter} iterations", ConvergenceWarning, 2)
+        return weights, n_iter
+
+    def _descend(
+        self,
+        weights: np.ndarray,
+        factors: list[np.ndarray],
+        most: int,
+        done: Callable[[np.ndarray], bool],
+    ) -> tuple[np.ndarray, int, bool]:
+        """L-BFGS with these factors: weights, number of iterations, whether it is done."""
+        gradient, finished = np.empty(self.shape), False
+
+        def preconditioned(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal gradient
+            value, gradient = self.objective(_solve(factors, flat.reshape(self.shape), "T"))
+            return value, _solve(factors, gradient, "N").ravel()
+
+        def stop_if_done(intermediate_result: object) -> None:
+            nonlocal finished
+            finished = done(gradient)
+            if finished:
+                raise StopIteration
+
+        start = _each(factors, weights, lambda factor, part: factor.T @ part)
+        answer = minimize(
+            preconditioned,
+            start.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            callback=stop_if_done,
+            options={"maxiter": most, "maxcor": most, "gtol": 0, "ftol": 0},
+        )
+        return _solve(factors, answer.x.reshape(self.shape), "T"), answer.nit, finished
+
+
+def _solve(factors: list[np.ndarray], columns: np.ndarray, trans: str) -> np.ndarray:
+    """L^-1 or (``T``) L^-T times the columns, each with its own factor."""
+    return _each(
+        factors,
+        columns,
+        lambda factor, part: solve_triangular(
+            factor, part, lower=True, trans=trans, check_finite=False
+        ),
+    )
+
+
+def _each(
+    factors: list[np.ndarray],
+    columns: np.ndarray,
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Apply a function to each column with its factor, or to all with the only one."""
+    if len(factors) == 1:
+        return function(factors[0], columns)
+    parts = [function(f, c) for f, c in zip(factors, columns.T, strict=True)]
+    return np.stack(parts, axis=1)
