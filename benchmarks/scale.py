@@ -321,6 +321,7 @@ def main() -> None:
         "uint8 that they are, N H W bytes, while features are computed. Classifiers and t-SNE take "
         "all features in one array, because scikit-learn and openTSNE do: N images (for t-SNE at "
         "most `embedding.n_samples`) of d features need N d / 2^28 GiB, and what the library adds. "
+        "Writing is as fast as memory until the disk's cache is full, then as fast as the disk. "
         "Where C grows, the variances are those of C (C - 1) / 2 pairs of classes.\n",
         flush=True,
     )

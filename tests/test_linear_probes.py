@@ -80,14 +80,14 @@ def test_the_weights_are_scikit_learn_s(name, n, d, rank, C):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_in_float32_the_objective_is_as_low_to_seven_digits(name):
+def test_in_float32_the_objective_is_as_low_to_five_digits(name):
     x, y = make(3000, 60, rank=5, dtype=np.float32)
     ours = fit(name, x, y, tol=1e-4)
     assert ours.coef_.dtype == np.float32
     x = x.astype(np.float64)
     theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
     low, ours = (objective_of(name, x, y, 1.0, f.coef_, f.intercept_) for f in (theirs, ours))
-    assert low * (1 - 1e-9) < ours < low * (1 + 1e-3)
+    assert low * (1 - 1e-9) < ours < low * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -144,10 +144,10 @@ def test_classes_that_share_a_block_have_the_same_weights(name, monkeypatch):
     np.testing.assert_allclose(fit(name, x, y).coef_, of_each, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_nearly_collinear_features_take_a_fraction_of_the_iterations(name):
+def test_nearly_collinear_features_take_a_fraction_of_the_iterations():
     x, y = make(2000, 100, rank=5)
-    ours, theirs = fit(name, x, y, tol=1e-6), LogisticRegression(tol=1e-6, max_iter=5000).fit(x, y)
+    ours = fit(LOGISTIC, x, y, tol=1e-6)
+    theirs = LogisticRegression(tol=1e-6, max_iter=5000).fit(x, y)
     assert 3 < ours.n_iter_ < theirs.n_iter_.max() / 4
 
 
