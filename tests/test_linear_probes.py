@@ -91,6 +91,20 @@ def test_in_float32_the_objective_is_as_low_to_five_digits(name):
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_where_float32_is_too_coarse_it_ends_in_float64(name):
+    # Collapsed classes far from the origin.
+    x, y = make(400, 20)
+    x = (30 + 3 * np.eye(20)[y] + 0.01 * x).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ours = fit(name, x, y, tol=1e-6)
+    x = x.astype(np.float64)
+    theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    values = [objective_of(name, x, y, 1.0, f.coef_, f.intercept_) for f in (ours, theirs)]
+    assert values[0] <= values[1] * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_value_gradient_and_curvature_agree_with_the_dense_formulas(name):
     x, y = make(50, 6, n_classes=3)
     model = OURS[name]()

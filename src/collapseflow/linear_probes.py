@@ -51,7 +51,8 @@ class Preconditioned(ABC):
         return not rest and not given.get("dual", False)
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Preconditioned":
-        """Fit to features (n, d), computed with as they are in float32 or float64."""
+        """Fit to features (n, d) float32 or float64; where float32 cannot come as near to the
+        optimum as ``tol`` asks, the last iterations are in float64."""
         self.own_solver_ = len(np.unique(y)) > 2 and X.shape[1] <= MOST_FEATURES
         if not self.own_solver_:
             return super().fit(X, y)
@@ -246,10 +247,13 @@ class Problem:
         return cholesky(block, lower=True, overwrite_a=True, check_finite=False)
 
     def solve(self, max_iter: int, seed: int | None) -> tuple[np.ndarray, int]:
-        """The weights float64 (d + 1, C), and the number of iterations."""
+        """The weights float64 (d + 1, C), and the number of iterations.
+
+        When rounding errors hide how the value falls, features in float32 become float64.
+        """
         random = np.random.default_rng(seed)
         weights = np.zeros(self.shape)
-        _, gradient = self.objective(weights)
+        value, gradient = self.objective(weights)
         threshold = self.model.threshold(gradient, self.labels)
 
         def done(gradient: np.ndarray) -> bool:
@@ -257,12 +261,15 @@ class Problem:
 
         n_iter, finished = 0, done(gradient)
         while n_iter < max_iter and not finished:
+            before, rounding = value, np.finfo(self.features.dtype).eps
             factors = self.factors(weights, random)
             most = min(RENEWED_AFTER, max_iter - n_iter)
-            weights, taken, finished = self._descend(weights, factors, most, done)
-            if taken == 0:
-                break
+            weights, value, taken, finished = self._descend(weights, factors, most, done)
             n_iter += taken
+            if not finished and before - value <= rounding * before:
+                if self.features.dtype == np.float64:
+                    break
+                self.features = self.features.astype(np.float64)
         if not finished:
             warnings.warn(f"not converged after {n_iter} iterations", ConvergenceWarning, 2)
         return weights, n_iter
@@ -273,8 +280,8 @@ class Problem:
         factors: list[np.ndarray],
         most: int,
         done: Callable[[np.ndarray], bool],
-    ) -> tuple[np.ndarray, int, bool]:
-        """L-BFGS with these factors: weights, number of iterations, whether it is done."""
+    ) -> tuple[np.ndarray, float, int, bool]:
+        """L-BFGS with these factors: weights, value, number of iterations, whether it is done."""
         gradient, finished = np.empty(self.shape), False
 
         def preconditioned(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -295,9 +302,11 @@ class Problem:
             jac=True,
             method="L-BFGS-B",
             callback=stop_if_done,
-            options={"maxiter": most, "maxcor": most, "gtol": 0, "ftol": 0},
+            # The first step may bring thousands of images back inside the margin: it takes many
+            # trials to find its length.
+            options={"maxiter": most, "maxcor": most, "maxls": 50, "gtol": 0, "ftol": 0},
         )
-        return _solve(factors, answer.x.reshape(self.shape), "T"), answer.nit, finished
+        return _solve(factors, answer.x.reshape(self.shape), "T"), answer.fun, answer.nit, finished
 
 
 def _solve(factors: list[np.ndarray], columns: np.ndarray, trans: str) -> np.ndarray:
