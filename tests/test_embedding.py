@@ -132,7 +132,8 @@ def test_opentsne_s_method_is_its_call_on_principal_components(store, tmp_path):
         early_exaggeration=12,
         early_exaggeration_iter=50,
         n_iter=100,
-        learning_rate=200,
+        learning_rate="auto",
+        final_momentum=0.9,
         random_state=3,
     )
     expected = np.asarray(direct.fit(reduced))

@@ -158,7 +158,7 @@ class Embedding(Section):
 
     n_samples: PositiveInt = 50_000
     perplexity: PositiveFloat = 30.0
-    pca: PositiveInt = 50
+    pca: PositiveInt = 400
     exaggeration: PositiveFloat = 12.0
     exaggeration_iterations: PositiveInt = 250
     iterations: PositiveInt = 500
