@@ -83,7 +83,7 @@ def floor(folder: Path, runs: Mapping[str, list[Run]]) -> str:
     rate = matrix_rate("float32")
     return (
         f"Floor: {flop / 1e9:.0f} GFLOP of Fourier transforms are {flop / rate:.1f} s at the rate "
-        f"of a float32 matrix product ({rate / 1e9:.0f} GFLOP/s), and {n_bytes / 1e6:.0f} MB of "
+        f"of large products in float32 ({rate / 1e9:.0f} GFLOP/s), and {n_bytes / 1e6:.0f} MB of "
         f"coefficients {n_bytes / copy_bandwidth():.2f} s at the memory's bandwidth; we end at "
         f"{best:.1f} s, {best / (flop / rate):.0f} times the arithmetic. What is between is "
         "kymatio's: small transforms do not reach the rate of a large product."
