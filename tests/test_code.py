@@ -1,6 +1,8 @@
 """The digest of a script changes with the code it runs, not with comments or layout."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,18 @@ from collapseflow import beta
 
 def double(x):
     """Twice x."""
+    logger.info("twice %s", x)
+    if FACTOR != 1:
+        raise ValueError("no")
+    start("collapseflow.worker", read("numbers.csv"))
     return beta.times(x, 2)
+
+
+def halve(x: float) -> float:
+    return x / 2
+
+
+FACTOR = 1
 '''
 BETA = '''"""Beta."""
 
@@ -31,8 +44,15 @@ class Times:
     """A class."""
 
 
-def times(a, b):
+prepare()
+
+
+def times(a: float, b=2) -> float:
     return a * b
+
+
+def others(a):
+    return a
 '''
 
 
@@ -47,6 +67,9 @@ def package(tmp_path, monkeypatch):
     (root / "figures" / "__init__.py").write_text('"""Figures."""\n')
     (root / "figures" / "plot.py").write_text("STYLE = 1\n")
     (root / "unused.py").write_text("x = 1\n")
+    (root / "worker.py").write_text("print(1)\n")
+    (root / "numbers.csv").write_text("89.65\n")
+    (root / "unread.csv").write_text("1\n")
     (tmp_path / "script.py").write_text(SCRIPT)
     monkeypatch.setattr(code, "PACKAGE", root)
     return root
@@ -79,22 +102,33 @@ def test_a_digest_is_sixteen_hexadecimal_digits_and_stays(package):
     [
         ("script.py", "double(2)", "double(3)"),
         ("collapseflow/alpha.py", "x, 2", "x, 3"),
+        ("collapseflow/alpha.py", "FACTOR = 1", "FACTOR = 2"),
         ("collapseflow/beta.py", "a * b", "a + b"),
+        ("collapseflow/beta.py", "b=2", "b=3"),
+        ("collapseflow/beta.py", "prepare()", "prepare(1)"),
         ("collapseflow/figures/plot.py", "STYLE = 1", "STYLE = 2"),
-        ("collapseflow/__init__.py", "", "x = 1\n"),
+        ("collapseflow/worker.py", "print(1)", "print(2)"),
+        ("collapseflow/numbers.csv", "89.65", "89.66"),
     ],
-    ids=["script", "imported", "imported by the imported", "module from a subpackage", "init"],
+    ids=[
+        "script",
+        "imported",
+        "constant that the imported uses",
+        "imported by the imported",
+        "default value",
+        "effect of an import",
+        "module from a subpackage",
+        "module started by its name",
+        "file read by its name",
+    ],
 )
 def test_the_digest_changes_with_the_code(package, file, old, new):
     script = package.parent / "script.py"
-    if file == "collapseflow/__init__.py":
-        # Only who imports from the package itself runs its first file.
-        script.write_text("from collapseflow import __version__\n" + SCRIPT)
     before = fresh_digest(script)
     path = package.parent / file
     content = path.read_text()
     assert old in content
-    path.write_text(content.replace(old, new) if old else content + new)
+    path.write_text(content.replace(old, new))
     assert fresh_digest(script) != before
     path.write_text(content)
     assert fresh_digest(script) == before
@@ -110,7 +144,14 @@ def test_the_digest_changes_with_the_code(package, file, old, new):
         ("collapseflow/beta.py", '"""A class."""', '"""A class of its own."""'),
         ("collapseflow/beta.py", '"""Beta."""\n', ""),
         ("collapseflow/beta.py", "a * b", "(a * b)  # a product"),
+        ("collapseflow/beta.py", "a: float", "a: int"),
+        ("collapseflow/beta.py", "return a\n", "return 2 * a\n"),
+        ("collapseflow/beta.py", "def others(a):\n    return a\n", ""),
+        ("collapseflow/alpha.py", "x / 2", "x / 3"),
+        ("collapseflow/alpha.py", "twice %s", "two times %s"),
+        ("collapseflow/alpha.py", 'ValueError("no")', 'ValueError("never")'),
         ("collapseflow/unused.py", "x = 1", "x = 2"),
+        ("collapseflow/unread.csv", "1", "2"),
     ],
     ids=[
         "docstring of the script",
@@ -120,7 +161,14 @@ def test_the_digest_changes_with_the_code(package, file, old, new):
         "docstring of a class",
         "no docstring of a module",
         "comment in a module",
+        "annotation",
+        "function that is not used",
+        "no such function",
+        "function of an imported module that is not used",
+        "line for the log",
+        "words of an error",
         "module that is not imported",
+        "file that is not read",
     ],
 )
 def test_the_digest_stays_where_only_words_or_other_code_change(package, file, old, new):
@@ -148,22 +196,72 @@ def test_imports_in_a_circle_come_to_an_end(package):
     assert fresh_digest(package.parent / "script.py")
 
 
-@pytest.mark.parametrize(
-    ("script", "module"),
-    [
-        ("extract_network.py", "networks.py"),
-        ("finetune.py", "preprocessing.py"),
-        ("measure_collapse.py", "extraction.py"),
-        ("measure_collapse.py", "stores.py"),
-    ],
-)
-def test_a_real_script_depends_on_what_its_imports_import(tmp_path, monkeypatch, script, module):
+def edited(tmp_path, monkeypatch, module, old, new):
+    """A copy of this package in which one place of one file is another."""
     shutil.copytree(code.PACKAGE, tmp_path / "collapseflow")
     monkeypatch.setattr(code, "PACKAGE", tmp_path / "collapseflow")
-    before = fresh_digest(SCRIPTS / script)
-    changed = tmp_path / "collapseflow" / module
-    changed.write_text(changed.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
-    assert fresh_digest(SCRIPTS / script) != before
+    path = tmp_path / "collapseflow" / module
+    content = path.read_text(encoding="utf-8")
+    assert content.count(old) == 1
+    path.write_text(content.replace(old, new), encoding="utf-8")
+
+
+CHANGES = {
+    "momentum": ("training.py", "recipe.learning_rate, fused", "recipe.learning_rate / 2, fused"),
+    "worker": ("worker.py", 'request["micro_batch"],', "8,"),
+    "resizing": ("preprocessing.py", "antialias=True", "antialias=False"),
+    "folding": ("networks.py", "before.users) > 1", "before.users) > 2"),
+    "published": ("published/report_a_fig5.csv", "0.279", "0.280"),
+    "NC1": ("collapse.py", "scatter / n_samples / n_classes", "scatter / n_samples"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monkeypatch, change):
+    scripts = sorted(SCRIPTS.glob("*.py"))
+    before = [fresh_digest(script) for script in scripts]
+    edited(tmp_path, monkeypatch, *CHANGES[change])
+    after = [fresh_digest(script) for script in scripts]
+    changed = {s.stem for s, old, new in zip(scripts, before, after, strict=True) if old != new}
+    networks = {"extract_network", "measure_collapse"}
+    expected = {
+        "momentum": {"finetune", "pretrain"},
+        "worker": {"finetune", "pretrain"},
+        "resizing": {"finetune", "pretrain", *networks},
+        "folding": networks,
+        "published": {"plot_accuracy_per_epoch", "plot_collapse"},
+        "NC1": {"measure_collapse"},
+    }
+    assert changed == expected[change]
+
+
+def find_python(name):
+    """An interpreter on the path or, where pyenv hides them there, below its folder."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [shutil.which(name), *pyenv.glob(f"{name.removeprefix('python')}.*/bin/{name}")]
+    for python in filter(None, found):
+        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return python
+    return pytest.skip(f"there is no {name}")
+
+
+@pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13", "python3.14"])
+def test_digests_are_the_same_under_every_version_of_python(python):
+    lines = [
+        "from pathlib import Path",
+        "from collapseflow import code",
+        f"for script in sorted(Path({str(SCRIPTS)!r}).glob('*.py')): print(code.digest(script))",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(code.PACKAGE.parent)}
+    answer = subprocess.run(
+        [find_python(python), "-c", "\n".join(lines)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [fresh_digest(script) for script in sorted(SCRIPTS.glob("*.py"))]
+    assert answer.stdout.split() == expected
 
 
 @pytest.mark.parametrize("module", ["jobs", "errors", "files", "lease", "resume"])
