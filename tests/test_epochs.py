@@ -150,7 +150,9 @@ def extracted(monkeypatch):
 def test_every_epoch_has_its_number_and_both_splits(measured):
     assert [of_epoch["epoch"] for of_epoch in measured[1]] == [0, 1, 2, 3]
     for of_epoch in measured[1]:
-        assert of_epoch.keys() == {"epoch", "train", "test"}
+        assert of_epoch.keys() == {"epoch", "train", "test", "made_with"}
+        (line,) = of_epoch["made_with"]
+        assert f"torch {torch.__version__.split('+')[0]}" in line
         for split, n in SIZES.items():
             assert of_epoch[split]["n_samples"] == 10 * n
             assert of_epoch[split]["n_features"] == 512
@@ -178,7 +180,7 @@ def test_every_epoch_is_another(measured):
 
 def test_the_first_and_the_last_epoch_are_read_from_their_stores(measured, ends):
     for stores, of_epoch in zip(ends, (measured[1][0], measured[1][-1]), strict=True):
-        assert of_epoch == {"epoch": of_epoch["epoch"], **measure_stores(stores)}
+        assert {split: of_epoch[split] for split in SIZES} == measure_stores(stores)
 
 
 def test_no_features_of_the_epochs_between_stay(measured):

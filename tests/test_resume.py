@@ -6,8 +6,15 @@ import os
 
 import pytest
 
-from collapseflow.files import atomic_path, write_json
-from collapseflow.resume import digest, kept_result, publish, valid_folder
+from collapseflow.files import atomic_path, read_json, write_json
+from collapseflow.resume import (
+    DEPENDENCIES,
+    digest,
+    kept_result,
+    publish,
+    set_aside,
+    valid_folder,
+)
 
 NEW = {"weights": "b" * 64, "recipe": {"seed": 0, "learning_rate": 2e-4}}
 OLD = {"weights": "a" * 64, "recipe": {"seed": 0, "learning_rate": 2e-4}}
@@ -56,7 +63,7 @@ def test_a_new_folder_is_made_with_those_above_it(tmp_path):
     folder = valid_folder(tmp_path / "progress" / "mnist", NEW)
     assert folder == tmp_path / "progress" / "mnist" / digest(NEW)
     assert folder.is_dir()
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [DEPENDENCIES]
 
 
 def test_parts_stay_as_long_as_they_depend_on_the_same(tmp_path):
@@ -67,13 +74,31 @@ def test_parts_stay_as_long_as_they_depend_on_the_same(tmp_path):
     assert (folder / "epoch001.safetensors").read_bytes() == b"weights"
 
 
-def test_parts_with_other_dependencies_are_deleted(tmp_path):
-    for depends_on in (OLD, {}):
-        part = tmp_path / digest(depends_on) / "deep" / "epoch001.safetensors"
-        part.parent.mkdir(parents=True)
-        part.write_bytes(b"weights")
+def test_parts_with_other_dependencies_stay_are_named_and_serve_again(tmp_path, caplog):
+    old = valid_folder(tmp_path, OLD)
+    (old / "epoch001.safetensors").write_bytes(b"weights")
+    assert not caplog.records
+    with caplog.at_level("INFO"):
+        new = valid_folder(tmp_path, NEW)
+    assert str(old) in caplog.text and str(new) not in caplog.text
+    assert valid_folder(tmp_path, OLD) == old
+    assert (old / "epoch001.safetensors").read_bytes() == b"weights"
+
+
+def test_a_folder_of_parts_says_what_they_depend_on(tmp_path):
+    assert read_json(valid_folder(tmp_path, NEW) / DEPENDENCIES) == NEW
+
+
+def test_parts_that_are_set_aside_are_moved_never_over_others(tmp_path):
     folder = valid_folder(tmp_path, NEW)
-    assert list(tmp_path.iterdir()) == [folder]
+    aside = []
+    for content in ("first", "second"):
+        part = folder / "epoch001.json"
+        part.write_text(content)
+        aside.append(set_aside([part]))
+        assert not part.exists()
+    assert [(a / "epoch001.json").read_text() for a in aside] == ["first", "second"]
+    assert {a.parent for a in aside} == {tmp_path}
 
 
 def test_only_half_written_parts_are_deleted_beside_whole_ones(tmp_path):
@@ -84,15 +109,14 @@ def test_only_half_written_parts_are_deleted_beside_whole_ones(tmp_path):
         (folder / name).write_text("whole")
     assert all(half.exists() for half in halves)
     assert valid_folder(tmp_path, NEW) == folder
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*names, DEPENDENCIES])
 
 
 def test_files_beside_the_folders_of_parts_stay(tmp_path):
     old = valid_folder(tmp_path, OLD)
     (tmp_path / "history.log").write_text("what earlier runs have logged")
     new = valid_folder(tmp_path, NEW)
-    assert sorted(tmp_path.iterdir()) == sorted([new, tmp_path / "history.log"])
-    assert not old.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([old, new, tmp_path / "history.log"])
 
 
 def test_parts_of_other_jobs_are_left_alone(tmp_path):

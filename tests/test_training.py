@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from collapseflow import training
+from collapseflow import hardware, training
 from collapseflow.datasets import Splits, make_split, write_dataset
 from collapseflow.errors import UserError
 from collapseflow.extraction import Reading, write_network_features
@@ -108,9 +108,15 @@ def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, head_gain=0.02
 
 
 def parts(folder):
-    """The one folder of parts below the progress folder."""
-    (found,) = (folder / "progress").iterdir()
+    """The one folder of parts below the progress folder that has not been set aside."""
+    folders = (folder / "progress").iterdir()
+    (found,) = (path for path in folders if "set-aside" not in path.name)
     return found
+
+
+def set_aside(folder):
+    """Names of the parts that were set aside."""
+    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/*"))
 
 
 def metadata(path):
@@ -314,7 +320,9 @@ def test_the_head_has_a_row_for_each_class_of_the_data_set(data, start, tmp_path
 
 
 def files_below(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """Files that hold something which was trained."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if path.name != "depends_on.json"]
 
 
 def test_fewer_images_than_a_batch_are_refused(dataset, start, tmp_path):
@@ -433,7 +441,7 @@ def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
     run(tmp_path, 2, dataset, start)
     whole = [f"epoch00{n}.{suffix}" for n in (1, 2, 3) for suffix in ("json", "safetensors")]
     assert sorted(path.name for path in parts(tmp_path).iterdir()) == sorted(
-        ["epoch003.optimizer.safetensors", *whole]
+        ["depends_on.json", "epoch003.optimizer.safetensors", *whole]
     )
 
 
@@ -475,14 +483,18 @@ def another(changed, data, dataset, start, folder):
     "changed",
     ["seed", "learning_rate", "batch_size", "normalize", "head_gain", "start", "data", "code"],
 )
-def test_what_changes_the_weights_trains_anew_and_deletes_the_old_parts(
+def test_what_changes_the_weights_trains_anew_and_leaves_the_old_parts(
     data, dataset, start, uninterrupted, keep, tmp_path, trained, changed
 ):
     old = parts(keep(1))
     arguments = another(changed, data, dataset, start, tmp_path)
     (found,) = run(tmp_path, 1, **arguments)
     assert trained == [1]
-    assert not old.exists() and parts(tmp_path) != old
+    assert len(list((tmp_path / "progress").iterdir())) == 2
+    assert_equal(safetensors.torch.load_file(old / "epoch001.safetensors"), uninterrupted[0])
+    trained.clear()
+    run(tmp_path, 1, dataset, start)
+    assert trained == []
     (expected,) = run(tmp_path / "fresh", 1, **arguments)
     assert_equal(found, expected)
     same = all(torch.equal(found[name], value) for name, value in uninterrupted[0].items())
@@ -492,10 +504,27 @@ def test_what_changes_the_weights_trains_anew_and_deletes_the_old_parts(
 def test_the_same_data_and_weights_in_other_files_train_nothing_anew(
     data, start, keep, tmp_path, trained
 ):
-    moved = tmp_path / "moved.pth"
-    moved.write_bytes(start.read_bytes())
+    moved = tmp_path / "moved.safetensors"
+    # Another format, and words about the making that say nothing about the values.
+    safetensors.torch.save_file(torch.load(start), moved, {"seconds": "12.5"})
     run(keep(1), 1, write_digits(tmp_path / "again.h5", data), moved)
     assert trained == []
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
+    dataset, start, tmp_path, monkeypatch, caplog, first
+):
+    recipe = replace(RECIPE, precision="auto")
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[first]
+    for epochs, has in ((1, first), (3, other)):
+        monkeypatch.setattr(hardware, "has_bfloat16", lambda device, has=has: has == "bfloat16")
+        weights = run(tmp_path, epochs, dataset, start, recipe)
+    said = [metadata(path)["precision"] for path in output_files(tmp_path, 3)]
+    assert said == [first] * 3
+    assert f"going on in {first}, as the epochs before" in caplog.text
+    expected = run(tmp_path / "asked for", 3, dataset, start, replace(RECIPE, precision=first))
+    assert_equal(weights[-1], expected[-1])
 
 
 def flip_a_byte(path):
@@ -532,6 +561,9 @@ def test_a_damaged_epoch_is_noticed_and_made_good(
         assert_equal(found, expected)
     run(kept, 3, dataset, start)
     assert trained == [1, 2, 3]
+    # The whole epochs, too: what was trained is never deleted.
+    whole = {f"epoch00{n}.safetensors" for n in (1, 2, 3) if damage is not delete or n != epoch}
+    assert whole <= set(set_aside(kept))
 
 
 @pytest.mark.parametrize("damage", [delete, empty, cut_off])
@@ -683,7 +715,7 @@ def test_pretraining_starts_anew_with_other_data_recipe_or_code(
     del arguments["start"]
     run_pretrain(tmp_path, 1, **arguments)
     assert trained == [1, 1]
-    assert not old.exists() and parts(tmp_path) != old
+    assert old.exists() and len(list((tmp_path / "progress").iterdir())) == 2
 
 
 def test_features_carry_predictions_only_of_networks_that_know_the_classes(dataset, kept, tmp_path):

@@ -21,9 +21,10 @@ from sklearn.svm import LinearSVC
 
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
+from collapseflow.files import MADE_WITH, made_with
 from collapseflow.linear_probes import PreconditionedLinearSVC, PreconditionedLogisticRegression
 from collapseflow.resume import kept_result
-from collapseflow.stores import read_attributes, read_labels, read_rows
+from collapseflow.stores import read_attributes, read_labels, read_made_with, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def evaluate(
     -------
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
-    closed-form or tree method) and ``converged`` (None where nothing iterates).
+    closed-form or tree method), ``converged`` (None where nothing iterates) and ``made_with``.
     """
     pipeline = build_classifier(estimator, parameters, scaling, seed, threads)
     rows = None
@@ -168,6 +169,7 @@ def evaluate(
             if iterates
             else None
         ),
+        MADE_WITH: made_with(read_made_with(train_store), read_made_with(test_store)),
     }
 
 

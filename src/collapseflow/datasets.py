@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from collapseflow.errors import UserError
-from collapseflow.files import atomic_path
+from collapseflow.files import MADE_WITH, atomic_path, made_with
 
 SPLITS = ("train", "test")
 
@@ -157,6 +157,7 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
             n_train=len(splits.train.labels),
             n_test=len(splits.test.labels),
             sha256=content_digest(images, labels, split),
+            **{MADE_WITH: json.dumps(made_with())},
         )
 
 
@@ -169,6 +170,7 @@ class DatasetInfo:
     sha256: str
     n: dict[str, int]
     image_shape: tuple[int, ...]
+    made_with: list[str]
 
 
 @contextmanager
@@ -200,6 +202,7 @@ def read_info(path: str | Path) -> DatasetInfo:
             sha256=str(file.attrs["sha256"]),
             n={"train": int(file.attrs["n_train"]), "test": int(file.attrs["n_test"])},
             image_shape=file["images"].shape[1:],
+            made_with=json.loads(file.attrs[MADE_WITH]),
         )
 
 

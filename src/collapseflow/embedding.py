@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from collapseflow.datasets import stratified_rows
-from collapseflow.files import atomic_path
-from collapseflow.stores import read_attributes, read_labels, read_rows
+from collapseflow.files import atomic_path, made_with
+from collapseflow.stores import read_attributes, read_labels, read_made_with, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def embed(
         Size of a class-stratified, seeded sample; None or more than there are takes all.
     output
         ``.npz`` with ``coordinates`` float32 (n, 2), ``labels`` int64 (n,), ``n_total``,
-        ``perplexity`` (as used: at most a third of n - 1) and ``recall``.
+        ``perplexity`` (as used: at most a third of n - 1), ``recall`` and ``made_with``.
     """
     labels = read_labels(store)
     rows = None
@@ -144,4 +144,5 @@ def embed(
             n_total=read_attributes(store)["n"],
             perplexity=perplexity,
             recall=recall,
+            made_with=made_with(read_made_with(store)),
         )

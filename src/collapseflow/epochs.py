@@ -4,14 +4,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from collapseflow.collapse import measure_stores
 from collapseflow.datasets import read_info
 from collapseflow.extraction import Reading, write_network_features
-from collapseflow.files import remove_partial, sha256_file
+from collapseflow.files import MADE_WITH, made_with, remove_partial
+from collapseflow.networks import weights_digest
 from collapseflow.resume import kept_result
+from collapseflow.stores import read_made_with
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +47,21 @@ def measure_epochs(
 
     Returns
     -------
-    One dictionary an epoch, from 0: ``epoch``, and what
-    :func:`~collapseflow.collapse.measure_stores` says of ``train`` and ``test``.
+    One dictionary an epoch, from 0: ``epoch``, what
+    :func:`~collapseflow.collapse.measure_stores` says of ``train`` and ``test``, and ``made_with``.
     """
     folder = Path(progress_folder)
     data = read_info(dataset).sha256
 
-    def measure_weights(path: str | Path) -> dict[str, dict]:
+    def measured(stores: Mapping[str, str | Path]) -> dict[str, Any]:
+        of_stores = map(read_made_with, stores.values())
+        return {**measure_stores(stores, threads), MADE_WITH: made_with(*of_stores)}
+
+    def measure_weights(path: str | Path) -> dict[str, Any]:
         stores = {split: folder / f"{split}.h5" for split in first}
         try:
             write_network_features(dataset, path, reading, device, stores)
-            return measure_stores(stores, threads)
+            return measured(stores)
         finally:
             for store in stores.values():
                 store.unlink(missing_ok=True)
@@ -62,16 +69,16 @@ def measure_epochs(
     for split in first:
         remove_partial(folder / f"{split}.h5")
 
-    measures = [measure_stores(first, threads)]
+    measures = [measured(first)]
     for epoch, path in enumerate(weights, start=1):
         depends_on = {
             "dataset": data,
-            "weights": sha256_file(path),
+            "weights": weights_digest(path),
             "reading": asdict(reading),
             "code": code,
         }
         part = folder / f"epoch{epoch:03d}.json"
         measures.append(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
         logger.info("epoch %d of %d is measured", epoch, len(weights) + 1)
-    measures.append(measure_stores(last, threads))
+    measures.append(measured(last))
     return [{"epoch": epoch, **of_epoch} for epoch, of_epoch in enumerate(measures)]

@@ -8,22 +8,23 @@ from typing import Literal
 
 import torch
 
-from collapseflow.hardware import pick_precision
-from collapseflow.networks import describe_weights, extract, open_extractor
+from collapseflow.hardware import precision_name
+from collapseflow.networks import describe_weights, extract, open_extractor, weights_made_with
 from collapseflow.preprocessing import describe
 from collapseflow.stores import write_features
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How features are read from a network: the keys of a backbone in the study file."""
+    """How features are read from a network: the keys of a backbone in the study file, and the
+    precision of :meth:`~collapseflow.config.Study.reading_precision`."""
 
     model: str
     layer: str | None
     pool: Literal["average", "flatten"]
     image_size: int
     normalize: Literal["imagenet", "none"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16"]
     batch_size: int
 
 
@@ -37,7 +38,7 @@ def write_network_features(
     """Store the features of a data set's splits; ``outputs`` are the stores by split."""
     extractor = open_extractor(reading.model, weights, reading.layer, reading.pool)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
-    computed_in = str(pick_precision(reading.precision, device)).removeprefix("torch.")
+    computed_in = precision_name(reading.precision, device)
     for split, path in outputs.items():
         write_features(
             dataset,
@@ -55,4 +56,5 @@ def write_network_features(
             f"{reading.model} {extractor.layer} ({reading.pool})",
             describe_weights(weights),
             f"{describe(**preprocessing)}; computed in {computed_in}",
+            weights_made_with(weights),
         )

@@ -4,13 +4,23 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
 from collapseflow import __version__
+
+#: Libraries that decide the values of results; one may be missing where it has no wheel.
+LIBRARIES = (
+    *("torch", "torchvision", "kymatio", "numpy", "scipy", "scikit-learn"),
+    *("scikit-learn-intelex", "openTSNE", "pillow", "h5py"),
+)
+#: Under this name results carry what :func:`made_with` gives, where a file has names.
+MADE_WITH = "made_with"
 
 
 @contextmanager
@@ -58,11 +68,21 @@ def read_json(path: str | os.PathLike) -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def versions(libraries: Iterable[str]) -> str:
-    """This package's version and those of the libraries behind a result."""
-    return f"collapseflow {__version__}, " + ", ".join(
-        f"{name} {version(name)}" for name in libraries
-    )
+def versions() -> str:
+    """The versions of this package, of Python and of the libraries behind results, in one line."""
+    known = [f"collapseflow {__version__}", f"Python {platform.python_version()}"]
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            known.append(f"{name} {version(name)}")
+    return ", ".join(known)
+
+
+def made_with(*earlier: Iterable[str]) -> list[str]:
+    """What a result carries: the versions behind what it was made from, and those of now.
+
+    Sorted; one line where all are the same.
+    """
+    return sorted({versions(), *chain.from_iterable(earlier)})
 
 
 def sha256_file(path: str | os.PathLike) -> str:

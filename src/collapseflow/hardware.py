@@ -118,6 +118,11 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     return getattr(torch, precision)
 
 
+def precision_name(precision: str, device: torch.device) -> str:
+    """What :func:`pick_precision` takes, as the study file names it."""
+    return str(pick_precision(precision, device)).removeprefix("torch.")
+
+
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Convolutions and matrix products in bfloat16, sums and weights in float32 (Micikevicius
     et al. 2018); nothing at all in float32."""

@@ -1,10 +1,12 @@
 """torchvision models: build them, load their weights, read features from any layer."""
 
+import hashlib
+import json
 import logging
 import pickle
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from collapseflow.errors import UserError
-from collapseflow.files import atomic_path, sha256_file
+from collapseflow.files import MADE_WITH, atomic_path, made_with
 from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
 from collapseflow.jobs import progress
 from collapseflow.preprocessing import preprocess
@@ -117,11 +119,20 @@ def download_imagenet(model: str, output: str | Path) -> None:
     save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
 
 
-def save_state(path: str | Path, state: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, atomically."""
+def save_state(
+    path: str | Path,
+    state: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    made_from: Iterable[str] = (),
+) -> None:
+    """Write tensors as safetensors, atomically.
+
+    ``made_from`` are versions behind what the tensors were made from; those of now are added.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    versions = json.dumps(made_with(made_from))
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata)
+        safetensors.torch.save_file(state, temporary, metadata | {MADE_WITH: versions})
 
 
 #: What reading a missing, cut off or foreign file of weights raises.
@@ -156,10 +167,35 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def weights_made_with(path: str | Path) -> list[str]:
+    """The versions of the libraries that a file of weights was made with; none if it is foreign."""
+    return json.loads(read_metadata(path).get(MADE_WITH, "[]"))
+
+
+def weights_digest(path: str | Path) -> str:
+    """SHA-256 of the tensors in a file: their names, types, shapes and values.
+
+    What else the file says, such as how long training took, does not count: equal weights have
+    equal digests.
+
+    Raises
+    ------
+    UserError
+        As :func:`load_state`.
+    """
+    state, _ = load_state(path)
+    content = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().contiguous()
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        content.update(value.reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
+
+
 def describe_weights(path: str | Path) -> str:
-    """What weights a file holds, in words, and the digest of the file."""
+    """What weights a file holds, in words, and the digest of its tensors."""
     words = read_metadata(path).get("weights")
-    return f"{words or f'file {Path(path).name}'}; SHA-256 {sha256_file(path)}"
+    return f"{words or f'file {Path(path).name}'}; SHA-256 of the tensors {weights_digest(path)}"
 
 
 def current_name(name: str) -> str:

@@ -3,20 +3,27 @@
 Snakemake deletes a job's outputs before it runs the job again and after the job has failed. The
 finished epochs of a training, and the finished parts of other long jobs, therefore stand in a
 folder of their own, together with a digest of everything they depend on: a job that starts again,
-for whatever reason, takes the parts that are still valid and does the rest.
+for whatever reason, takes the parts that are still valid and does the rest. Trained weights that
+are no longer valid are set aside, never deleted.
 """
 
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from collapseflow.files import atomic_path, read_json, remove_partial, write_json
 
+logger = logging.getLogger(__name__)
+
+#: In a folder of parts: what they depend on.
+DEPENDENCIES = "depends_on.json"
 #: What file systems without hard links, or with a limit on them, answer.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
 
@@ -30,18 +37,37 @@ def digest(depends_on: Mapping[str, Any]) -> str:
 def valid_folder(folder: str | Path, depends_on: Mapping[str, Any]) -> Path:
     """The folder below ``folder`` for parts that depend on ``depends_on``.
 
-    It is made if it is new. Parts with other dependencies, which nothing will ask for again, and
-    what a killed job was just writing are deleted.
+    It is made if it is new; what a killed job was just writing is deleted. Folders of parts with
+    other dependencies stay, and are named in the log: who returns to an earlier setting finds
+    there what was finished with it. ``depends_on.json`` in each says what its parts depend on.
     """
     folder = Path(folder)
     valid = folder / digest(depends_on)
     valid.mkdir(parents=True, exist_ok=True)
-    for other in folder.iterdir():
-        if other.is_dir() and other != valid:
-            shutil.rmtree(other)
     for partial in valid.glob(".*.part.*"):
         partial.unlink()
+    write_json(valid / DEPENDENCIES, depends_on)
+    others = sorted(path for path in folder.iterdir() if path.is_dir() and path != valid)
+    if others:
+        logger.info(
+            "finished parts that depend on something else stay in %s; delete what is not needed",
+            ", ".join(map(str, others)),
+        )
     return valid
+
+
+def set_aside(parts: Sequence[Path]) -> Path:
+    """Move parts that cannot be used out of the way, into a new folder beside theirs.
+
+    Returns
+    -------
+    The folder.
+    """
+    folder = parts[0].parent
+    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-set-aside-", dir=folder.parent))
+    for part in parts:
+        os.replace(part, aside / part.name)
+    return aside
 
 
 def read_kept(path: str | Path) -> dict | None:
@@ -71,6 +97,8 @@ def publish(part: str | Path, output: str | Path) -> None:
     with atomic_path(output) as temporary:
         try:
             os.link(part, temporary)
+            # An output that is older than its job's inputs would be made again.
+            os.utime(temporary)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise

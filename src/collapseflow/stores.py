@@ -30,11 +30,10 @@ import xxhash
 
 from collapseflow.datasets import open_hdf5, read_info, read_split
 from collapseflow.errors import UserError
-from collapseflow.files import atomic_path, versions
+from collapseflow.files import MADE_WITH, atomic_path, made_with
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
-LIBRARIES = ("torch", "torchvision", "kymatio", "h5py")
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 
 
@@ -209,6 +208,7 @@ def write_features(
     features: str,
     weights: str,
     preprocessing: str,
+    made_from: Iterable[str] = (),
 ) -> None:
     """Compute the features of one split of a data set and store them with their provenance.
 
@@ -219,16 +219,18 @@ def write_features(
         :func:`write_store` takes.
     features, weights, preprocessing
         What they are, in words.
+    made_from
+        Versions of the libraries behind the weights.
     """
-    images = read_split(dataset, split)
+    images, info = read_split(dataset, split), read_info(dataset)
     provenance = {
         "dataset": Path(dataset).stem,
-        "dataset_sha256": read_info(dataset).sha256,
+        "dataset_sha256": info.sha256,
         "split": split,
         "features": features,
         "weights": weights,
         "preprocessing": preprocessing,
-        "versions": versions(LIBRARIES),
+        MADE_WITH: json.dumps(made_with(info.made_with, made_from)),
     }
     write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
@@ -379,6 +381,11 @@ def read_attributes(path: str | Path) -> dict:
         }
         attributes["n"], attributes["n_features"] = file["features"].shape
     return attributes
+
+
+def read_made_with(path: str | Path) -> list[str]:
+    """The versions of the libraries behind the features of a store."""
+    return json.loads(read_attributes(path).get(MADE_WITH, "[]"))
 
 
 def accuracy(path: str | Path) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from collapseflow import published
-from collapseflow.files import atomic_path, read_json, write_text
+from collapseflow.files import MADE_WITH, atomic_path, read_json, write_text
 
 
 def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -88,6 +88,7 @@ def accuracy_table(
     for feature, classifier in product(features, classifiers):
         cell = by_features[feature][classifier]
         low, high = cell.pop("accuracy_interval")
+        del cell[MADE_WITH]
         name = published_names.get(feature)
         value = known.get((*name, classifier)) if name else None
         records.append(

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,13 @@ from torch.nn import functional
 from collapseflow.datasets import Split, read_info, read_split
 from collapseflow.errors import UserError
 from collapseflow.files import sha256_file, write_json
-from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
+from collapseflow.hardware import (
+    autocast,
+    free_memory,
+    is_out_of_memory,
+    pick_precision,
+    precision_name,
+)
 from collapseflow.jobs import progress
 from collapseflow.networks import (
     build,
@@ -33,6 +39,8 @@ from collapseflow.networks import (
     make_head,
     read_metadata,
     save_state,
+    weights_digest,
+    weights_made_with,
 )
 from collapseflow.parallel import (
     distribute,
@@ -45,7 +53,7 @@ from collapseflow.parallel import (
     wait_for_all,
 )
 from collapseflow.preprocessing import preprocess
-from collapseflow.resume import publish, read_kept, valid_folder
+from collapseflow.resume import DEPENDENCIES, publish, read_kept, set_aside, valid_folder
 
 logger = logging.getLogger(__name__)
 
@@ -285,6 +293,7 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
         As in :func:`train_one_epoch`; at most as many as the last finished epoch took.
     """
     recipe, epochs = training.recipe, training.epochs
+    precision = precision_name(recipe.precision, device)
     files = [EpochFiles(folder, epoch) for epoch in range(1, epochs + 1)]
     finished = 0
     while finished < epochs and files[finished].is_whole("weights"):
@@ -293,30 +302,40 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
         logger.info("%s: all %d epochs are kept", recipe.model, epochs)
         return
     if finished and not files[finished - 1].is_whole("optimizer"):
-        logger.warning("%s: a kept epoch is damaged; training starts anew", recipe.model)
         finished = 0
     wait_for_all()
     if rank() == 0:
-        # What stands behind the last usable epoch belongs to no training that goes on.
-        for path in folder.iterdir():
-            if path not in {p for kept in files[:finished] for p in kept.paths()}:
-                path.unlink()
+        _clear(folder, {path for kept in files[:finished] for path in kept.paths()})
+    made_from = read_info(training.dataset).made_with
     if finished:
         logger.info("%s: going on after epoch %d", recipe.model, finished)
         newest = files[finished - 1].weights
         network, _ = load_network(recipe.model, newest)
+        before = read_metadata(newest)
         # Of all processes together: what batch normalisation sees must not change.
-        before = int(read_metadata(newest)["micro_batch"])
-        micro_batch = min(micro_batch, math.ceil(before / n_processes()))
+        micro_batch = min(micro_batch, math.ceil(int(before["micro_batch"]) / n_processes()))
+        if before["precision"] != precision:
+            logger.warning(
+                "%s: going on in %s, as the epochs before; this device would take %s",
+                recipe.model,
+                before["precision"],
+                precision,
+                extra={"progress": True},
+            )
+            precision = before["precision"]
+        made_from += weights_made_with(newest)
     else:
         network = training.new_network()
+        if training.start_weights:
+            made_from += weights_made_with(training.start_weights)
+    # Chosen once, for all epochs of a training.
+    recipe = replace(recipe, precision=precision)
     network = network.to(device, memory_format=torch.channels_last)
     distributed = distribute(network, device)
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
     data = read_split(training.dataset, "train")
-    precision = str(pick_precision(recipe.precision, device)).removeprefix("torch.")
     logger.info("%s: training in %s", recipe.model, precision)
     for epoch in range(finished + 1, epochs + 1):
         started = time.perf_counter()
@@ -334,12 +353,28 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }
-            save_state(new.weights, network.state_dict(), metadata)
+            save_state(new.weights, network.state_dict(), metadata, made_from)
             new.seal()
             for old in files[: epoch - 1]:
                 old.optimizer.unlink(missing_ok=True)
         logger.info("%s: epoch %d of %d is finished", recipe.model, epoch, epochs)
     wait_for_all()
+
+
+def _clear(folder: Path, usable: set[Path]) -> None:
+    """Make room behind the last usable epoch: what an unfinished epoch has left is deleted,
+    finished epochs that cannot be gone on from, because a file is damaged, are set aside."""
+    rest = [path for path in folder.iterdir() if path not in usable and path.name != DEPENDENCIES]
+    finished = {path.stem for path in rest if path.suffix == ".json"}
+    damaged = [path for path in rest if path.name.split(".")[0] in finished]
+    for path in set(rest) - set(damaged):
+        path.unlink()
+    if damaged:
+        logger.warning(
+            "a kept epoch is damaged; what stands behind the last usable one is now in %s",
+            set_aside(damaged),
+            extra={"progress": True},
+        )
 
 
 class EpochFiles:
@@ -413,7 +448,7 @@ def finetune(
             "dataset": read_info(dataset).sha256,
             "recipe": asdict(recipe),
             "head_gain": head_gain,
-            "start": sha256_file(start_weights),
+            "start": weights_digest(start_weights),
             "code": code,
         },
     )

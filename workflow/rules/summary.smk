@@ -37,6 +37,7 @@ rule summarize:
     input:
         contents=everything(),
         datasets=[f"{RESULTS}/data/{d}.h5" for d in STUDY.datasets],
+        results=results_behind_the_summary,
     output:
         summary=report(
             "<results>/summary.md",

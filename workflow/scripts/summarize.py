@@ -8,5 +8,6 @@ with job(snakemake):
         snakemake.params.study,
         dict(zip(snakemake.params.labels, snakemake.input.datasets, strict=True)),
         snakemake.params.sections,
+        snakemake.input.results,
         snakemake.output.summary,
     )
