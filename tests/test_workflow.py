@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -202,6 +204,61 @@ def test_stores_verify_and_say_which_weights(tiny):
 
 def test_a_finished_study_has_nothing_to_do(tiny):
     assert "Nothing to be done" in snakemake(tiny, TINY).text
+
+
+def test_the_summary_says_what_made_the_results(tiny):
+    summary = (tiny / "results" / "tiny" / "summary.md").read_text()
+    (line,) = summary.partition("## Made with")[2].split("\n\n")[1:2]
+    for library in ("torch", "torchvision", "kymatio", "scikit-learn", "openTSNE"):
+        assert f"{library} {version(library)}" in line.split(", ")
+    assert "features are read in float32" in summary
+
+
+def test_versions_that_differ_are_told_apart_in_the_summary(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    results = tmp_path / "results" / "tiny"
+    path = results / "classification" / "digits" / "raw.json"
+    cells = json.loads(path.read_text())
+    for cell in cells.values():
+        cell["made_with"] = ["torch 0.1"]
+    path.write_text(json.dumps(cells))
+    target = "results/tiny/summary.md"
+    snakemake(tmp_path, TINY, target, "--forcerun", "summarize", "--rerun-triggers", "params")
+    made_with = (results / "summary.md").read_text().partition("## Made with")[2]
+    assert "- 1 results: torch 0.1." in made_with
+    assert f"torch {version('torch')}" in made_with
+
+
+def test_another_seed_needs_another_name(tiny):
+    answer = snakemake(tiny, TINY, "--dry-run", "--config", "seed=1", check=False)
+    assert answer.returncode != 0
+    assert "Traceback" not in answer.text
+    (line,) = [line for line in answer.text.splitlines() if "seed" in line]
+    assert "results/tiny was made with 0" in line
+    answer = snakemake(tiny, TINY, "--dry-run", "--config", "seed=1", "study=tiny-1")
+    assert planned(answer)["finetune"] == 2
+
+
+def test_weights_that_were_made_again_and_are_equal_train_nothing_anew(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    start = tmp_path / "results" / "tiny" / "weights" / "net-pretrain.safetensors"
+    state = safetensors.torch.load_file(start)
+    safetensors.torch.save_file(state, start, {"seconds": "another time"})
+    target = "results/tiny/finetune/digits/net/epoch002.safetensors"
+    answer = snakemake(tmp_path, TINY, target)
+    assert planned(answer)["finetune"] == 1
+    log = (tmp_path / "results/tiny/logs/finetune/digits/net.log").read_text()
+    assert "all 2 epochs are kept" in log and "is finished" not in log
+    assert "Nothing to be done" in snakemake(tmp_path, TINY, target).text
+
+
+def test_a_thousand_epochs_can_be_planned(tmp_path):
+    study = changed(finetune={"epochs": 1000, "batch_size": 40})
+    targets = [
+        f"results/tiny/{part}"
+        for part in ("finetune/digits/net/epoch1000.safetensors", "collapse/digits/net.json")
+    ]
+    assert planned(snakemake(tmp_path, study, "--dry-run", *targets))["finetune"] == 1
 
 
 def test_the_report_builds(tiny):

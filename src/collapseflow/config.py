@@ -344,6 +344,14 @@ class Study(Section):
             if backbone.finetune and (self.features is None or f"{key}-finetuned" in self.features)
         ]
 
+    def reading_precision(self) -> Literal["float32", "bfloat16"]:
+        """The precision in which features are read: float32, unless bfloat16 is asked for.
+
+        The rounding of bfloat16 puts a floor under NC1 (docs/performance.md), and which features
+        a study has should not depend on the machine that read them.
+        """
+        return "bfloat16" if self.precision == "bfloat16" else "float32"
+
     def scattering_of(self, dataset: str) -> Scattering:
         """The scattering parameters of one data set."""
         return self.datasets[dataset].scattering or self.scattering

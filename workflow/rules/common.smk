@@ -10,7 +10,7 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code, slurm
+from collapseflow import code, identity, slurm
 from collapseflow.config import check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError
 
@@ -22,6 +22,7 @@ def read_study():
     try:
         study = load(config)
         check_once(study, Path(".snakemake") / "collapseflow")
+        identity.refuse_another(study.model_dump(), f"results/{study.study}")
         return study
     except UserError as error:
         sys.exit(str(error))
@@ -52,7 +53,9 @@ def labels_of(names):
 
 
 def before_the_first_job():
-    """On a SLURM cluster: end what an interrupted run has left, check what will be asked for."""
+    """Keep what the study's results share. On a SLURM cluster: end what an interrupted run has
+    left, check what will be asked for."""
+    identity.record(STUDY.model_dump(), RESULTS)
     if workflow.executor_plugin.name != "slurm":
         return
     try:
@@ -183,6 +186,15 @@ def measured_jobs(wildcards):
     return files
 
 
+def results_behind_the_summary(wildcards):
+    """The small files behind tables and figures, which say what they were made with."""
+    cells = [f"{RESULTS}/classification/{d}/{f}.json" for d in STUDY.datasets for f in COMPARED]
+    embeddings = [
+        embedding_file(d, f, "train", "opentsne") for d in STUDY.datasets for f in COMPARED
+    ]
+    return [*cells, *embeddings, *variance_embeddings(wildcards), *epoch_statistics(wildcards)]
+
+
 # --- targets ----------------------------------------------------------------------------------
 
 
@@ -284,7 +296,8 @@ def progress_folder(pattern):
 def feature_reading(backbone):
     """How features are read from a backbone."""
     keys = {"model", "layer", "pool", "image_size", "normalize", "batch_size"}
-    return STUDY.backbones[backbone].model_dump(include=keys) | {"precision": STUDY.precision}
+    entry = STUDY.backbones[backbone].model_dump(include=keys)
+    return entry | {"precision": STUDY.reading_precision()}
 
 
 def embedding_options(method):
