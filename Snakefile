@@ -18,7 +18,7 @@ wildcard_constraints:
     dataset="[A-Za-z][A-Za-z0-9_]*",
     backbone="[A-Za-z][A-Za-z0-9_]*",
     classifier="[A-Za-z][A-Za-z0-9_]*",
-    epoch=r"\d{3,}",
+    epoch=r"\d\d\d+",
     split="train|test",
     method="opentsne|sklearn",
 
