@@ -4,25 +4,49 @@ CORES ?= all
 CONFIG ?= config/config.yaml
 VENV := .venv
 INSTALLED := $(VENV)/installed
+TESTABLE := $(VENV)/testable
+export OLDEST_PYTHON = 3.11
+
+# Runs under any Python, so that an old one can say that it is too old.
+define CHECK_PYTHON
+import os, sys
+needed = tuple(map(int, os.environ["OLDEST_PYTHON"].split(".")))
+if sys.version_info < needed:
+    sys.exit("collapseflow needs Python %d.%d or newer; %s is %d.%d: give another, such as "
+             "make run PYTHON=python3.12" % (needed + (sys.executable,) + sys.version_info[:2]))
+endef
+export CHECK_PYTHON
 
 .PHONY: run test lock
 
 run: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG)
 
-test: $(INSTALLED)
+test: $(TESTABLE)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
 
+# An environment whose installation did not end, or whose Python is gone, is started clean.
 $(INSTALLED): requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@test ! -e $(VENV) || test -e $(VENV)/pyvenv.cfg || \
+	    { echo "$(VENV) is no virtual environment: move it away" >&2; exit 1; }
+	@test -e $@ && $(VENV)/bin/python -c "$$CHECK_PYTHON" 2>/dev/null || \
+	    $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement requirements.lock
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
-# Renews the lock file; needs uv.
+$(TESTABLE): $(INSTALLED) requirements-test.lock
+	$(VENV)/bin/pip install --quiet --requirement requirements-test.lock
+	touch $@
+
+# Renews the lock files, of what runs and of what tests; needs uv.
+COMPILE = uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) pyproject.toml
 lock:
-	uv pip compile --universal --python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --output-file requirements-test.lock --extra test --no-annotate \
+	    --constraint requirements.lock

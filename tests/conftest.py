@@ -9,6 +9,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -125,6 +126,23 @@ def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def find_python() -> Callable[[str], str]:
+    """A function that gives an interpreter, such as ``python3.12``: on the path or, where pyenv
+    hides them there, below its folder. Skips the test where there is none."""
+
+    def find(name: str) -> str:
+        pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+        found = [shutil.which(name), *pyenv.glob(f"{name.removeprefix('python')}.*/bin/{name}")]
+        for python in filter(None, found):
+            answer = subprocess.run([python, "-c", ""], capture_output=True, check=False)
+            if answer.returncode == 0:
+                return str(python)
+        return pytest.skip(f"there is no {name}")
+
+    return find
 
 
 class Clock:

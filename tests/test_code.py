@@ -235,18 +235,8 @@ def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monk
     assert changed == expected[change]
 
 
-def find_python(name):
-    """An interpreter on the path or, where pyenv hides them there, below its folder."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = [shutil.which(name), *pyenv.glob(f"{name.removeprefix('python')}.*/bin/{name}")]
-    for python in filter(None, found):
-        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return python
-    return pytest.skip(f"there is no {name}")
-
-
 @pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13", "python3.14"])
-def test_digests_are_the_same_under_every_version_of_python(python):
+def test_digests_are_the_same_under_every_version_of_python(find_python, python):
     lines = [
         "from pathlib import Path",
         "from collapseflow import code",

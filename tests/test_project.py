@@ -15,17 +15,26 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def locked(name="requirements.lock"):
+    lines = (ROOT / name).read_text().splitlines()
     pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     return {(canonical(pin[1]), pin[2]) for pin in pins if pin}
 
 
 def test_every_direct_dependency_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    names = {canonical(re.match(r"[\w.-]+", line)[0]) for line in wanted}
-    assert names <= {name for name, _ in locked()}
+    runs, tests = (
+        {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
+        for lines in (project["dependencies"], project["optional-dependencies"]["test"])
+    )
+    assert runs <= {name for name, _ in locked()}
+    assert tests <= {name for name, _ in locked("requirements-test.lock")}
+    # What only tests need is not installed for running.
+    assert not tests & {name for name, _ in locked()}
+
+
+def test_tests_run_with_the_versions_that_run():
+    assert locked() < locked("requirements-test.lock")
 
 
 def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_does():
