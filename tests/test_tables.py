@@ -101,8 +101,10 @@ def write_cells(folder, **changes):
 
 def make_accuracy_table(tmp_path, out, published_names=None, **changes):
     cells = write_cells(tmp_path, **changes)
+    classifiers = {name: name for name in CLASSIFIERS}
+    names = published_names or {}
     accuracy_table(
-        cells, "MNIST", FEATURES, CLASSIFIERS, published_names or {}, out.csv, out.md, out.tex
+        cells, "MNIST", FEATURES, CLASSIFIERS, names, classifiers, out.csv, out.md, out.tex
     )
     return out.md.read_text()
 
@@ -139,21 +141,29 @@ def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tmp
     assert "published" not in make_accuracy_table(tmp_path, out)
 
 
-def test_published_accuracies_of_a_classifier_that_no_report_has_are_left_out(tmp_path, out):
+def test_published_accuracies_go_by_the_reports_names_of_the_classifiers(tmp_path, out):
     path = write_cells(tmp_path)[0]
-    path.write_text(path.read_text().replace('"svm"', '"knn"'))
-    names = {"raw": ["mnist", "raw"]}
+    path.write_text(path.read_text().replace('"svm"', '"knn"').replace('"rf"', '"forest"'))
     accuracy_table(
         [path],
         "MNIST",
         {"raw": "raw"},
-        {"lr": "LR", "knn": "kNN", "rf": "RF"},
-        names,
+        {"lr": "LR", "knn": "kNN", "forest": "RF"},
+        {"raw": ["mnist", "raw"]},
+        {"forest": "rf"},
         out.csv,
         out.md,
         out.tex,
     )
-    assert cells_of(out.md.read_text())[2] == ["kNN", "**90.12**"]
+    rows = cells_of(out.md.read_text())
+    assert [row[1] for row in rows[1:4]] == ["80.00", "**90.12**", "**90.12** (69.54)"]
+
+
+def test_other_numbers_of_features_have_no_published_accuracy(tmp_path, out):
+    names = {"raw": ["mnist", "raw"]}
+    text = make_accuracy_table(tmp_path, out, names, raw_lr={"n_features": 196})
+    rows = cells_of(text)
+    assert rows[1][1] == "80.00" and rows[3][1] == "**90.12** (69.54)"
 
 
 def test_a_solver_that_did_not_converge_is_marked(tmp_path, out):
@@ -200,19 +210,19 @@ def test_columns_and_rows_follow_the_names_not_the_order_in_the_files(tmp_path, 
     for path in paths:
         cells = json.loads(path.read_text())
         path.write_text(json.dumps(dict(reversed(cells.items()))))
-    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     assert out.md.read_text() == expected
 
 
 def test_cells_that_do_not_fill_the_table_are_an_error(tmp_path, out):
     paths = write_cells(tmp_path)
     with pytest.raises(ValueError):
-        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     cells = json.loads(paths[1].read_text())
     del cells["svm"]
     paths[1].write_text(json.dumps(cells))
     with pytest.raises(KeyError, match="svm"):
-        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     assert not out.csv.exists()
 
 

@@ -67,6 +67,7 @@ def accuracy_table(
     features: dict[str, str],
     classifiers: dict[str, str],
     published_names: dict[str, Sequence[str]],
+    published_classifiers: dict[str, str],
     csv: str | Path,
     md: str | Path,
     tex: str | Path,
@@ -79,8 +80,10 @@ def accuracy_table(
         For each feature set a file of what :func:`collapseflow.classification.evaluate_all` gives.
     features, classifiers
         Names and labels, in the order of columns and rows.
-    published_names
-        For feature sets that a report has: its data set and its name of the features.
+    published_names, published_classifiers
+        For feature sets and classifiers that report A has: its data set and its name of the
+        features, and its name of the classifier. A published number is shown where the number of
+        features is the same, too.
     """
     known = published.accuracies()
     by_features = dict(zip(features, map(read_json, cells), strict=True))
@@ -88,8 +91,12 @@ def accuracy_table(
     for feature, classifier in product(features, classifiers):
         cell = by_features[feature][classifier]
         low, high = cell.pop("accuracy_interval")
-        name = published_names.get(feature)
-        value = known.get((*name, classifier)) if name else None
+        name = (
+            *published_names.get(feature, ()),
+            cell["n_features"],
+            published_classifiers.get(classifier),
+        )
+        value = known.get(name)
         records.append(
             {
                 "features": feature,

@@ -10,7 +10,7 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code, slurm
+from collapseflow import code, published, slurm
 from collapseflow.config import check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError
 
@@ -300,31 +300,28 @@ def curve_labels():
         "datasets": {d: STUDY.dataset_label(d) for d in STUDY.datasets},
         "backbones": {b: STUDY.backbone_label(b) for b in STUDY.finetuned_backbones()},
         "published": {
-            f"{d}/{b}": published_names(d, [f"{b}-finetuned"]).get(f"{b}-finetuned")
+            f"{d}/{b}": published_curves(d, b)
             for d in STUDY.datasets
             for b in STUDY.finetuned_backbones()
         },
     }
 
 
-def published_names(dataset, features):
-    """The names under which the reports published numbers for these feature sets, if they did.
+def published_names(experiments, dataset, features):
+    """The names under which a report published numbers of these very feature sets, if it did."""
+    names = {f: published.find(experiments, STUDY.condition(dataset, f)) for f in features}
+    return {features: name for features, name in names.items() if name}
 
-    Their networks had ImageNet weights; nothing is compared with other weights.
-    """
-    source = STUDY.datasets[dataset].source
-    names = {}
-    for name in features:
-        if name in ("raw", "scattering"):
-            names[name] = (source, name)
-            continue
-        backbone, state = name.split("-", 1)
-        entry = STUDY.backbones[backbone]
-        if state == "imagenet":
-            names[name] = (source, f"{entry.model}_pretrained")
-        elif state.startswith(("epoch", "finetuned")) and first_state(backbone) == "imagenet":
-            names[name] = (source, f"{entry.model}_finetuned")
-    return names
+
+def published_curves(dataset, backbone):
+    """The name of the published curves of this very fine-tuning, if there are any."""
+    return published.find_curves(STUDY.condition(dataset, f"{backbone}-{EPOCHS[-1]}"))
+
+
+def published_classifiers():
+    """The names under which report A has the study's classifiers, if it has them."""
+    names = {k: published.find_classifier(c.model_dump()) for k, c in STUDY.classifiers.items()}
+    return {classifier: name for classifier, name in names.items() if name}
 
 
 def variance_dataset(wildcards):
@@ -351,7 +348,7 @@ def variance_published():
     """What report B published for the feature sets of the comparison."""
     if not STUDY.variance:
         return {}
-    return published_names(STUDY.variance.dataset, STUDY.variance_features())
+    return published_names(published.REPORT_B, STUDY.variance.dataset, STUDY.variance_features())
 
 
 def summary_sections():
