@@ -167,3 +167,12 @@ def test_another_classifier_under_the_same_name_has_no_published_number(change):
 def test_a_classifier_is_known_whatever_the_study_calls_it():
     study = paper(classifiers={"forest": {"estimator": "sklearn.ensemble.RandomForestClassifier"}})
     assert classifiers(study) == ["rf"]
+
+
+def test_published_collapse_goes_by_the_names_of_the_measures():
+    from collapseflow.collapse import CollapseMeasures
+
+    curves = published.curves()
+    collapse = set(curves["measure"]) - {"accuracy"}
+    assert collapse == {f for f in CollapseMeasures.__dataclass_fields__ if f.startswith("nc")}
+    assert sorted(name.partition("_")[0] for name in collapse) == ["nc1", "nc2", "nc2", "nc2"]

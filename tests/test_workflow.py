@@ -162,7 +162,7 @@ def test_collapse_and_accuracy_of_an_epoch_equal_the_dense_formula_on_its_store(
     measured = table[table["split"] == "train"].set_index("measure")["value"]
     assert measured["nc1"] == pytest.approx(np.trace(sigma_w @ pinv(sigma_b)) / 10, rel=1e-6)
     norms = np.linalg.norm(centred, axis=1)
-    assert measured["equinorm"] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
+    assert measured["nc2_equinorm"] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
     assert measured["accuracy"] == accuracy
 
 

@@ -10,11 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from collapseflow import published
 from collapseflow.figures import style as look
 
+#: NC1 and the three parts of NC2, as the tables and as the panels call them.
 MEASURES = {
-    "nc1": r"(a) within-class covariance, $\mathrm{tr}(\Sigma_W \Sigma_B^+)/C$",
-    "equinorm": "(b) equinorm, std/mean of class-mean norms",
-    "equiangularity": "(c) equiangularity, std of cosines",
-    "maximal_angle": r"(d) maximal angle, mean $|\cos + 1/(C-1)|$",
+    "nc1": r"(a) NC1, within-class covariance: $\mathrm{tr}(\Sigma_W \Sigma_B^+)/C$",
+    "nc2_equinorm": "(b) NC2, equal norms: std/mean of class-mean norms",
+    "nc2_equiangularity": "(c) NC2, equal angles: std of cosines",
+    "nc2_maximal_angle": r"(d) NC2, maximal angle: mean $|\cos + 1/(C-1)|$",
 }
 
 
@@ -88,9 +89,9 @@ def plot_accuracy(
 def plot_collapse(
     collapse: str | Path, labels: Mapping, style: Mapping, paths: Sequence[str | Path]
 ) -> None:
-    """The four measures on the training features per epoch, one line a backbone and data set.
+    """NC1 and the three parts of NC2 of the training features, epoch by epoch.
 
-    Epoch 0 is the network before fine-tuning; published curves lie faint behind.
+    One line a backbone and data set. Epoch 0 is the network before fine-tuning; published curves lie faint behind.
     """
     look.apply(style)
     table = pd.read_csv(collapse)

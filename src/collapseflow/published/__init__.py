@@ -134,7 +134,12 @@ def curves() -> pd.DataFrame:
     logarithm = collapse["measure"] == "log10_nc1"
     collapse.loc[logarithm, "value"] = 10 ** collapse.loc[logarithm, "value"]
     collapse["measure"] = collapse["measure"].replace(
-        {"log10_nc1": "nc1", "max_angle": "maximal_angle"}
+        {
+            "log10_nc1": "nc1",
+            "equinorm": "nc2_equinorm",
+            "equiangularity": "nc2_equiangularity",
+            "max_angle": "nc2_maximal_angle",
+        }
     )
     both = pd.concat([accuracy, collapse], ignore_index=True)
     both["features"] = both["backbone"] + "_finetuned"
