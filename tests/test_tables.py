@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from collapseflow.tables import (
     accuracy_table,
@@ -238,8 +239,9 @@ def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
             measures = {}
             for split in ("train", "test"):
                 # Only a network with a head of its own predicts classes.
-                names = ("nc1", "accuracy") if epoch else ("nc1",)
-                measures[split] = {name: len(expected) + i / 8 for i, name in enumerate(names)}
+                measures[split] = {"nc1": len(expected) + 0.5, "n_samples": 300}
+                if epoch:
+                    measures[split]["accuracy"] = (200 + len(expected)) / 300
                 for name, value in measures[split].items():
                     row = (dataset, backbone, starts[backbone], epoch, split, name, value)
                     expected.append(row)
@@ -250,9 +252,22 @@ def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
     collapse_table(paths, starts, tmp_path / "collapse.csv")
     table = pd.read_csv(tmp_path / "collapse.csv")
     names = ["dataset", "backbone", "start", "epoch", "split", "measure", "value"]
-    assert table.columns.tolist() == names
-    assert [tuple(row) for row in table.itertuples(index=False)] == expected
-    assert len({row[-1] for row in expected}) == len(expected) == 30
+    assert table.columns.tolist() == [*names, "low", "high"]
+    assert [tuple(row) for row in table[names].itertuples(index=False)] == expected
+    assert len(expected) == 48
+
+
+def test_accuracies_on_test_images_have_an_interval_and_nothing_else_has(tmp_path):
+    measures = {"nc1": 0.5, "n_samples": 359, "accuracy": 354 / 359}
+    path = tmp_path / "digits" / "net.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps([{"epoch": 1, "train": measures, "test": measures}]))
+    collapse_table([path], {"net": "random"}, tmp_path / "collapse.csv")
+    table = pd.read_csv(tmp_path / "collapse.csv").set_index(["split", "measure"])
+    expected = binomtest(354, 359).proportion_ci(method="wilson")
+    found = table.loc[("test", "accuracy"), ["low", "high"]].tolist()
+    assert found == pytest.approx([expected.low, expected.high], abs=1e-12)
+    assert table.drop(("test", "accuracy"))[["low", "high"]].isna().all(axis=None)
 
 
 # --- variances ------------------------------------------------------------------------------

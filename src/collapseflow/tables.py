@@ -8,6 +8,7 @@ import pandas as pd
 
 from collapseflow import published
 from collapseflow.files import atomic_path, read_json, write_text
+from collapseflow.intervals import wilson_interval
 
 
 def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -148,27 +149,35 @@ def collapse_table(
 ) -> None:
     """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value.
 
+    ``low`` and ``high`` are the 95 % interval of an accuracy on test images, which are a sample of
+    all there could be; the training images are all that there are.
+
     Parameters
     ----------
     statistics
         Files ``<data set>/<backbone>.json`` of what
         :func:`collapseflow.epochs.measure_epochs` gives.
     """
-    records = [
-        {
-            "dataset": path.parent.name,
-            "backbone": path.stem,
-            "start": starts[path.stem],
-            "epoch": of_epoch["epoch"],
-            "split": split,
-            "measure": measure,
-            "value": value,
-        }
-        for path in map(Path, statistics)
-        for of_epoch in read_json(path)
-        for split in ("train", "test")
-        for measure, value in of_epoch[split].items()
-    ]
+    records = []
+    for path in map(Path, statistics):
+        for of_epoch, split in product(read_json(path), ("train", "test")):
+            for measure, value in of_epoch[split].items():
+                low = high = None
+                if measure == "accuracy" and split == "test":
+                    low, high = wilson_interval(value, of_epoch[split]["n_samples"])
+                records.append(
+                    {
+                        "dataset": path.parent.name,
+                        "backbone": path.stem,
+                        "start": starts[path.stem],
+                        "epoch": of_epoch["epoch"],
+                        "split": split,
+                        "measure": measure,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                    }
+                )
     write_csv(csv, pd.DataFrame(records))
 
 

@@ -299,6 +299,7 @@ def curve_labels():
     return {
         "datasets": {d: STUDY.dataset_label(d) for d in STUDY.datasets},
         "backbones": {b: STUDY.backbone_label(b) for b in STUDY.finetuned_backbones()},
+        "all_backbones": list(STUDY.backbones),
         "published": {
             f"{d}/{b}": published_curves(d, b)
             for d in STUDY.datasets
