@@ -352,35 +352,55 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
 BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
 
-def test_run_times_come_from_the_benchmark_files(tmp_path, out):
-    folder = tmp_path / "benchmarks"
-    contents = {
-        "extract/mnist/resnet18.tsv": [(12.26, 900.4, 20.0)],
-        "embed/digits/raw.tsv": [(0.9, "-", 0.5)],
-        # A repeated job: the mean time, the highest memory.
-        "embed/mnist/raw.tsv": [(10.0, 100.0, 9.0), (20.0, 300.0, 11.0)],
+def make_runtime_table(tmp_path, out, measured, published_minutes=None):
+    """A table of jobs with the seconds of their last run and what they wrote of their cost."""
+    benchmarks, costs = [], []
+    for number, (seconds, cost) in enumerate(measured.values()):
+        benchmarks.append(tmp_path / f"{number}.tsv")
+        # Snakemake's own samples of memory and processor time are of no use.
+        benchmarks[-1].write_text(f"{BENCHMARK}{seconds}\t0:00:01\t5.1\t-\t1\t1\t0\t0\t90\t-\n")
+        costs.append(tmp_path / f"{number}.cost.json")
+        if cost:
+            keys = ("seconds_taken_over", "peak_memory_mib")
+            costs[-1].write_text(json.dumps(dict(zip(keys, cost, strict=True))))
+    jobs = list(measured)
+    runtime_table(jobs, benchmarks, costs, published_minutes or {}, out.csv, out.md, out.tex)
+    return out.md.read_text()
+
+
+def test_run_times_are_those_of_the_whole_computation(tmp_path, out):
+    measured = {
+        ("prepare_dataset", "mnist", ""): (2.04, (0.0, 310.2)),
+        ("pretrain", "", "resnet18"): (100.0, (0.0, 1234.5)),
+        # Nine epochs in earlier runs, one in the last.
+        ("finetune", "mnist", "resnet18"): (12.26, (90.0, 900.4)),
+        ("embed", "digits", "raw-train-opentsne"): (0.9, None),
+        ("tabulate_variance", "", ""): (3.0, (0.0, 99.0)),
     }
-    for name, runs in contents.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            BENCHMARK
-            + "".join(f"{s}\t0:00:01\t{rss}\t1\t1\t1\t0\t0\t90\t{cpu}\n" for s, rss, cpu in runs)
-        )
-    runtime_table([folder / name for name in contents], folder, out.csv, out.md, out.tex)
-    text = out.md.read_text()
+    text = make_runtime_table(tmp_path, out, measured)
     assert cells_of(text) == [
         ["job", "wall time, s", "peak memory, MiB"],
-        ["extract mnist, resnet18", "12.3", "900"],
-        ["embed digits, raw", "0.9", "not sampled"],
-        ["embed mnist, raw", "15.0", "300"],
+        ["prepare_dataset mnist", "2.0", "310"],
+        ["pretrain, resnet18", "100.0", "1234"],
+        ["finetune mnist, resnet18", "102.3", "900"],
+        ["embed digits, raw-train-opentsne", "0.9", "not recorded"],
+        ["tabulate_variance", "3.0", "99"],
     ]
-    # Report B's own times.
-    assert "resnet18 35 min" in text and "vgg16 107 min" in text
-    table = pd.read_csv(out.csv)
-    assert table["stage"].tolist() == ["extract", "embed", "embed"]
-    assert table["dataset"].tolist() == ["mnist", "digits", "mnist"]
-    assert table["seconds"].tolist() == [12.26, 0.9, 15.0]
-    assert table["peak_memory_mib"].tolist()[0::2] == [900.4, 300.0]
-    assert pd.isna(table["peak_memory_mib"][1])
-    assert table["cpu_seconds"].tolist() == [20.0, 0.5, 10.0]
+    assert "report B" not in text
+    table = pd.read_csv(out.csv, keep_default_na=False)
+    assert table["stage"].tolist() == [stage for stage, _, _ in measured]
+    assert table["dataset"].tolist() == [dataset for _, dataset, _ in measured]
+    assert table["seconds"].astype(float).tolist() == [2.04, 100.0, 102.26, 0.9, 3.0]
+    assert table["seconds_of_last_run"].astype(float).tolist() == [2.04, 100.0, 12.26, 0.9, 3.0]
+    assert table["peak_memory_mib"].tolist() == ["310.2", "1234.5", "900.4", "", "99.0"]
+
+
+def test_report_b_s_minutes_stand_beside_the_same_job_only(tmp_path, out):
+    measured = {
+        ("extract", "fashion", "resnet18_b-imagenet"): (80.0, (0.0, 500.0)),
+        ("extract", "fashion", "resnet18-imagenet"): (81.0, (0.0, 500.0)),
+    }
+    minutes = {"extract/fashion/resnet18_b-imagenet": 35}
+    text = make_runtime_table(tmp_path, out, measured, minutes)
+    assert [row[1] for row in cells_of(text)[1:]] == ["80.0 (2100)", "81.0"]
+    assert "In brackets: report B, on a laptop." in text

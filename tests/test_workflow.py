@@ -200,6 +200,29 @@ def test_stores_verify_and_say_which_weights(tiny):
     assert "net, random" in table and "net, letters" in table and "retrained" not in table
 
 
+def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
+    table = pd.read_csv(tiny / "results" / "tiny" / "tables" / "runtime.csv")
+    stages = Counter(table["stage"])
+    assert stages == {
+        "prepare_dataset": 2,
+        "render_letters": 1,
+        "pretrain": 1,
+        "initialize_weights": 1,
+        "extract": 10,
+        "finetune": 2,
+        "measure_collapse": 2,
+        "classify": 10,
+        "embed": 10 + 4,
+        "tabulate_variance": 1,
+    }
+    # The interpreter and NumPy alone take more than 30 MiB.
+    assert (table["peak_memory_mib"] > 30).all()
+    # Nothing was interrupted, so nothing was taken over.
+    assert (table["seconds"] == table["seconds_of_last_run"]).all()
+    assert table["published_seconds"].isna().all()
+    assert "report B" not in (tiny / "results" / "tiny" / "tables" / "runtime.md").read_text()
+
+
 def test_a_finished_study_has_nothing_to_do(tiny):
     assert "Nothing to be done" in snakemake(tiny, TINY).text
 

@@ -161,26 +161,44 @@ def epoch_statistics(wildcards):
     ]
 
 
-def measured_jobs(wildcards):
-    """The benchmark files behind the table of run times, by the folders of their rules."""
-    folder = f"{RESULTS}/benchmarks"
+def compared_pairs():
+    """Every data set and feature set that a table or a figure shows."""
     pairs = [(d, f) for d in STUDY.datasets for f in COMPARED]
     pairs += [(STUDY.variance.dataset, f) for f in STUDY.variance_features()]
-    files = []
-    for dataset, features in dict.fromkeys(pairs):
-        files.append(f"{folder}/extract/{dataset}/{features}.tsv")
+    return list(dict.fromkeys(pairs))
+
+
+def computing_jobs():
+    """The rows of the table of run times: stage, data set and name, empty where there is none."""
+    pairs, finetuned = compared_pairs(), STUDY.finetuned_backbones()
+    states = [f.split("-", 1) for _, f in pairs if "-" in f]
+    states += [[b, first_state(b)] for b in finetuned]
+    made = {
+        source: list(dict.fromkeys(b for b, state in states if state == source))
+        for source in ("pretrain", "random")
+    }
+    jobs = [("prepare_dataset", d, "") for d in STUDY.datasets]
+    jobs += [("render_letters", "", "")] if made["pretrain"] else []
+    jobs += [("pretrain", "", b) for b in made["pretrain"]]
+    jobs += [("initialize_weights", "", b) for b in made["random"]]
+    jobs += [("extract", d, f) for d, f in pairs]
     for dataset in STUDY.datasets:
-        for backbone in STUDY.finetuned_backbones():
-            files.append(f"{folder}/finetune/{dataset}/{backbone}.tsv")
-            files.append(f"{folder}/measure_collapse/{dataset}/{backbone}.tsv")
+        for backbone in finetuned:
+            jobs.append(("finetune", dataset, backbone))
+            jobs.append(("measure_collapse", dataset, backbone))
         for features in COMPARED:
-            files.append(f"{folder}/classify/{dataset}/{features}.tsv")
-            files.append(f"{folder}/embed/{dataset}/{features}-train-opentsne.tsv")
+            jobs.append(("classify", dataset, features))
+            jobs.append(("embed", dataset, f"{features}-train-opentsne"))
     for features in STUDY.variance_features():
         for split in ("train", "test"):
-            name = f"{features}-{split}-sklearn"
-            files.append(f"{folder}/embed/{STUDY.variance.dataset}/{name}.tsv")
-    return files
+            jobs.append(("embed", STUDY.variance.dataset, f"{features}-{split}-sklearn"))
+    return [*jobs, *([("tabulate_variance", "", "")] if STUDY.variance else [])]
+
+
+def files_of_jobs(folder, suffix):
+    """One file of each job that computes: its log, or Snakemake's benchmark of it."""
+    paths = ["/".join(filter(None, job)) for job in computing_jobs()]
+    return [f"{RESULTS}/{folder}/{path}.{suffix}" for path in paths]
 
 
 # --- targets ----------------------------------------------------------------------------------
@@ -323,6 +341,16 @@ def published_classifiers():
     """The names under which report A has the study's classifiers, if it has them."""
     names = {k: published.find_classifier(c.model_dump()) for k, c in STUDY.classifiers.items()}
     return {classifier: name for classifier, name in names.items() if name}
+
+
+def published_minutes():
+    """What report B needed for the jobs of this study that did the very same."""
+    minutes = published.runtimes()
+    return {
+        f"extract/{dataset}/{features}": minutes[*name, "extract"]
+        for dataset, features in compared_pairs()
+        for name in published_names(published.REPORT_B, dataset, [features]).values()
+    }
 
 
 def variance_dataset(wildcards):
