@@ -128,7 +128,7 @@ def read(folder: Path, size: int) -> Work:
 
 
 def collapse(folder: Path, size: int) -> Work:
-    """The four measures."""
+    """NC1 and the three parts of NC2."""
     from collapseflow.collapse import measure_stores
 
     return lambda: measure_stores({"train": folder / "features.h5"}, threads=CORES)

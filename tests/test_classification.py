@@ -21,10 +21,10 @@ from collapseflow.classification import (
     evaluate,
     evaluate_all,
     suit_solver,
-    wilson_interval,
 )
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
+from collapseflow.intervals import wilson_interval
 
 #: scikit-learn-intelex grows other trees: three standard errors of 400 test images.
 OTHER_FOREST = 3 * 0.5 / np.sqrt(400)

@@ -14,7 +14,7 @@ from collapseflow import stores
 from collapseflow.collapse import class_means, collapse_measures, map_blocks, measure_stores
 from collapseflow.errors import UserError
 
-MEASURES = ("nc1", "equinorm", "equiangularity", "maximal_angle")
+MEASURES = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
 
 
 def stream_of(features, labels, sizes=None):
@@ -50,9 +50,9 @@ def dense_measures(features, labels, **cutoff):
     inverse = scipy.linalg.pinv(between, **(cutoff or {"rtol": 1e-11}))
     return {
         "nc1": np.trace(within @ inverse) / n_classes,
-        "equinorm": np.std(norms) / np.mean(norms),
-        "equiangularity": np.std(cosines),
-        "maximal_angle": np.mean(np.abs(cosines + 1 / (n_classes - 1))),
+        "nc2_equinorm": np.std(norms) / np.mean(norms),
+        "nc2_equiangularity": np.std(cosines),
+        "nc2_maximal_angle": np.mean(np.abs(cosines + 1 / (n_classes - 1))),
     }, between
 
 
@@ -171,7 +171,9 @@ def test_contraction_of_two_classes_by_hand():
     measures = collapse_measures(stream_of(features, np.array([0, 0, 1, 1])))
     np.testing.assert_allclose(measures.nc1, 0.125, rtol=1e-12)
     np.testing.assert_allclose(
-        [measures.equinorm, measures.equiangularity, measures.maximal_angle], 0, atol=1e-12
+        [measures.nc2_equinorm, measures.nc2_equiangularity, measures.nc2_maximal_angle],
+        0,
+        atol=1e-12,
     )
     assert measures.rank == 1
 
@@ -180,9 +182,9 @@ def test_norms_and_angles_of_three_classes_by_hand():
     # Norms 3, 3, 3 sqrt(2); cosines 0, -1/sqrt(2), -1/sqrt(2).
     features = np.array([[3.0, 0], [0, 3], [-3, -3]])
     measures = collapse_measures(stream_of(features, np.array([0, 1, 2])))
-    np.testing.assert_allclose(measures.equinorm, 3 - 2 * np.sqrt(2), rtol=1e-12)
-    np.testing.assert_allclose(measures.equiangularity, 1 / 3, rtol=1e-12)
-    np.testing.assert_allclose(measures.maximal_angle, (np.sqrt(2) - 0.5) / 3, rtol=1e-12)
+    np.testing.assert_allclose(measures.nc2_equinorm, 3 - 2 * np.sqrt(2), rtol=1e-12)
+    np.testing.assert_allclose(measures.nc2_equiangularity, 1 / 3, rtol=1e-12)
+    np.testing.assert_allclose(measures.nc2_maximal_angle, (np.sqrt(2) - 0.5) / 3, rtol=1e-12)
     assert measures.nc1 == 0
 
 

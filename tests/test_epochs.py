@@ -100,7 +100,7 @@ def by_torchvision(path, images):
 
 
 def dense_measures(x, labels):
-    """The four measures with covariances of all features, classes of equal size."""
+    """NC1 and NC2 with covariances of all features, classes of equal size."""
     means = np.stack([x[labels == c].mean(0) for c in range(10)])
     within = np.cov((x - means[labels]).T, bias=True)
     between = np.cov(means.T, bias=True)
@@ -110,9 +110,9 @@ def dense_measures(x, labels):
     cosines = cosines.reshape(10, 10)[np.triu_indices(10, 1)]
     return {
         "nc1": np.trace(within @ np.linalg.pinv(between, rcond=1e-10, hermitian=True)) / 10,
-        "equinorm": norms.std() / norms.mean(),
-        "equiangularity": cosines.std(),
-        "maximal_angle": np.abs(cosines + 1 / 9).mean(),
+        "nc2_equinorm": norms.std() / norms.mean(),
+        "nc2_equiangularity": cosines.std(),
+        "nc2_maximal_angle": np.abs(cosines + 1 / 9).mean(),
     }
 
 

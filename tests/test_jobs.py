@@ -67,6 +67,50 @@ def test_a_job_that_succeeds_says_so_in_its_log_only(tmp_path):
     assert "finished in" in log
 
 
+def test_a_job_writes_what_snakemake_cannot_measure_beside_its_log(tmp_path):
+    body = """
+    from collapseflow.resume import take_over
+    with job(snakemake):
+        take_over(2.5)
+        take_over(0.25)
+        block = bytearray(300 * 2**20)
+        block[::4096] = b"x" * len(block[::4096])
+        del block
+    """
+    answer, _ = run(tmp_path, body)
+    assert answer.returncode == 0, answer.stderr
+    cost = json.loads((tmp_path / "logs" / "a.cost.json").read_text())
+    assert cost["seconds_taken_over"] == 2.75
+    # The block is gone when the job ends, and is counted.
+    assert 300 < cost["peak_memory_mib"] < 600
+
+
+def test_the_memory_of_the_process_that_starts_a_job_is_not_the_job_s(tmp_path):
+    block = bytearray(600 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    run(tmp_path, "with job(snakemake): pass")
+    cost = json.loads((tmp_path / "logs" / "a.cost.json").read_text())
+    assert 5 < cost["peak_memory_mib"] < 300
+
+
+def test_the_memory_of_a_child_counts(tmp_path):
+    body = """
+    import subprocess
+    with job(snakemake):
+        code = "block = bytearray(400 * 2**20); block[::4096] = b'x' * len(block[::4096])"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    """
+    run(tmp_path, body)
+    cost = json.loads((tmp_path / "logs" / "a.cost.json").read_text())
+    assert 400 < cost["peak_memory_mib"] < 600
+
+
+def test_a_job_that_fails_writes_no_cost(tmp_path):
+    answer, _ = run(tmp_path, "with job(snakemake): raise ValueError('no')")
+    assert answer.returncode == 1
+    assert not list((tmp_path / "logs").glob("*.cost.json"))
+
+
 def test_what_a_user_can_mend_is_one_line_without_a_traceback(tmp_path):
     answer, log = run(
         tmp_path,
@@ -215,7 +259,7 @@ def test_a_job_holds_a_lease_beside_its_log(tmp_path):
     )
     pid, said = answer.stdout.split(" ", 1)
     assert json.loads(said)["pid"] == int(pid)
-    assert names(tmp_path / "logs") == ["a.log"]
+    assert names(tmp_path / "logs") == ["a.cost.json", "a.log"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +332,7 @@ def test_what_a_killed_job_was_writing_is_removed_when_it_runs_again(tmp_path, s
     assert names(tmp_path / "logs") == ["a.log", "a.log.lease"]
     answer, log = run(tmp_path, "with job(snakemake): print(os.listdir('out'))")
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "[]\n", "")
-    assert names(tmp_path / "logs") == ["a.log"]
+    assert names(tmp_path / "logs") == ["a.cost.json", "a.log"]
     assert "finished in" in log
 
 

@@ -3,15 +3,18 @@
 import errno
 import hashlib
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from collapseflow import resume
 from collapseflow.files import atomic_path, read_json, write_json
 from collapseflow.resume import (
     DEPENDENCIES,
     digest,
     kept_result,
     publish,
+    seconds_taken_over,
     set_aside,
     valid_folder,
 )
@@ -147,6 +150,27 @@ def test_a_result_is_computed_once(tmp_path):
     for _ in range(3):
         assert kept_result(tmp_path / "new" / "lr.json", NEW, compute) == result
     assert compute.calls == 1
+
+
+def test_what_a_result_took_counts_for_the_runs_that_take_it_over(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(resume, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(resume, "_taken_over", [])
+
+    def take(seconds):
+        clock.now += seconds
+        return "result"
+
+    kept_result(tmp_path / "lr.json", NEW, lambda: take(7.5))
+    kept_result(tmp_path / "svm.json", NEW, lambda: take(4.0))
+    # Of this run, so not of earlier ones.
+    assert seconds_taken_over() == 0
+    kept_result(tmp_path / "lr.json", NEW, Counter("never"))
+    assert seconds_taken_over() == 7.5
+    kept_result(tmp_path / "svm.json", OLD, lambda: take(1.0))
+    assert seconds_taken_over() == 7.5
+    kept_result(tmp_path / "svm.json", OLD, Counter("never"))
+    assert seconds_taken_over() == 8.5
 
 
 @pytest.mark.parametrize("result", [None, 0, [], {}, False])

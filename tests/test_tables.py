@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from collapseflow.tables import (
     accuracy_table,
@@ -101,8 +102,10 @@ def write_cells(folder, **changes):
 
 def make_accuracy_table(tmp_path, out, published_names=None, **changes):
     cells = write_cells(tmp_path, **changes)
+    classifiers = {name: name for name in CLASSIFIERS}
+    names = published_names or {}
     accuracy_table(
-        cells, "MNIST", FEATURES, CLASSIFIERS, published_names or {}, out.csv, out.md, out.tex
+        cells, "MNIST", FEATURES, CLASSIFIERS, names, classifiers, out.csv, out.md, out.tex
     )
     return out.md.read_text()
 
@@ -139,21 +142,29 @@ def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tmp
     assert "published" not in make_accuracy_table(tmp_path, out)
 
 
-def test_published_accuracies_of_a_classifier_that_no_report_has_are_left_out(tmp_path, out):
+def test_published_accuracies_go_by_the_reports_names_of_the_classifiers(tmp_path, out):
     path = write_cells(tmp_path)[0]
-    path.write_text(path.read_text().replace('"svm"', '"knn"'))
-    names = {"raw": ["mnist", "raw"]}
+    path.write_text(path.read_text().replace('"svm"', '"knn"').replace('"rf"', '"forest"'))
     accuracy_table(
         [path],
         "MNIST",
         {"raw": "raw"},
-        {"lr": "LR", "knn": "kNN", "rf": "RF"},
-        names,
+        {"lr": "LR", "knn": "kNN", "forest": "RF"},
+        {"raw": ["mnist", "raw"]},
+        {"forest": "rf"},
         out.csv,
         out.md,
         out.tex,
     )
-    assert cells_of(out.md.read_text())[2] == ["kNN", "**90.12**"]
+    rows = cells_of(out.md.read_text())
+    assert [row[1] for row in rows[1:4]] == ["80.00", "**90.12**", "**90.12** (69.54)"]
+
+
+def test_other_numbers_of_features_have_no_published_accuracy(tmp_path, out):
+    names = {"raw": ["mnist", "raw"]}
+    text = make_accuracy_table(tmp_path, out, names, raw_lr={"n_features": 196})
+    rows = cells_of(text)
+    assert rows[1][1] == "80.00" and rows[3][1] == "**90.12** (69.54)"
 
 
 def test_a_solver_that_did_not_converge_is_marked(tmp_path, out):
@@ -200,19 +211,19 @@ def test_columns_and_rows_follow_the_names_not_the_order_in_the_files(tmp_path, 
     for path in paths:
         cells = json.loads(path.read_text())
         path.write_text(json.dumps(dict(reversed(cells.items()))))
-    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     assert out.md.read_text() == expected
 
 
 def test_cells_that_do_not_fill_the_table_are_an_error(tmp_path, out):
     paths = write_cells(tmp_path)
     with pytest.raises(ValueError):
-        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     cells = json.loads(paths[1].read_text())
     del cells["svm"]
     paths[1].write_text(json.dumps(cells))
     with pytest.raises(KeyError, match="svm"):
-        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, out.csv, out.md, out.tex)
+        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
     assert not out.csv.exists()
 
 
@@ -228,8 +239,9 @@ def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
             measures = {}
             for split in ("train", "test"):
                 # Only a network with a head of its own predicts classes.
-                names = ("nc1", "accuracy") if epoch else ("nc1",)
-                measures[split] = {name: len(expected) + i / 8 for i, name in enumerate(names)}
+                measures[split] = {"nc1": len(expected) + 0.5, "n_samples": 300}
+                if epoch:
+                    measures[split]["accuracy"] = (200 + len(expected)) / 300
                 for name, value in measures[split].items():
                     row = (dataset, backbone, starts[backbone], epoch, split, name, value)
                     expected.append(row)
@@ -240,9 +252,22 @@ def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
     collapse_table(paths, starts, tmp_path / "collapse.csv")
     table = pd.read_csv(tmp_path / "collapse.csv")
     names = ["dataset", "backbone", "start", "epoch", "split", "measure", "value"]
-    assert table.columns.tolist() == names
-    assert [tuple(row) for row in table.itertuples(index=False)] == expected
-    assert len({row[-1] for row in expected}) == len(expected) == 30
+    assert table.columns.tolist() == [*names, "low", "high"]
+    assert [tuple(row) for row in table[names].itertuples(index=False)] == expected
+    assert len(expected) == 48
+
+
+def test_accuracies_on_test_images_have_an_interval_and_nothing_else_has(tmp_path):
+    measures = {"nc1": 0.5, "n_samples": 359, "accuracy": 354 / 359}
+    path = tmp_path / "digits" / "net.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps([{"epoch": 1, "train": measures, "test": measures}]))
+    collapse_table([path], {"net": "random"}, tmp_path / "collapse.csv")
+    table = pd.read_csv(tmp_path / "collapse.csv").set_index(["split", "measure"])
+    expected = binomtest(354, 359).proportion_ci(method="wilson")
+    found = table.loc[("test", "accuracy"), ["low", "high"]].tolist()
+    assert found == pytest.approx([expected.low, expected.high], abs=1e-12)
+    assert table.drop(("test", "accuracy"))[["low", "high"]].isna().all(axis=None)
 
 
 # --- variances ------------------------------------------------------------------------------
@@ -327,35 +352,55 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
 BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
 
-def test_run_times_come_from_the_benchmark_files(tmp_path, out):
-    folder = tmp_path / "benchmarks"
-    contents = {
-        "extract/mnist/resnet18.tsv": [(12.26, 900.4, 20.0)],
-        "embed/digits/raw.tsv": [(0.9, "-", 0.5)],
-        # A repeated job: the mean time, the highest memory.
-        "embed/mnist/raw.tsv": [(10.0, 100.0, 9.0), (20.0, 300.0, 11.0)],
+def make_runtime_table(tmp_path, out, measured, published_minutes=None):
+    """A table of jobs with the seconds of their last run and what they wrote of their cost."""
+    benchmarks, costs = [], []
+    for number, (seconds, cost) in enumerate(measured.values()):
+        benchmarks.append(tmp_path / f"{number}.tsv")
+        # Snakemake's own samples of memory and processor time are of no use.
+        benchmarks[-1].write_text(f"{BENCHMARK}{seconds}\t0:00:01\t5.1\t-\t1\t1\t0\t0\t90\t-\n")
+        costs.append(tmp_path / f"{number}.cost.json")
+        if cost:
+            keys = ("seconds_taken_over", "peak_memory_mib")
+            costs[-1].write_text(json.dumps(dict(zip(keys, cost, strict=True))))
+    jobs = list(measured)
+    runtime_table(jobs, benchmarks, costs, published_minutes or {}, out.csv, out.md, out.tex)
+    return out.md.read_text()
+
+
+def test_run_times_are_those_of_the_whole_computation(tmp_path, out):
+    measured = {
+        ("prepare_dataset", "mnist", ""): (2.04, (0.0, 310.2)),
+        ("pretrain", "", "resnet18"): (100.0, (0.0, 1234.5)),
+        # Nine epochs in earlier runs, one in the last.
+        ("finetune", "mnist", "resnet18"): (12.26, (90.0, 900.4)),
+        ("embed", "digits", "raw-train-opentsne"): (0.9, None),
+        ("tabulate_variance", "", ""): (3.0, (0.0, 99.0)),
     }
-    for name, runs in contents.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            BENCHMARK
-            + "".join(f"{s}\t0:00:01\t{rss}\t1\t1\t1\t0\t0\t90\t{cpu}\n" for s, rss, cpu in runs)
-        )
-    runtime_table([folder / name for name in contents], folder, out.csv, out.md, out.tex)
-    text = out.md.read_text()
+    text = make_runtime_table(tmp_path, out, measured)
     assert cells_of(text) == [
         ["job", "wall time, s", "peak memory, MiB"],
-        ["extract mnist, resnet18", "12.3", "900"],
-        ["embed digits, raw", "0.9", "not sampled"],
-        ["embed mnist, raw", "15.0", "300"],
+        ["prepare_dataset mnist", "2.0", "310"],
+        ["pretrain, resnet18", "100.0", "1234"],
+        ["finetune mnist, resnet18", "102.3", "900"],
+        ["embed digits, raw-train-opentsne", "0.9", "not recorded"],
+        ["tabulate_variance", "3.0", "99"],
     ]
-    # Report B's own times.
-    assert "resnet18 35 min" in text and "vgg16 107 min" in text
-    table = pd.read_csv(out.csv)
-    assert table["stage"].tolist() == ["extract", "embed", "embed"]
-    assert table["dataset"].tolist() == ["mnist", "digits", "mnist"]
-    assert table["seconds"].tolist() == [12.26, 0.9, 15.0]
-    assert table["peak_memory_mib"].tolist()[0::2] == [900.4, 300.0]
-    assert pd.isna(table["peak_memory_mib"][1])
-    assert table["cpu_seconds"].tolist() == [20.0, 0.5, 10.0]
+    assert "report B" not in text
+    table = pd.read_csv(out.csv, keep_default_na=False)
+    assert table["stage"].tolist() == [stage for stage, _, _ in measured]
+    assert table["dataset"].tolist() == [dataset for _, dataset, _ in measured]
+    assert table["seconds"].astype(float).tolist() == [2.04, 100.0, 102.26, 0.9, 3.0]
+    assert table["seconds_of_last_run"].astype(float).tolist() == [2.04, 100.0, 12.26, 0.9, 3.0]
+    assert table["peak_memory_mib"].tolist() == ["310.2", "1234.5", "900.4", "", "99.0"]
+
+
+def test_report_b_s_minutes_stand_beside_the_same_job_only(tmp_path, out):
+    measured = {
+        ("extract", "fashion", "resnet18_b-imagenet"): (80.0, (0.0, 500.0)),
+        ("extract", "fashion", "resnet18-imagenet"): (81.0, (0.0, 500.0)),
+    }
+    minutes = {"extract/fashion/resnet18_b-imagenet": 35}
+    text = make_runtime_table(tmp_path, out, measured, minutes)
+    assert [row[1] for row in cells_of(text)[1:]] == ["80.0 (2100)", "81.0"]
+    assert "In brackets: report B, on a laptop." in text

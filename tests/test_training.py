@@ -421,6 +421,51 @@ def test_fewer_epochs_are_taken_without_training(dataset, start, uninterrupted, 
     assert trained == []
 
 
+@pytest.fixture
+def taken_over(monkeypatch):
+    """The seconds of the epochs that were taken over from earlier runs."""
+    seconds = []
+    monkeypatch.setattr(training, "take_over", seconds.append)
+    return seconds
+
+
+def seconds_of(folder, epochs):
+    return [float(metadata(path)["seconds"]) for path in output_files(folder, epochs)]
+
+
+def test_the_seconds_of_epochs_of_earlier_runs_count(dataset, start, keep, taken_over):
+    folder = keep(1)
+    run(folder, 3, dataset, start)
+    assert taken_over == seconds_of(folder, 3)[:1]
+    run(folder, 3, dataset, start)
+    assert taken_over[1:] == seconds_of(folder, 3)
+
+
+def test_the_seconds_of_epochs_that_are_trained_anew_do_not_count(dataset, start, keep, taken_over):
+    folder = keep(2)
+    (parts(folder) / "epoch001.safetensors").write_bytes(b"damaged")
+    run(folder, 3, dataset, start)
+    assert taken_over == []
+
+
+def test_the_seconds_before_memory_was_out_in_the_same_run_count_once(
+    dataset, start, keep, taken_over, monkeypatch
+):
+    train_one_epoch, failures = training.train_one_epoch, [3]
+
+    def fail_once(network, optimizer, data, recipe, epoch, device, micro_batch):
+        if epoch in failures:
+            failures.remove(epoch)
+            raise training.OutOfMemory(micro_batch)
+        return train_one_epoch(network, optimizer, data, recipe, epoch, device, micro_batch)
+
+    monkeypatch.setattr(training, "train_one_epoch", fail_once)
+    folder = keep(1)
+    run(folder, 3, dataset, start)
+    assert failures == []
+    assert taken_over == seconds_of(folder, 3)[:1]
+
+
 def optimizer_states(folder):
     return [path.name[:8] for path in parts(folder).glob("*.optimizer.*")]
 

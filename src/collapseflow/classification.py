@@ -22,6 +22,7 @@ from sklearn.svm import LinearSVC
 from collapseflow.datasets import stratified_rows
 from collapseflow.errors import UserError
 from collapseflow.files import MADE_WITH, made_with
+from collapseflow.intervals import wilson_interval
 from collapseflow.linear_probes import PreconditionedLinearSVC, PreconditionedLogisticRegression
 from collapseflow.resume import kept_result
 from collapseflow.stores import read_attributes, read_labels, read_made_with, read_rows
@@ -103,14 +104,6 @@ def suit_solver(classifier: BaseEstimator, chosen: bool, n: int, d: int) -> None
     """
     if isinstance(classifier, LinearDiscriminantAnalysis) and not chosen and n >= 2 * d:
         classifier.set_params(solver="lsqr")
-
-
-def wilson_interval(p: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927)."""
-    z = 1.959963984540054
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The four measures of neural collapse, streamed over a feature store in float64.
+"""NC1 and the three parts of NC2 of neural collapse, streamed over a feature store in float64.
 
 Papyan, Han and Donoho, "Prevalence of neural collapse during the terminal phase of deep learning
 training", PNAS 117 (2020), doi:10.1073/pnas.2015509117; normalised as in report A: Sigma_W
@@ -118,13 +118,13 @@ class CollapseMeasures:
     Attributes
     ----------
     nc1
-        tr(Sigma_W Sigma_B^+) / C, contraction of the within-class covariance (equation 1).
-    equinorm
-        Standard deviation over mean of the norms of the centred class means (equation 2).
-    equiangularity
-        Standard deviation of the cosines between centred class means (equation 3).
-    maximal_angle
-        Mean of |cosine + 1/(C-1)| (equation 4).
+        NC1: tr(Sigma_W Sigma_B^+) / C, contraction of the within-class covariance (equation 1).
+    nc2_equinorm
+        NC2: standard deviation over mean of the norms of the centred class means (equation 2).
+    nc2_equiangularity
+        NC2: standard deviation of the cosines between centred class means (equation 3).
+    nc2_maximal_angle
+        NC2: mean of |cosine + 1/(C-1)| (equation 4).
     rank
         Rank of Sigma_B that the pseudo-inverse kept.
     n_classes, n_samples, n_features
@@ -132,9 +132,9 @@ class CollapseMeasures:
     """
 
     nc1: float
-    equinorm: float
-    equiangularity: float
-    maximal_angle: float
+    nc2_equinorm: float
+    nc2_equiangularity: float
+    nc2_maximal_angle: float
     rank: int
     n_classes: int
     n_samples: int
@@ -203,9 +203,9 @@ def collapse_measures(
     cosines = (unit @ unit.T)[np.triu_indices(n_classes, k=1)]
     return CollapseMeasures(
         nc1=scatter / n_samples / n_classes,
-        equinorm=float(norms.std() / norms.mean()),
-        equiangularity=float(cosines.std()),
-        maximal_angle=float(np.abs(cosines + 1 / (n_classes - 1)).mean()),
+        nc2_equinorm=float(norms.std() / norms.mean()),
+        nc2_equiangularity=float(cosines.std()),
+        nc2_maximal_angle=float(np.abs(cosines + 1 / (n_classes - 1)).mean()),
         rank=int(kept.sum()),
         n_classes=n_classes,
         n_samples=n_samples,

@@ -356,6 +356,32 @@ class Study(Section):
         """The scattering parameters of one data set."""
         return self.datasets[dataset].scattering or self.scattering
 
+    def condition(self, dataset: str, features: str) -> dict[str, Any]:
+        """All that a feature set follows from, but for seeds and rounding, by flat keys."""
+        entry = self.datasets[dataset]
+        condition = {
+            "source": entry.source,
+            "subset.train": entry.subset.train,
+            "subset.test": entry.subset.test,
+        }
+        if features == "raw":
+            return {**condition, "features": "raw"}
+        if features == "scattering":
+            return {
+                **condition,
+                "features": "scattering",
+                **self.scattering_of(dataset).model_dump(),
+            }
+        key, state = features.split("-", 1)
+        backbone = self.backbones[key]
+        condition |= {"features": "network", "weights": state}
+        condition |= backbone.model_dump(exclude={"label", "weights", "finetune", "batch_size"})
+        if state.startswith("epoch"):
+            recipe = {**self.finetune.model_dump(), "epochs": int(state.removeprefix("epoch"))}
+            condition |= {f"finetune.{name}": value for name, value in recipe.items()}
+            condition["weights"] = weight_state(backbone.weights[0])
+        return condition
+
     def dataset_label(self, dataset: str) -> str:
         """The name of a data set as figures print it; a subset is called one."""
         labels = {

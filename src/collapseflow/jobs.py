@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import resource
 import signal
 import sys
 import time
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from collapseflow.errors import UserError
-from collapseflow.files import remove_partial
+from collapseflow.files import remove_partial, write_json
 from collapseflow.lease import lease
+from collapseflow.resume import seconds_taken_over
 
 logger = logging.getLogger("collapseflow")
 
@@ -26,7 +28,7 @@ def job(snakemake) -> Iterator[None]:
     disk or too little memory ends the job with one line and exit status 1; any other exception is
     logged with its traceback. SIGTERM, the polite end of a job at its time limit, ends it as an
     exception would: nothing partial stays behind. Two processes never run the same job at the
-    same time.
+    same time. What a job that succeeds has cost stands beside its log (:func:`cost_file`).
     """
     name = snakemake.rule
     if snakemake.wildcards:
@@ -43,6 +45,11 @@ def job(snakemake) -> Iterator[None]:
             for path in snakemake.output:
                 remove_partial(path)
             yield
+            cost = {
+                "seconds_taken_over": seconds_taken_over(),
+                "peak_memory_mib": peak_memory(),
+            }
+            write_json(cost_file(snakemake.log[0]), cost)
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -58,6 +65,28 @@ def job(snakemake) -> Iterator[None]:
         logger.exception("the job failed")
         raise
     logger.info("finished in %.1f s", time.monotonic() - started)
+
+
+def cost_file(log: str | Path) -> Path:
+    """Where a job with this log says what Snakemake's benchmark file cannot: the seconds of the
+    parts that it took over from earlier runs, and its own peak memory."""
+    return Path(log).with_suffix(".cost.json")
+
+
+def peak_memory() -> float:
+    """Largest resident set in MiB of this process, or of a child that it has waited for.
+
+    The kernel's own count: Snakemake samples, and misses what is short.
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    status = Path("/proc/self/status")
+    if status.exists():
+        # ru_maxrss goes on from the process that started this one, as large as that was.
+        lines = [line.split() for line in status.read_text().splitlines()]
+        own = next((int(line[1]) for line in lines if line[0] == "VmHWM:"), own)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return max(own, children) / unit
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ logger = logging.getLogger(__name__)
 DEPENDENCIES = "depends_on.json"
 #: What file systems without hard links, or with a limit on them, answer.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
+
+
+#: What the parts took that this process has taken over from earlier runs of its job, in seconds.
+_taken_over: list[float] = []
+
+
+def take_over(seconds: float) -> None:
+    """Count a finished part that an earlier run made in so many seconds as part of this job."""
+    _taken_over.append(seconds)
+
+
+def seconds_taken_over() -> float:
+    """What the parts took, in earlier runs, that this process did not make again."""
+    return sum(_taken_over)
 
 
 def digest(depends_on: Mapping[str, Any]) -> str:
@@ -80,14 +95,18 @@ def read_kept(path: str | Path) -> dict | None:
 
 def kept_result(path: str | Path, depends_on: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
     """A JSON-like result: read from ``path`` if it was kept for the same dependencies, else
-    computed and kept there."""
+    computed and kept there with the seconds that it took."""
     key = digest(depends_on)
     kept = read_kept(path)
     if kept and kept["depends_on"] == key:
+        # Parts of earlier versions do not say.
+        take_over(kept.get("seconds", 0.0))
         return kept["result"]
     remove_partial(path)
+    started = time.perf_counter()
     result = compute()
-    write_json(path, {"depends_on": key, "result": result})
+    seconds = time.perf_counter() - started
+    write_json(path, {"depends_on": key, "seconds": seconds, "result": result})
     return result
 
 

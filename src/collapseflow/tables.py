@@ -8,6 +8,8 @@ import pandas as pd
 
 from collapseflow import published
 from collapseflow.files import MADE_WITH, atomic_path, read_json, write_text
+from collapseflow.intervals import wilson_interval
+from collapseflow.resume import read_kept
 
 
 def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -67,6 +69,7 @@ def accuracy_table(
     features: dict[str, str],
     classifiers: dict[str, str],
     published_names: dict[str, Sequence[str]],
+    published_classifiers: dict[str, str],
     csv: str | Path,
     md: str | Path,
     tex: str | Path,
@@ -79,8 +82,10 @@ def accuracy_table(
         For each feature set a file of what :func:`collapseflow.classification.evaluate_all` gives.
     features, classifiers
         Names and labels, in the order of columns and rows.
-    published_names
-        For feature sets that a report has: its data set and its name of the features.
+    published_names, published_classifiers
+        For feature sets and classifiers that report A has: its data set and its name of the
+        features, and its name of the classifier. A published number is shown where the number of
+        features is the same, too.
     """
     known = published.accuracies()
     by_features = dict(zip(features, map(read_json, cells), strict=True))
@@ -89,8 +94,12 @@ def accuracy_table(
         cell = by_features[feature][classifier]
         low, high = cell.pop("accuracy_interval")
         del cell[MADE_WITH]
-        name = published_names.get(feature)
-        value = known.get((*name, classifier)) if name else None
+        name = (
+            *published_names.get(feature, ()),
+            cell["n_features"],
+            published_classifiers.get(classifier),
+        )
+        value = known.get(name)
         records.append(
             {
                 "features": feature,
@@ -142,27 +151,35 @@ def collapse_table(
 ) -> None:
     """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value.
 
+    ``low`` and ``high`` are the 95 % interval of an accuracy on test images, which are a sample of
+    all there could be; the training images are all that there are.
+
     Parameters
     ----------
     statistics
         Files ``<data set>/<backbone>.json`` of what
         :func:`collapseflow.epochs.measure_epochs` gives.
     """
-    records = [
-        {
-            "dataset": path.parent.name,
-            "backbone": path.stem,
-            "start": starts[path.stem],
-            "epoch": of_epoch["epoch"],
-            "split": split,
-            "measure": measure,
-            "value": value,
-        }
-        for path in map(Path, statistics)
-        for of_epoch in read_json(path)
-        for split in ("train", "test")
-        for measure, value in of_epoch[split].items()
-    ]
+    records = []
+    for path in map(Path, statistics):
+        for of_epoch, split in product(read_json(path), ("train", "test")):
+            for measure, value in of_epoch[split].items():
+                low = high = None
+                if measure == "accuracy" and split == "test":
+                    low, high = wilson_interval(value, of_epoch[split]["n_samples"])
+                records.append(
+                    {
+                        "dataset": path.parent.name,
+                        "backbone": path.stem,
+                        "start": starts[path.stem],
+                        "epoch": of_epoch["epoch"],
+                        "split": split,
+                        "measure": measure,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                    }
+                )
     write_csv(csv, pd.DataFrame(records))
 
 
@@ -231,48 +248,59 @@ def variance_table(
 
 
 def runtime_table(
+    jobs: Sequence[Sequence[str]],
     benchmarks: Sequence[str | Path],
-    folder: str | Path,
+    costs: Sequence[str | Path],
+    published_minutes: dict[str, float],
     csv: str | Path,
     md: str | Path,
     tex: str | Path,
 ) -> None:
-    """Wall time and peak memory of the jobs, from Snakemake's own benchmark files.
+    """Wall time and peak memory of the jobs that compute.
 
-    ``folder`` holds one folder a stage; below it the data set and the job's own name.
+    Parameters
+    ----------
+    jobs
+        Stage, data set and name of each; data set and name are empty where there is none.
+    benchmarks, costs
+        Of each job Snakemake's own file, which has the wall time of its last run, and the file
+        that the job itself wrote (:func:`collapseflow.jobs.cost_file`), which has what earlier
+        runs left for the last one, and the peak memory.
+    published_minutes
+        What report B needed for the same, by stage, data set and name with slashes between.
     """
     records = []
-    for path in map(Path, benchmarks):
-        stage, dataset, name = path.relative_to(folder).with_suffix("").parts
-        measured = pd.read_csv(path, sep="\t", na_values="-")
+    for (stage, dataset, name), path, cost in zip(jobs, benchmarks, costs, strict=True):
+        last_run = float(pd.read_csv(path, sep="\t", na_values="-")["s"].mean())
+        # Results of earlier versions have none.
+        known = read_kept(cost) or {"seconds_taken_over": 0.0, "peak_memory_mib": None}
+        minutes = published_minutes.get(f"{stage}/{dataset}/{name}")
         records.append(
             {
                 "stage": stage,
                 "dataset": dataset,
                 "job": name,
-                "seconds": float(measured["s"].mean()),
-                "peak_memory_mib": float(measured["max_rss"].max()),
-                "cpu_seconds": float(measured["cpu_time"].mean()),
+                "seconds": last_run + known["seconds_taken_over"],
+                "seconds_of_last_run": last_run,
+                "peak_memory_mib": known["peak_memory_mib"],
+                "published_seconds": None if minutes is None else 60 * minutes,
             }
         )
     tidy = pd.DataFrame(records)
-    rows = [
-        [f"{r.stage} {r.dataset}, {r.job}", f"{r.seconds:.1f}", _memory(r.peak_memory_mib)]
-        for r in tidy.itertuples()
-    ]
-    reported = ", ".join(
-        f"{features.removesuffix('_pretrained')} {minutes:.0f} min"
-        for (_, features, _), minutes in published.runtimes().items()
-    )
+    rows = []
+    for r in tidy.itertuples():
+        words = ", ".join(filter(None, (f"{r.stage} {r.dataset}".strip(), r.job)))
+        time = f"{r.seconds:.1f}"
+        time += "" if pd.isna(r.published_seconds) else f" ({r.published_seconds:.0f})"
+        memory = "not recorded" if pd.isna(r.peak_memory_mib) else f"{r.peak_memory_mib:.0f}"
+        rows.append([words, time, memory])
     notes = [
-        "Wall time includes the start of the job's process; peak memory is its resident set. Of "
-        "a job that was interrupted and went on, its last run.",
-        f"Report B, Fashion-MNIST on a laptop: {reported}.",
+        "Wall time of the whole computation: the last run of the job, with the start of its "
+        "process, and the finished parts (epochs, classifiers) that it took over from earlier "
+        "runs; what was lost in a run that was stopped does not count. Peak memory: the resident "
+        "set of the last run's largest process. Drawing and tabulating are left out.",
     ]
+    if tidy["published_seconds"].notna().any():
+        notes.append("In brackets: report B, on a laptop.")
     header = ["job", "wall time, s", "peak memory, MiB"]
     write_table(csv, md, tex, tidy, header, rows, notes)
-
-
-def _memory(mebibytes: float) -> str:
-    # Snakemake samples memory; the shortest jobs end before the first sample.
-    return "not sampled" if pd.isna(mebibytes) else f"{mebibytes:.0f}"

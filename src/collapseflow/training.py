@@ -53,7 +53,14 @@ from collapseflow.parallel import (
     wait_for_all,
 )
 from collapseflow.preprocessing import preprocess
-from collapseflow.resume import DEPENDENCIES, publish, read_kept, set_aside, valid_folder
+from collapseflow.resume import (
+    DEPENDENCIES,
+    publish,
+    read_kept,
+    set_aside,
+    take_over,
+    valid_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +250,8 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
         As :func:`train_one_epoch`; and if two images at a time are too many.
     """
     batch_size = training.recipe.batch_size
+    files = [EpochFiles(folder, epoch) for epoch in range(1, training.epochs + 1)]
+    finished_before = [of_epoch.finished_at() for of_epoch in files]
     micro_batch = math.ceil(batch_size / len(devices))
     while True:
         try:
@@ -250,7 +259,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
                 train_epochs(training, devices[0], folder, micro_batch)
             else:
                 _train_in_processes(training, devices, folder, micro_batch)
-            return [EpochFiles(folder, n).weights for n in range(1, training.epochs + 1)]
+            break
         except OutOfMemory as error:
             micro_batch = error.micro_batch // 2
             if micro_batch < 2:
@@ -268,6 +277,10 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
                 extra={"progress": True},
             )
         free_memory()
+    for of_epoch, before in zip(files, finished_before, strict=True):
+        if of_epoch.finished_at() == before:
+            take_over(float(read_metadata(of_epoch.weights)["seconds"]))
+    return [of_epoch.weights for of_epoch in files]
 
 
 def _train_in_processes(
@@ -399,6 +412,13 @@ class EpochFiles:
         """Write the record: from now on the epoch is finished."""
         digests = {name: sha256_file(getattr(self, name)) for name in ("weights", "optimizer")}
         write_json(self.record, digests)
+
+    def finished_at(self) -> int | None:
+        """When the record was written, in nanoseconds; None before."""
+        try:
+            return self.record.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def is_whole(self, name: Literal["weights", "optimizer"]) -> bool:
         """Whether a file is there as it was when the record was written."""

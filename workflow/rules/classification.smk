@@ -58,7 +58,8 @@ rule tabulate_accuracy:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         features=labels_of(COMPARED),
         classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
-        published=lambda wildcards: published_names(wildcards.dataset, COMPARED),
+        published=lambda wildcards: published_names(published.REPORT_A, wildcards.dataset, COMPARED),
+        published_classifiers=published_classifiers(),
         code=code_of("tabulate_accuracy"),
     message:
         "Tabulating the accuracies on {wildcards.dataset}"

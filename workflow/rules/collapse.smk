@@ -1,4 +1,4 @@
-# Accuracy and the four measures of neural collapse, epoch by epoch.
+# Accuracy, NC1 and the three parts of NC2 of neural collapse, epoch by epoch.
 
 
 rule measure_collapse:
@@ -120,6 +120,6 @@ rule plot_collapse:
         style=STUDY.style.model_dump(),
         code=code_of("plot_collapse"),
     message:
-        "Drawing the four measures of neural collapse per epoch"
+        "Drawing NC1 and NC2 of neural collapse per epoch"
     script:
         "../scripts/plot_collapse.py"

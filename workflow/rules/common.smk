@@ -10,7 +10,7 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code, identity, slurm
+from collapseflow import code, identity, published, slurm
 from collapseflow.config import check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError
 
@@ -164,26 +164,44 @@ def epoch_statistics(wildcards):
     ]
 
 
-def measured_jobs(wildcards):
-    """The benchmark files behind the table of run times, by the folders of their rules."""
-    folder = f"{RESULTS}/benchmarks"
+def compared_pairs():
+    """Every data set and feature set that a table or a figure shows."""
     pairs = [(d, f) for d in STUDY.datasets for f in COMPARED]
     pairs += [(STUDY.variance.dataset, f) for f in STUDY.variance_features()]
-    files = []
-    for dataset, features in dict.fromkeys(pairs):
-        files.append(f"{folder}/extract/{dataset}/{features}.tsv")
+    return list(dict.fromkeys(pairs))
+
+
+def computing_jobs():
+    """The rows of the table of run times: stage, data set and name, empty where there is none."""
+    pairs, finetuned = compared_pairs(), STUDY.finetuned_backbones()
+    states = [f.split("-", 1) for _, f in pairs if "-" in f]
+    states += [[b, first_state(b)] for b in finetuned]
+    made = {
+        source: list(dict.fromkeys(b for b, state in states if state == source))
+        for source in ("pretrain", "random")
+    }
+    jobs = [("prepare_dataset", d, "") for d in STUDY.datasets]
+    jobs += [("render_letters", "", "")] if made["pretrain"] else []
+    jobs += [("pretrain", "", b) for b in made["pretrain"]]
+    jobs += [("initialize_weights", "", b) for b in made["random"]]
+    jobs += [("extract", d, f) for d, f in pairs]
     for dataset in STUDY.datasets:
-        for backbone in STUDY.finetuned_backbones():
-            files.append(f"{folder}/finetune/{dataset}/{backbone}.tsv")
-            files.append(f"{folder}/measure_collapse/{dataset}/{backbone}.tsv")
+        for backbone in finetuned:
+            jobs.append(("finetune", dataset, backbone))
+            jobs.append(("measure_collapse", dataset, backbone))
         for features in COMPARED:
-            files.append(f"{folder}/classify/{dataset}/{features}.tsv")
-            files.append(f"{folder}/embed/{dataset}/{features}-train-opentsne.tsv")
+            jobs.append(("classify", dataset, features))
+            jobs.append(("embed", dataset, f"{features}-train-opentsne"))
     for features in STUDY.variance_features():
         for split in ("train", "test"):
-            name = f"{features}-{split}-sklearn"
-            files.append(f"{folder}/embed/{STUDY.variance.dataset}/{name}.tsv")
-    return files
+            jobs.append(("embed", STUDY.variance.dataset, f"{features}-{split}-sklearn"))
+    return [*jobs, *([("tabulate_variance", "", "")] if STUDY.variance else [])]
+
+
+def files_of_jobs(folder, suffix):
+    """One file of each job that computes: its log, or Snakemake's benchmark of it."""
+    paths = ["/".join(filter(None, job)) for job in computing_jobs()]
+    return [f"{RESULTS}/{folder}/{path}.{suffix}" for path in paths]
 
 
 def results_behind_the_summary(wildcards):
@@ -312,32 +330,40 @@ def curve_labels():
     return {
         "datasets": {d: STUDY.dataset_label(d) for d in STUDY.datasets},
         "backbones": {b: STUDY.backbone_label(b) for b in STUDY.finetuned_backbones()},
+        "all_backbones": list(STUDY.backbones),
         "published": {
-            f"{d}/{b}": published_names(d, [f"{b}-finetuned"]).get(f"{b}-finetuned")
+            f"{d}/{b}": published_curves(d, b)
             for d in STUDY.datasets
             for b in STUDY.finetuned_backbones()
         },
     }
 
 
-def published_names(dataset, features):
-    """The names under which the reports published numbers for these feature sets, if they did.
+def published_names(experiments, dataset, features):
+    """The names under which a report published numbers of these very feature sets, if it did."""
+    names = {f: published.find(experiments, STUDY.condition(dataset, f)) for f in features}
+    return {features: name for features, name in names.items() if name}
 
-    Their networks had ImageNet weights; nothing is compared with other weights.
-    """
-    source = STUDY.datasets[dataset].source
-    names = {}
-    for name in features:
-        if name in ("raw", "scattering"):
-            names[name] = (source, name)
-            continue
-        backbone, state = name.split("-", 1)
-        entry = STUDY.backbones[backbone]
-        if state == "imagenet":
-            names[name] = (source, f"{entry.model}_pretrained")
-        elif state.startswith(("epoch", "finetuned")) and first_state(backbone) == "imagenet":
-            names[name] = (source, f"{entry.model}_finetuned")
-    return names
+
+def published_curves(dataset, backbone):
+    """The name of the published curves of this very fine-tuning, if there are any."""
+    return published.find_curves(STUDY.condition(dataset, f"{backbone}-{EPOCHS[-1]}"))
+
+
+def published_classifiers():
+    """The names under which report A has the study's classifiers, if it has them."""
+    names = {k: published.find_classifier(c.model_dump()) for k, c in STUDY.classifiers.items()}
+    return {classifier: name for classifier, name in names.items() if name}
+
+
+def published_minutes():
+    """What report B needed for the jobs of this study that did the very same."""
+    minutes = published.runtimes()
+    return {
+        f"extract/{dataset}/{features}": minutes[*name, "extract"]
+        for dataset, features in compared_pairs()
+        for name in published_names(published.REPORT_B, dataset, [features]).values()
+    }
 
 
 def variance_dataset(wildcards):
@@ -364,7 +390,7 @@ def variance_published():
     """What report B published for the feature sets of the comparison."""
     if not STUDY.variance:
         return {}
-    return published_names(STUDY.variance.dataset, STUDY.variance_features())
+    return published_names(published.REPORT_B, STUDY.variance.dataset, STUDY.variance_features())
 
 
 def summary_sections():

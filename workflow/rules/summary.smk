@@ -3,7 +3,7 @@
 
 rule tabulate_runtime:
     input:
-        benchmarks=measured_jobs,
+        benchmarks=files_of_jobs("benchmarks", "tsv"),
     output:
         csv="<results>/tables/runtime.csv",
         md=report(
@@ -25,10 +25,12 @@ rule tabulate_runtime:
         mem_mb=growing(1000),
         runtime=growing(15),
     params:
-        folder=f"{RESULTS}/benchmarks",
+        jobs=computing_jobs(),
+        logs=files_of_jobs("logs", "log"),
+        published=published_minutes(),
         code=code_of("tabulate_runtime"),
     message:
-        "Tabulating wall time and memory of the jobs"
+        "Tabulating wall time and memory of the jobs that compute"
     script:
         "../scripts/tabulate_runtime.py"
 

@@ -94,6 +94,7 @@ rule plot_variance:
         runtime=growing(15),
     params:
         features=labels_of(STUDY.variance_features()),
+        backbones=list(STUDY.backbones),
         heading=variance_heading(),
         style=STUDY.style.model_dump(),
         code=code_of("plot_variance"),

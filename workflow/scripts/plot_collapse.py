@@ -1,4 +1,4 @@
-"""Draw the four measures of neural collapse per epoch."""
+"""Draw NC1 and the three parts of NC2 of neural collapse per epoch."""
 
 from collapseflow.figures.epochs import plot_collapse
 from collapseflow.jobs import job

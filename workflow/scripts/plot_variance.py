@@ -8,6 +8,7 @@ with job(snakemake):
     plot_variance(
         snakemake.input.variance,
         snakemake.params.features,
+        snakemake.params.backbones,
         read_info(snakemake.input.dataset).class_names,
         snakemake.params.heading,
         snakemake.params.style,

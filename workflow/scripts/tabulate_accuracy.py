@@ -10,5 +10,6 @@ with job(snakemake):
         snakemake.params.features,
         snakemake.params.classifiers,
         snakemake.params.published,
+        snakemake.params.published_classifiers,
         **dict(snakemake.output.items()),
     )

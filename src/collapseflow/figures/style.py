@@ -19,8 +19,15 @@ COLOURS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"),
 )
-#: Lines are told apart by colour and by marker.
-LINES = ("#0077BB", "#EE7733", "#009988", "#CC3311", "#33BBEE", "#EE3377", "#BBBBBB", "#222222")
+#: Colours of backbones: Paul Tol's "vibrant" scheme without its grey, and black.
+LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222222")
+#: What is of no backbone: raw pixels, scattering, and the keys of legends.
+NEUTRAL = "#777777"
+#: Lines and markers of data sets.
+DASHES = (
+    *("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))),
+    *((0, (8, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 1.5, 3, 1.5))),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -63,6 +70,33 @@ def class_colours(n_classes: int) -> list:
     if n_classes <= len(COLOURS):
         return list(COLOURS[:n_classes])
     return list(matplotlib.colormaps["viridis"](np.linspace(0, 1, n_classes)))
+
+
+def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
+    """A colour for each backbone of a study, the same in all its figures.
+
+    More backbones than :data:`LINES` take theirs from a perceptual map, so that none comes twice.
+    """
+    colours = LINES
+    if len(backbones) > len(LINES):
+        # Not up to its end: yellow lines are hard to see on white.
+        sampled = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(backbones)))
+        colours = tuple(map(matplotlib.colors.to_hex, sampled))
+    return dict(zip(backbones, colours, strict=False))
+
+
+def dataset_lines(datasets: Sequence[str]) -> dict[str, dict]:
+    """``linestyle`` and ``marker`` for each data set of a study, the same in all its figures.
+
+    Beyond the last of :data:`MARKERS` a data set is marked by its number: no pair comes twice.
+    """
+    return {
+        dataset: {
+            "linestyle": DASHES[position % len(DASHES)],
+            "marker": (MARKERS[position] if position < len(MARKERS) else f"${position + 1}$"),
+        }
+        for position, dataset in enumerate(datasets)
+    }
 
 
 def grid(n: int, columns: int) -> tuple[int, int]:

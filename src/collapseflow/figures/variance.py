@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Patch
 
 from collapseflow.figures import style as look
 
@@ -13,6 +14,7 @@ from collapseflow.figures import style as look
 def plot_variance(
     variance: str | Path,
     features: Mapping[str, str],
+    backbones: Sequence[str],
     class_names: Sequence[str],
     heading: str,
     style: Mapping,
@@ -20,12 +22,20 @@ def plot_variance(
 ) -> None:
     """On the features: squared distances of class means, and traces of class covariances.
 
-    One row a feature set; training images. The bars also show the test images.
+    One row a feature set, in the colour of its backbone; training images. The bars also show the
+    test images. Distances and traces are in the units of the features, which differ from network
+    to network: each row has scales of its own, from zero.
+
+    Parameters
+    ----------
+    backbones
+        All backbones of the study, which share out the colours.
     """
     look.apply(style)
     table = pd.read_csv(variance)
     table = table[table["space"] == "features"]
     n = len(class_names)
+    colours = look.backbone_colours(backbones)
     figure, axes = plt.subplots(
         len(features),
         2,
@@ -40,17 +50,29 @@ def plot_variance(
         for row in pairs.itertuples():
             a, b = row.class_a, int(row.class_b)
             matrix[a, b] = matrix[b, a] = row.value
-        shown = heat.imshow(matrix, cmap="viridis")
+        shown = heat.imshow(matrix, cmap="viridis", vmin=0)
         heat.set_xticks(range(n), class_names, rotation=45, ha="right", rotation_mode="anchor")
         heat.set_yticks(range(n), class_names)
         heat.set_title(f"{label}: squared distance of class means")
         figure.colorbar(shown, ax=heat, shrink=0.9)
-        for offset, split, colour in ((-0.2, "train", "#0077BB"), (0.2, "test", "#EE7733")):
+        colour = colours.get(name.split("-")[0], look.NEUTRAL)
+        for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
             intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
-            bars.barh(intra["class_a"] + offset, intra["value"], 0.4, color=colour, label=split)
+            bars.barh(
+                intra["class_a"] + offset,
+                intra["value"],
+                0.4,
+                color=face,
+                edgecolor=colour,
+                linewidth=0.8,
+            )
         bars.set_yticks(range(n), class_names)
         bars.invert_yaxis()
         bars.set(title="intra-class variance", xlabel="trace of the class covariance")
-    axes[0, 1].legend(frameon=False)
-    figure.suptitle(f"{heading}; pairs: training images")
+    handles = [
+        Patch(facecolor=face, edgecolor=look.NEUTRAL, linewidth=0.8, label=f"{split} images")
+        for split, face in (("training", look.NEUTRAL), ("test", "white"))
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
+    figure.suptitle(f"{heading}; pairs: training images; each row in the units of its features")
     look.save(figure, paths)
