@@ -93,6 +93,7 @@ def write_cells(folder, **changes):
                 "predict_seconds": 0.5,
                 "iterations": 7 if classifier != "rf" else None,
                 "converged": True if classifier != "rf" else None,
+                "made_with": ["torch 1"],
             }
             cells[classifier] |= changes.get(f"{feature.split('-')[0]}_{classifier}", {})
         paths.append(folder / f"{feature}.json")
