@@ -173,6 +173,13 @@ def test_the_measures_equal_dense_formulas_on_torchvision_s_features(
     assert 0.3 < found["accuracy"] < 1
 
 
+def test_the_last_line_is_about_the_last_epoch(dataset, ends, weights, tmp_path, caplog):
+    with caplog.at_level("INFO", logger=module.__name__):
+        run(tmp_path, dataset, ends, weights[1:-1])
+    said = [record.message for record in caplog.records if "is measured" in record.message]
+    assert said == [f"epoch {n} of 3 is measured" for n in (1, 2, 3)]
+
+
 def test_every_epoch_is_another(measured):
     for split in SIZES:
         assert len({of_epoch[split]["nc1"] for of_epoch in measured[1]}) == 4

@@ -195,6 +195,20 @@ def test_progress_passes_everything_on_and_reports_on_the_screen(tmp_path):
     assert "counting: 2 of 4" in log
 
 
+def test_libraries_that_log_each_call_are_not_heard(tmp_path):
+    pytest.importorskip("sklearnex")
+    answer, log = run(
+        tmp_path,
+        """
+        with job(snakemake):
+            from sklearnex.ensemble import RandomForestClassifier
+            RandomForestClassifier(n_estimators=2).fit([[0.0], [1.0]], [0, 1])
+        """,
+    )
+    assert answer.returncode == 0
+    assert "sklearnex" not in answer.stderr + answer.stdout + log
+
+
 # --- interrupted jobs and several processes ---------------------------------------------------
 
 #: Writes its first line to an output's temporary name, says so, and waits for a line.

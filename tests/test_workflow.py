@@ -117,6 +117,24 @@ def test_every_table_and_figure_appears(tiny):
     assert not list(results.rglob("*.part*"))
 
 
+def test_the_end_of_a_run_says_where_the_page_is_and_lists_no_files(tmp_path):
+    study = {
+        "study": "short",
+        "datasets": {"digits": {"source": "digits", "subset": {"train": 100, "test": 50}}},
+        "scattering": {"J": 1, "L": 2, "order": 1},
+        "features": ["raw"],
+        "classifiers": {
+            "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier"},
+        },
+        "embedding": {"n_samples": 60, "iterations": 20},
+    }
+    lines = snakemake(tmp_path, study).text.splitlines()
+    assert "The study is finished, its page is results/short/summary.md" in lines
+    assert not [line for line in lines if line.count("results/short/") > 1]
+    assert not [line for line in lines if "sklearnex" in line]
+    assert "page is" not in snakemake(tmp_path, study, "fig1", "--forcerun", "fig1").text
+
+
 def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
     results = tiny / "results" / "tiny"
     for dataset in TINY["datasets"]:

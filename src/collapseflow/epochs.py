@@ -69,6 +69,7 @@ def measure_epochs(
     for split in first:
         remove_partial(folder / f"{split}.h5")
 
+    n_epochs = len(weights) + 1
     measures = [measured(first)]
     for epoch, path in enumerate(weights, start=1):
         depends_on = {
@@ -79,6 +80,7 @@ def measure_epochs(
         }
         part = folder / f"epoch{epoch:03d}.json"
         measures.append(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
-        logger.info("epoch %d of %d is measured", epoch, len(weights) + 1)
+        logger.info("epoch %d of %d is measured", epoch, n_epochs)
     measures.append(measured(last))
+    logger.info("epoch %d of %d is measured", n_epochs, n_epochs)
     return [{"epoch": epoch, **of_epoch} for epoch, of_epoch in enumerate(measures)]

@@ -113,8 +113,9 @@ def _configure_logging(files: Sequence[Path], name: str) -> None:
         handlers.append(to_file)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.captureWarnings(True)
-    # Dozens of lines for each PDF.
-    logging.getLogger("fontTools").setLevel(logging.WARNING)
+    # Dozens of lines for each PDF; a line, with a handler of its own, for each call.
+    for library in ("fontTools", "sklearnex"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _prepare_for_networks(threads: int) -> None:

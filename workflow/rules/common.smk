@@ -71,6 +71,12 @@ def before_the_first_job():
         sys.exit(str(error))
 
 
+def after_the_last_job():
+    """Say where to look, when a run has made the summary."""
+    if any(job.rule.name == "summarize" for job in workflow.dag.finished_jobs):
+        logger.info(f"The study is finished, its page is {RESULTS}/summary.md")
+
+
 # --- inputs -----------------------------------------------------------------------------------
 
 
