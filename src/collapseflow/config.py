@@ -43,7 +43,8 @@ def _text(pattern: str, words: str) -> type:
     return Annotated[str, StringConstraints(pattern=pattern)]
 
 
-Name = _text(r"^[A-Za-z][A-Za-z0-9_]*$", "a name of letters, digits and _, a letter first")
+NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+Name = _text(NAME, "a name of letters, digits and _, a letter first")
 StudyName = _text(
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
     "a name of letters, digits, '_', '.' and '-', a letter or digit first",
@@ -338,7 +339,7 @@ class Study(Section):
                 if n == 0:
                     raise ValueError(
                         f"test_fraction: {self.test_fraction} leaves no {split} image of "
-                        f"datasets.{name}"
+                        f"datasets.{name}; allowed: a larger fraction, of which one image is left"
                     )
                 asked = getattr(dataset.subset, split)
                 if asked is not None and asked > n:
@@ -496,7 +497,12 @@ def _one_line(error: Mapping[str, Any]) -> str:
     location = ".".join(str(part) for part in error["loc"] if not _is_type_tag(part))
     if error["type"] == "value_error":
         message = re.sub(r"^Value error, ", "", error["msg"])
-        return f"config key {location}: {message}" if location else f"config key {message}"
+        if not location:
+            return f"config key {message}"
+        # A section's own check names the key first, or speaks of the whole section.
+        return (
+            f"config key {location}{'.' if re.match(r'[a-z0-9_]+: ', message) else ': '}{message}"
+        )
     if error["type"] == "missing":
         return f"config key {location}: is missing"
     if error["type"] == "extra_forbidden":
@@ -517,6 +523,8 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         return instead(value, re.findall(r"\w+", re.sub(r" or |'", " ", context["expected"])))
     if kind in ("int_type", "float_type") and isinstance(value, str):
         return _as_number(value, kind == "int_type")
+    if kind == "string_type" and error["loc"][-1] == "[key]":
+        return f"allowed: {PATTERNS[NAME]}"
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f"allowed: text, in quotes: {json.dumps(str(value).lower())}"
     words = {
@@ -527,14 +535,14 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         "bool_type": lambda: "true or false",
         "greater_than": lambda: f"more than {context['gt']:g}",
         "greater_than_equal": lambda: f"{context['ge']} or more",
-        "less_than": lambda: f"less than {context['lt']}",
+        "less_than": lambda: f"less than {context['lt']:.10g}",
         "finite_number": lambda: "a finite number",
         "list_type": lambda: "a list, for example [a, b]",
         "too_short": lambda: f"at least {context['min_length']} entry",
     }
     sections = ("dict_type", "model_type", "model_attributes_type")
     if kind in sections:
-        return "allowed: a section, that is keys with values; without it the defaults hold"
+        return "allowed: a section, that is keys with values"
     if kind == "invalid_key":
         return f"allowed: names as keys, in quotes: {json.dumps(str(value))}"
     return f"allowed: {words[kind]() if kind in words else 'what config/README.md says'}"

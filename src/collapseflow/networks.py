@@ -72,7 +72,11 @@ def penultimate_layer(model: str) -> str:
 
 
 def check_backbone(
-    model: str, layer: str | None, weights: list[str], image_size: int, batch_size: int | None
+    model: str,
+    layer: str | None,
+    weights: list[str],
+    image_size: int = 224,
+    batch_size: int | None = None,
 ) -> None:
     """Refuse what torchvision does not have, and images that the network cannot take.
 
