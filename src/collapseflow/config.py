@@ -310,10 +310,10 @@ class Study(Section):
             raise ValueError("classifiers: is empty; allowed: a preset or a table of classifiers")
         for name, dataset in self.datasets.items():
             J, known = self.scattering_of(name).J, SOURCES.get(dataset.source)
-            if known and known.image_size < 2**J:
+            if known and known.image_size.bit_length() <= J:
                 key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
                 raise ValueError(
-                    f"{key}: {J} averages over {2**J} pixels, more than the {known.image_size} of "
+                    f"{key}: {J} averages over 2^{J} pixels, more than the {known.image_size} of "
                     f"datasets.{name}; allowed: up to {known.image_size.bit_length() - 1}"
                 )
         for key, backbone in self.backbones.items():
