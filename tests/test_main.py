@@ -39,17 +39,23 @@ def test_a_study_file_that_is_wrong_is_told_in_one_line(tmp_path, capsys, more, 
 def test_layers_are_listed_with_the_shapes_that_hooks_see(capsys):
     assert main(["layers", "resnet18", "--image-size", "64"]) == 0
     rows = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()}
+    width = max(map(len, rows))
     network = models.resnet18().eval()
     seen = {}
+
+    def remember(name):
+        def hook(module, inputs, output):
+            seen.setdefault(name, output.shape[1:])
+
+        return hook
+
     for name, module in network.named_modules():
         if name and not list(module.children()):
-            module.register_forward_hook(
-                lambda _, __, output, name=name: seen.setdefault(name, output.shape[1:])
-            )
+            module.register_forward_hook(remember(name))
     with torch.no_grad():
         network(torch.rand(1, 3, 64, 64))
     for name, shape in seen.items():
-        assert " x ".join(map(str, shape)) == rows[name].split("  ")[-1].replace("(default)", "")
+        assert rows[name] == f"{name:{width}}  {' x '.join(map(str, shape))}"
     assert rows["flatten"].split() == ["flatten", "512", "(default)"]
     assert list(rows)[-1] == "fc"
 

@@ -517,7 +517,7 @@ def test_an_unknown_layer_is_refused_with_the_nearest_name_and_where_all_are():
 def test_images_that_a_network_cannot_take_are_refused_with_the_least_that_it_can(
     model, batch_size
 ):
-    least = models.get_model_weights(model).DEFAULT.meta["min_size"][0]
+    least = torchvision.models.get_model_weights(model).DEFAULT.meta["min_size"][0]
     check_backbone(model, None, [], least, batch_size)
     with pytest.raises(UserError) as caught:
         check_backbone(model, None, [], least - 1, batch_size)

@@ -531,6 +531,7 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         "string_pattern_mismatch": lambda: PATTERNS[context["pattern"]],
         "string_type": lambda: "text",
         "int_type": lambda: "a whole number",
+        "int_parsing_size": lambda: "a smaller number",
         "float_type": lambda: "a number",
         "bool_type": lambda: "true or false",
         "greater_than": lambda: f"more than {context['gt']:g}",
