@@ -15,9 +15,10 @@ pathvars:
 
 
 wildcard_constraints:
-    dataset="[A-Za-z][A-Za-z0-9_]*",
-    backbone="[A-Za-z][A-Za-z0-9_]*",
-    classifier="[A-Za-z][A-Za-z0-9_]*",
+    dataset=any_of(STUDY.datasets),
+    backbone=any_of(STUDY.backbones),
+    model=any_of(entry.model for entry in STUDY.backbones.values()),
+    features=any_feature_set(),
     epoch=r"\d\d\d+",
     split="train|test",
     method="opentsne|sklearn",
@@ -64,17 +65,17 @@ rule fig2:
 
 rule fig3:
     input:
-        of_dataset(1, figure, "embedding"),
+        required(of_dataset(1, figure, "embedding"), f"fig3: {NO_SECOND}"),
 
 
 rule fig4:
     input:
-        of_finetuning(figure("accuracy_per_epoch")),
+        required(of_finetuning(figure("accuracy_per_epoch")), f"fig4: {NO_FINETUNING}"),
 
 
 rule fig5:
     input:
-        of_finetuning(figure("collapse")),
+        required(of_finetuning(figure("collapse")), f"fig5: {NO_FINETUNING}"),
 
 
 rule table1:
@@ -84,22 +85,22 @@ rule table1:
 
 rule table2:
     input:
-        of_dataset(1, table, "accuracy"),
+        required(of_dataset(1, table, "accuracy"), f"table2: {NO_SECOND}"),
 
 
 rule fig_embedding_b:
     input:
-        of_variance(figure("embedding_train_test")),
+        required(of_variance(figure("embedding_train_test")), f"fig_embedding_b: {NO_VARIANCE}"),
 
 
 rule fig_variance:
     input:
-        of_variance(figure("variance")),
+        required(of_variance(figure("variance")), f"fig_variance: {NO_VARIANCE}"),
 
 
 rule table_variance:
     input:
-        of_variance(table("variance")),
+        required(of_variance(table("variance")), f"table_variance: {NO_VARIANCE}"),
 
 
 rule fig_samples:
@@ -110,3 +111,6 @@ rule fig_samples:
 rule table_runtime:
     input:
         table("runtime"),
+
+
+refuse_unknown_targets()

@@ -538,11 +538,58 @@ def test_segmentation_models_are_no_backbones():
         check_backbone("fcn_resnet50", None, [])
 
 
-def test_an_unknown_layer_is_refused_with_the_list_of_layers():
-    with pytest.raises(UserError, match="layer: 'layer5' is no layer of resnet18; .*flatten"):
-        check_backbone("resnet18", "layer5", [])
-    check_backbone("resnet18", "layer4.1.relu_1", ["random", "imagenet"])
-    check_backbone("vgg11_bn", "classifier.3", ["imagenet"])
+def test_an_unknown_layer_is_refused_with_the_nearest_name_and_where_all_are():
+    with pytest.raises(UserError) as caught:
+        check_backbone("densenet201", "features.denseblock1.denselayer1.conv3", [])
+    assert str(caught.value) == (
+        "layer: 'features.denseblock1.denselayer1.conv3' is no layer of densenet201; did you mean "
+        "'features.denseblock1.denselayer1.conv2'? all: python -m collapseflow layers densenet201"
+    )
+
+
+# torchvision says with its ImageNet weights what images its networks take at least.
+@pytest.mark.parametrize("model", ["squeezenet1_0", "vgg16", "alexnet", "densenet121"])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_images_that_a_network_cannot_take_are_refused_with_the_least_that_it_can(
+    model, batch_size
+):
+    least = torchvision.models.get_model_weights(model).DEFAULT.meta["min_size"][0]
+    check_backbone(model, None, [], least, batch_size)
+    with pytest.raises(UserError) as caught:
+        check_backbone(model, None, [], least - 1, batch_size)
+    assert str(caught.value) == (
+        f"image_size: {least - 1} is refused by {model}; allowed: {least} or more"
+    )
+
+
+@pytest.mark.parametrize("image_size", [32, 256])
+def test_a_network_for_one_image_size_is_refused_any_other(image_size):
+    check_backbone("vit_b_32", None, [], 224)
+    with pytest.raises(UserError, match=f"^image_size: {image_size} is .*; allowed: 224$"):
+        check_backbone("vit_b_32", None, [], image_size)
+
+
+def test_only_the_layers_that_are_read_must_take_the_images():
+    # The pooling behind this layer has nothing left to pool.
+    check_backbone("vgg16", "features.28", [], 16, batch_size=None)
+    with pytest.raises(UserError, match="image_size: 16 is refused by vgg16"):
+        check_backbone("vgg16", "features.28", [], 16, batch_size=2)
+
+
+def test_a_batch_of_one_is_refused_where_one_value_would_be_normalised():
+    check_backbone("resnet18", None, [], 64, batch_size=1)
+    with pytest.raises(UserError, match="image_size: 32 leaves resnet18 one value"):
+        check_backbone("resnet18", None, [], 32, batch_size=1)
+
+
+def test_a_network_that_is_built_with_values_is_checked_without():
+    check_backbone("regnet_y_400mf", None, [], 32, batch_size=2)
+    assert all(p.is_meta for p in skeleton("regnet_y_400mf", 7).parameters())
+
+
+def test_a_layer_that_gives_no_features_is_refused():
+    with pytest.raises(UserError, match="layer: 'getattr' of vit_b_32 gives no features"):
+        check_backbone("vit_b_32", "getattr", [], 224)
 
 
 @pytest.mark.parametrize(

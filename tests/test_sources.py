@@ -13,7 +13,7 @@ from torchvision import datasets, transforms
 from collapseflow.config import Dataset
 from collapseflow.datasets import read_info, read_split
 from collapseflow.errors import UserError
-from collapseflow.sources import embedded, letters, torchvision
+from collapseflow.sources import embedded, idx, known, letters, torchvision
 from collapseflow.sources.prepare import prepare_dataset, read_source
 
 
@@ -214,13 +214,117 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
         ("NoSuchData", {}, "no 'NoSuchData'"),
         ("mnist", {}, "no 'mnist'"),
         ("FakeData", {}, "FakeData has no training and test split"),
-        ("SplitFakeData", {"colour": 1}, "SplitFakeData: .*colour"),
+        (
+            "SplitFakeData",
+            {"colour": 1},
+            "SplitFakeData has no 'colour'; .*allowed",
+        ),
     ],
 )
 def test_what_torchvision_does_not_have_is_refused(install, tmp_path, name, arguments, message):
     install(SplitFakeData)
     with pytest.raises(UserError, match=message):
         torchvision.read(name, arguments, None, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        ("CIFAR11", {}, "name: torchvision.datasets has no 'CIFAR11'; did you mean 'CIFAR10'?"),
+        ("cifar100", {}, "name: torchvision.datasets has no 'cifar100'; did you mean 'CIFAR100'?"),
+        (
+            "ImageFolder",
+            {"root": "mine"},
+            "name: torchvision.datasets.ImageFolder has no training and test split; allowed: data "
+            "sets with an argument 'train' or 'split'",
+        ),
+        (
+            "EMNIST",
+            {},
+            "arguments: torchvision.datasets.EMNIST needs 'split'; allowed: byclass, bymerge, "
+            "balanced, letters, digits, mnist",
+        ),
+        (
+            "DTD",
+            {"partiton": 2},
+            "arguments: torchvision.datasets.DTD has no 'partiton'; did you mean 'partition'? "
+            "allowed: download, loader, partition, root, target_transform, transform",
+        ),
+        (
+            "OxfordIIITPet",
+            {"split": "train"},
+            "arguments: 'split' cannot be given, both 'trainval' and 'test' are read",
+        ),
+        (
+            "CIFAR10",
+            {"train": True},
+            "arguments: 'train' cannot be given, both True and False are read",
+        ),
+    ],
+)
+def test_what_torchvision_cannot_read_is_found_without_its_files(name, arguments, line):
+    with pytest.raises(UserError) as caught:
+        torchvision.check_arguments(name, arguments)
+    assert str(caught.value) == line
+
+
+def test_torchvision_itself_refuses_values_of_arguments():
+    with pytest.raises(UserError, match="EMNIST: Unknown value 'leters' for argument split"):
+        torchvision.check_arguments("EMNIST", {"split": "leters"})
+
+
+#: Data sets of labelled images, with what they cannot do without.
+CLASSIFICATION = {
+    **dict.fromkeys(["CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "QMNIST"], {}),
+    **dict.fromkeys(["USPS", "SVHN", "STL10", "Flowers102", "Food101", "DTD", "GTSRB"], {}),
+    **dict.fromkeys(["FER2013", "PCAM", "Country211", "RenderedSST2", "StanfordCars"], {}),
+    **dict.fromkeys(torchvision.SPLITS, {}),
+    "EMNIST": {"split": "letters"},
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_both_splits_of_a_data_set_have_names_that_torchvision_takes(name, tmp_path):
+    torchvision.check_arguments(name, CLASSIFICATION[name])
+    # Without files torchvision says that they are absent, not that there is no such split.
+    with pytest.raises(UserError) as caught:
+        torchvision.read(
+            name,
+            {"root": str(tmp_path), "download": False} | CLASSIFICATION[name],
+            None,
+            None,
+            tmp_path,
+        )
+    assert "Unknown value" not in str(caught.value)
+
+
+def test_a_class_number_without_any_image_is_no_class(install, tmp_path):
+    # EMNIST's letters begin with 1, and the name of 0 is "N/A".
+    name = install(
+        train=[(noise(), 1), (noise(), 2)], test=[(noise(), 2)], classes=["N/A", "a", "b"]
+    )
+    splits = torchvision.read(name, {}, None, None, tmp_path)
+    assert splits.class_names == ["a", "b"]
+    assert splits.train.labels.tolist() == [0, 1] and splits.test.labels.tolist() == [1]
+
+
+def test_what_is_known_beforehand_is_what_the_sources_give():
+    for source, read in {"mnist5k": embedded.mnist5k, "digits": embedded.digits}.items():
+        splits = read(0.3, 0)
+        n = {"train": len(splits.train.labels), "test": len(splits.test.labels)}
+        assert known.n_images(source, 0.3) == n
+        assert known.SOURCES[source].classes == len(splits.class_names)
+        assert splits.train.images.shape[1:] == (known.SOURCES[source].image_size,) * 2
+    for source, entry in idx.KNOWN.items():
+        assert known.n_images(source, 0.3) == {"train": 60_000, "test": 10_000}
+        assert known.SOURCES[source].classes == len(entry["class_names"])
+    splits = letters.letters(261, 0.3, 0)
+    assert known.divided(261, 0.3) == {
+        "train": len(splits.train.labels),
+        "test": len(splits.test.labels),
+    }
+    assert known.SOURCES["letters"].classes == len(splits.class_names)
+    assert known.n_images("torchvision", 0.3) is None
 
 
 @pytest.mark.parametrize(
@@ -265,8 +369,6 @@ def test_sha256_of_a_torchvision_data_set_is_checked(install, tmp_path):
     wrong = "0" * 64
     with pytest.raises(UserError, match=f"sha256.test: .*{digests['test']}, expected {wrong}"):
         read({**digests, "test": wrong})
-    with pytest.raises(UserError, match="unknown split valid; allowed: train, test"):
-        read({"valid": wrong})
 
 
 def test_prepare_writes_the_sample_that_is_asked_for(tmp_path):

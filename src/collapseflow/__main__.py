@@ -1,4 +1,4 @@
-"""``python -m collapseflow verify FILE``: check a feature store."""
+"""``python -m collapseflow COMMAND``: check files and study files, list layers."""
 
 import argparse
 import sys
@@ -7,32 +7,73 @@ from collapseflow.errors import UserError
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    from collapseflow.stores import verify as verify_store
+    from collapseflow.verification import verify as verify_file
 
+    damaged = []
     for path in arguments.file:
-        print(verify_store(path))
+        try:
+            print(verify_file(path))
+        except UserError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise UserError("\n".join(damaged))
 
 
 def check_config(arguments: argparse.Namespace) -> None:
-    from collapseflow.config import Study, check_against_libraries
+    from collapseflow.config import check_against_libraries, load
+    from collapseflow.study_file import parse, read
 
-    lines = check_against_libraries(Study.model_validate_json(sys.stdin.read()))
+    if arguments.file == "-":
+        study = load(parse(sys.stdin.read(), "standard input"))
+    else:
+        study = load(read(arguments.file))
+    lines = check_against_libraries(study)
     if lines:
         raise UserError("\n".join(lines))
+    print(
+        f"{arguments.file}: all right; study {study.study}, data sets {', '.join(study.datasets)}, "
+        f"backbones {', '.join(study.backbones) or 'none'}"
+    )
+
+
+def layers(arguments: argparse.Namespace) -> None:
+    from collapseflow.networks import layer_shapes, penultimate_layer, require_model
+
+    require_model(arguments.model)
+    shapes = layer_shapes(arguments.model, arguments.image_size)
+    default = penultimate_layer(arguments.model)
+    width = max(map(len, shapes))
+    for name, shape in shapes.items():
+        note = "   (default)" if name == default else ""
+        print(f"{name:{width}}  {' x '.join(map(str, shape))}{note}")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 for a :class:`UserError`, whose text is printed."""
     parser = argparse.ArgumentParser(prog="python -m collapseflow")
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("verify", help="check feature stores from first to last byte")
+    command = commands.add_parser("verify", help="check files of a study from first to last byte")
     command.add_argument("file", nargs="+")
     command.set_defaults(run=verify)
     command = commands.add_parser(
-        "check-config",
-        help="check a study (JSON on standard input) against torchvision and scikit-learn",
+        "check-config", help="check a study file as the workflow does before its first job"
     )
+    command.add_argument("file", help="YAML, or - for standard input")
     command.set_defaults(run=check_config)
+    command = commands.add_parser(
+        "layers", help="the layers of a torchvision model and the shapes of their outputs"
+    )
+    command.add_argument("model")
+    command.add_argument("--image-size", type=positive, default=224, help="pixels a side (224)")
+    command.set_defaults(run=layers)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

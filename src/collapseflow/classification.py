@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import re
 import time
 import warnings
 from functools import partial
@@ -18,9 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils import all_estimators
 
 from collapseflow.datasets import stratified_rows
-from collapseflow.errors import UserError
+from collapseflow.errors import UserError, did_you_mean, instead
 from collapseflow.files import MADE_WITH, made_with
 from collapseflow.intervals import wilson_interval
 from collapseflow.linear_probes import PreconditionedLinearSVC, PreconditionedLogisticRegression
@@ -53,19 +55,23 @@ def build_classifier(
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
-        raise UserError(f"estimator: {estimator!r} cannot be imported") from None
+        raise UserError(
+            f"estimator: {estimator!r} cannot be imported{_resembling(estimator)}"
+        ) from None
     try:
         usable = isinstance(cls, type) and issubclass(cls, BaseEstimator) and is_classifier(cls())
     except TypeError:
         # Ensembles of given estimators cannot stand alone.
         usable = False
     if not usable:
-        raise UserError(f"estimator: {estimator!r} is no classifier of scikit-learn")
+        raise UserError(
+            f"estimator: {estimator!r} is no classifier of scikit-learn{_resembling(estimator)}"
+        )
     known = cls().get_params()
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise UserError(
-            f"parameters: {name} has no {unknown[0]!r}; allowed: {', '.join(sorted(known))}"
+            f"parameters: {name} has no {unknown[0]!r}; {instead(unknown[0], sorted(known))}"
         )
     defaults = {}
     if "random_state" in known:
@@ -82,6 +88,16 @@ def build_classifier(
     classifier = _fastest(cls, parameters)(**parameters)
     steps = [StandardScaler()] if scaling == "standard" else []
     return make_pipeline(*steps, classifier)
+
+
+def _resembling(estimator: str) -> str:
+    """The classifier of scikit-learn that was probably meant, as the end of a message."""
+    paths = [
+        f"{re.sub(r'[.]_.*', '', cls.__module__)}.{name}"
+        for name, cls in all_estimators(type_filter="classifier")
+    ]
+    hint = did_you_mean(estimator, paths).rstrip()
+    return f"; {hint}" if hint else ""
 
 
 def _fastest(cls: type[BaseEstimator], parameters: dict[str, Any]) -> type[BaseEstimator]:

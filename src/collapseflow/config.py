@@ -8,6 +8,7 @@ runs in a process of its own and its answer is kept.
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -29,17 +30,34 @@ from pydantic import (
 )
 
 from collapseflow import __version__
-from collapseflow.errors import UserError
+from collapseflow.errors import UserError, instead
+from collapseflow.sources.known import IDX_FILES, SOURCES, divided, n_images, n_used
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-StudyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: What each pattern of the schema allows, in words.
+PATTERNS: dict[str, str] = {}
+
+
+def _text(pattern: str, words: str) -> type:
+    """The type of a text that has a pattern, which messages tell in words."""
+    PATTERNS[pattern] = words
+    return Annotated[str, StringConstraints(pattern=pattern)]
+
+
+NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+Name = _text(NAME, "a name of letters, digits and _, a letter first")
+StudyName = _text(
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+    "a name of letters, digits, '_', '.' and '-', a letter or digit first",
+)
+Sha256 = _text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
+Device = _text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
+Estimator = _text(
+    r"^sklearn(\.\w+)+$", "the import path of a classifier, for example sklearn.svm.SVC"
+)
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 WEIGHT_SOURCES = ("imagenet", "pretrain", "random")
-#: Pixels a side of the sources whose images are known beforehand.
-IMAGE_SIZES = {"mnist": 28, "fashion_mnist": 28, "mnist5k": 28, "letters": 28, "digits": 8}
 DATA_SOURCES = ("mnist", "fashion_mnist", "idx", "torchvision", "mnist5k", "digits", "letters")
 
 
@@ -96,6 +114,16 @@ class Dataset(Section):
                     f"key {key!r} goes only with source {' or '.join(sources)}, "
                     f"not with {self.source!r}"
                 )
+        parts = IDX_FILES if self.source == "idx" else ("train", "test")
+        for part in self.sha256:
+            if part not in parts:
+                raise ValueError(f"sha256: {part!r} is unknown; {instead(part, parts)}")
+        known = SOURCES.get(self.source)
+        if self.class_names and known and len(self.class_names) != known.classes:
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for the {known.classes} classes of "
+                f"{self.source}; allowed: {known.classes} names"
+            )
         if self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
@@ -146,7 +174,7 @@ class Finetune(Section):
 class Classifier(Section):
     """A scikit-learn classifier behind an optional standardisation."""
 
-    estimator: Annotated[str, StringConstraints(pattern=r"^sklearn(\.\w+)+$")]
+    estimator: Estimator
     label: str | None = None
     parameters: dict[str, Any] = {}
     scaling: Literal["none", "standard"] = "none"
@@ -214,7 +242,7 @@ class Study(Section):
 
     study: StudyName
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    device: Device = "auto"
     gpus: PositiveInt = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: PositiveInt = 8
@@ -242,7 +270,7 @@ class Study(Section):
         if isinstance(preset, str):
             if preset not in PRESETS:
                 raise ValueError(
-                    f"classifiers: {preset!r} is no preset; allowed: {', '.join(PRESETS)}, "
+                    f"classifiers: {preset!r} is no preset; {instead(preset, PRESETS)}, "
                     "or a table of classifiers"
                 )
             data["classifiers"] = PRESETS[preset]
@@ -263,7 +291,7 @@ class Study(Section):
         }.items():
             for name in names:
                 if name not in known:
-                    raise ValueError(f"{key}: {name!r} is unknown; allowed: {', '.join(known)}")
+                    raise ValueError(f"{key}: {name!r} is unknown; {instead(name, known)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: each name may stand only once")
         if self.gpus > 1 and self.device.startswith("cuda:"):
@@ -276,37 +304,58 @@ class Study(Section):
         if self.variance and self.variance.dataset not in self.datasets:
             raise ValueError(
                 f"variance.dataset: {self.variance.dataset!r} is unknown; "
-                f"allowed: {', '.join(self.datasets)}"
+                f"{instead(self.variance.dataset, self.datasets)}"
             )
         if not self.classifiers:
             raise ValueError("classifiers: is empty; allowed: a preset or a table of classifiers")
         for name, dataset in self.datasets.items():
-            J, size = self.scattering_of(name).J, IMAGE_SIZES.get(dataset.source)
-            if size and size < 2**J:
+            J, known = self.scattering_of(name).J, SOURCES.get(dataset.source)
+            if known and known.image_size.bit_length() <= J:
                 key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
                 raise ValueError(
-                    f"{key}: {J} averages over {2**J} pixels, more than the {size} of "
-                    f"datasets.{name}; allowed: up to {size.bit_length() - 1}"
+                    f"{key}: {J} averages over 2^{J} pixels, more than the {known.image_size} of "
+                    f"datasets.{name}; allowed: up to {known.image_size.bit_length() - 1}"
                 )
-        if self.finetuned_backbones():
-            for name, dataset in self.datasets.items():
-                n = dataset.subset.train
-                if n is not None and n < self.finetune.batch_size:
-                    raise ValueError(
-                        f"finetune.batch_size: {self.finetune.batch_size} is more than the {n} "
-                        f"images of datasets.{name}.subset.train; allowed: up to {n}"
-                    )
-        if self.pretrain.batch_size > self.pretrain.images:
-            raise ValueError(
-                f"pretrain.batch_size: {self.pretrain.batch_size} is more than pretrain.images; "
-                f"allowed: up to {self.pretrain.images}"
-            )
         for key, backbone in self.backbones.items():
             for source in backbone.weights:
                 if source not in WEIGHT_SOURCES and not Path(source).is_file():
                     raise ValueError(
-                        f"backbones.{key}.weights: {source!r} is no file; allowed: "
-                        f"{', '.join(WEIGHT_SOURCES)}, or the path of a state dict"
+                        f"backbones.{key}.weights: {source!r} is no file; "
+                        f"{instead(source, WEIGHT_SOURCES)}, or the path of a state dict"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_enough(self) -> "Study":
+        """What is asked for against the numbers of images, as far as they are known beforehand."""
+        letters = divided(self.pretrain.images, self.test_fraction)["train"]
+        if self.pretrain.batch_size > letters:
+            raise ValueError(
+                f"pretrain.batch_size: {self.pretrain.batch_size} is more than the {letters} "
+                f"training images among pretrain.images; allowed: up to {letters}"
+            )
+        for name, dataset in self.datasets.items():
+            for split, n in (n_images(dataset.source, self.test_fraction) or {}).items():
+                if n == 0:
+                    raise ValueError(
+                        f"test_fraction: {self.test_fraction} leaves no {split} image of "
+                        f"datasets.{name}; allowed: a larger fraction, of which one image is left"
+                    )
+                asked = getattr(dataset.subset, split)
+                if asked is not None and asked > n:
+                    raise ValueError(
+                        f"datasets.{name}.subset.{split}: {asked} is more than the {n} images of "
+                        f"{dataset.source}; allowed: up to {n}"
+                    )
+            n = n_used(dataset.model_dump(), self.test_fraction).get("train")
+            asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
+            if self.finetuned_backbones():
+                asked_for["finetune.batch_size"] = self.finetune.batch_size
+            for key, asked in asked_for.items():
+                if asked is not None and n is not None and asked > n:
+                    raise ValueError(
+                        f"{key}: {asked} is more than the {n} training images of "
+                        f"datasets.{name}; allowed: up to {n}"
                     )
         return self
 
@@ -351,6 +400,21 @@ class Study(Section):
         a study has should not depend on the machine that read them.
         """
         return "bfloat16" if self.precision == "bfloat16" else "float32"
+
+    def questions_about_networks(self) -> dict[str, dict[str, Any]]:
+        """What :func:`collapseflow.networks.check_backbone` is asked, by backbone."""
+        questions = {}
+        for key, backbone in self.backbones.items():
+            batches = []
+            if key in self.finetuned_backbones():
+                batches.append(self.finetune.batch_size)
+            if "pretrain" in backbone.weights:
+                batches.append(self.pretrain.batch_size)
+            questions[key] = {
+                **backbone.model_dump(include={"model", "layer", "weights", "image_size"}),
+                "batch_size": min([2, *batches]) if batches else None,
+            }
+        return questions
 
     def scattering_of(self, dataset: str) -> Scattering:
         """The scattering parameters of one data set."""
@@ -420,6 +484,10 @@ class Study(Section):
         start = "a file" if start == "file" else words[start]
         return f"{start} + fine-tuned {int(state.removeprefix('epoch'))} ep."
 
+    def has_weights_file(self, key: str) -> bool:
+        """Whether a local file is among a backbone's sources of weights."""
+        return any(w not in WEIGHT_SOURCES for w in self.backbones[key].weights)
+
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
         return next(w for w in self.backbones[key].weights if w not in WEIGHT_SOURCES)
@@ -461,17 +529,77 @@ def load(config: Mapping[str, Any]) -> Study:
 
 def _one_line(error: Mapping[str, Any]) -> str:
     location = ".".join(str(part) for part in error["loc"] if not _is_type_tag(part))
-    message = re.sub(r"^Value error, ", "", error["msg"])
     if error["type"] == "value_error":
-        return f"config key {location}: {message}" if location else f"config key {message}"
+        message = re.sub(r"^Value error, ", "", error["msg"])
+        if not location:
+            return f"config key {message}"
+        # A section's own check names the key first, or speaks of the whole section.
+        return (
+            f"config key {location}{'.' if re.match(r'[a-z0-9_]+: ', message) else ': '}{message}"
+        )
     if error["type"] == "missing":
         return f"config key {location}: is missing"
     if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(error["loc"])
-        return f"config key {location}: is unknown; allowed: {', '.join(allowed)}"
-    message = message[0].lower() + message[1:]
-    value = json.dumps(error["input"], default=str)
-    return f"config key {location}: value {value} is refused; allowed: {message}"
+        key = error["loc"][-1]
+        if ":" in str(key):
+            return f"config key {location}: is unknown; YAML wants a space behind the colon"
+        return f"config key {location}: is unknown; {instead(key, _allowed_keys(error['loc']))}"
+    value = json.dumps(error["input"], default=str, ensure_ascii=False)
+    if len(value) > 80:
+        value = f"{value[:77]}..."
+    return f"config key {location}: value {value} is refused; {_what_is_allowed(error)}"
+
+
+def _what_is_allowed(error: Mapping[str, Any]) -> str:
+    """What may stand in the place of a value, in words: none of the library's."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "literal_error":
+        return instead(value, re.findall(r"\w+", re.sub(r" or |'", " ", context["expected"])))
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        return _as_number(value, kind == "int_type")
+    if kind == "string_type" and error["loc"][-1] == "[key]":
+        return f"allowed: {PATTERNS[NAME]}"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"allowed: text, in quotes: {json.dumps(str(value).lower())}"
+    words = {
+        "string_pattern_mismatch": lambda: PATTERNS[context["pattern"]],
+        "string_type": lambda: "text",
+        "int_type": lambda: "a whole number",
+        "int_parsing_size": lambda: "a smaller number",
+        "float_type": lambda: "a number",
+        "bool_type": lambda: "true or false",
+        "greater_than": lambda: f"more than {context['gt']:g}",
+        "greater_than_equal": lambda: f"{context['ge']} or more",
+        "less_than": lambda: f"less than {context['lt']:.10g}",
+        "finite_number": lambda: "a finite number",
+        "list_type": lambda: "a list, for example [a, b]",
+        "too_short": lambda: f"at least {context['min_length']} entry",
+    }
+    sections = ("dict_type", "model_type", "model_attributes_type")
+    if kind in sections:
+        return "allowed: a section, that is keys with values"
+    if kind == "invalid_key":
+        return f"allowed: names as keys, in quotes: {json.dumps(str(value))}"
+    return f"allowed: {words[kind]() if kind in words else 'what config/README.md says'}"
+
+
+def _as_number(text: str, whole: bool) -> str:
+    """How to write a number that YAML has read as text."""
+    allowed = f"allowed: a {'whole ' if whole else ''}number"
+    try:
+        number = float(text)
+    except ValueError:
+        return allowed
+    if not math.isfinite(number):
+        return allowed
+    exponent = re.fullmatch(r"\s*([+-]?\d+\.?\d*)[eE]([+-]?)(\d+)\s*", text)
+    if whole:
+        return f"write {int(number)}" if number.is_integer() else allowed
+    if not exponent:
+        return f"write {text.strip()} without quotes"
+    mantissa, sign, digits = exponent.groups()
+    mantissa += "" if "." in mantissa else ".0"
+    return f"write {mantissa}e{sign or '+'}{digits}"
 
 
 def _is_type_tag(part: object) -> bool:
@@ -504,17 +632,25 @@ def _allowed_keys(location: tuple) -> list[str]:
 
 
 def check_against_libraries(study: Study) -> list[str]:
-    """Model names, layers and classifier parameters that torchvision and scikit-learn refuse.
+    """Data sets, models, layers, image sizes and classifier parameters that torchvision and
+    scikit-learn refuse.
 
     Returns one line for each; an empty list means that all is well. Imports both libraries.
     """
     from collapseflow.classification import build_classifier
     from collapseflow.networks import check_backbone
+    from collapseflow.sources.torchvision import check_arguments
 
     lines = []
-    for key, backbone in study.backbones.items():
+    for key, dataset in study.datasets.items():
+        if dataset.source == "torchvision":
+            try:
+                check_arguments(dataset.name, dataset.arguments)
+            except UserError as error:
+                lines.append(f"config key datasets.{key}.{error}")
+    for key, questions in study.questions_about_networks().items():
         try:
-            check_backbone(backbone.model, backbone.layer, backbone.weights)
+            check_backbone(**questions)
         except UserError as error:
             lines.append(f"config key backbones.{key}.{error}")
     for key, classifier in study.classifiers.items():
@@ -538,18 +674,23 @@ def check_once(study: Study, cache: Path) -> None:
         With one line for each thing that is wrong.
     """
     asked = {
-        "backbones": {
-            key: [b.model, b.layer, b.weights] for key, b in sorted(study.backbones.items())
+        "datasets": {
+            key: [d.name, d.arguments]
+            for key, d in study.datasets.items()
+            if d.source == "torchvision"
         },
-        "classifiers": {key: c.model_dump() for key, c in sorted(study.classifiers.items())},
-        "versions": [version("torchvision"), version("scikit-learn"), __version__],
+        "backbones": study.questions_about_networks(),
+        "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
+        "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
+        "checked_by": __version__,
     }
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    content = json.dumps(asked, sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()
     passed = cache / f"{digest}.ok"
     if passed.exists():
         return
     answer = subprocess.run(
-        [sys.executable, "-m", "collapseflow", "check-config"],
+        [sys.executable, "-m", "collapseflow", "check-config", "-"],
         input=study.model_dump_json(),
         text=True,
         capture_output=True,

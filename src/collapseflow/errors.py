@@ -1,4 +1,7 @@
-"""The one exception for what a user can cause and mend."""
+"""The one exception for what a user can cause and mend, and the words for a wrong name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -6,3 +9,16 @@ class UserError(Exception):
 
     Jobs print its text without a traceback and exit with status 1.
     """
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``did you mean 'b'? `` for a name that resembles a known one; nothing for any other."""
+    folded = {word.casefold(): word for word in known}
+    close = get_close_matches(str(name).casefold(), folded, n=1)
+    return f"did you mean {folded[close[0]]!r}? " if close else ""
+
+
+def instead(name: object, known: Iterable[str]) -> str:
+    """What to write instead of a name: the one that resembles it, and all that are allowed."""
+    known = list(known)
+    return f"{did_you_mean(name, known)}allowed: {', '.join(known)}"

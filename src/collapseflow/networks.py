@@ -1,12 +1,15 @@
 """torchvision models: build them, load their weights, read features from any layer."""
 
+import copy
 import hashlib
+import io
 import json
 import logging
 import pickle
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from collapseflow.errors import UserError
+from collapseflow.errors import UserError, did_you_mean, instead
 from collapseflow.files import MADE_WITH, atomic_path, made_with
 from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
 from collapseflow.jobs import progress
@@ -47,7 +50,7 @@ def skeleton(model: str, n_classes: int) -> nn.Module:
             return build(model, n_classes).eval()
     except NotImplementedError:
         # Some builders (RegNet's) compute with tensors, which needs values.
-        return build(model, n_classes).eval()
+        return build(model, n_classes).eval().to("meta")
 
 
 @cache
@@ -70,26 +73,126 @@ def penultimate_layer(model: str) -> str:
     return names[names.index(head) - 1]
 
 
-def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
-    """Refuse what torchvision does not have.
+def check_backbone(
+    model: str,
+    layer: str | None,
+    weights: list[str],
+    image_size: int = 224,
+    batch_size: int | None = None,
+) -> None:
+    """Refuse what torchvision does not have, and images that the network cannot take.
+
+    Parameters
+    ----------
+    batch_size
+        Images of the smallest batch in training, where 2 stands for all more; None where only
+        features are read.
 
     Raises
     ------
     UserError
         With the key, the value and what is allowed.
     """
-    available = models.list_models(module=models)
-    if model not in available:
-        raise UserError(f"model: {model!r} is unknown; allowed: {', '.join(available)}")
+    require_model(model)
     # A block goes by its own name, too: torchvision reads it where its last layer ends.
-    if layer is not None and not any(
-        name == layer or name.startswith(f"{layer}.") for name in layer_names(model)
-    ):
+    paths = [name.split(".") for name in layer_names(model)]
+    blocks = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
+    if layer is not None and layer not in blocks:
         raise UserError(
-            f"layer: {layer!r} is no layer of {model}; allowed: {', '.join(layer_names(model))}"
+            f"layer: {layer!r} is no layer of {model}; {did_you_mean(layer, sorted(blocks))}"
+            f"all: python -m collapseflow layers {model}"
         )
     if "imagenet" in weights:
         imagenet_weights(model)
+    check_image_size(model, layer, image_size, batch_size)
+
+
+def require_model(model: str) -> None:
+    """Refuse a name that is no classification model of torchvision."""
+    available = models.list_models(module=models)
+    if model not in available:
+        raise UserError(f"model: {model!r} is unknown; {instead(model, available)}")
+
+
+def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
+    """The shape of one image's output at every layer, in the order of evaluation.
+
+    Raises
+    ------
+    UserError
+        If the network cannot take images of this size.
+    """
+    check_image_size(model, None, image_size, None)
+    body = create_feature_extractor(skeleton(model, 1000), {n: n for n in layer_names(model)})
+    outputs = body(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return {n: tuple(o.shape[1:]) for n, o in outputs.items() if isinstance(o, torch.Tensor)}
+
+
+def check_image_size(
+    model: str, layer: str | None, image_size: int, batch_size: int | None
+) -> None:
+    """Run a network without values up to a layer and, where it is trained, to its end.
+
+    Raises
+    ------
+    UserError
+        If it cannot take images of this size, with sizes that it can take; if ``layer`` gives no
+        features; or if a batch of one is normalised over a single value.
+    """
+    network = skeleton(model, 7)
+    reader = create_feature_extractor(network, {layer or penultimate_layer(model): "features"})
+    trained = copy.deepcopy(network).train() if batch_size else None
+
+    def fits(size: int, batch: int = 2) -> bool:
+        images = torch.empty(batch, 3, size, size, device="meta")
+        try:
+            # A traced network also prints what it raises.
+            with redirect_stderr(io.StringIO()):
+                reader(images)
+            if trained:
+                network(images)
+                trained(images)
+        except NotImplementedError:
+            # An operation that cannot do without values says nothing about the size.
+            return True
+        except (RuntimeError, ValueError, AssertionError):
+            return False
+        return True
+
+    if not fits(image_size):
+        raise UserError(
+            f"image_size: {image_size} is refused by {model}; "
+            f"allowed: {_sizes_that_fit(image_size, fits)}"
+        )
+    if batch_size == 1 and not fits(image_size, batch=1):
+        raise UserError(
+            f"image_size: {image_size} leaves {model} one value to normalise in a batch of one "
+            "image; allowed: larger images, or a larger batch_size in training"
+        )
+    features = reader(torch.empty(2, 3, image_size, image_size, device="meta"))["features"]
+    if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != 2:
+        raise UserError(
+            f"layer: {layer!r} of {model} gives no features of each image; "
+            f"all that do: python -m collapseflow layers {model}"
+        )
+
+
+#: Image sizes that torchvision's networks are made for, or take at least.
+_USUAL_SIZES = (32, 64, 128, 224, 256, 299, 384, 448, 512, 518)
+
+
+def _sizes_that_fit(size: int, fits: Callable[[int], bool]) -> str:
+    """What to take instead of a size that does not fit: the least size that does, in words."""
+    larger = [usual for usual in _USUAL_SIZES if usual > size]
+    good = next((usual for usual in (*larger, *reversed(_USUAL_SIZES)) if fits(usual)), None)
+    if good is None:
+        return "another size"
+    if good < size or not fits(good + 1):
+        return str(good)
+    while good - size > 1:
+        middle = (good + size) // 2
+        good, size = (middle, size) if fits(middle) else (good, middle)
+    return f"{good} or more"
 
 
 def imagenet_weights(model: str):

@@ -1,6 +1,7 @@
 """The checked study and the functions that rules call; no rules here."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,9 +11,16 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code, identity, published, slurm
-from collapseflow.config import check_once, epoch_state, load, weight_state
-from collapseflow.errors import UserError
+from collapseflow import code, identity, published, slurm, study_file
+from collapseflow.config import WEIGHT_SOURCES, check_once, epoch_state, load, weight_state
+from collapseflow.errors import UserError, did_you_mean
+
+NO_SECOND = "this study has one data set only, and this target is of the second"
+NO_FINETUNING = (
+    "this study compares no fine-tuned network; it takes a backbone with `finetune: true` "
+    "and, where the key `features` is given, its features there"
+)
+NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 
@@ -20,9 +28,11 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 def read_study():
     """Check the study file before anything runs; end with one line for each mistake."""
     try:
-        study = load(config)
-        check_once(study, Path(".snakemake") / "collapseflow")
+        for path in workflow.configfiles:
+            study_file.read(path)
+        study = load(study_file.with_arguments(config, workflow.config_settings.config_args))
         identity.refuse_another(study.model_dump(), f"results/{study.study}")
+        check_once(study, Path(".snakemake") / "collapseflow")
         return study
     except UserError as error:
         sys.exit(str(error))
@@ -236,6 +246,75 @@ def of_dataset(position, make, name):
     """A figure or table of the data set at a position of the study file; nothing without one."""
     datasets = list(STUDY.datasets)
     return make(f"{name}_{datasets[position]}") if position < len(datasets) else []
+
+
+def required(paths, reason):
+    """The input of a target: without any file, to ask for the target ends in one line."""
+
+    def refuse(wildcards):
+        sys.exit(reason)
+
+    return paths or refuse
+
+
+def any_of(names):
+    """A pattern that matches some names and nothing else."""
+    return "|".join(names) or "(?!)"
+
+
+def any_feature_set():
+    """A pattern that matches the feature sets that can be had, under the names of their folders."""
+    with_file = [key for key in STUDY.backbones if STUDY.has_weights_file(key)]
+    states = any_of([*WEIGHT_SOURCES, *EPOCHS])
+    networks = f"(?:{any_of(STUDY.backbones)})-(?:{states})|(?:{any_of(with_file)})-file"
+    return f"raw|scattering|{networks}"
+
+
+def is_target(word):
+    """Whether a word of the command line is a rule, a file that is there, or one of the study."""
+    path = os.path.normpath(word)
+    store = re.match(f"{re.escape(RESULTS)}/features/[^/]+/([^/]+)/", path)
+    if store and not re.fullmatch(any_feature_set(), store[1]):
+        return False
+    is_there = workflow.is_rule(word) or os.path.exists(path)
+    return is_there or any(rule.is_producer(path) for rule in workflow.rules)
+
+
+def unknown_targets():
+    """What the command line of this process asks for and this study does not have."""
+    ours = Path(sys.argv[0]).name in ("snakemake", "__main__.py") and workflow.is_main_process
+    words = [w for w in sys.argv[1:] if not w.startswith("-") and "=" not in w and not w.isdigit()]
+    if not ours or all(map(is_target, words)):
+        return []
+    # Takes a third of a second.
+    from snakemake.cli import get_argument_parser
+
+    targets = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
+    return [target for target in targets if not is_target(target)]
+
+
+def refuse_unknown_targets():
+    """End in one line what no rule of this study makes."""
+    for target in unknown_targets():
+        parts = Path(target).parts
+        if parts[0] == "results" and parts[1:2] != (STUDY.study,):
+            sys.exit(
+                f"{target}: is not of the study {STUDY.study}, whose files are below {RESULTS}/; "
+                "another study's file goes behind --configfile"
+            )
+        names = [rule.name for rule in workflow.rules if not rule.output]
+        files = [*everything(), f"{RESULTS}/summary.md"]
+        for dataset in STUDY.datasets:
+            files.append(f"{RESULTS}/data/{dataset}.h5")
+            for features in COMPARED:
+                files += [feature_store(dataset, features, s) for s in ("train", "test")]
+                files.append(embedding_file(dataset, features, "train", "opentsne"))
+                files.append(f"{RESULTS}/classification/{dataset}/{features}.json")
+        sys.exit(
+            f"{target}: is not made by the study {STUDY.study}; "
+            f"{did_you_mean(target, [*names, *files])}"
+            f"allowed: {', '.join(names)}, and files below {RESULTS}/"
+        )
 
 
 def of_each_dataset(make, name):

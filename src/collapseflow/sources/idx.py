@@ -22,15 +22,9 @@ import numpy as np
 from collapseflow.datasets import Splits, make_split
 from collapseflow.errors import UserError
 from collapseflow.files import atomic_path
+from collapseflow.sources.known import IDX_FILES as FILES
 
 logger = logging.getLogger(__name__)
-
-FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 
 #: The data sets known by name: class names, places tried in order, SHA-256 of each file's
 #: uncompressed content (which holds however a mirror compressed it).

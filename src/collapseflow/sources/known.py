@@ -1,0 +1,65 @@
+"""What is known of a data set before its images are read. Imports no library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: The four files of an IDX data set.
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+#: Letters that are rendered where they are a data set of a study.
+LETTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source whose images are always the same.
+
+    Attributes
+    ----------
+    images : numbers of training and test images, or of all where they come undivided
+    classes : their number
+    image_size : pixels a side
+    """
+
+    images: tuple[int, int] | int
+    classes: int
+    image_size: int
+
+
+SOURCES = {
+    "mnist": Source((60_000, 10_000), 10, 28),
+    "fashion_mnist": Source((60_000, 10_000), 10, 28),
+    "mnist5k": Source(5_000, 10, 28),
+    "digits": Source(1_797, 10, 8),
+    "letters": Source(LETTERS, 26, 28),
+}
+
+
+def divided(images: int, test_fraction: float) -> dict[str, int]:
+    """Numbers of images by split after a share of ``test_fraction`` is taken for tests."""
+    n_test = round(images * test_fraction)
+    return {"train": images - n_test, "test": n_test}
+
+
+def n_images(source: str, test_fraction: float) -> dict[str, int] | None:
+    """Numbers of images of a source by split; None where they are known only when it is read."""
+    if source not in SOURCES:
+        return None
+    images = SOURCES[source].images
+    if isinstance(images, int):
+        return divided(images, test_fraction)
+    return dict(zip(("train", "test"), images, strict=True))
+
+
+def n_used(entry: Mapping[str, Any], test_fraction: float) -> dict[str, int]:
+    """Numbers of images by split that a data set of a study has, as far as they are known.
+
+    ``entry`` has the keys ``source`` and ``subset`` of the study file.
+    """
+    whole = n_images(entry["source"], test_fraction) or {}
+    return whole | {split: n for split, n in entry["subset"].items() if n is not None}
