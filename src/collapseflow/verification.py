@@ -75,7 +75,7 @@ def _json(path: Path) -> str:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not whole JSON ({error}); {AGAIN}") from None
-    if isinstance(content, dict) and set(content) == {"depends_on", "result"}:
+    if isinstance(content, dict) and content.keys() >= {"depends_on", "result"}:
         return f"{path}: whole, a kept part of a job"
     what = f"the keys {', '.join(content)}" if isinstance(content, dict) else "no keys"
     return f"{path}: whole, JSON with {what}"
