@@ -7,6 +7,9 @@ from collapseflow.datasets import Splits, content_digest, take_subset, write_dat
 from collapseflow.errors import UserError
 from collapseflow.sources import embedded, idx, letters
 
+#: Images of the source ``letters``.
+LETTERS = 20_000
+
 
 def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Splits:
     """Read a data set from where its entry says, whole, and check its digest if one is given."""
@@ -22,7 +25,7 @@ def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Sp
     if source == "digits":
         return embedded.digits(test_fraction, seed)
     if source == "letters":
-        return letters.letters(entry.get("images", 20_000), test_fraction, seed)
+        return letters.letters(LETTERS, test_fraction, seed, "data set")
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.sources import torchvision
 
