@@ -205,6 +205,18 @@ CASES = {
         "128",
         "up to 100",
     ),
+    "batch smaller than the cards": (
+        {**backbone(), "gpus": 4, "finetune": {"batch_size": 3}},
+        "finetune.batch_size",
+        "3",
+        "4 or more",
+    ),
+    "batch of letters smaller than the cards": (
+        {**backbone(weights=["pretrain"]), "gpus": 4, "pretrain": {"batch_size": 3}},
+        "pretrain.batch_size",
+        "3",
+        "4 or more",
+    ),
     "digest": (
         study(datasets={"mine": {"source": "idx", "location": ["x"], "sha256": {"a": "0123"}}}),
         "datasets.mine.sha256.a",

@@ -339,8 +339,8 @@ def test_weights_come_back_from_a_file(tmp_path, resnet, suffix):
         torch.save(state, path)
     else:
         save_state(path, state, {"weights": "some"})
-    network, has_head = load_network("resnet18", path)
-    assert not has_head
+    network, task = load_network("resnet18", path)
+    assert task is None
     loaded = network.state_dict()
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
@@ -349,15 +349,15 @@ def test_weights_come_back_from_a_file(tmp_path, resnet, suffix):
 def test_the_head_belongs_to_weights_that_were_trained_on_the_task(tmp_path, resnet):
     network = make_head(resnet, "resnet18", 5, 1.0)
     path = tmp_path / "w.safetensors"
-    save_state(path, network.state_dict(), {"weights": "some", "task": "fine-tuned"})
-    loaded, has_head = load_network("resnet18", path)
-    assert has_head
+    save_state(path, network.state_dict(), {"weights": "some", "task": "a data set's digest"})
+    loaded, task = load_network("resnet18", path)
+    assert task == "a data set's digest"
     assert torch.equal(loaded.fc.weight, network.fc.weight)
     # A body alone has none, whatever it says.
     state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
-    save_state(path, state, {"task": "fine-tuned"})
-    loaded, has_head = load_network("resnet18", path)
-    assert not has_head
+    save_state(path, state, {"task": "a data set's digest"})
+    loaded, task = load_network("resnet18", path)
+    assert task is None
     assert loaded.fc.out_features == 1000
     assert torch.equal(loaded.conv1.weight, network.conv1.weight)
 

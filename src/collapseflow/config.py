@@ -301,6 +301,14 @@ class Study(Section):
                 f"pretrain.batch_size: {self.pretrain.batch_size} is more than pretrain.images; "
                 f"allowed: up to {self.pretrain.images}"
             )
+        pretrained = any("pretrain" in backbone.weights for backbone in self.backbones.values())
+        for key, used in {"finetune": self.finetuned_backbones(), "pretrain": pretrained}.items():
+            batch_size = getattr(self, key).batch_size
+            if used and batch_size < self.gpus:
+                raise ValueError(
+                    f"{key}.batch_size: {batch_size} images are fewer than gpus, which share each "
+                    f"batch; allowed: {self.gpus} or more"
+                )
         for key, backbone in self.backbones.items():
             for source in backbone.weights:
                 if source not in WEIGHT_SOURCES and not Path(source).is_file():

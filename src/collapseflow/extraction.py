@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from collapseflow.datasets import read_info
 from collapseflow.hardware import pick_precision
 from collapseflow.networks import describe_weights, extract, open_extractor
 from collapseflow.preprocessing import describe
@@ -35,7 +36,8 @@ def write_network_features(
     outputs: Mapping[str, str | Path],
 ) -> None:
     """Store the features of a data set's splits; ``outputs`` are the stores by split."""
-    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool)
+    task = read_info(dataset).sha256
+    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool, task)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     computed_in = str(pick_precision(reading.precision, device)).removeprefix("torch.")
     for split, path in outputs.items():

@@ -168,12 +168,13 @@ def current_name(name: str) -> str:
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
-def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
+def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
     """Build a model and load a state dict into it.
 
     Returns
     -------
-    network, and whether its last layer belongs to the weights: the number of classes is theirs.
+    network, and the digest of the data set whose classes its last layer was trained to tell, None
+    if nothing is known of one.
 
     Raises
     ------
@@ -203,7 +204,7 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
     # Into the network's own state dict, which carries the versions that some models ask for.
     own.update(state)
     network.load_state_dict(own)
-    return network, not absent and "task" in metadata
+    return network, None if absent else metadata.get("task")
 
 
 def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn.Module:
@@ -280,14 +281,20 @@ def fold_batch_norms(module: GraphModule) -> None:
 
 
 def open_extractor(
-    model: str, weights: str | Path, layer: str | None, pool: str
+    model: str, weights: str | Path, layer: str | None, pool: str, task: str
 ) -> FeatureExtractor:
-    """Load a network for reading features; fine-tuned networks also predict classes.
+    """Load a network for reading features; one that was fine-tuned on the same data also predicts.
 
-    ``layer`` None takes the input of the last layer.
+    Parameters
+    ----------
+    layer
+        None takes the input of the last layer.
+    task
+        Digest of the data set whose features are read.
     """
-    network, predicts = load_network(model, weights)
-    return FeatureExtractor(network, layer or penultimate_layer(model), pool, predicts)
+    network, trained_on = load_network(model, weights)
+    layer = layer or penultimate_layer(model)
+    return FeatureExtractor(network, layer, pool, with_logits=trained_on == task)
 
 
 def extract(
