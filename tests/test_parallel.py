@@ -164,7 +164,7 @@ DROPOUT = """
             self.dropout, self.last = torch.nn.Dropout(0.5), torch.nn.Linear(3 * 32 * 32, 10)
 
         def forward(self, images):
-            masks.append(self.dropout(torch.ones_like(images)) > 0)
+            masks.append(self.dropout(torch.ones(images.shape)) > 0)
             return self.last(images.flatten(1))
 
     recipe = Recipe("net", 32, "none", "float32", 10, 1e-3, seed=5)

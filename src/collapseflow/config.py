@@ -488,7 +488,7 @@ def check_against_libraries(study: Study) -> list[str]:
     lines = []
     for key, backbone in study.backbones.items():
         try:
-            check_backbone(backbone.model, backbone.layer, backbone.weights)
+            check_backbone(backbone.model, backbone.layer, backbone.weights, backbone.pool)
         except UserError as error:
             lines.append(f"config key backbones.{key}.{error}")
     for key, classifier in study.classifiers.items():
@@ -513,7 +513,7 @@ def check_once(study: Study, cache: Path) -> None:
     """
     asked = {
         "backbones": {
-            key: [b.model, b.layer, b.weights] for key, b in sorted(study.backbones.items())
+            key: [b.model, b.layer, b.weights, b.pool] for key, b in sorted(study.backbones.items())
         },
         "classifiers": {key: c.model_dump() for key, c in sorted(study.classifiers.items())},
         "versions": [version("torchvision"), version("scikit-learn"), __version__],

@@ -1,5 +1,6 @@
 """torchvision models: build them, load their weights, read features from any layer."""
 
+import copy
 import logging
 import pickle
 import re
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import safetensors.torch
@@ -45,7 +47,7 @@ def skeleton(model: str, n_classes: int) -> nn.Module:
             return build(model, n_classes).eval()
     except NotImplementedError:
         # Some builders (RegNet's) compute with tensors, which needs values.
-        return build(model, n_classes).eval()
+        return build(model, n_classes).eval().to("meta")
 
 
 @cache
@@ -68,7 +70,72 @@ def penultimate_layer(model: str) -> str:
     return names[names.index(head) - 1]
 
 
-def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
+#: Pixels a side at which torchvision builds the networks that know their image size.
+USUAL_SIZE = 224
+
+
+def enlarged(model: str) -> nn.Module:
+    """A model's skeleton for images of twice the usual size: what it fixes is twice as large."""
+    size = 2 * USUAL_SIZE
+    options = {
+        models.VisionTransformer: {"image_size": size},
+        models.MaxVit: {"input_size": (size,) * 2},
+    }
+    network = skeleton(model, 7)
+    if type(network) in options:
+        with torch.device("meta"):
+            return models.get_model(model, num_classes=7, **options[type(network)]).eval()
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+            module.output_size = tuple(2 * n for n in module.output_size)
+    return network
+
+
+@torch.no_grad()
+def output_shape(network: nn.Module, layer: str, image_size: int) -> tuple[int, ...]:
+    """The shape of a layer's output for one image, computed without values.
+
+    Raises
+    ------
+    UserError
+        If the layer gives something else than a tensor with a row for each image.
+    """
+    n_images = 3
+    images = torch.empty(n_images, 3, image_size, image_size, device="meta")
+    output = create_feature_extractor(network, {layer: "output"})(images)["output"]
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
+        raise UserError(f"layer: {layer!r} gives no row of numbers for each image; allowed: others")
+    return tuple(output.shape[1:])
+
+
+@cache
+def positions(model: str, layer: str) -> tuple[int, ...]:
+    """Which dimensions of a layer's output are places in the image; the other one is channels.
+
+    They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
+    middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C).
+
+    Raises
+    ------
+    UserError
+        As :func:`output_shape`; and if more than one dimension does not grow.
+    """
+    usual = output_shape(skeleton(model, 7), layer, USUAL_SIZE)
+    if len(usual) == 1:
+        return ()
+    large = output_shape(enlarged(model), layer, 2 * USUAL_SIZE)
+    # What is 1 at both sizes has been averaged by the network itself.
+    places = [dim for dim, n in enumerate(usual, 1) if n == 1 or n != large[dim - 1]]
+    if len(places) != len(usual) - 1:
+        raise UserError(
+            f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
+            f"{usual} places cannot be told from channels; allowed: flatten, or another layer"
+        )
+    return tuple(places)
+
+
+def check_backbone(model: str, layer: str | None, weights: list[str], pool: str) -> None:
     """Refuse what torchvision does not have.
 
     Raises
@@ -86,6 +153,10 @@ def check_backbone(model: str, layer: str | None, weights: list[str]) -> None:
         raise UserError(
             f"layer: {layer!r} is no layer of {model}; allowed: {', '.join(layer_names(model))}"
         )
+    if pool == "average":
+        positions(model, layer or penultimate_layer(model))
+    elif layer is not None:
+        output_shape(skeleton(model, 7), layer, USUAL_SIZE)
     if "imagenet" in weights:
         imagenet_weights(model)
 
@@ -99,21 +170,37 @@ def imagenet_weights(model: str):
 
 
 def download_imagenet(model: str, output: str | Path) -> None:
-    """Download weights through torchvision, with its check of the hash in the file's name.
+    """Take ImageNet weights from torchvision's cache, or download them into it.
+
+    Either way the file must have the SHA-256 whose first digits torchvision's name of it ends in,
+    and is read without running code from it (torchvision itself checks downloads alone, and runs
+    what a cached file brings along).
 
     Raises
     ------
     UserError
-        If they cannot be downloaded or have the wrong hash.
+        If they cannot be downloaded or have the wrong digest.
     """
     weights = imagenet_weights(model)
-    try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    name = Path(urlparse(weights.url).path).name
+    expected = re.search(r"-([0-9a-f]{8,64})\.pth$", name)[1]
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(cached), expected, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{weights.url}: {error}; download it elsewhere and give its path in "
+                "backbones.<name>.weights"
+            ) from None
+    found = sha256_file(cached)
+    if not found.startswith(expected):
         raise UserError(
-            f"{weights.url}: {error}; download it elsewhere and give its path in "
-            "backbones.<name>.weights"
-        ) from None
+            f"{cached}: has SHA-256 {found}, but torchvision's begins with {expected}; delete it "
+            "and run again"
+        )
+    state, _ = load_state(cached)
     save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
 
 
@@ -228,10 +315,13 @@ class FeatureExtractor(nn.Module):
     """A network in evaluation mode that gives a layer's output and, with it, its logits.
 
     The layer's output is copied where it is made: layers behind it may work in place
-    (torchvision's ReLUs do). Batch normalisation behind a convolution is folded into its weights.
+    (torchvision's ReLUs do). Then it is averaged over the dimensions ``average_over``. Batch
+    normalisation behind a convolution is folded into its weights.
     """
 
-    def __init__(self, network: nn.Module, layer: str, pool: str, with_logits: bool):
+    def __init__(
+        self, network: nn.Module, layer: str, average_over: tuple[int, ...], with_logits: bool
+    ):
         super().__init__()
         network.eval()
         last = get_graph_node_names(network)[1][-1]
@@ -243,20 +333,20 @@ class FeatureExtractor(nn.Module):
         output = next(node for node in graph.nodes if node.op == "output")
         features = output.args[0]["features"]
         with graph.inserting_after(features):
-            copy = graph.call_function(torch.clone, (features,))
-        output.args = ({**output.args[0], "features": copy},)
+            copied = graph.call_function(torch.clone, (features,))
+        output.args = ({**output.args[0], "features": copied},)
         fold_batch_norms(self.body)
         self.body.recompile()
         self.layer = layer
-        self.pool = pool
+        self.average_over = average_over
         self.with_logits = with_logits
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Features (N, d), or (N, C, H, W) when not pooled, and logits (N, classes) or None."""
+        """Features, (N, d) or of any shape when not averaged, and logits (N, classes) or None."""
         outputs = self.body(images)
         features = outputs["features"]
-        if features.ndim == 4 and self.pool == "average":
-            features = features.mean((2, 3))
+        if self.average_over:
+            features = features.mean(self.average_over)
         return features, outputs.get("logits", features) if self.with_logits else None
 
 
@@ -294,7 +384,8 @@ def open_extractor(
     """
     network, trained_on = load_network(model, weights)
     layer = layer or penultimate_layer(model)
-    return FeatureExtractor(network, layer, pool, with_logits=trained_on == task)
+    average_over = positions(model, layer) if pool == "average" else ()
+    return FeatureExtractor(network, layer, average_over, with_logits=trained_on == task)
 
 
 def extract(
