@@ -22,7 +22,13 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from collapseflow.errors import UserError
 from collapseflow.files import atomic_path, sha256_file
-from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
+from collapseflow.hardware import (
+    autocast,
+    call_again,
+    free_memory,
+    is_out_of_memory,
+    pick_precision,
+)
 from collapseflow.jobs import progress
 from collapseflow.preprocessing import preprocess
 
@@ -423,17 +429,19 @@ def extract(
             classes = None if logits is None else logits.argmax(1)
             return OnTheirWay(features.float().contiguous(), classes)
 
+    attempt = forward
     batches = on_device.split(batch_size)
     sent: list[OnTheirWay] = []
     for batch in progress(batches, len(batches), what):
         while True:
             try:
-                new = [forward(part) for part in batch.split(batch_size)]
+                new = [attempt(part) for part in batch.split(batch_size)]
                 break
             except Exception as error:
                 if not is_out_of_memory(error) or batch_size == 1:
                     raise
             batch_size = -(-batch_size // 2)
+            attempt = call_again(forward, device)
             free_memory()
             logger.warning("%s: out of memory; %d images at a time now", what, batch_size)
         for results in sent:

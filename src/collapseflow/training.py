@@ -24,7 +24,13 @@ from torch.nn import functional
 from collapseflow.datasets import Split, read_info, read_split
 from collapseflow.errors import UserError
 from collapseflow.files import sha256_file, write_json
-from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
+from collapseflow.hardware import (
+    autocast,
+    call_again,
+    free_memory,
+    is_out_of_memory,
+    pick_precision,
+)
 from collapseflow.jobs import progress
 from collapseflow.networks import (
     build,
@@ -239,10 +245,11 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
     """
     batch_size = training.recipe.batch_size
     micro_batch = math.ceil(batch_size / len(devices))
+    attempt = train_epochs
     while True:
         try:
             if len(devices) == 1:
-                train_epochs(training, devices[0], folder, micro_batch)
+                attempt(training, devices[0], folder, micro_batch)
             else:
                 _train_in_processes(training, devices, folder, micro_batch)
             return [EpochFiles(folder, n).weights for n in range(1, training.epochs + 1)]
@@ -262,6 +269,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
                 micro_batch * len(devices),
                 extra={"progress": True},
             )
+        attempt = call_again(train_epochs, devices[0])
         free_memory()
 
 
