@@ -257,6 +257,18 @@ CASES = {
         "pretrain.batch_size: 128 is more than the 80 training images among "
         "pretrain.images; allowed: up to 80",
     ),
+    "batch smaller than the cards": (
+        {**backbone(), "gpus": 4, "finetune": {"batch_size": 3}},
+        "finetune.batch_size",
+        "3",
+        "4 or more",
+    ),
+    "batch of letters smaller than the cards": (
+        {**backbone(weights=["pretrain"]), "gpus": 4, "pretrain": {"batch_size": 3}},
+        "pretrain.batch_size",
+        "3",
+        "4 or more",
+    ),
     "digest": (
         study(datasets={"mine": {"source": "idx", "location": ["x"], "sha256": {"a": "0123"}}}),
         'datasets.mine.sha256.a: value "0123" is refused; allowed: 64 hexadecimal '

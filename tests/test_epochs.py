@@ -13,7 +13,7 @@ from torchvision.transforms.functional import normalize
 
 from collapseflow import epochs as module
 from collapseflow.collapse import measure_stores
-from collapseflow.datasets import Splits, make_split, write_dataset
+from collapseflow.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.epochs import measure_epochs
 from collapseflow.errors import UserError
 from collapseflow.extraction import Reading, write_network_features
@@ -49,7 +49,7 @@ def dataset(splits, tmp_path_factory):
     return write_digits(tmp_path_factory.mktemp("data") / "digits.h5", splits)
 
 
-def write_weights(path, seed, data):
+def write_weights(path, seed, data, task):
     """A network as it might be after an epoch: its last layer takes the nearest class mean."""
     torch.manual_seed(seed)
     network = torchvision.models.squeezenet1_1(num_classes=10)
@@ -60,15 +60,16 @@ def write_weights(path, seed, data):
     middle = means.mean(0)
     state["classifier.1.weight"] = (means - middle).float()[:, :, None, None]
     state["classifier.1.bias"] = ((middle**2).sum() - (means**2).sum(1)).float() / 2
-    safetensors.torch.save_file(state, path, {"task": "fine-tuned"})
+    safetensors.torch.save_file(state, path, {"task": task})
     return path
 
 
 @pytest.fixture(scope="module")
-def weights(splits, tmp_path_factory):
+def weights(splits, dataset, tmp_path_factory):
     """The weights before, after two epochs between, and after the last."""
     paths = [tmp_path_factory.mktemp("weights") / f"epoch{n}.safetensors" for n in range(4)]
-    return [write_weights(path, n, splits["train"]) for n, path in enumerate(paths)]
+    task = read_info(dataset).sha256
+    return [write_weights(path, n, splits["train"], task) for n, path in enumerate(paths)]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +216,9 @@ def test_a_fine_tuning_of_one_epoch_has_nothing_between(dataset, ends, weights, 
 def test_changed_weights_measure_their_epoch_again_and_no_other(
     dataset, splits, ends, weights, measured, kept, tmp_path, extracted
 ):
-    other = write_weights(tmp_path / "other.safetensors", 17, splits["train"])
+    other = write_weights(
+        tmp_path / "other.safetensors", 17, splits["train"], read_info(dataset).sha256
+    )
     changed = [*weights[:2], other, weights[-1]]
     found = run(kept, dataset, ends, changed)
     assert extracted == [other]

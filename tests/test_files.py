@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
+import stat
 
+import h5py
 import pytest
+import torch
 
 from collapseflow.files import (
     atomic_path,
@@ -13,6 +17,7 @@ from collapseflow.files import (
     write_json,
     write_text,
 )
+from collapseflow.networks import save_state
 
 
 def test_a_finished_block_leaves_only_the_final_file(tmp_path):
@@ -116,6 +121,40 @@ def test_half_written_files_of_a_path_that_a_pattern_would_match_stay(tmp_path):
 def test_there_is_nothing_half_written_in_a_folder_that_does_not_exist(tmp_path):
     remove_partial(tmp_path / "new" / "a.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def write_hdf5(path):
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file["a"] = 1
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "a"),
+    "weights": lambda path: save_state(path, {"a": torch.zeros(2)}, {}),
+    "hdf5": write_hdf5,
+}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], ids=oct)
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_umask_says_who_may_read_a_file(tmp_path, kind, umask):
+    before = os.umask(umask)
+    try:
+        WRITERS[kind](tmp_path / "file")
+        (tmp_path / "folder").mkdir()
+    finally:
+        os.umask(before)
+    mode = stat.S_IMODE((tmp_path / "file").stat().st_mode)
+    assert mode == 0o666 & ~umask
+    assert mode == stat.S_IMODE((tmp_path / "folder").stat().st_mode) & 0o666
+
+
+def test_a_linked_file_keeps_its_permissions(tmp_path):
+    kept = tmp_path / "kept"
+    kept.touch(0o600)
+    with atomic_path(tmp_path / "output") as temporary:
+        os.link(kept, temporary)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_json_round_trip(tmp_path):

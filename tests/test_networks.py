@@ -1,9 +1,14 @@
 """Layers against forward hooks, weights against torchvision, and every refusal by name."""
 
+import contextlib
 import copy
 import hashlib
 import importlib.metadata
 import io
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +32,9 @@ from collapseflow.networks import (
     load_network,
     load_state,
     make_head,
+    open_extractor,
     penultimate_layer,
+    positions,
     save_state,
     skeleton,
     weights_digest,
@@ -91,7 +98,7 @@ def test_vgg_features_come_from_before_the_relu_that_works_in_place(vgg):
     expected, logits = with_hook(vgg, "classifier.3", images)
     assert (expected < 0).any()
     with torch.inference_mode():
-        features, own_logits = FeatureExtractor(vgg, "classifier.3", "average", True)(images)
+        features, own_logits = FeatureExtractor(vgg, "classifier.3", (), True)(images)
     assert features.shape == (3, 4096)
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(own_logits, logits)
@@ -104,7 +111,7 @@ def test_any_layer_of_vgg_equals_a_hook(vgg, layer):
     if expected.ndim == 4:
         expected = expected.mean((2, 3))
     with torch.inference_mode():
-        features, logits = FeatureExtractor(vgg, layer, "average", False)(images)
+        features, logits = FeatureExtractor(vgg, layer, positions("vgg11_bn", layer), False)(images)
     assert logits is None
     torch.testing.assert_close(features, expected)
 
@@ -126,14 +133,14 @@ def test_resnet_features_are_the_512_pooled_values(resnet):
         maps = resnet_by_hand(resnet, images)
         expected = maps.mean((2, 3))
         layer = penultimate_layer("resnet18")
-        features, logits = FeatureExtractor(resnet, layer, "average", True)(images)
-        pooled, _ = FeatureExtractor(resnet, "layer4", "average", False)(images)
-        flat, _ = FeatureExtractor(resnet, "layer4", "flatten", False)(images)
+        features, logits = FeatureExtractor(resnet, layer, (), True)(images)
+        pooled, _ = FeatureExtractor(resnet, "layer4", (2, 3), False)(images)
+        flat, _ = FeatureExtractor(resnet, "layer4", (), False)(images)
         own_logits = resnet(images)
     assert features.shape == (3, 512)
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(pooled, expected)
-    torch.testing.assert_close(flat.flatten(1), maps.flatten(1))
+    torch.testing.assert_close(flat.flatten(1), maps.flatten(1), rtol=1e-4, atol=1e-4)
     assert flat.flatten(1).shape == (3, 512 * 2 * 2)
     torch.testing.assert_close(logits, own_logits)
 
@@ -142,7 +149,7 @@ def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
     images = random_images(5)
     before = {k: v.clone() for k, v in resnet.state_dict().items()}
     resnet.train()
-    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    extractor = FeatureExtractor(resnet, "flatten", (), True)
     with torch.inference_mode():
         whole, _ = extractor(images)
         single, _ = extractor(images[2:3])
@@ -154,7 +161,7 @@ def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
 def test_the_last_layer_itself_gives_the_logits_twice(resnet):
     images = random_images()
     with torch.inference_mode():
-        features, logits = FeatureExtractor(resnet, "fc", "average", True)(images)
+        features, logits = FeatureExtractor(resnet, "fc", (), True)(images)
         expected = resnet(images)
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(logits, expected)
@@ -190,14 +197,14 @@ def test_the_penultimate_layer_is_what_the_last_layer_takes(request, model, head
     with torch.inference_mode():
         logits = network.eval()(images)
         handle.remove()
-        features, own_logits = FeatureExtractor(network, layer, "flatten", True)(images)
+        features, own_logits = FeatureExtractor(network, layer, (), True)(images)
     torch.testing.assert_close(features, seen[0])
     torch.testing.assert_close(own_logits, logits)
 
 
 def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits):
     images = mnist_digits[0][:7]
-    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    extractor = FeatureExtractor(resnet, "flatten", (), True)
     parts = list(extract(extractor, images, 32, "imagenet", "float32", CPU, 3, "test"))
     assert [len(features) for features, _ in parts] == [3, 3, 1]
     features = np.concatenate([f for f, _ in parts])
@@ -224,7 +231,7 @@ def test_folded_batch_norms_change_nothing(model):
                 value.uniform_(-1, 1)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     images = random_images(2, 64)
-    extractor = FeatureExtractor(network, penultimate_layer(model), "average", True)
+    extractor = FeatureExtractor(network, penultimate_layer(model), (), True)
     with torch.inference_mode():
         expected = network.eval()(images)
         _, logits = extractor(images)
@@ -239,14 +246,14 @@ def test_folded_batch_norms_change_nothing(model):
 
 def test_a_convolution_that_is_read_itself_keeps_its_batch_norm(resnet):
     images = random_images()
-    features, logits = FeatureExtractor(resnet, "conv1", "flatten", True)(images)
+    features, logits = FeatureExtractor(resnet, "conv1", (), True)(images)
     with torch.inference_mode():
         torch.testing.assert_close(features, resnet.conv1(images))
         torch.testing.assert_close(logits, resnet(images))
 
 
 def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digits):
-    extractor = FeatureExtractor(resnet, "flatten", "average", True)
+    extractor = FeatureExtractor(resnet, "flatten", (), True)
     found = {}
     for precision in ("float32", "bfloat16"):
         ((features, _),) = extract(
@@ -261,7 +268,7 @@ def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digi
 
 def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, caplog):
     images = mnist_digits[0][:11]
-    extractor = FeatureExtractor(resnet, "flatten", "average", False)
+    extractor = FeatureExtractor(resnet, "flatten", (), False)
     arguments = (extractor, images, 32, "imagenet", "float32", CPU, 8, "features")
     expected = np.concatenate([features for features, _ in extract(*arguments)])
     sizes = []
@@ -287,13 +294,111 @@ def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, 
 
 def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
     images = mnist_digits[0][:2]
-    extractor = FeatureExtractor(resnet, "layer4", "flatten", False)
+    extractor = FeatureExtractor(resnet, "layer4", (), False)
     ((features, predictions),) = extract(extractor, images, 64, "none", "float32", CPU, 8, "test")
     with torch.inference_mode():
         expected = resnet_by_hand(resnet, preprocess(torch.from_numpy(images), 64, "none"))
     assert predictions is None
     assert features.flags.c_contiguous
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+# --- places and channels ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "expected"),
+    [
+        ("resnet18", "layer4", (2, 3)),
+        ("densenet121", "features.denseblock2", (2, 3)),
+        ("vgg11", "features.20", (2, 3)),
+        # Maps of 7 x 7 whatever the image, and the vector behind them.
+        ("vgg11", "avgpool", (2, 3)),
+        ("vgg11", "classifier.3", ()),
+        ("alexnet", "avgpool", (2, 3)),
+        ("squeezenet1_1", "classifier.0", (2, 3)),
+        ("efficientnet_b0", "features.4", (2, 3)),
+        ("regnet_y_400mf", "trunk_output", (2, 3)),
+        ("googlenet", "inception4a", (2, 3)),
+        ("inception_v3", "Mixed_6a", (2, 3)),
+        ("convnext_tiny", "features.3", (2, 3)),
+        # Inside a block ConvNeXt has its channels last, as Swin has everywhere.
+        ("convnext_tiny", "features.3.0.block.3", (1, 2)),
+        ("swin_t", "features.7", (1, 2)),
+        ("swin_t", "norm", (1, 2)),
+        ("swin_t", "permute", (2, 3)),
+        ("swin_t", "avgpool", (2, 3)),
+        ("swin_v2_t", "features.1", (1, 2)),
+        ("vit_b_16", "conv_proj", (2, 3)),
+        ("vit_b_16", "reshape", (2,)),
+        ("vit_b_16", "encoder.ln", (1,)),
+    ],
+)
+def test_places_are_told_from_channels(model, layer, expected):
+    assert positions(model, layer) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "maps", "image_size"),
+    [
+        ("swin_t", "norm", 64),
+        ("swin_v2_t", "norm", 64),
+        ("convnext_tiny", "features.7", 32),
+        ("resnet18", "layer4", 64),
+        ("densenet121", "relu", 64),
+        ("mobilenet_v2", "features", 64),
+        ("efficientnet_b0", "features", 64),
+        ("regnet_y_400mf", "trunk_output", 64),
+    ],
+)
+def test_averaged_maps_are_what_the_network_itself_averages(tmp_path, model, maps, image_size):
+    # These networks take the mean over all places before their last layers.
+    pooled = {"convnext_tiny": "avgpool"}.get(model, penultimate_layer(model))
+    torch.manual_seed(0)
+    save_state(tmp_path / "w.safetensors", trained_looking(build(model, 6)).state_dict(), {})
+    images = random_images(2, image_size)
+    found = []
+    for layer in (maps, pooled):
+        extractor = open_extractor(model, tmp_path / "w.safetensors", layer, "average", "")
+        with torch.inference_mode():
+            features, logits = extractor(images)
+        assert logits is None
+        found.append(features)
+    assert found[0].shape == found[1].shape and found[0].ndim == 2
+    assert found[1].std() > 0
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_are_averaged(tmp_path):
+    network = build("vit_b_32", 6)
+    save_state(tmp_path / "w.safetensors", network.state_dict(), {})
+    images = random_images(2, 224)
+    expected, _ = with_hook(network, "encoder.ln", images)
+    assert expected.shape == (2, 50, 768)
+    extractor = open_extractor(
+        "vit_b_32", tmp_path / "w.safetensors", "encoder.ln", "average", "no task"
+    )
+    with torch.inference_mode():
+        features, _ = extractor(images)
+    torch.testing.assert_close(features, expected.mean(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "pool", "message"),
+    [
+        # Windows of 49 places each.
+        ("maxvit_t", "blocks.0.layers.0.layers.window_attention.partition_op", "average", "places"),
+        # Channels in two groups.
+        ("shufflenet_v2_x0_5", "stage2.1.view", "average", r"\(2, 24, 28, 28\).*flatten"),
+        ("shufflenet_v2_x0_5", "stage2.1.chunk", "flatten", "no features of each image"),
+        ("vit_b_16", "encoder.layers.encoder_layer_3.self_attention", "average", "no features"),
+        ("vit_b_16", "getattr_1", "flatten", "no features"),
+    ],
+)
+def test_layers_without_a_layout_are_refused_before_any_job(model, layer, pool, message):
+    with pytest.raises(UserError, match=message) as caught:
+        check_backbone(model, layer, ["random"], pool=pool)
+    assert layer in str(caught.value) and "\n" not in str(caught.value)
 
 
 # --- a new last layer -------------------------------------------------------------------------
@@ -344,8 +449,8 @@ def test_weights_come_back_from_a_file(tmp_path, resnet, suffix):
         torch.save(state, path)
     else:
         save_state(path, state, {"weights": "some"})
-    network, has_head = load_network("resnet18", path)
-    assert not has_head
+    network, task = load_network("resnet18", path)
+    assert task is None
     loaded = network.state_dict()
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
@@ -354,15 +459,15 @@ def test_weights_come_back_from_a_file(tmp_path, resnet, suffix):
 def test_the_head_belongs_to_weights_that_were_trained_on_the_task(tmp_path, resnet):
     network = make_head(resnet, "resnet18", 5, 1.0)
     path = tmp_path / "w.safetensors"
-    save_state(path, network.state_dict(), {"weights": "some", "task": "fine-tuned"})
-    loaded, has_head = load_network("resnet18", path)
-    assert has_head
+    save_state(path, network.state_dict(), {"weights": "some", "task": "a data set's digest"})
+    loaded, task = load_network("resnet18", path)
+    assert task == "a data set's digest"
     assert torch.equal(loaded.fc.weight, network.fc.weight)
     # A body alone has none, whatever it says.
     state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
-    save_state(path, state, {"task": "fine-tuned"})
-    loaded, has_head = load_network("resnet18", path)
-    assert not has_head
+    save_state(path, state, {"task": "a data set's digest"})
+    loaded, task = load_network("resnet18", path)
+    assert task is None
     assert loaded.fc.out_features == 1000
     assert torch.equal(loaded.conv1.weight, network.conv1.weight)
 
@@ -592,6 +697,12 @@ def test_a_layer_that_gives_no_features_is_refused():
         check_backbone("vit_b_32", "getattr", [], 224)
 
 
+def test_layers_go_by_their_own_names_and_those_of_blocks():
+    check_backbone("resnet18", "layer4.1.relu_1", ["random", "imagenet"], 64)
+    check_backbone("resnet18", "layer4", [], 64)
+    check_backbone("vgg11_bn", "classifier.3", ["imagenet"], 64, pool="flatten")
+
+
 @pytest.mark.parametrize(
     ("model", "weights"),
     [
@@ -607,16 +718,12 @@ def test_imagenet_weights_are_the_first_version(model, weights):
     assert imagenet_weights(model) is weights
 
 
+@dataclass
 class LocalWeights:
     """Weights as torchvision describes them, on a local server."""
 
-    name = "IMAGENET1K_V1"
-
-    def __init__(self, url):
-        self.url = url
-
-    def get_state_dict(self, **options):
-        return torch.hub.load_state_dict_from_url(self.url, **options)
+    url: str
+    name: str = "IMAGENET1K_V1"
 
 
 @pytest.fixture
@@ -665,6 +772,71 @@ def test_a_failed_download_names_the_address_and_leaves_no_file(
     assert not list((tmp_path / "torch").rglob("*.pth"))
 
 
+def in_the_cache(tmp_path, url):
+    path = tmp_path / "torch" / "hub" / "checkpoints" / url.rsplit("/", 1)[1]
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_cached_weights_are_taken_without_the_network(publish, tmp_path, web_server):
+    state, url = publish()
+    in_the_cache(tmp_path, url).write_bytes(web_server.files.pop(f"/{url.rsplit('/', 1)[1]}"))
+    download_imagenet("resnet18", tmp_path / "imagenet.safetensors")
+    loaded, _ = load_state(tmp_path / "imagenet.safetensors")
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    assert web_server.requests == []
+
+
+class TouchesAFile:
+    """What a pickle may do to those who load it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("matching", [False, True], ids=["wrong digest", "right digest"])
+@pytest.mark.parametrize("kind", ["other weights", "cut off", "code", "old code"])
+def test_a_file_in_the_cache_is_checked_and_its_code_never_runs(
+    publish, tmp_path, web_server, kind, matching
+):
+    state, _ = publish()
+    ran = tmp_path / "ran"
+    contents = {
+        "other weights": pth({name: torch.randn_like(value) for name, value in state.items()}),
+        "cut off": pth(state)[:-200],
+        "code": pth({**state, "more": TouchesAFile(ran)}),
+        "old code": pickle.dumps(TouchesAFile(ran)),
+    }
+    content = contents[kind]
+    _, url = publish(hashlib.sha256(content).hexdigest()[:8]) if matching else publish()
+    path = in_the_cache(tmp_path, url)
+    path.write_bytes(content)
+    output = tmp_path / "imagenet.safetensors"
+    if matching and kind == "other weights":
+        download_imagenet("resnet18", output)
+        return
+    with pytest.raises(UserError) as caught:
+        download_imagenet("resnet18", output)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert ("SHA-256" in str(caught.value)) is not matching
+    assert not output.exists() and not ran.exists()
+    assert web_server.requests == []
+    # The files are what they seem: PyTorch's own way of reading runs the code.
+    if "code" in kind:
+        with contextlib.suppress(Exception):
+            torch.load(path, weights_only=False)
+        assert ran.exists()
+
+
+def test_torchvision_s_names_end_in_digests():
+    for model in torchvision.models.list_models(module=torchvision.models):
+        if len(torchvision.models.get_model_weights(model)):
+            assert re.search(r"-[0-9a-f]{8,}\.pth$", imagenet_weights(model).url), model
+
+
 def test_a_block_is_read_where_its_last_layer_ends():
     check_backbone("resnet18", "layer3", ["random"])
     with pytest.raises(UserError, match="layer: 'layer' is no layer of resnet18"):
@@ -675,5 +847,5 @@ def test_a_block_is_read_where_its_last_layer_ends():
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         network(images)
-        features, _ = FeatureExtractor(network, "layer3", "flatten", False)(images)
+        features, _ = FeatureExtractor(network, "layer3", (), False)(images)
     torch.testing.assert_close(features, seen[0])

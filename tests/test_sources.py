@@ -13,7 +13,7 @@ from torchvision import datasets, transforms
 from collapseflow.config import Dataset
 from collapseflow.datasets import read_info, read_split
 from collapseflow.errors import UserError
-from collapseflow.sources import embedded, idx, known, letters, torchvision
+from collapseflow.sources import embedded, idx, known, letters, prepare, torchvision
 from collapseflow.sources.prepare import prepare_dataset, read_source
 
 
@@ -54,7 +54,7 @@ def test_digits_are_scikit_learn_s_stretched_to_255():
 
 @pytest.fixture(scope="module")
 def alphabet():
-    return letters.letters(images=1040, test_fraction=0.25, seed=0)
+    return letters.letters(images=1040, test_fraction=0.25, seed=0, purpose="data set")
 
 
 def test_letters_are_balanced_grey_images(alphabet):
@@ -87,10 +87,38 @@ def test_letters_can_be_told_apart(alphabet):
 
 
 def test_letters_depend_on_the_seed_alone():
-    first, again, other = (letters.letters(52, 0.5, seed) for seed in (3, 3, 4))
+    first, again, other = (letters.letters(52, 0.5, seed, "pretraining") for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.train.images, again.train.images)
     np.testing.assert_array_equal(first.train.ids, again.train.ids)
     assert not np.array_equal(first.train.images, other.train.images)
+
+
+def contents(part):
+    return {image.tobytes() for image in part.images}
+
+
+def test_the_letters_that_networks_are_pretrained_on_are_not_in_the_data_set(tmp_path, monkeypatch):
+    entry = Dataset(source="letters").model_dump()
+    for images, pretraining_images, seed in ((300, 300, 0), (200, 520, 1), (520, 200, 1)):
+        monkeypatch.setattr(prepare, "LETTERS", images)
+        ours = prepare.read_source(entry, 0.2, seed, tmp_path)
+        theirs = letters.letters(pretraining_images, 0.2, seed, "pretraining")
+        sets = [contents(part) for part in (ours.train, ours.test, theirs.train, theirs.test)]
+        # Each image is there once: none is in two of the four sets.
+        assert len(set.union(*sets)) == images + pretraining_images
+
+
+def test_letters_for_pretraining_are_drawn_from_the_study_s_seed_itself():
+    # As all pretrained weights so far: other letters would change every result of theirs.
+    rng, fonts = np.random.default_rng(5), letters.load_fonts()
+    splits = letters.letters(30, 0.2, 5, "pretraining")
+    images = np.empty((30, 28, 28), np.uint8)
+    for part in (splits.train, splits.test):
+        images[part.ids] = part.images
+    for row in range(30):
+        letter = chr(ord("A" if rng.random() < 0.5 else "a") + row % 26)
+        drawn = letters.render(letter, fonts[rng.integers(len(fonts))], rng)
+        np.testing.assert_array_equal(images[row], drawn)
 
 
 # --- torchvision ----------------------------------------------------------------------------

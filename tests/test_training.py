@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from torchvision.transforms.functional import normalize
 
 from collapseflow import hardware, training
-from collapseflow.datasets import Splits, make_split, write_dataset
+from collapseflow.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.errors import UserError
 from collapseflow.extraction import Reading, write_network_features
 from collapseflow.training import (
@@ -225,6 +226,7 @@ class Compared:
     folders: dict
     one_call: list
     by_hand: dict
+    dataset: Path
 
 
 @pytest.fixture(scope="module", params=[RECIPE, BATCH_NORM], ids=lambda recipe: recipe.model)
@@ -243,7 +245,7 @@ def compared(request, data, dataset, starts, tmp_path_factory):
     network.load_state_dict({**torch.load(start), **head})
     nn.init.xavier_normal_(last.weight, gain=0.02)
     nn.init.zeros_(last.bias)
-    return Compared(model, folders, one_call, plain_loop(network, data, (1, 2, 3)))
+    return Compared(model, folders, one_call, plain_loop(network, data, (1, 2, 3)), dataset)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -278,7 +280,7 @@ def test_metadata_say_what_the_weights_are(compared, epoch):
     said = metadata(output_files(compared.folders[3], 3)[epoch - 1])
     assert said["weights"] == f"{compared.model}, random weights, fine-tuned for {epoch} epochs"
     assert said["epoch"] == str(epoch)
-    assert said["task"]
+    assert said["task"] == read_info(compared.dataset).sha256
     assert float(said["mean_loss"]) == pytest.approx(compared.by_hand[epoch][2], rel=1e-6)
     assert float(said["seconds"]) > 0
 
@@ -763,15 +765,22 @@ def test_pretraining_starts_anew_with_other_data_recipe_or_code(
     assert old.exists() and len(list((tmp_path / "progress").iterdir())) == 2
 
 
-def test_features_carry_predictions_only_of_networks_that_know_the_classes(dataset, kept, tmp_path):
+def test_features_carry_predictions_only_of_networks_that_know_the_classes(
+    data, dataset, kept, tmp_path
+):
     reading = Reading(RECIPE.model, None, "average", 32, "imagenet", "float32", 16)
     pretrained = run_pretrain(tmp_path / "letters", 1, dataset)
-    for path, knows in ((pretrained, False), (parts(kept) / "epoch001.safetensors", True)):
-        assert ("task" in metadata(path)) is knows
-        # The shape alone does not tell: both have a head for ten classes.
+    finetuned = parts(kept) / "epoch001.safetensors"
+    foreign = write_digits(tmp_path / "foreign.h5", replace(data, images=255 - data.images))
+    for path, of, knows in (
+        (pretrained, dataset, False),
+        (finetuned, dataset, True),
+        (finetuned, foreign, False),
+    ):
+        # The shape alone does not tell: all have a head for ten classes.
         state = safetensors.torch.load_file(path)
         assert len(state["classifier.1.weight"]) == N_CLASSES
         store = tmp_path / "train.h5"
-        write_network_features(dataset, path, reading, CPU, {"train": store})
+        write_network_features(of, path, reading, CPU, {"train": store})
         with h5py.File(store) as file:
             assert ("predictions" in file) is knows

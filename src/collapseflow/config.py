@@ -316,6 +316,14 @@ class Study(Section):
                     f"{key}: {J} averages over 2^{J} pixels, more than the {known.image_size} of "
                     f"datasets.{name}; allowed: up to {known.image_size.bit_length() - 1}"
                 )
+        pretrained = any("pretrain" in backbone.weights for backbone in self.backbones.values())
+        for key, used in {"finetune": self.finetuned_backbones(), "pretrain": pretrained}.items():
+            batch_size = getattr(self, key).batch_size
+            if used and batch_size < self.gpus:
+                raise ValueError(
+                    f"{key}.batch_size: {batch_size} images are fewer than gpus, which share each "
+                    f"batch; allowed: {self.gpus} or more"
+                )
         for key, backbone in self.backbones.items():
             for source in backbone.weights:
                 if source not in WEIGHT_SOURCES and not Path(source).is_file():
@@ -411,7 +419,7 @@ class Study(Section):
             if "pretrain" in backbone.weights:
                 batches.append(self.pretrain.batch_size)
             questions[key] = {
-                **backbone.model_dump(include={"model", "layer", "weights", "image_size"}),
+                **backbone.model_dump(include={"model", "layer", "weights", "image_size", "pool"}),
                 "batch_size": min([2, *batches]) if batches else None,
             }
         return questions

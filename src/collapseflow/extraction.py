@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from collapseflow.datasets import read_info
 from collapseflow.hardware import precision_name
 from collapseflow.networks import describe_weights, extract, open_extractor, weights_made_with
 from collapseflow.preprocessing import describe
@@ -36,7 +37,8 @@ def write_network_features(
     outputs: Mapping[str, str | Path],
 ) -> None:
     """Store the features of a data set's splits; ``outputs`` are the stores by split."""
-    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool)
+    task = read_info(dataset).sha256
+    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool, task)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     computed_in = precision_name(reading.precision, device)
     for split, path in outputs.items():

@@ -29,7 +29,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     The content is flushed to the disk before the rename, so that neither a killed job nor a
     crashed machine leaves a partial file under the final name. On an exception the temporary
-    file is removed and ``path`` stays as it was.
+    file is removed and ``path`` stays as it was. Who may read the file is what the umask and the
+    folder say, whatever the writer (safetensors' lets the owner alone read).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +38,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     # numbers would not do: on a cluster two machines may use the same one in the same folder.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
+            status = os.fstat(handle.fileno())
+        # A hard link has its permissions from elsewhere.
+        if status.st_mode != mode and status.st_nlink == 1:
+            temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,7 +3,12 @@
 import ctypes
 import gc
 import logging
+import mmap
+import re
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import torch
@@ -14,8 +19,10 @@ from collapseflow.errors import UserError
 logger = logging.getLogger(__name__)
 
 #: Parameters of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _BESIDE_THE_HEAP = 256 * 2**20
+#: More than oneDNN takes at a time for the code that it generates.
+_FOR_CODE = 16 * 2**20
 
 
 def prepare_process(threads: int) -> None:
@@ -35,6 +42,8 @@ def prepare_process(threads: int) -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+        # What one thread has freed another may take.
+        mallopt(_M_ARENA_MAX, 1)
     if not torch.cuda.is_available():
         limit_memory(psutil.virtual_memory().available)
 
@@ -130,11 +139,31 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory is out: PyTorch's, its CPU allocator's or oneDNN's."""
+    """Whether an exception says that memory is out: PyTorch's, its CPU allocator's or oneDNN's.
+
+    oneDNN names no cause ("could not create a primitive"): where a little memory is still to be
+    had, it is another one, such as what it cannot compute at all.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = ("can't allocate memory", "out of memory", "bad_alloc", "could not create a")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    if not isinstance(error, RuntimeError):
+        return False
+    words = ("can't allocate memory", "out of memory", "bad_alloc")
+    if any(word in str(error) for word in words):
+        return True
+    return bool(re.match("could not (create|execute) a", str(error))) and not _is_free(_FOR_CODE)
+
+
+def _is_free(n_bytes: int) -> bool:
+    """Whether the process may take so many bytes more (always where it has no limit)."""
+    if sys.platform != "linux":
+        return True
+    try:
+        # Shared memory, the default, does not count against :func:`limit_memory`.
+        mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_memory() -> None:
@@ -150,3 +179,19 @@ def free_memory() -> None:
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
         limit_memory(_BESIDE_THE_HEAP, lower=False)
+
+
+def call_again(function: Callable, device: torch.device) -> Callable:
+    """How to call a function from now on after memory was out in it.
+
+    Where none was left for the code that oneDNN generates on CPUs, its generator (Xbyak) makes no
+    more of it in that thread, however much memory there is later: each call has a new thread.
+    """
+    if device.type != "cpu":
+        return function
+
+    def in_new_thread(*arguments: Any) -> Any:
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            return thread.submit(function, *arguments).result()
+
+    return in_new_thread

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import safetensors.torch
@@ -24,8 +25,14 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from collapseflow.errors import UserError, did_you_mean, instead
-from collapseflow.files import MADE_WITH, atomic_path, made_with
-from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
+from collapseflow.files import MADE_WITH, atomic_path, made_with, sha256_file
+from collapseflow.hardware import (
+    autocast,
+    call_again,
+    free_memory,
+    is_out_of_memory,
+    pick_precision,
+)
 from collapseflow.jobs import progress
 from collapseflow.preprocessing import preprocess
 
@@ -73,12 +80,78 @@ def penultimate_layer(model: str) -> str:
     return names[names.index(head) - 1]
 
 
+#: Pixels a side at which torchvision builds the networks that know their image size.
+USUAL_SIZE = 224
+
+
+def enlarged(model: str) -> nn.Module:
+    """A model's skeleton for images of twice the usual size: what it fixes is twice as large."""
+    size = 2 * USUAL_SIZE
+    options = {
+        models.VisionTransformer: {"image_size": size},
+        models.MaxVit: {"input_size": (size,) * 2},
+    }
+    network = skeleton(model, 7)
+    if type(network) in options:
+        with torch.device("meta"):
+            return models.get_model(model, num_classes=7, **options[type(network)]).eval()
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+            module.output_size = tuple(2 * n for n in module.output_size)
+    return network
+
+
+@torch.no_grad()
+def output_shape(network: nn.Module, layer: str, image_size: int) -> tuple[int, ...]:
+    """The shape of a layer's output for one image, computed without values.
+
+    Raises
+    ------
+    UserError
+        If the layer gives something else than a tensor with a row for each image.
+    """
+    n_images = 3
+    images = torch.empty(n_images, 3, image_size, image_size, device="meta")
+    output = create_feature_extractor(network, {layer: "output"})(images)["output"]
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
+        raise UserError(f"layer: {layer!r} gives no features of each image; allowed: others")
+    return tuple(output.shape[1:])
+
+
+@cache
+def positions(model: str, layer: str) -> tuple[int, ...]:
+    """Which dimensions of a layer's output are places in the image; the other one is channels.
+
+    They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
+    middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C).
+
+    Raises
+    ------
+    UserError
+        As :func:`output_shape`; and if more than one dimension does not grow.
+    """
+    usual = output_shape(skeleton(model, 7), layer, USUAL_SIZE)
+    if len(usual) == 1:
+        return ()
+    large = output_shape(enlarged(model), layer, 2 * USUAL_SIZE)
+    # What is 1 at both sizes has been averaged by the network itself.
+    places = [dim for dim, n in enumerate(usual, 1) if n == 1 or n != large[dim - 1]]
+    if len(places) != len(usual) - 1:
+        raise UserError(
+            f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
+            f"{usual} places cannot be told from channels; allowed: flatten, or another layer"
+        )
+    return tuple(places)
+
+
 def check_backbone(
     model: str,
     layer: str | None,
     weights: list[str],
     image_size: int = 224,
     batch_size: int | None = None,
+    pool: str = "average",
 ) -> None:
     """Refuse what torchvision does not have, and images that the network cannot take.
 
@@ -105,6 +178,8 @@ def check_backbone(
     if "imagenet" in weights:
         imagenet_weights(model)
     check_image_size(model, layer, image_size, batch_size)
+    if pool == "average":
+        positions(model, layer or penultimate_layer(model))
 
 
 def require_model(model: str) -> None:
@@ -204,21 +279,37 @@ def imagenet_weights(model: str):
 
 
 def download_imagenet(model: str, output: str | Path) -> None:
-    """Download weights through torchvision, with its check of the hash in the file's name.
+    """Take ImageNet weights from torchvision's cache, or download them into it.
+
+    Either way the file must have the SHA-256 whose first digits torchvision's name of it ends in,
+    and is read without running code from it (torchvision itself checks downloads alone, and runs
+    what a cached file brings along).
 
     Raises
     ------
     UserError
-        If they cannot be downloaded or have the wrong hash.
+        If they cannot be downloaded or have the wrong digest.
     """
     weights = imagenet_weights(model)
-    try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    name = Path(urlparse(weights.url).path).name
+    expected = re.search(r"-([0-9a-f]{8,64})\.pth$", name)[1]
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(cached), expected, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{weights.url}: {error}; download it elsewhere and give its path in "
+                "backbones.<name>.weights"
+            ) from None
+    found = sha256_file(cached)
+    if not found.startswith(expected):
         raise UserError(
-            f"{weights.url}: {error}; download it elsewhere and give its path in "
-            "backbones.<name>.weights"
-        ) from None
+            f"{cached}: has SHA-256 {found}, but torchvision's begins with {expected}; delete it "
+            "and run again"
+        )
+    state, _ = load_state(cached)
     save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
 
 
@@ -307,12 +398,13 @@ def current_name(name: str) -> str:
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
-def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
+def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
     """Build a model and load a state dict into it.
 
     Returns
     -------
-    network, and whether its last layer belongs to the weights: the number of classes is theirs.
+    network, and the digest of the data set whose classes its last layer was trained to tell, None
+    if nothing is known of one.
 
     Raises
     ------
@@ -342,7 +434,7 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, bool]:
     # Into the network's own state dict, which carries the versions that some models ask for.
     own.update(state)
     network.load_state_dict(own)
-    return network, not absent and "task" in metadata
+    return network, None if absent else metadata.get("task")
 
 
 def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn.Module:
@@ -366,10 +458,13 @@ class FeatureExtractor(nn.Module):
     """A network in evaluation mode that gives a layer's output and, with it, its logits.
 
     The layer's output is copied where it is made: layers behind it may work in place
-    (torchvision's ReLUs do). Batch normalisation behind a convolution is folded into its weights.
+    (torchvision's ReLUs do). Then it is averaged over the dimensions ``average_over``. Batch
+    normalisation behind a convolution is folded into its weights.
     """
 
-    def __init__(self, network: nn.Module, layer: str, pool: str, with_logits: bool):
+    def __init__(
+        self, network: nn.Module, layer: str, average_over: tuple[int, ...], with_logits: bool
+    ):
         super().__init__()
         network.eval()
         last = get_graph_node_names(network)[1][-1]
@@ -381,20 +476,20 @@ class FeatureExtractor(nn.Module):
         output = next(node for node in graph.nodes if node.op == "output")
         features = output.args[0]["features"]
         with graph.inserting_after(features):
-            copy = graph.call_function(torch.clone, (features,))
-        output.args = ({**output.args[0], "features": copy},)
+            copied = graph.call_function(torch.clone, (features,))
+        output.args = ({**output.args[0], "features": copied},)
         fold_batch_norms(self.body)
         self.body.recompile()
         self.layer = layer
-        self.pool = pool
+        self.average_over = average_over
         self.with_logits = with_logits
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Features (N, d), or (N, C, H, W) when not pooled, and logits (N, classes) or None."""
+        """Features, (N, d) or of any shape when not averaged, and logits (N, classes) or None."""
         outputs = self.body(images)
         features = outputs["features"]
-        if features.ndim == 4 and self.pool == "average":
-            features = features.mean((2, 3))
+        if self.average_over:
+            features = features.mean(self.average_over)
         return features, outputs.get("logits", features) if self.with_logits else None
 
 
@@ -419,14 +514,21 @@ def fold_batch_norms(module: GraphModule) -> None:
 
 
 def open_extractor(
-    model: str, weights: str | Path, layer: str | None, pool: str
+    model: str, weights: str | Path, layer: str | None, pool: str, task: str
 ) -> FeatureExtractor:
-    """Load a network for reading features; fine-tuned networks also predict classes.
+    """Load a network for reading features; one that was fine-tuned on the same data also predicts.
 
-    ``layer`` None takes the input of the last layer.
+    Parameters
+    ----------
+    layer
+        None takes the input of the last layer.
+    task
+        Digest of the data set whose features are read.
     """
-    network, predicts = load_network(model, weights)
-    return FeatureExtractor(network, layer or penultimate_layer(model), pool, predicts)
+    network, trained_on = load_network(model, weights)
+    layer = layer or penultimate_layer(model)
+    average_over = positions(model, layer) if pool == "average" else ()
+    return FeatureExtractor(network, layer, average_over, with_logits=trained_on == task)
 
 
 def extract(
@@ -464,17 +566,19 @@ def extract(
             classes = None if logits is None else logits.argmax(1)
             return OnTheirWay(features.float().contiguous(), classes)
 
+    attempt = forward
     batches = on_device.split(batch_size)
     sent: list[OnTheirWay] = []
     for batch in progress(batches, len(batches), what):
         while True:
             try:
-                new = [forward(part) for part in batch.split(batch_size)]
+                new = [attempt(part) for part in batch.split(batch_size)]
                 break
             except Exception as error:
                 if not is_out_of_memory(error) or batch_size == 1:
                     raise
             batch_size = -(-batch_size // 2)
+            attempt = call_again(forward, device)
             free_memory()
             logger.warning("%s: out of memory; %d images at a time now", what, batch_size)
         for results in sent:

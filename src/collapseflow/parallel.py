@@ -8,6 +8,7 @@ single device up to rounding (dropout draws other masks in each process).
 import ctypes
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -38,9 +39,16 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(rows: torch.Tensor) -> torch.Tensor:
-    """This process's part of a batch."""
-    return rows.tensor_split(n_processes())[rank()]
+def share(rows: torch.Tensor, micro_batch: int) -> tuple[torch.Tensor, ...]:
+    """This process's share of a batch, in parts of at most ``micro_batch`` rows.
+
+    Every process has as many parts, and none is empty: batch normalisation and gradients wait for
+    each other once a part. (Of 1 row at a time some parts have 2, where shares differ.)
+    """
+    smallest, rest = divmod(len(rows), n_processes())
+    largest = smallest + (rest > 0)
+    n_parts = min(smallest, math.ceil(largest / micro_batch))
+    return rows.tensor_split(n_processes())[rank()].tensor_split(n_parts)
 
 
 def total(value: torch.Tensor) -> torch.Tensor:

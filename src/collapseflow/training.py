@@ -26,6 +26,7 @@ from collapseflow.errors import UserError
 from collapseflow.files import sha256_file, write_json
 from collapseflow.hardware import (
     autocast,
+    call_again,
     free_memory,
     is_out_of_memory,
     pick_precision,
@@ -128,10 +129,13 @@ class OutOfMemory(Exception):
         self.micro_batch = micro_batch
 
 
-def seed_everything(seed: int, epoch: int) -> np.random.Generator:
-    """Seed PyTorch's generators for one epoch; return the one that shuffles the images."""
+def seed_everything(seed: int, epoch: int, process: int = 0) -> np.random.Generator:
+    """Seed PyTorch's generators for one epoch; return the one that shuffles the images.
+
+    The order is the same in all processes; what the network draws (dropout) is each one's own.
+    """
     order, network = np.random.SeedSequence([seed, epoch]).spawn(2)
-    torch.manual_seed(int(network.generate_state(1)[0]))
+    torch.manual_seed(int(network.generate_state(process + 1)[process]))
     return np.random.default_rng(order)
 
 
@@ -154,8 +158,8 @@ def train_one_epoch(
     Parameters
     ----------
     micro_batch
-        At most so many images go through the network at a time; the gradients of the parts of a
-        batch are summed. Batch normalisation sees the part only.
+        As in :func:`collapseflow.parallel.share`; the gradients of the parts of a batch are summed.
+        Batch normalisation sees one part of each process.
 
     Returns
     -------
@@ -173,7 +177,7 @@ def train_one_epoch(
         raise UserError(
             f"batch_size: {recipe.batch_size} is more than the {len(data.labels)} training images"
         )
-    shuffle = seed_everything(recipe.seed, epoch)
+    shuffle = seed_everything(recipe.seed, epoch, rank())
     order = torch.from_numpy(shuffle.permutation(len(data.labels))).to(device)
     images = torch.from_numpy(data.images).to(device)
     labels = torch.from_numpy(data.labels).to(device)
@@ -182,8 +186,8 @@ def train_one_epoch(
     losses = torch.zeros((), device=device)
     try:
         for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
-            rows = share(order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size])
-            parts = rows.tensor_split(math.ceil(len(rows) / micro_batch))
+            rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+            parts = share(rows, micro_batch)
             optimizer.zero_grad(set_to_none=True)
             for part in parts:
                 inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
@@ -253,10 +257,11 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
     files = [EpochFiles(folder, epoch) for epoch in range(1, training.epochs + 1)]
     finished_before = [of_epoch.finished_at() for of_epoch in files]
     micro_batch = math.ceil(batch_size / len(devices))
+    attempt = train_epochs
     while True:
         try:
             if len(devices) == 1:
-                train_epochs(training, devices[0], folder, micro_batch)
+                attempt(training, devices[0], folder, micro_batch)
             else:
                 _train_in_processes(training, devices, folder, micro_batch)
             break
@@ -276,6 +281,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
                 micro_batch * len(devices),
                 extra={"progress": True},
             )
+        attempt = call_again(train_epochs, devices[0])
         free_memory()
     for of_epoch, before in zip(files, finished_before, strict=True):
         if of_epoch.finished_at() == before:
@@ -451,6 +457,7 @@ def finetune(
         Where finished epochs are kept, and a digest of the code that trains: an epoch is taken
         from there as long as data, recipe, starting weights and code are the same.
     """
+    data = read_info(dataset).sha256
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
@@ -459,13 +466,14 @@ def finetune(
         head_gain=head_gain,
         metadata={
             "weights": f"{recipe.model}, {_plain(start)}, fine-tuned for {{epoch}} epochs",
-            "task": "fine-tuned",
+            # Whose classes the last layer tells: for other data it predicts nothing.
+            "task": data,
         },
     )
     folder = valid_folder(
         progress_folder,
         {
-            "dataset": read_info(dataset).sha256,
+            "dataset": data,
             "recipe": asdict(recipe),
             "head_gain": head_gain,
             "start": weights_digest(start_weights),

@@ -6,6 +6,9 @@ from collapseflow.sources.letters import letters
 
 with job(snakemake):
     rendered = letters(
-        snakemake.params.images, snakemake.params.test_fraction, snakemake.params.seed
+        snakemake.params.images,
+        snakemake.params.test_fraction,
+        snakemake.params.seed,
+        "pretraining",
     )
     write_dataset(snakemake.output.dataset, rendered)

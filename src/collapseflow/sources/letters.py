@@ -5,6 +5,7 @@ White strokes on black, 28 x 28 pixels, like MNIST's digits, yet no digit among 
 
 import string
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -67,10 +68,20 @@ def render(letter: str, font: ImageFont.FreeTypeFont, rng: np.random.Generator) 
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 
-def letters(images: int, test_fraction: float, seed: int) -> Splits:
-    """Render ``images`` letters in 26 classes, half of them capitals, in equal numbers."""
+#: Spawn keys of the random streams: images of one purpose never occur in another's.
+STREAMS = {"pretraining": (), "data set": (1,)}
+
+
+def letters(
+    images: int, test_fraction: float, seed: int, purpose: Literal["pretraining", "data set"]
+) -> Splits:
+    """Render ``images`` letters in 26 classes, half of them capitals, in equal numbers.
+
+    Each ``purpose`` has a random stream of its own, so that a network pretrained on letters has
+    seen none of the data set's images.
+    """
     fonts = load_fonts()
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=STREAMS[purpose]))
     labels = np.arange(images) % 26
     rendered = np.empty((images, SIZE, SIZE), np.uint8)
     for row, label in enumerate(labels):

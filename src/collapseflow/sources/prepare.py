@@ -23,7 +23,7 @@ def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Sp
     if source == "digits":
         return embedded.digits(test_fraction, seed)
     if source == "letters":
-        return letters.letters(LETTERS, test_fraction, seed)
+        return letters.letters(LETTERS, test_fraction, seed, "data set")
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.sources import torchvision
 
