@@ -18,6 +18,8 @@ import slurm_cluster
 import torch
 import yaml
 
+from collapseflow import slurm
+
 ROOT = Path(__file__).parent.parent
 SITE = {"cpu_partition": "cpu", "gpu_partition": "gpu", "gpu_model": slurm_cluster.GPU_MODEL}
 GPU_RULES = {"pretrain", "finetune", "extract_network", "extract_scattering", "measure_collapse"}
@@ -454,6 +456,26 @@ def test_a_restarted_controller_is_survived(cluster, prepared, local, tmp_path):
     finally:
         fault.clean_up()
     assert [job["JobState"] for job in fault.jobs()] == ["COMPLETED"]
+
+
+@without_accounting
+def test_a_second_study_in_the_folder_leaves_the_jobs_of_the_first_alone(
+    cluster, prepared, local, tmp_path
+):
+    fault = Faulty(cluster, prepared, local, tmp_path)
+    try:
+        job = fault.in_the_midst()
+        target = "results/other/features/digits/raw/test.h5"
+        words = command(tmp_path, target, *on_slurm(tmp_path), "--config", "study=other")
+        text = succeed(words, cluster.environment)
+        assert f"SLURM jobs {job['JobId']} are left alone" in text and "cancelled" not in text
+        fault.ends_well()
+    finally:
+        fault.clean_up()
+    assert sorted(rule_of(job) for job in fault.jobs()) == ["extract_raw", "finetune"]
+    assert {job["JobState"] for job in fault.jobs()} == {"COMPLETED"}
+    # Both have given back the leases by which the other knew that they were alive.
+    assert list((tmp_path / slurm.RUNS).iterdir()) == []
 
 
 # --- what cannot be served --------------------------------------------------------------------

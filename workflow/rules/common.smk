@@ -55,15 +55,13 @@ def before_the_first_job():
     """On a SLURM cluster: end what an interrupted run has left, check what will be asked for."""
     if workflow.executor_plugin.name != "slurm":
         return
+    submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
     try:
-        left = slurm.cancel_leftovers(".")
-        if left:
-            logger.warning(f"cancelled SLURM jobs {', '.join(left)} of an interrupted run")
-        slurm.check(
-            (job.rule.name, job.threads, job.resources)
-            for job in workflow.dag.needrun_jobs()
-            if not job.is_local
-        )
+        if submitted:
+            executor = workflow.scheduler.get_executor(submitted[0])
+            slurm.announce_run(".", executor.run_uuid)
+        slurm.cancel_leftovers(".", logger.warning)
+        slurm.check((job.rule.name, job.threads, job.resources) for job in submitted)
     except UserError as error:
         sys.exit(str(error))
 
