@@ -92,7 +92,7 @@ def _host() -> str:
 
 
 def read_holder(path: Path) -> dict:
-    """What a lease says: host, pid and more; empty if there is none, or if it is just being written."""
+    """What a lease says; empty if there is none, or if it is just being written."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
