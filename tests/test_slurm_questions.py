@@ -14,6 +14,7 @@ from collapseflow import lease, slurm
 from collapseflow.errors import UserError
 from collapseflow.slurm import (
     Partition,
+    at_most,
     cancel_leftovers,
     check,
     check_accounts,
@@ -164,8 +165,28 @@ def test_nothing_is_said_of_what_just_fits():
         ("embed", 64, {**on_cpu, "slurm_partition": "cpu", "gpu": 0}),
         ("finetune", 32, on_gpu),
     ]
-    check_requests(requests, CLUSTER)
-    check_requests([], {})
+    cpu, gpu = CLUSTER["cpu"], CLUSTER["gpu"]
+    expected = {"summary": cpu, "classify": cpu, "embed": cpu, "finetune": gpu}
+    assert check_requests(requests, CLUSTER) == expected
+    assert check_requests([], {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("partition", "key", "amount", "expected"),
+    [
+        ("cpu", "minutes", 1440, 1440),
+        ("cpu", "minutes", 2880, 1440),
+        ("gpu", "minutes", 10**9, 10**9),
+        ("gpu", "mem_mb", 128001, 128000),
+        (None, "mem_mb", 10**9, 10**9),
+    ],
+)
+def test_no_attempt_asks_for_more_than_the_partition_has(partition, key, amount, expected):
+    assert at_most(CLUSTER.get(partition), key, amount) == expected
+
+
+def test_a_limit_between_two_minutes_is_rounded_down():
+    assert at_most(parse_partitions("p|1:00:30|1|1|(null)")["p"], "minutes", 120) == 60
 
 
 @pytest.mark.parametrize(
@@ -318,7 +339,11 @@ def test_jobs_are_compared_with_what_the_cluster_says_of_itself(program):
     program("sinfo", "cpu*|1:00:00|2|1000|(null)\ngpu|infinite|2|1000|gpu:1")
     program("scontrol", RECORDS)
     program("sacctmgr", "physics")
-    check(iter(REQUESTS))
+    offers = check(iter(REQUESTS))
+    assert {rule: offer.minutes for rule, offer in offers.items()} == {
+        "classify": 60,
+        "finetune": None,
+    }
     program("sinfo", "cpu*|59:00|2|1000|(null)\ngpu|infinite|2|1000|(null)")
     with pytest.raises(UserError) as caught:
         check(iter(REQUESTS))

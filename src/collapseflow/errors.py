@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Jobs print its text without a traceback and exit with status 1.
     """
+
+
+class TemporaryError(UserError):
+    """A server, a card or memory that is not there now: another attempt may find it."""

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 from collapseflow.files import atomic_path, sha256_file
 from collapseflow.hardware import autocast, free_memory, is_out_of_memory, pick_precision
 from collapseflow.jobs import progress
@@ -110,7 +110,7 @@ def download_imagenet(model: str, output: str | Path) -> None:
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(
+        raise TemporaryError(
             f"{weights.url}: {error}; download it elsewhere and give its path in "
             "backbones.<name>.weights"
         ) from None

@@ -202,6 +202,12 @@ class Partition:
     default: bool = False
 
 
+def at_most(offer: Partition | None, key: str, amount: int) -> int:
+    """An amount of ``mem_mb`` or ``minutes``, or as much as a partition has, if that is less."""
+    limit = getattr(offer, key, None)
+    return amount if limit is None else min(amount, int(limit))
+
+
 def parse_partitions(listing: str) -> dict[str, Partition]:
     """Partitions by name, from lines in ``sinfo``'s format ``%P|%l|%c|%m|%G``."""
     partitions: dict[str, Partition] = {}
@@ -242,7 +248,7 @@ def _count_gpus(gres: str) -> int:
 
 def check_requests(
     requests: Iterable[tuple[str, int, Mapping[str, Any]]], partitions: Mapping[str, Partition]
-) -> None:
+) -> dict[str, Partition]:
     """Find what would be refused by SLURM, or would wait in its queue for ever.
 
     Parameters
@@ -250,13 +256,17 @@ def check_requests(
     requests
         A rule's name, threads and resources, one for each kind of job.
 
+    Returns
+    -------
+    The partition of each rule.
+
     Raises
     ------
     UserError
         One line for each rule that no node of its partition can serve.
     """
     default = next((name for name, p in partitions.items() if p.default), None)
-    lines = []
+    lines, offers = [], {}
     for rule, threads, resources in requests:
         name = resources.get("slurm_partition") or default
         if name is None:
@@ -268,7 +278,7 @@ def check_requests(
         if name not in partitions:
             lines.append(f"partition {name!r} is unknown; allowed: {', '.join(partitions)}")
             continue
-        offer = partitions[name]
+        offer = offers[rule] = partitions[name]
         asked = {
             "gpu": (resources.get("gpu", 0), offer.gpus, "GPUs on a node"),
             "threads": (threads, offer.cpus, "CPUs on a node"),
@@ -288,6 +298,7 @@ def check_requests(
                 )
     if lines:
         raise UserError("\n".join(f"profiles/slurm: {line}" for line in dict.fromkeys(lines)))
+    return offers
 
 
 def check_accounts(accounts: Iterable[str]) -> None:
@@ -312,8 +323,12 @@ def check_accounts(accounts: Iterable[str]) -> None:
             raise UserError(f"profiles/slurm: account {account!r} is not yours; allowed: {allowed}")
 
 
-def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
+def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> dict[str, Partition]:
     """Compare the jobs of a run with the cluster that they are for.
+
+    Returns
+    -------
+    The partition of each rule.
 
     Raises
     ------
@@ -323,5 +338,6 @@ def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
     requests = list(requests)
     # Nodes of different size each on a line of their own; partitions that are hidden, too.
     listing = _ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%l|%c|%m|%G")
-    check_requests(requests, parse_partitions(listing))
+    offers = check_requests(requests, parse_partitions(listing))
     check_accounts({str(r.get("slurm_account") or "") for *_, r in requests})
+    return offers

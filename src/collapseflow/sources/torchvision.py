@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from collapseflow.datasets import Split, Splits, make_split
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 
 
 def read(
@@ -51,8 +51,10 @@ def read(
         options.setdefault("download", True)
     try:
         parts = [cls(**options, **choice) for choice in choices]
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"torchvision.datasets.{name}: {error}") from None
+    except (RuntimeError, OSError) as error:
+        raise TemporaryError(f"torchvision.datasets.{name}: {error}") from None
     train, test = (_to_split(part, size, name) for part in parts)
     if class_names is None:
         n_classes = int(max(train.labels.max(), test.labels.max())) + 1
