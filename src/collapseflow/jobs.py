@@ -70,6 +70,8 @@ def was_mistake(log: Sequence[str]) -> bool:
 
     To be asked once, where it is decided whether the job is tried again: the mark of it is removed.
     """
+    if not log:
+        return False
     try:
         _mark_of_mistake(log).unlink()
     except OSError:
