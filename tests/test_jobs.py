@@ -11,12 +11,13 @@ import textwrap
 import pytest
 
 from collapseflow.files import atomic_path
+from collapseflow.jobs import was_mistake
 
 PREAMBLE = """
 import os
 import sys
 from types import SimpleNamespace
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 from collapseflow.files import atomic_path
 from collapseflow.jobs import job, progress
 snakemake = SimpleNamespace(
@@ -282,6 +283,26 @@ def test_a_job_holds_a_lease_beside_its_log(tmp_path):
 def test_a_job_that_fails_gives_its_lease_back(tmp_path, error):
     answer, _ = run(tmp_path, f"with job(snakemake): raise {error}")
     assert answer.returncode == (3 if "Exit" in error else 1)
+    assert "a.log.lease" not in names(tmp_path / "logs")
+
+
+@pytest.mark.parametrize(
+    ("error", "mistake"),
+    [
+        ("UserError('mend it')", True),
+        ("TemporaryError('no answer')", False),
+        ("MemoryError()", False),
+        ("ValueError()", False),
+    ],
+)
+def test_a_mistake_is_told_from_what_another_attempt_may_mend_and_told_once(
+    tmp_path, error, mistake
+):
+    answer, _ = run(tmp_path, f"with job(snakemake): raise {error}")
+    assert answer.returncode == 1
+    log = [str(tmp_path / "logs" / "a.log")]
+    assert was_mistake(log) is mistake
+    assert was_mistake(log) is False
     assert names(tmp_path / "logs") == ["a.log"]
 
 

@@ -190,6 +190,17 @@ def test_a_process_of_this_host_that_has_ended_is_not_waited_for(path, clock, en
         assert read(path)["pid"] == os.getpid()
 
 
+def test_a_process_whose_number_another_has_now_has_ended(path, clock):
+    with lease(path):
+        born = read(path)["born"]
+    write(path, host=HERE, born=f"{born}0")
+    with lease(path, patience=3600):
+        assert clock.waited < 10
+    write(path, host=HERE, born=born)
+    with lease(path, patience=PATIENCE):
+        assert clock.waited > PATIENCE
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs zombies")
 def test_a_process_that_was_killed_and_whose_parent_does_not_ask_has_ended(path, clock):
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])

@@ -164,5 +164,65 @@ def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_cards(tmp_path, cards):
         env=environment,
     )
     assert answer.returncode == 0, answer.stderr
-    provided = re.findall(r"Provided resources:.*gpu.*?(\d+)\)?$", answer.stderr, flags=re.M)
-    assert provided == ([str(cards)] if cards else [])
+    (provided,) = re.findall(r"^Provided resources: (.*)$", answer.stderr, flags=re.M)
+    assert re.findall(r"\bgpu\b\D*(\d+)", provided) == ([str(cards)] if cards else [])
+
+
+#: Snakemake on a machine with so much free memory.
+WITH_MEMORY = """
+import sys
+from types import SimpleNamespace
+from collapseflow import memory
+from snakemake.cli import main
+
+free = SimpleNamespace(available=int(sys.argv.pop(1)) * 10**6)
+memory.psutil = SimpleNamespace(virtual_memory=lambda: free)
+memory.cgroup_limits = lambda: []
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def three_columns(tmp_path_factory):
+    """A study of which three columns of classifiers, of 12 GB each, are next."""
+    folder = tmp_path_factory.mktemp("columns")
+    digits = {"source": "digits", "subset": {"train": 200, "test": 50}}
+    study = {
+        "study": "small",
+        "threads": 1,
+        "device": "cpu",
+        "datasets": dict.fromkeys(("one", "two", "three"), digits),
+        "features": ["raw"],
+        "classifiers": {"nearest": {"estimator": "sklearn.neighbors.NearestCentroid"}},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    on_workstation(folder, 10**6, *(f"results/small/features/{d}/raw/{s}.h5" for d, s in STORES))
+    return folder
+
+
+STORES = [(d, s) for d in ("one", "two", "three") for s in ("train", "test")]
+
+
+def on_workstation(folder, megabytes, *targets):
+    """Run through the profile on four cores, and so much free memory; what Snakemake says."""
+    words = [sys.executable, "-c", WITH_MEMORY, megabytes, *targets, "--cores", 4]
+    words += ["--snakefile", ROOT / "Snakefile", "--directory", folder]
+    words += ["--profile", ROOT / "profiles" / "workstation"]
+    words += ["--configfile", folder / "study.yaml"]
+    answer = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "together"),
+    # 0.9 of it holds five, two, and less than one: a job gets no more than there is.
+    [(70_000, [3]), (30_000, [2, 1]), (6_000, [1, 1, 1])],
+)
+def test_a_workstation_starts_no_more_jobs_than_fit_its_memory(three_columns, megabytes, together):
+    targets = [f"results/small/classification/{d}/raw.json" for d in ("one", "two", "three")]
+    for target in targets:
+        (three_columns / target).unlink(missing_ok=True)
+    said = on_workstation(three_columns, megabytes, *targets)
+    started = [int(n) for n in re.findall(r"^Execute (\d+) jobs", said, flags=re.M)]
+    assert started == together

@@ -18,6 +18,8 @@ import slurm_cluster
 import torch
 import yaml
 
+from collapseflow import slurm
+
 ROOT = Path(__file__).parent.parent
 SITE = {"cpu_partition": "cpu", "gpu_partition": "gpu", "gpu_model": slurm_cluster.GPU_MODEL}
 GPU_RULES = {"pretrain", "finetune", "extract_network", "extract_scattering", "measure_collapse"}
@@ -40,6 +42,7 @@ STUDY = {
     "embedding": {"n_samples": 150, "iterations": 100},
 }
 LAST = f"results/tiny/finetune/digits/net/epoch{EPOCHS:03d}.safetensors"
+RAW = "results/tiny/features/digits/raw/test.h5"
 PROGRESS = "results/tiny/progress/finetune/digits/net"
 HISTORY = f"{PROGRESS}/history.log"
 FINETUNING = "rule_finetune_wildcards_digits_net"
@@ -454,6 +457,56 @@ def test_a_restarted_controller_is_survived(cluster, prepared, local, tmp_path):
     finally:
         fault.clean_up()
     assert [job["JobState"] for job in fault.jobs()] == ["COMPLETED"]
+
+
+@without_accounting
+def test_a_second_study_in_the_folder_leaves_the_jobs_of_the_first_alone(
+    cluster, prepared, local, tmp_path
+):
+    fault = Faulty(cluster, prepared, local, tmp_path)
+    try:
+        job = fault.in_the_midst()
+        target = "results/other/features/digits/raw/test.h5"
+        words = command(tmp_path, target, *on_slurm(tmp_path), "--config", "study=other")
+        text = succeed(words, cluster.environment)
+        assert f"SLURM jobs {job['JobId']} are left alone" in text and "cancelled" not in text
+        fault.ends_well()
+    finally:
+        fault.clean_up()
+    assert sorted(rule_of(job) for job in fault.jobs()) == ["extract_raw", "finetune"]
+    assert {job["JobState"] for job in fault.jobs()} == {"COMPLETED"}
+    # Both have given back the leases by which the other knew that they were alive.
+    assert list((tmp_path / slurm.RUNS).iterdir()) == []
+
+
+@without_accounting
+def test_another_attempt_asks_for_no_more_time_than_the_partition_has(cluster, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, symlinks=True)
+    words = command(tmp_path, RAW, *on_slurm(tmp_path))
+    cluster.ask("scontrol", "update", "PartitionName=cpu", "MaxTime=40", "State=DOWN")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(succeed, words, cluster.environment)
+            while not (jobs := jobs_of(cluster, tmp_path)):
+                assert not ending.done(), ending.result()
+                time.sleep(0.1)
+            cluster.ask("scancel", jobs[0]["JobId"])
+            cluster.ask("scontrol", "update", "PartitionName=cpu", "State=UP")
+            ending.result()
+    finally:
+        cluster.ask("scontrol", "update", "PartitionName=cpu", "MaxTime=2-0", "State=UP")
+    jobs = jobs_of(cluster, tmp_path)
+    assert [job["TimeLimit"] for job in jobs] == ["00:30:00", "00:40:00"]
+    assert [job["JobState"] for job in jobs] == ["CANCELLED", "COMPLETED"]
+
+
+@without_accounting
+def test_a_mistake_of_the_user_is_submitted_once(cluster, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, symlinks=True)
+    (tmp_path / "results/tiny/data/digits.h5").write_bytes(b"no HDF5")
+    answer = run(command(tmp_path, RAW, *on_slurm(tmp_path)), cluster.environment)
+    assert answer.returncode != 0
+    assert [job["JobState"] for job in jobs_of(cluster, tmp_path)] == ["FAILED"]
 
 
 # --- what cannot be served --------------------------------------------------------------------

@@ -1,15 +1,20 @@
 """What is asked of SLURM before a run, answered by small programs in its place."""
 
 import getpass
+import json
 import os
 import shlex
+import socket
+import subprocess
+import sys
 
 import pytest
 
-from collapseflow import slurm
+from collapseflow import lease, slurm
 from collapseflow.errors import UserError
 from collapseflow.slurm import (
     Partition,
+    at_most,
     cancel_leftovers,
     check,
     check_accounts,
@@ -160,8 +165,28 @@ def test_nothing_is_said_of_what_just_fits():
         ("embed", 64, {**on_cpu, "slurm_partition": "cpu", "gpu": 0}),
         ("finetune", 32, on_gpu),
     ]
-    check_requests(requests, CLUSTER)
-    check_requests([], {})
+    cpu, gpu = CLUSTER["cpu"], CLUSTER["gpu"]
+    expected = {"summary": cpu, "classify": cpu, "embed": cpu, "finetune": gpu}
+    assert check_requests(requests, CLUSTER) == expected
+    assert check_requests([], {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("partition", "key", "amount", "expected"),
+    [
+        ("cpu", "minutes", 1440, 1440),
+        ("cpu", "minutes", 2880, 1440),
+        ("gpu", "minutes", 10**9, 10**9),
+        ("gpu", "mem_mb", 128001, 128000),
+        (None, "mem_mb", 10**9, 10**9),
+    ],
+)
+def test_no_attempt_asks_for_more_than_the_partition_has(partition, key, amount, expected):
+    assert at_most(CLUSTER.get(partition), key, amount) == expected
+
+
+def test_a_limit_between_two_minutes_is_rounded_down():
+    assert at_most(parse_partitions("p|1:00:30|1|1|(null)")["p"], "minutes", 120) == 60
 
 
 @pytest.mark.parametrize(
@@ -314,7 +339,11 @@ def test_jobs_are_compared_with_what_the_cluster_says_of_itself(program):
     program("sinfo", "cpu*|1:00:00|2|1000|(null)\ngpu|infinite|2|1000|gpu:1")
     program("scontrol", RECORDS)
     program("sacctmgr", "physics")
-    check(iter(REQUESTS))
+    offers = check(iter(REQUESTS))
+    assert {rule: offer.minutes for rule, offer in offers.items()} == {
+        "classify": 60,
+        "finetune": None,
+    }
     program("sinfo", "cpu*|59:00|2|1000|(null)\ngpu|infinite|2|1000|(null)")
     with pytest.raises(UserError) as caught:
         check(iter(REQUESTS))
@@ -333,12 +362,15 @@ def test_jobs_without_an_account_need_none(program):
     check([("classify", 2, {"slurm_account": ""}), ("summary", 1, {})])
 
 
-# --- jobs of an earlier run -------------------------------------------------------------------
+# --- jobs of other runs -----------------------------------------------------------------------
 
 
 @pytest.fixture
-def clock(stop_the_clock):
-    return stop_the_clock(slurm)
+def clock(stop_the_clock, monkeypatch):
+    """One clock for both who wait: for the end of jobs, and for signs of life."""
+    clock = stop_the_clock(slurm)
+    monkeypatch.setattr(lease, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -355,93 +387,238 @@ def jobs(*rows):
     return "".join("|".join(map(str, row)) + "\n" for row in rows)
 
 
-def test_nothing_is_cancelled_where_nothing_is_left(queue, asked, clock, tmp_path):
-    assert cancel_leftovers(tmp_path) == []
+@pytest.fixture(scope="module")
+def ended():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def a_run(tmp_path, ended):
+    """A function that leaves the lease of a run in a folder: dead on this machine unless told."""
+    held = lease.Lease(tmp_path / "a lease of this process")
+    held.acquire()
+    mine = json.loads(held.path.read_text())
+    held.release()
+
+    def make(name, folder=tmp_path, **changes):
+        path = folder / ".snakemake" / "collapseflow" / "runs" / f"{name}.lease"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine | {"pid": ended, "token": name} | changes))
+        return path
+
+    return make
+
+
+ALIVE = {"pid": os.getpid()}
+ELSEWHERE = {"host": "login2 pid:[4026531836]"}
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def test_nothing_is_cancelled_where_nothing_is_left(queue, asked, clock, tmp_path, said):
+    cancel_leftovers(tmp_path, said.append)
+    assert said == []
     assert asked("scancel") == []
     assert clock.waited == 0
     (question,) = asked("squeue")
     assert "--me" in question.split()
 
 
-def test_only_jobs_of_snakemake_in_this_folder_are_cancelled(
-    queue, asked, clock, tmp_path, monkeypatch
+def test_only_jobs_of_dead_runs_in_this_folder_are_cancelled(
+    queue, asked, clock, tmp_path, a_run, said
 ):
-    monkeypatch.setenv("SLURM_JOB_ID", "14")
+    (tmp_path / "other study").mkdir()
+    leases = [a_run("dead"), a_run("dead2"), a_run("idle")]
+    elsewhere = a_run("there", tmp_path / "other study")
     others = [
-        (11, "(null)", tmp_path),
-        (12, "my_rule_job", tmp_path),
-        (13, "rule_embed", tmp_path / "other study"),
-        (14, "rule_study", tmp_path),
-        (15, "rule_embed", tmp_path.parent),
-        (16, "a|b", tmp_path),
+        (11, "dead", "(null)", tmp_path),
+        (12, "dead", "my_rule_job", tmp_path),
+        (13, "there", "rule_embed", tmp_path / "other study"),
+        (15, "dead", "rule_embed", tmp_path.parent),
+        (16, "dead", "a|b", tmp_path),
     ]
-    mine = [(21, "rule_embed_wildcards_digits", tmp_path), (22, "rule_summary", f"{tmp_path}/")]
+    mine = [
+        (21, "dead", "rule_embed_wildcards_digits", tmp_path),
+        (22, "dead2", "rule_a|b", f"{tmp_path}/"),
+    ]
     queue.write_text(jobs(*others[:3], *mine, *others[3:]))
     clock.meanwhile = lambda: queue.write_text(jobs(*others))
-    assert cancel_leftovers(tmp_path) == ["21", "22"]
+    cancel_leftovers(tmp_path, said.append)
     assert asked("scancel") == ["21 22"]
+    assert said == ["cancelled SLURM jobs 21, 22 of an interrupted run"]
+    assert [path.exists() for path in leases] == [False] * 3
+    assert elsewhere.exists()
 
 
-def test_of_the_job_that_snakemake_runs_in_the_whole_number_counts(
-    queue, clock, tmp_path, monkeypatch
+def test_jobs_of_a_live_run_are_left_alone(queue, asked, clock, tmp_path, a_run, said):
+    live, dead = a_run("live", **ALIVE), a_run("dead")
+    rows = [(1, "live", "rule_a", tmp_path), (2, "dead", "rule_a", tmp_path)]
+    queue.write_text(jobs(*rows, (3, "live", "rule_b", tmp_path)))
+    clock.meanwhile = lambda: queue.write_text(jobs(rows[0]))
+    cancel_leftovers(tmp_path, said.append)
+    assert asked("scancel") == ["2"]
+    here = socket.gethostname()
+    assert said == [
+        f"SLURM jobs 1, 3 are left alone: they belong to a run on {here}, process {os.getpid()}",
+        "cancelled SLURM jobs 2 of an interrupted run",
+    ]
+    assert live.exists() and not dead.exists()
+
+
+def test_jobs_of_a_run_that_left_no_lease_are_named_and_left_alone(
+    queue, asked, clock, tmp_path, said
 ):
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    queue.write_text(jobs((11, "rule_embed", tmp_path), (1, "rule_study", tmp_path)))
+    queue.write_text(jobs((1, "old", "rule_a", tmp_path), (2, "old", "rule_b", tmp_path)))
+    cancel_leftovers(tmp_path, said.append)
+    assert asked("scancel") == []
+    assert said == [
+        "SLURM jobs 1, 2 were submitted from this folder by a run that is not known here; "
+        "if it no longer runs, cancel them: scancel 1 2"
+    ]
+
+
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(
+    queue, asked, clock, tmp_path, a_run, said
+):
+    a_run("before the reboot", **ALIVE, born="another start 4711")
+    queue.write_text(jobs((1, "before the reboot", "rule_a", tmp_path)))
     clock.meanwhile = lambda: queue.write_text("")
-    assert cancel_leftovers(tmp_path) == ["11"]
+    cancel_leftovers(tmp_path, said.append)
+    assert asked("scancel") == ["1"]
+
+
+WAITING = (
+    "SLURM jobs 1 belong to a run on login2; waiting up to 180 s for a sign of life",
+    "SLURM jobs 1 are left alone: they belong to a run on login2, process {}",
+)
+
+
+def test_a_run_on_another_machine_that_leaves_signs_of_life_is_alive(
+    queue, asked, clock, tmp_path, a_run, said, ended
+):
+    a_run("far", **ELSEWHERE)
+    queue.write_text(jobs((1, "far", "rule_a", tmp_path)))
+    clock.meanwhile = lambda: clock.waited > 8 and a_run("far", **ELSEWHERE, beat=1)
+    cancel_leftovers(tmp_path, said.append)
+    assert asked("scancel") == []
+    assert said == [WAITING[0], WAITING[1].format(ended)]
+    assert 8 < clock.waited < 15
+
+
+def test_a_run_on_another_machine_without_a_sign_of_life_is_dead(
+    queue, asked, clock, tmp_path, a_run, said
+):
+    far, idle = a_run("far", **ELSEWHERE), a_run("idle", **ELSEWHERE)
+    rows = [(1, "far", "rule_a", tmp_path), (2, "far", "rule_b", tmp_path)]
+    queue.write_text(jobs(*rows))
+
+    def pass_time():
+        # One job ends by itself before the other is cancelled.
+        queue.write_text(jobs(rows[1]) if clock.waited < 181 else "")
+
+    clock.meanwhile = pass_time
+    cancel_leftovers(tmp_path, said.append)
+    assert asked("scancel") == ["2"]
+    assert said[-1] == "cancelled SLURM jobs 2 of an interrupted run"
+    assert 180 < clock.waited < 190
+    # Nothing is known of a run that has no jobs, and nobody waits for it.
+    assert not far.exists() and idle.exists()
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_run_holds_a_lease_until_it_ends_and_leaves_it_where_it_leaves_jobs(
+    queue, tmp_path, left
+):
+    script = """
+import json, sys
+from pathlib import Path
+from collapseflow.slurm import announce_run
+announce_run(sys.argv[1], "mine")
+(path,) = (Path(sys.argv[1]) / ".snakemake/collapseflow/runs").iterdir()
+print(path.name, json.loads(path.read_text())["pid"])
+"""
+    queue.write_text(jobs((1, "mine" if left else "other", "rule_a", tmp_path)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert process.communicate()[0].split() == ["mine.lease", str(process.pid)]
+    assert process.returncode == 0
+    folder = tmp_path / ".snakemake" / "collapseflow" / "runs"
+    assert [path.name for path in folder.iterdir()] == (["mine.lease"] if left else [])
 
 
 @pytest.mark.parametrize(("workdir", "folder"), [("link", "."), ("study", "../link"), ("link", "")])
-def test_the_folder_may_go_by_another_name(queue, clock, tmp_path, monkeypatch, workdir, folder):
+def test_the_folder_may_go_by_another_name(
+    queue, asked, clock, tmp_path, monkeypatch, a_run, said, workdir, folder
+):
     (tmp_path / "study").mkdir()
     (tmp_path / "link").symlink_to("study")
     monkeypatch.chdir(tmp_path / "study")
-    queue.write_text(jobs((7, "rule_embed", tmp_path / workdir)))
+    a_run("dead", tmp_path / "study")
+    queue.write_text(jobs((7, "dead", "rule_embed", tmp_path / workdir)))
     clock.meanwhile = lambda: queue.write_text("")
-    assert cancel_leftovers(folder) == ["7"]
+    cancel_leftovers(folder, said.append)
+    assert asked("scancel") == ["7"]
 
 
-def test_cancelled_jobs_are_waited_for_until_the_last_one_is_gone(queue, asked, clock, tmp_path):
-    left = [(21, "rule_embed", tmp_path), (22, "rule_summary", tmp_path)]
-    queue.write_text(jobs(*left))
+def test_cancelled_jobs_are_waited_for_until_the_last_one_is_gone(
+    queue, asked, clock, tmp_path, a_run, said
+):
+    a_run("dead")
+    a_run("live", **ALIVE)
+    left = [(n, "dead", "rule_embed", tmp_path) for n in (21, 22)]
+    others = (23, "live", "rule_embed", tmp_path)
+    queue.write_text(jobs(*left, others))
 
     def end():
         if clock.waited > 60:
-            queue.write_text("")
+            queue.write_text(jobs(others))
         elif clock.waited > 30:
-            queue.write_text(jobs(left[1]))
+            queue.write_text(jobs(left[1], others))
 
     clock.meanwhile = end
-    assert cancel_leftovers(tmp_path, seconds=100) == ["21", "22"]
-    assert clock.waited > 60
-    assert len(asked("scancel")) == 1
+    cancel_leftovers(tmp_path, said.append, seconds=100)
+    assert 60 < clock.waited < 70
+    assert asked("scancel") == ["21 22"]
 
 
-def test_jobs_that_do_not_end_are_an_error_in_one_line(queue, clock, tmp_path):
-    queue.write_text(jobs((21, "rule_a", tmp_path), (22, "rule_b", tmp_path)))
-    clock.meanwhile = lambda: queue.write_text(jobs((22, "rule_b", tmp_path)))
+def test_jobs_that_do_not_end_are_an_error_in_one_line(queue, clock, tmp_path, a_run, said):
+    path = a_run("dead")
+    rows = [(21, "dead", "rule_a", tmp_path), (22, "dead", "rule_b", tmp_path)]
+    queue.write_text(jobs(*rows))
+    clock.meanwhile = lambda: queue.write_text(jobs(rows[1]))
     with pytest.raises(UserError) as caught:
-        cancel_leftovers(tmp_path, seconds=5)
+        cancel_leftovers(tmp_path, said.append, seconds=5)
     assert lines_of(caught) == [
         "SLURM jobs 22 of an interrupted run do not end; look at them with squeue and start "
         "again when they are gone"
     ]
     assert 5 < clock.waited < 10
+    assert path.exists()
 
 
 # --- no SLURM, or one that fails --------------------------------------------------------------
 
 QUESTIONS = {
-    "squeue": lambda folder: cancel_leftovers(folder),
-    "scancel": lambda folder: cancel_leftovers(folder),
+    "squeue": lambda folder: cancel_leftovers(folder, print),
+    "scancel": lambda folder: cancel_leftovers(folder, print),
     "sinfo": lambda folder: check([]),
     "sacctmgr": lambda folder: check_accounts(["physics"]),
 }
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_program_that_is_missing_is_named_in_one_line(queue, program, programs, tmp_path, name):
-    queue.write_text(jobs((21, "rule_embed", tmp_path)))
+def test_a_program_that_is_missing_is_named_in_one_line(
+    queue, program, programs, tmp_path, a_run, name
+):
+    a_run("dead")
+    queue.write_text(jobs((21, "dead", "rule_embed", tmp_path)))
     program("scontrol", RECORDS)
     (programs / name).unlink(missing_ok=True)
     with pytest.raises(UserError) as caught:
@@ -461,8 +638,9 @@ def test_a_program_that_is_missing_is_named_in_one_line(queue, program, programs
     ids=["with words", "without"],
 )
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_an_error_of_slurm_is_one_line(queue, program, tmp_path, name, error, words):
-    queue.write_text(jobs((21, "rule_embed", tmp_path)))
+def test_an_error_of_slurm_is_one_line(queue, program, tmp_path, a_run, name, error, words):
+    a_run("dead")
+    queue.write_text(jobs((21, "dead", "rule_embed", tmp_path)))
     program("scontrol", RECORDS)
     program(name, error=error, status=3)
     with pytest.raises(UserError) as caught:

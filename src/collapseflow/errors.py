@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class TemporaryError(UserError):
+    """A server, a card or memory that is not there now: another attempt may find it."""
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """``did you mean 'b'? `` for a name that resembles a known one; nothing for any other."""
     folded = {word.casefold(): word for word in known}

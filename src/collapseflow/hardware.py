@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from collapseflow.cards import claim_cards
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def pick_devices(device: str, count: int) -> list[torch.device]:
     present = torch.cuda.device_count()
     if (chosen.index or 0) + count > present:
         asked = repr(device) if count == 1 else f"{device!r} with gpus: {count}"
-        raise UserError(
+        raise TemporaryError(
             f"config key device: value {asked}, but PyTorch sees {present} CUDA devices; "
             "set device to auto or cpu, or ask for a GPU"
         )

@@ -7,10 +7,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 from collapseflow.files import remove_partial, write_json
 from collapseflow.lease import lease
 from collapseflow.resume import seconds_taken_over
@@ -28,7 +28,8 @@ def job(snakemake) -> Iterator[None]:
     disk or too little memory ends the job with one line and exit status 1; any other exception is
     logged with its traceback. SIGTERM, the polite end of a job at its time limit, ends it as an
     exception would: nothing partial stays behind. Two processes never run the same job at the
-    same time. What a job that succeeds has cost stands beside its log (:func:`cost_file`).
+    same time. What a job that succeeds has cost stands beside its log (:func:`cost_file`). After an
+    error that another attempt would only repeat, :func:`was_mistake` says so.
     """
     name = snakemake.rule
     if snakemake.wildcards:
@@ -44,6 +45,7 @@ def job(snakemake) -> Iterator[None]:
         with lease(f"{snakemake.log[0]}.lease"):
             for path in snakemake.output:
                 remove_partial(path)
+            _mark_of_mistake(snakemake.log).unlink(missing_ok=True)
             yield
             cost = {
                 "seconds_taken_over": seconds_taken_over(),
@@ -51,6 +53,10 @@ def job(snakemake) -> Iterator[None]:
             }
             write_json(cost_file(snakemake.log[0]), cost)
     except UserError as error:
+        if not isinstance(error, TemporaryError):
+            # Without the mark the job is only tried again.
+            with suppress(OSError):
+                _mark_of_mistake(snakemake.log).touch()
         _fail(str(error))
     except OSError as error:
         if error.errno == errno.ENOSPC or "No space left" in str(error):
@@ -87,6 +93,24 @@ def peak_memory() -> float:
         own = next((int(line[1]) for line in lines if line[0] == "VmHWM:"), own)
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return max(own, children) / unit
+
+
+def was_mistake(log: Sequence[str]) -> bool:
+    """Whether the job of a log has just ended with what only the user can mend.
+
+    To be asked once, where it is decided whether the job is tried again: the mark of it is removed.
+    """
+    if not log:
+        return False
+    try:
+        _mark_of_mistake(log).unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _mark_of_mistake(log: Sequence[str]) -> Path:
+    return Path(f"{log[0]}.mistake")
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from collapseflow.errors import UserError, did_you_mean, instead
+from collapseflow.errors import TemporaryError, UserError, did_you_mean, instead
 from collapseflow.files import MADE_WITH, atomic_path, made_with, sha256_file
 from collapseflow.hardware import (
     autocast,
@@ -299,7 +299,7 @@ def download_imagenet(model: str, output: str | Path) -> None:
         try:
             torch.hub.download_url_to_file(weights.url, str(cached), expected, progress=False)
         except (OSError, RuntimeError) as error:
-            raise UserError(
+            raise TemporaryError(
                 f"{weights.url}: {error}; download it elsewhere and give its path in "
                 "backbones.<name>.weights"
             ) from None

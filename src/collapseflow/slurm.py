@@ -1,16 +1,19 @@
 """What the workflow asks a SLURM cluster before its first job."""
 
+import atexit
 import getpass
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from collapseflow.errors import UserError
+from collapseflow.lease import Lease, has_ended, read_holder, without_life
 
 
 def _ask(*command: str) -> str:
@@ -50,49 +53,138 @@ def has_accounting() -> bool:
     return _configuration().get("AccountingStorageType") == "accounting_storage/slurmdbd"
 
 
-# --- jobs of an earlier run -------------------------------------------------------------------
+# --- jobs of other runs -----------------------------------------------------------------------
+
+#: Where runs in a folder hold their leases: outside of results, beside Snakemake's own locks.
+RUNS = Path(".snakemake") / "collapseflow" / "runs"
 
 
-def cancel_leftovers(folder: str | Path, seconds: float = 120.0) -> list[str]:
-    """Cancel the jobs that a killed Snakemake has left in ``folder``, and wait until they end.
+def announce_run(folder: str | Path, run: str) -> None:
+    """Hold a lease in the name of this process's jobs until it ends.
 
-    To be called while Snakemake holds its lock on the folder: whoever submitted them is gone,
-    and nobody would ever learn of their end. What they have finished is kept.
+    It is given back at the end, unless the run leaves jobs behind: then the next one finds it, and
+    its holder gone.
 
-    Returns
-    -------
-    The numbers of the cancelled jobs.
+    Parameters
+    ----------
+    run
+        The name that all jobs of this run have.
+    """
+    # Not the working directory of the moment: that may have changed at the end.
+    folder = Path(folder).resolve()
+    held = Lease(_lease_of(folder, run), beat=10.0)
+    held.acquire()
+    atexit.register(_end_run, held, folder, run)
+
+
+def _end_run(held: Lease, folder: Path, run: str) -> None:
+    try:
+        left = run in _jobs_in(folder)
+    except UserError:
+        left = True
+    if not left:
+        held.release()
+
+
+def _lease_of(folder: str | Path, run: str) -> Path:
+    return Path(folder) / RUNS / f"{run}.lease"
+
+
+def cancel_leftovers(
+    folder: str | Path,
+    say: Callable[[str], None],
+    patience: float = 180.0,
+    seconds: float = 120.0,
+) -> None:
+    """Cancel the jobs that dead runs of Snakemake have left in ``folder``; wait until they end.
+
+    Nobody would ever learn of their end. What they have finished is kept. A run is dead if its
+    process was one of this machine and is gone, or if it is on another machine and leaves no sign
+    of life. Jobs of live runs, and of runs that have left no lease, are left alone.
+
+    Parameters
+    ----------
+    say
+        Told in one line what is done, and what is left alone.
+    patience
+        Seconds to wait for the sign of life of a run on another machine; it leaves one every ten.
+    seconds
+        To wait until cancelled jobs have ended.
 
     Raises
     ------
     UserError
         If they do not end.
     """
-    left = _jobs_in(folder)
-    if not left:
-        return []
+    jobs = _jobs_in(folder)
+    leases = {path.stem: path for path in _own_leases(folder)}
+    ended = {run: has_ended(path) for run, path in leases.items()}
+    elsewhere = {run: leases[run] for run in jobs if run in leases and ended[run] is None}
+    for run, path in elsewhere.items():
+        say(
+            f"SLURM jobs {', '.join(jobs[run])} belong to a run on {_machine(path)}; waiting up to "
+            f"{patience:.0f} s for a sign of life"
+        )
+    silent = without_life(elsewhere.values(), patience)
+    jobs = _jobs_in(folder) if elsewhere else jobs
+    dead = [run for run, path in leases.items() if ended[run] or path in silent]
+    for run in jobs:
+        numbers = ", ".join(jobs[run])
+        if run not in leases:
+            say(
+                f"SLURM jobs {numbers} were submitted from this folder by a run that is not known "
+                f"here; if it no longer runs, cancel them: scancel {' '.join(jobs[run])}"
+            )
+        elif run not in dead:
+            say(
+                f"SLURM jobs {numbers} are left alone: they belong to a run on "
+                f"{_machine(leases[run])}, process {read_holder(leases[run]).get('pid')}"
+            )
+    left = [number for run in jobs if run in dead for number in jobs[run]]
+    if left:
+        _cancel(folder, left, seconds)
+        say(f"cancelled SLURM jobs {', '.join(left)} of an interrupted run")
+    for run in dead:
+        leases[run].unlink(missing_ok=True)
+
+
+def _cancel(folder: str | Path, left: list[str], seconds: float) -> None:
     _ask("scancel", *left)
     deadline = time.monotonic() + seconds
-    while running := _jobs_in(folder):
+    while running := [n for of_run in _jobs_in(folder).values() for n in of_run if n in left]:
         if time.monotonic() > deadline:
             raise UserError(
                 f"SLURM jobs {', '.join(running)} of an interrupted run do not end; "
                 "look at them with squeue and start again when they are gone"
             )
         time.sleep(1)
-    return left
 
 
-def _jobs_in(folder: str | Path) -> list[str]:
-    """Jobs that Snakemake's SLURM plugin has submitted from a folder and that have not ended."""
-    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%k|%Z")
-    here, own = Path(folder).resolve(), os.environ.get("SLURM_JOB_ID")
-    jobs = []
+def _own_leases(folder: str | Path) -> list[Path]:
+    """The leases of this user's runs: processes of others may be hidden, and seem to be gone."""
+    paths = []
+    for path in (Path(folder) / RUNS).glob("*.lease"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_uid == os.getuid():
+                paths.append(path)
+    return paths
+
+
+def _machine(path: Path) -> str:
+    return read_holder(path).get("host", "an unknown machine").split()[0]
+
+
+def _jobs_in(folder: str | Path) -> dict[str, list[str]]:
+    """By run, the jobs that Snakemake's SLURM plugin has submitted from a folder and that have
+    not ended."""
+    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%k|%Z")
+    here = Path(folder).resolve()
+    jobs: dict[str, list[str]] = {}
     for line in listed.splitlines():
-        number, _, rest = line.strip().partition("|")
+        number, run, rest = line.strip().split("|", 2)
         comment, _, workdir = rest.rpartition("|")
-        if comment.startswith("rule_") and number != own and Path(workdir).resolve() == here:
-            jobs.append(number)
+        if comment.startswith("rule_") and Path(workdir).resolve() == here:
+            jobs.setdefault(run, []).append(number)
     return jobs
 
 
@@ -108,6 +200,12 @@ class Partition:
     mem_mb: int = 0
     gpus: int = 0
     default: bool = False
+
+
+def at_most(offer: Partition | None, key: str, amount: int) -> int:
+    """An amount of ``mem_mb`` or ``minutes``, or as much as a partition has, if that is less."""
+    limit = getattr(offer, key, None)
+    return amount if limit is None else min(amount, int(limit))
 
 
 def parse_partitions(listing: str) -> dict[str, Partition]:
@@ -150,7 +248,7 @@ def _count_gpus(gres: str) -> int:
 
 def check_requests(
     requests: Iterable[tuple[str, int, Mapping[str, Any]]], partitions: Mapping[str, Partition]
-) -> None:
+) -> dict[str, Partition]:
     """Find what would be refused by SLURM, or would wait in its queue for ever.
 
     Parameters
@@ -158,13 +256,17 @@ def check_requests(
     requests
         A rule's name, threads and resources, one for each kind of job.
 
+    Returns
+    -------
+    The partition of each rule.
+
     Raises
     ------
     UserError
         One line for each rule that no node of its partition can serve.
     """
     default = next((name for name, p in partitions.items() if p.default), None)
-    lines = []
+    lines, offers = [], {}
     for rule, threads, resources in requests:
         name = resources.get("slurm_partition") or default
         if name is None:
@@ -176,7 +278,7 @@ def check_requests(
         if name not in partitions:
             lines.append(f"partition {name!r} is unknown; allowed: {', '.join(partitions)}")
             continue
-        offer = partitions[name]
+        offer = offers[rule] = partitions[name]
         asked = {
             "gpu": (resources.get("gpu", 0), offer.gpus, "GPUs on a node"),
             "threads": (threads, offer.cpus, "CPUs on a node"),
@@ -196,6 +298,7 @@ def check_requests(
                 )
     if lines:
         raise UserError("\n".join(f"profiles/slurm: {line}" for line in dict.fromkeys(lines)))
+    return offers
 
 
 def check_accounts(accounts: Iterable[str]) -> None:
@@ -220,8 +323,12 @@ def check_accounts(accounts: Iterable[str]) -> None:
             raise UserError(f"profiles/slurm: account {account!r} is not yours; allowed: {allowed}")
 
 
-def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
+def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> dict[str, Partition]:
     """Compare the jobs of a run with the cluster that they are for.
+
+    Returns
+    -------
+    The partition of each rule.
 
     Raises
     ------
@@ -231,5 +338,6 @@ def check(requests: Iterable[tuple[str, int, Mapping[str, Any]]]) -> None:
     requests = list(requests)
     # Nodes of different size each on a line of their own; partitions that are hidden, too.
     listing = _ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%l|%c|%m|%G")
-    check_requests(requests, parse_partitions(listing))
+    offers = check_requests(requests, parse_partitions(listing))
     check_accounts({str(r.get("slurm_account") or "") for *_, r in requests})
+    return offers

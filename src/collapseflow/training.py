@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from collapseflow.datasets import Split, read_info, read_split
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 from collapseflow.files import sha256_file, write_json
 from collapseflow.hardware import (
     autocast,
@@ -268,7 +268,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
         except OutOfMemory as error:
             micro_batch = error.micro_batch // 2
             if micro_batch < 2:
-                raise UserError(
+                raise TemporaryError(
                     f"{training.recipe.model}: {error}; lower image_size, or use a larger machine"
                 ) from None
             logger.warning(

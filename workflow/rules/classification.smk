@@ -15,8 +15,8 @@ rule classify:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=growing(12000),
-        runtime=growing(720),
+        mem_mb=megabytes(12000),
+        runtime=minutes(720),
     params:
         classifiers={
             name: classifier.model_dump(exclude={"label"})
@@ -52,8 +52,8 @@ rule tabulate_accuracy:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         features=labels_of(COMPARED),

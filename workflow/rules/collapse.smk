@@ -18,7 +18,7 @@ rule measure_collapse:
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
-        runtime=growing(240),
+        runtime=minutes(240),
         gpu=GPUS,
     params:
         reading=lambda wildcards: feature_reading(wildcards.backbone),
@@ -50,8 +50,8 @@ rule tabulate_collapse:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         starts={b: STUDY.state_label(b, first_state(b)) for b in STUDY.finetuned_backbones()},
         code=code_of("tabulate_collapse"),
@@ -81,8 +81,8 @@ rule plot_accuracy_per_epoch:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         labels=curve_labels(),
         style=STUDY.style.model_dump(),
@@ -113,8 +113,8 @@ rule plot_collapse:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         labels=curve_labels(),
         style=STUDY.style.model_dump(),

@@ -14,6 +14,8 @@ os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(S
 from collapseflow import code, identity, published, slurm, study_file
 from collapseflow.config import WEIGHT_SOURCES, check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError, did_you_mean
+from collapseflow.jobs import was_mistake
+from snakemake.jobs import Job
 
 NO_SECOND = "this study has one data set only, and this target is of the second"
 NO_FINETUNING = (
@@ -68,15 +70,13 @@ def before_the_first_job():
     identity.record(STUDY.model_dump(), RESULTS)
     if workflow.executor_plugin.name != "slurm":
         return
+    submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
     try:
-        left = slurm.cancel_leftovers(".")
-        if left:
-            logger.warning(f"cancelled SLURM jobs {', '.join(left)} of an interrupted run")
-        slurm.check(
-            (job.rule.name, job.threads, job.resources)
-            for job in workflow.dag.needrun_jobs()
-            if not job.is_local
-        )
+        if submitted:
+            executor = workflow.scheduler.get_executor(submitted[0])
+            slurm.announce_run(".", executor.run_uuid)
+        slurm.cancel_leftovers(".", logger.warning)
+        OFFERS.update(slurm.check((job.rule.name, job.threads, job.resources) for job in submitted))
     except UserError as error:
         sys.exit(str(error))
 
@@ -352,9 +352,29 @@ def everything():
 # --- resources --------------------------------------------------------------------------------
 
 
-def growing(amount):
-    """A resource that grows with every attempt: a job that was killed at a limit gets more."""
-    return lambda wildcards, attempt: amount * attempt
+#: What the partition of each submitted rule has; empty where no cluster has been asked.
+OFFERS = {}
+
+
+def growing(key, amount):
+    """A resource that grows with every attempt, up to what a cluster has: a job that was killed at
+    a limit gets more."""
+
+    def ask(wildcards, attempt, rulename):
+        wanted = amount(wildcards) if callable(amount) else amount
+        return slurm.at_most(OFFERS.get(rulename), key, wanted * attempt)
+
+    return ask
+
+
+def megabytes(amount):
+    """Main memory, growing with every attempt; the amount may be a function of the wildcards."""
+    return growing("mem_mb", amount)
+
+
+def minutes(amount):
+    """Run time, growing with every attempt."""
+    return growing("minutes", amount)
 
 
 def network_memory(images, megabytes_per_image):
@@ -364,14 +384,22 @@ def network_memory(images, megabytes_per_image):
     less for smaller images.
     """
     if GPUS:
-        return growing(16000)
+        return megabytes(16000)
 
-    def mem_mb(wildcards, attempt):
+    def amount(wildcards):
         size = STUDY.backbones[wildcards.backbone].image_size
         batch = images(wildcards.backbone) * megabytes_per_image * (size / 224) ** 2
-        return int(4000 + batch) * attempt
+        return int(4000 + batch)
 
-    return mem_mb
+    return megabytes(amount)
+
+
+# --- failed jobs ------------------------------------------------------------------------------
+
+# Snakemake asks this of a job that has failed: after a mistake that only the user can mend, the
+# same would happen again. On a node a job is run once, and the question is left to this process.
+if workflow.is_main_process:
+    Job.restart_times = property(lambda job: 0 if was_mistake(job.log) else job.rule.restart_times)
 
 
 # --- parameters -------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ rule prepare_dataset:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(60),
+        mem_mb=megabytes(3000),
+        runtime=minutes(60),
     params:
         entry=lambda wildcards: STUDY.datasets[wildcards.dataset].model_dump(
             exclude={"label", "scattering"}
@@ -48,8 +48,8 @@ rule plot_samples:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(15),
+        mem_mb=megabytes(2000),
+        runtime=minutes(15),
     params:
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
         style=STUDY.style.model_dump(),

@@ -14,8 +14,8 @@ rule embed:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(240),
+        mem_mb=megabytes(8000),
+        runtime=minutes(240),
     params:
         options=lambda wildcards: embedding_options(wildcards.method),
         seed=STUDY.seed,
@@ -47,8 +47,8 @@ rule plot_embedding:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(15),
+        mem_mb=megabytes(2000),
+        runtime=minutes(15),
     params:
         titles=[STUDY.feature_label(f) for f in COMPARED],
         heading=lambda wildcards: f"{STUDY.dataset_label(wildcards.dataset)}, training images",

@@ -15,8 +15,8 @@ rule extract_raw:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         code=code_of("extract_raw"),
     message:
@@ -39,8 +39,8 @@ rule extract_scattering:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
+        mem_mb=megabytes(4000),
+        runtime=minutes(120),
         gpu=GPUS,
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
@@ -71,7 +71,7 @@ rule extract_network:
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
-        runtime=growing(240),
+        runtime=minutes(240),
         gpu=GPUS,
     params:
         reading=lambda wildcards: feature_reading(wildcards.backbone),
@@ -103,8 +103,8 @@ rule plot_scattering:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(15),
+        mem_mb=megabytes(2000),
+        runtime=minutes(15),
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
         title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),

@@ -21,7 +21,7 @@ rule finetune:
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.finetune.batch_size, 130),
-        runtime=growing(480),
+        runtime=minutes(480),
         gpu=TRAINING_GPUS,
     params:
         recipe=lambda wildcards: training_recipe(

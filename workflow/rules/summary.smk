@@ -22,8 +22,8 @@ rule tabulate_runtime:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         jobs=computing_jobs(),
         logs=files_of_jobs("logs", "log"),
@@ -56,8 +56,8 @@ rule summarize:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         study=STUDY.model_dump(),
         labels=[STUDY.dataset_label(d) for d in STUDY.datasets],

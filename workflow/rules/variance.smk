@@ -22,8 +22,8 @@ rule plot_embedding_train_test:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(15),
+        mem_mb=megabytes(2000),
+        runtime=minutes(15),
     params:
         titles=variance_titles(),
         heading=variance_heading(),
@@ -57,8 +57,8 @@ rule tabulate_variance:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
     params:
         features=labels_of(STUDY.variance_features()),
         published=variance_published(),
@@ -90,8 +90,8 @@ rule plot_variance:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(15),
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
     params:
         features=labels_of(STUDY.variance_features()),
         backbones=list(STUDY.backbones),

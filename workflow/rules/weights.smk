@@ -13,8 +13,8 @@ rule download_weights:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(60),
+        mem_mb=megabytes(3000),
+        runtime=minutes(60),
     params:
         code=code_of("download_weights"),
     message:
@@ -35,8 +35,8 @@ rule initialize_weights:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),
-        runtime=growing(15),
+        mem_mb=megabytes(3000),
+        runtime=minutes(15),
     params:
         model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
         seed=STUDY.seed,
@@ -59,8 +59,8 @@ rule render_letters:
         "../envs/collapseflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
     params:
         images=STUDY.pretrain.images,
         test_fraction=STUDY.test_fraction,
@@ -86,7 +86,7 @@ rule pretrain:
     threads: STUDY.threads
     resources:
         mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),
-        runtime=growing(240),
+        runtime=minutes(240),
         gpu=TRAINING_GPUS,
     params:
         recipe=lambda wildcards: training_recipe(

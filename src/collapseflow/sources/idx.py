@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from collapseflow.datasets import Splits, make_split
-from collapseflow.errors import UserError
+from collapseflow.errors import TemporaryError, UserError
 from collapseflow.files import atomic_path
 from collapseflow.sources.known import IDX_FILES as FILES
 
@@ -178,7 +178,7 @@ def _first_good(
                 with atomic_path(kept.with_name(f"{name}.origin.txt")) as temporary:
                     temporary.write_text(location, encoding="utf-8")
             return values, location
-    raise UserError(
+    raise TemporaryError(
         f"{name}: found nowhere whole; set datasets.<name>.location to a folder or mirror that "
         f"has it. Tried: {'; '.join(failures)}"
     )

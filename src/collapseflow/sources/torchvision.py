@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from collapseflow.datasets import Split, Splits, make_split
-from collapseflow.errors import UserError, did_you_mean, instead
+from collapseflow.errors import TemporaryError, UserError, did_you_mean, instead
 
 
 def read(
@@ -43,8 +43,10 @@ def read(
         options.setdefault("download", True)
     try:
         parts = [cls(**options, **choice) for choice in choices]
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"torchvision.datasets.{name}: {error}") from None
+    except (RuntimeError, OSError) as error:
+        raise TemporaryError(f"torchvision.datasets.{name}: {error}") from None
     train, test = (_to_split(part, size, name) for part in parts)
     # A class without any image (EMNIST's letters begin with 1) is none.
     present = np.union1d(train.labels, test.labels)
