@@ -808,7 +808,7 @@ def test_a_file_in_the_cache_is_checked_and_its_code_never_runs(
         "other weights": pth({name: torch.randn_like(value) for name, value in state.items()}),
         "cut off": pth(state)[:-200],
         "code": pth({**state, "more": TouchesAFile(ran)}),
-        "old code": pickle.dumps(TouchesAFile(ran)),
+        "old code": pickle.dumps(TouchesAFile(ran), protocol=2),
     }
     content = contents[kind]
     _, url = publish(hashlib.sha256(content).hexdigest()[:8]) if matching else publish()
