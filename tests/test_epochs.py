@@ -181,6 +181,14 @@ def test_the_first_and_the_last_epoch_are_read_from_their_stores(measured, ends)
         assert of_epoch == {"epoch": of_epoch["epoch"], **measure_stores(stores)}
 
 
+def test_every_epoch_is_told_in_its_order_also_the_last(dataset, ends, weights, kept, caplog):
+    with caplog.at_level("INFO", logger="collapseflow"):
+        run(kept, dataset, ends, weights)
+    assert [line for line in caplog.messages if "measured" in line] == [
+        f"epoch {epoch} of 3 is measured" for epoch in range(4)
+    ]
+
+
 def test_no_features_of_the_epochs_between_stay(measured):
     assert sorted(path.name for path in measured[0].iterdir()) == [
         "epoch001.json",

@@ -135,6 +135,26 @@ def test_pytorch_uses_exactly_the_threads_of_the_rule(tmp_path):
     assert answer.stdout == "1\n"
 
 
+def test_what_libraries_tell_of_themselves_is_neither_on_the_screen_nor_in_the_log(tmp_path):
+    pytest.importorskip("sklearnex")
+    answer, log = run(
+        tmp_path,
+        """
+        import logging
+        with job(snakemake):
+            from sklearnex.ensemble import RandomForestClassifier
+            RandomForestClassifier(2, n_jobs=1).fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+            logging.getLogger("collapseflow.measure").info("ours")
+            logging.getLogger("another").info("theirs")
+            logging.getLogger("another").warning("take care")
+        """,
+    )
+    assert answer.returncode == 0 and answer.stderr == ""
+    said = [line.split(" ", 2)[2] for line in log.splitlines()]
+    assert said[:-1] == ["INFO collapseflow.measure: ours", "WARNING another: take care"]
+    assert said[-1].startswith("INFO collapseflow: finished in")
+
+
 def test_progress_passes_everything_on_and_reports_on_the_screen(tmp_path):
     answer, log = run(
         tmp_path,

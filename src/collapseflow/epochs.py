@@ -62,7 +62,13 @@ def measure_epochs(
     for split in first:
         remove_partial(folder / f"{split}.h5")
 
-    measures = [measure_stores(first, threads)]
+    measures = []
+
+    def add(of_epoch: dict[str, dict]) -> None:
+        logger.info("epoch %d of %d is measured", len(measures), len(weights) + 1)
+        measures.append(of_epoch)
+
+    add(measure_stores(first, threads))
     for epoch, path in enumerate(weights, start=1):
         depends_on = {
             "dataset": data,
@@ -71,7 +77,6 @@ def measure_epochs(
             "code": code,
         }
         part = folder / f"epoch{epoch:03d}.json"
-        measures.append(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
-        logger.info("epoch %d of %d is measured", epoch, len(weights) + 1)
-    measures.append(measure_stores(last, threads))
+        add(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
+    add(measure_stores(last, threads))
     return [{"epoch": epoch, **of_epoch} for epoch, of_epoch in enumerate(measures)]
