@@ -15,17 +15,29 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def locked(file="requirements.lock"):
+    lines = (ROOT / file).read_text().splitlines()
     pins = [re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines]
     return {(canonical(pin[1]), pin[2]) for pin in pins if pin}
 
 
-def test_every_direct_dependency_is_locked():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    names = {canonical(re.match(r"[\w.-]+", line)[0]) for line in wanted}
-    assert names <= {name for name, _ in locked()}
+def names_of(requirements):
+    return {canonical(re.match(r"[\w.-]+", line)[0]) for line in requirements}
+
+
+def test_every_direct_dependency_is_locked_in_the_file_of_those_who_need_it():
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    running = {name for name, _ in locked()}
+    testing = {name for name, _ in locked("requirements-test.lock")}
+    assert names_of(content["project"]["dependencies"]) <= running
+    tools = names_of(content["dependency-groups"]["test"])
+    assert tools <= testing and not tools & running
+
+
+def test_what_both_lock_files_name_has_the_versions_of_running():
+    running = {name for name, _ in locked()}
+    both = {pin for pin in locked("requirements-test.lock") if pin[0] in running}
+    assert both and both <= locked()
 
 
 def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_does():
@@ -34,7 +46,7 @@ def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_doe
     pins = {tuple(line.split("==")) for line in lines}
     assert {(canonical(name), version) for name, version in pins} <= locked()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    direct = names_of(project["dependencies"])
     assert {canonical(name) for name, _ in pins} == direct
 
 
