@@ -38,11 +38,17 @@ onstart:
     before_the_first_job()
 
 
+onsuccess:
+    after_the_last_job()
+
+
 rule all:
     default_target: True
     input:
         everything(),
         f"{RESULTS}/summary.md",
+    message:
+        f"Every table and figure of the study {STUDY.study} is there"
 
 
 # The numbers of the reports: the first and the second data set of the study file.

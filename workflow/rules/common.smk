@@ -48,7 +48,7 @@ def labels_of(names):
     return {name: STUDY.feature_label(name) for name in names}
 
 
-# --- clusters ---------------------------------------------------------------------------------
+# --- before the first job and after the last ----------------------------------------------------
 
 
 def before_the_first_job():
@@ -66,6 +66,12 @@ def before_the_first_job():
         )
     except UserError as error:
         sys.exit(str(error))
+
+
+def after_the_last_job():
+    """Say where the summary is, if it was asked for."""
+    if any(job.rule.name == "summarize" for job in workflow.dag.jobs):
+        logger.info(f"The study is finished: {RESULTS}/summary.md")
 
 
 # --- inputs -----------------------------------------------------------------------------------
