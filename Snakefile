@@ -49,7 +49,7 @@ rule all:
         everything(),
         f"{RESULTS}/summary.md",
     message:
-        "All tables and figures are there"
+        f"Every table and figure of the study {STUDY.study} is there"
 
 
 # The numbers of the reports: the first and the second data set of the study file.

@@ -174,13 +174,6 @@ def test_the_measures_equal_dense_formulas_on_torchvision_s_features(
     assert 0.3 < found["accuracy"] < 1
 
 
-def test_the_last_line_is_about_the_last_epoch(dataset, ends, weights, tmp_path, caplog):
-    with caplog.at_level("INFO", logger=module.__name__):
-        run(tmp_path, dataset, ends, weights[1:-1])
-    said = [record.message for record in caplog.records if "is measured" in record.message]
-    assert said == [f"epoch {n} of 3 is measured" for n in (1, 2, 3)]
-
-
 def test_every_epoch_is_another(measured):
     for split in SIZES:
         assert len({of_epoch[split]["nc1"] for of_epoch in measured[1]}) == 4
@@ -189,6 +182,14 @@ def test_every_epoch_is_another(measured):
 def test_the_first_and_the_last_epoch_are_read_from_their_stores(measured, ends):
     for stores, of_epoch in zip(ends, (measured[1][0], measured[1][-1]), strict=True):
         assert {split: of_epoch[split] for split in SIZES} == measure_stores(stores)
+
+
+def test_every_epoch_is_told_in_its_order_also_the_last(dataset, ends, weights, kept, caplog):
+    with caplog.at_level("INFO", logger="collapseflow"):
+        run(kept, dataset, ends, weights)
+    assert [line for line in caplog.messages if "measured" in line] == [
+        f"epoch {epoch} of 3 is measured" for epoch in range(4)
+    ]
 
 
 def test_no_features_of_the_epochs_between_stay(measured):

@@ -129,10 +129,10 @@ def test_the_end_of_a_run_says_where_the_page_is_and_lists_no_files(tmp_path):
         "embedding": {"n_samples": 60, "iterations": 20},
     }
     lines = snakemake(tmp_path, study).text.splitlines()
-    assert "The study is finished, its page is results/short/summary.md" in lines
+    assert "The study is finished: results/short/summary.md" in lines
     assert not [line for line in lines if line.count("results/short/") > 1]
     assert not [line for line in lines if "sklearnex" in line]
-    assert "page is" not in snakemake(tmp_path, study, "fig1", "--forcerun", "fig1").text
+    assert "finished: results" not in snakemake(tmp_path, study, "fig1", "--forcerun", "fig1").text
 
 
 def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
@@ -302,6 +302,57 @@ def test_a_thousand_epochs_can_be_planned(tmp_path):
     assert planned(snakemake(tmp_path, study, "--dry-run", *targets))["finetune"] == 1
 
 
+def may_be_deleted():
+    """What docs/results.md says of each folder or file of a study's results."""
+    text = (ROOT / "docs" / "results.md").read_text()
+    rows = re.findall(r"^\| (`.+) \|.+\|.+\| (.+) \|$", text, flags=re.M)
+    return {name: answer for names, answer in rows for name in re.findall(r"`(.+?)/?`", names)}
+
+
+@pytest.fixture
+def without(tiny, tmp_path):
+    """A function that takes some of the tiny study's results away until the test is over."""
+    results, taken = tiny / "results" / "tiny", []
+
+    def take(names):
+        for name in names:
+            taken.append(name)
+            (results / name).rename(tmp_path / name)
+
+    yield take
+    for name in taken:
+        (tmp_path / name).rename(results / name)
+
+
+def test_every_folder_of_the_results_is_documented(tiny):
+    assert {path.name for path in (tiny / "results" / "tiny").iterdir()} == set(may_be_deleted())
+
+
+def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(tiny, without):
+    without([name for name, answer in may_be_deleted().items() if answer.startswith("yes")])
+    assert "Nothing to be done" in snakemake(tiny, TINY, "--dry-run").text
+    lda = {"lda": TINY["classifiers"]["lda"]}
+    answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
+    expected = {"classify": 10, "tabulate_accuracy": 2, "tabulate_runtime": 1, "summarize": 1}
+    assert planned(answer) == {**expected, "all": 1}
+
+
+def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
+    names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
+    assert names == ["tables", "figures", "summary.md"]
+    without(names)
+    rules = planned(snakemake(tiny, TINY, "--dry-run"))
+    assert all(rule.startswith(("plot_", "tabulate_", "summarize", "all")) for rule in rules)
+    assert len(rules) > 10
+
+
+def test_at_its_end_a_run_says_where_the_summary_is(tiny):
+    answer = snakemake(tiny, TINY, "--forcerun", "summarize", "--quiet", "reason")
+    assert "The study is finished: results/tiny/summary.md" in answer.text
+    # Every file behind the summary would be a path on the screen.
+    assert "accuracy_digits" not in answer.text
+
+
 def test_the_report_builds(tiny):
     snakemake(tiny, TINY, "--report", tiny / "report.html")
     assert (tiny / "report.html").stat().st_size > 100_000
@@ -432,7 +483,8 @@ def test_a_single_target_plans_only_what_it_needs(tmp_path, target, expected):
 
 def test_a_single_figure_runs_alone(tmp_path):
     target = "results/tiny/figures/scattering_digits.png"
-    snakemake(tmp_path, TINY, target)
+    answer = snakemake(tmp_path, TINY, target)
+    assert "summary" not in answer.text
     made = {path.name for path in (tmp_path / "results" / "tiny" / "figures").iterdir()}
     assert made == {"scattering_digits.png", "scattering_digits.pdf"}
 

@@ -69,8 +69,13 @@ def measure_epochs(
     for split in first:
         remove_partial(folder / f"{split}.h5")
 
-    n_epochs = len(weights) + 1
-    measures = [measured(first)]
+    measures = []
+
+    def add(of_epoch: dict[str, Any]) -> None:
+        logger.info("epoch %d of %d is measured", len(measures), len(weights) + 1)
+        measures.append(of_epoch)
+
+    add(measured(first))
     for epoch, path in enumerate(weights, start=1):
         depends_on = {
             "dataset": data,
@@ -79,8 +84,6 @@ def measure_epochs(
             "code": code,
         }
         part = folder / f"epoch{epoch:03d}.json"
-        measures.append(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
-        logger.info("epoch %d of %d is measured", epoch, n_epochs)
-    measures.append(measured(last))
-    logger.info("epoch %d of %d is measured", n_epochs, n_epochs)
+        add(kept_result(part, depends_on, lambda path=path: measure_weights(path)))
+    add(measured(last))
     return [{"epoch": epoch, **of_epoch} for epoch, of_epoch in enumerate(measures)]

@@ -135,11 +135,10 @@ def _configure_logging(files: Sequence[Path], name: str) -> None:
         to_file = logging.FileHandler(path, encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(to_file)
-    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    # Libraries tell what works as INFO: dozens of lines for each PDF or each fitted forest.
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logger.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    # Dozens of lines for each PDF; a line, with a handler of its own, for each call.
-    for library in ("fontTools", "sklearnex"):
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def _prepare_for_networks(threads: int) -> None:

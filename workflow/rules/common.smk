@@ -61,7 +61,7 @@ def labels_of(names):
     return {name: STUDY.feature_label(name) for name in names}
 
 
-# --- clusters ---------------------------------------------------------------------------------
+# --- before the first job and after the last ----------------------------------------------------
 
 
 def before_the_first_job():
@@ -82,9 +82,9 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say where to look, when a run has made the summary."""
+    """Say where the summary is, if this run has made it."""
     if any(job.rule.name == "summarize" for job in workflow.dag.finished_jobs):
-        logger.info(f"The study is finished, its page is {RESULTS}/summary.md")
+        logger.info(f"The study is finished: {RESULTS}/summary.md")
 
 
 # --- inputs -----------------------------------------------------------------------------------
