@@ -25,7 +25,7 @@ from harness import CORES
 PAGE = ROOT / "docs" / "performance.md"
 SCRIPTS = ROOT / "benchmarks"
 COMPARISONS = (
-    *("training", "accuracy", "compilation", "extraction", "scattering", "collapse"),
+    *("training", "accuracy", "rounding", "compilation", "extraction", "scattering", "collapse"),
     *("classifiers", "embedding", "stores", "study", "restyle", "planning", "scale"),
 )
 PACKAGES = (

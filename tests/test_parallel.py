@@ -100,17 +100,18 @@ def in_two_processes(folder, script, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("n", "micro_batch", "together"),
+    ("n", "micro_batch", "together", "rtol"),
     [
-        (7, 4, [range(7)]),
+        (7, 4, [range(7)], 1e-4),
+        # What is normalised over two or three rows rounds more.
         # The first process has rows 0 to 4 in three parts, the second 5 to 8, in three as well.
-        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]]),
+        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]], 1e-3),
         # One row at a time: as many parts as the smaller share has rows.
-        (5, 1, [[0, 1, 3], [2, 4]]),
+        (5, 1, [[0, 1, 3], [2, 4]], 1e-3),
     ],
 )
 def test_gradients_and_running_statistics_are_those_of_the_whole_batch(
-    tmp_path, n, micro_batch, together
+    tmp_path, n, micro_batch, together, rtol
 ):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(n, 3, 8, 8, generator=generator) * 3 + 5
@@ -127,7 +128,7 @@ def test_gradients_and_running_statistics_are_those_of_the_whole_batch(
         loss = torch.nn.functional.cross_entropy(network(images[rows]), labels[rows])
         (loss * len(rows) / n).backward()
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=rtol, atol=rtol / 100)
     for name, buffer in network.named_buffers():
         torch.testing.assert_close(buffers[name], buffer, rtol=1e-5, atol=1e-6)
 
