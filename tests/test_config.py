@@ -259,15 +259,13 @@ CASES = {
     ),
     "batch smaller than the cards": (
         {**backbone(), "gpus": 4, "finetune": {"batch_size": 3}},
-        "finetune.batch_size",
-        "3",
-        "4 or more",
+        "finetune.batch_size: 3 images are fewer than gpus, which share each batch; allowed: 4 or "
+        "more",
     ),
     "batch of letters smaller than the cards": (
         {**backbone(weights=["pretrain"]), "gpus": 4, "pretrain": {"batch_size": 3}},
-        "pretrain.batch_size",
-        "3",
-        "4 or more",
+        "pretrain.batch_size: 3 images are fewer than gpus, which share each batch; allowed: 4 or "
+        "more",
     ),
     "digest": (
         study(datasets={"mine": {"source": "idx", "location": ["x"], "sha256": {"a": "0123"}}}),

@@ -86,7 +86,8 @@ def run(store, output, method="opentsne", n_samples=None, perplexity=10.0, seed=
 def test_the_file_holds_coordinates_labels_and_what_they_are_worth(store, tmp_path):
     features, labels = blobs()
     content = run(store, tmp_path / "a.npz")
-    assert set(content) == {"coordinates", "labels", "n_total", "perplexity", "recall"}
+    named = {"coordinates", "labels", "n_total", "perplexity", "recall", "made_with"}
+    assert set(content) == named
     assert content["coordinates"].shape == (90, 2)
     assert content["coordinates"].dtype == np.float32
     assert np.isfinite(content["coordinates"]).all()

@@ -346,7 +346,7 @@ def test_what_is_known_beforehand_is_what_the_sources_give():
     for source, entry in idx.KNOWN.items():
         assert known.n_images(source, 0.3) == {"train": 60_000, "test": 10_000}
         assert known.SOURCES[source].classes == len(entry["class_names"])
-    splits = letters.letters(261, 0.3, 0)
+    splits = letters.letters(261, 0.3, 0, "data set")
     assert known.divided(261, 0.3) == {
         "train": len(splits.train.labels),
         "test": len(splits.test.labels),

@@ -189,6 +189,7 @@ def require_model(model: str) -> None:
         raise UserError(f"model: {model!r} is unknown; {instead(model, available)}")
 
 
+@torch.no_grad()
 def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     """The shape of one image's output at every layer, in the order of evaluation.
 
@@ -203,6 +204,7 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     return {n: tuple(o.shape[1:]) for n, o in outputs.items() if isinstance(o, torch.Tensor)}
 
 
+@torch.no_grad()
 def check_image_size(
     model: str, layer: str | None, image_size: int, batch_size: int | None
 ) -> None:
