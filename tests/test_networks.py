@@ -697,6 +697,15 @@ def test_a_layer_that_gives_no_features_is_refused():
         check_backbone("vit_b_32", "getattr", [], 224)
 
 
+def test_a_structure_that_was_built_in_inference_mode_can_be_asked_outside_of_it():
+    networks.skeleton.cache_clear()
+    with torch.inference_mode():
+        networks.skeleton("squeezenet1_1", 7)
+    check_backbone("squeezenet1_1", None, [], 64, batch_size=2)
+    with pytest.raises(UserError, match="image_size: 12 is refused"):
+        check_backbone("squeezenet1_1", None, [], 12, batch_size=2)
+
+
 def test_layers_go_by_their_own_names_and_those_of_blocks():
     check_backbone("resnet18", "layer4.1.relu_1", ["random", "imagenet"], 64)
     check_backbone("resnet18", "layer4", [], 64)
