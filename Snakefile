@@ -18,6 +18,7 @@ wildcard_constraints:
     dataset=any_of(STUDY.datasets),
     backbone=any_of(STUDY.backbones),
     model=any_of(entry.model for entry in STUDY.backbones.values()),
+    wheel=any_of(package.wheel for package in PACKAGES.values()),
     features=any_feature_set(),
     epoch=r"\d\d\d+",
     split="train|test",

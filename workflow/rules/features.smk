@@ -65,7 +65,7 @@ rule extract_network:
     benchmark:
         "<results>/benchmarks/extract/{dataset}/{backbone}-{state}.tsv"
     wildcard_constraints:
-        state=r"imagenet|pretrain|random|file|epoch\d\d\d+",
+        state=r"imagenet|package|pretrain|random|file|epoch\d\d\d+",
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads

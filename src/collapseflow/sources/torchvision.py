@@ -10,6 +10,7 @@ from PIL import Image
 
 from collapseflow.datasets import Split, Splits, make_split
 from collapseflow.errors import TemporaryError, UserError, did_you_mean, instead
+from collapseflow.sources.pictures import square, stack
 
 
 def read(
@@ -162,20 +163,8 @@ def _to_split(part, size: int | None, name: str) -> Split:
             raise UserError(f"name: torchvision.datasets.{name} does not give images with a class")
         if image.mode not in ("L", "RGB"):
             image = image.convert("RGB")
-        images.append(np.asarray(image if size is None else _square(image, size)))
+        images.append(np.asarray(image if size is None else square(image, size)))
         labels.append(label)
-    shapes = {image.shape for image in images}
-    if len({shape[:2] for shape in shapes}) > 1:
+    if len({image.shape[:2] for image in images}) > 1:
         raise UserError(f"torchvision.datasets.{name}: images differ in size; set the key 'size'")
-    if len(shapes) > 1:
-        images = [np.dstack([i] * 3) if i.ndim == 2 else i for i in images]
-    return make_split(np.stack(images), np.asarray(labels))
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.resize((width, height), Image.Resampling.BILINEAR).crop(
-        (left, top, left + size, top + size)
-    )
+    return make_split(stack(images), np.asarray(labels))
