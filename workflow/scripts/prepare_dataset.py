@@ -11,6 +11,6 @@ with job(snakemake):
         snakemake.params.test_fraction,
         snakemake.params.seed,
         cache=Path("resources/downloads"),
-        threads=snakemake.threads,
         output=snakemake.output.dataset,
+        threads=snakemake.threads,
     )

@@ -9,7 +9,9 @@ from collapseflow.sources import embedded, folder, idx, letters
 from collapseflow.sources.known import LETTERS
 
 
-def read_source(entry: dict, test_fraction: float, seed: int, cache: Path, threads: int) -> Splits:
+def read_source(
+    entry: dict, test_fraction: float, seed: int, cache: Path, threads: int = 1
+) -> Splits:
     """Read a data set from where its entry says, whole, and check its digest if one is given."""
     source = entry["source"]
     if source in idx.KNOWN:
@@ -42,7 +44,12 @@ def read_source(entry: dict, test_fraction: float, seed: int, cache: Path, threa
 
 
 def prepare_dataset(
-    entry: dict, test_fraction: float, seed: int, cache: Path, threads: int, output: str | Path
+    entry: dict,
+    test_fraction: float,
+    seed: int,
+    cache: Path,
+    output: str | Path,
+    threads: int = 1,
 ) -> None:
     """Read a data set, take the asked-for sample, rename its classes, write it as HDF5."""
     splits = read_source(entry, test_fraction, seed, cache, threads)
