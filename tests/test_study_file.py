@@ -68,7 +68,7 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path):
     assert refusal(study_file.read, tmp_path).startswith(f"{tmp_path}: cannot be read (")
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "paper.yaml"])
+@pytest.mark.parametrize("file", ["config.yaml", "offline.yaml", "paper.yaml"])
 def test_a_study_file_is_read_as_yaml_reads_it(file):
     path = ROOT / "config" / file
     assert study_file.read(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
