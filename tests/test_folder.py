@@ -155,6 +155,14 @@ def test_all_that_cannot_be_read_is_named_in_one_line(two_classes):
     assert f"dog{os.sep}pages.tif (holds 3 images)" in message
 
 
+def test_a_link_that_leads_nowhere_is_named(two_classes):
+    (two_classes / "cat" / "lost.png").symlink_to(two_classes / "gone.png")
+    assert len(folder.content(two_classes)) > 0
+    message = refused(two_classes)
+    assert "1 of 9 images cannot be read" in message
+    assert f"cat{os.sep}lost.png ([Errno 2] No such file or directory" in message
+
+
 def test_files_that_are_no_images_are_named(two_classes):
     (two_classes / "cat" / "notes.txt").write_text("x")
     write(two_classes / "loose.png", grey(1))

