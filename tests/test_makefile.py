@@ -48,6 +48,13 @@ def make(tmp_path):
     return run
 
 
+def renew(lock):
+    """Makes a lock file newer than the installation, by more than a file system's clock can miss."""
+    installed = lock.parent / ".venv" / "installed"
+    a_second_before = lock.stat().st_mtime_ns - 10**9
+    os.utime(installed, ns=(a_second_before, a_second_before))
+
+
 def test_an_old_python_is_refused_in_one_line_and_leaves_nothing(make, tmp_path):
     answer = make("run", version=(3, 10, 4))
     assert answer.returncode != 0
@@ -99,14 +106,14 @@ def test_an_environment_whose_python_cannot_be_used_is_started_clean(make, tmp_p
         python.unlink()
     else:
         python.write_text(python.read_text().replace("(3, 11, 0)", "(3, 9, 0)"))
-    (tmp_path / "requirements.lock").touch()
+    renew(tmp_path / "requirements.lock")
     assert make("run").returncode == 0
     assert len(make.did("-m venv --clear")) == 1
 
 
 def test_another_lock_file_is_installed_into_the_environment_that_is_there(make, tmp_path):
     make("run")
-    (tmp_path / "requirements.lock").touch()
+    renew(tmp_path / "requirements.lock")
     assert make("run").returncode == 0
     assert make.did("--requirement requirements.lock") and not make.did("-m venv")
 
