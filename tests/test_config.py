@@ -49,10 +49,10 @@ def test_a_name_and_a_data_set_are_enough():
     assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
 
 
-def test_the_defaults_of_fine_tuning_are_report_a_s():
+def test_the_defaults_of_fine_tuning_are_report_a_s_in_smaller_batches():
     loaded = load(study(backbones={"resnet18": {}}))
     tuning = loaded.finetune
-    assert (tuning.epochs, tuning.batch_size) == (10, 512)
+    assert (tuning.epochs, tuning.batch_size) == (10, 64)
     assert (tuning.learning_rate, tuning.head_gain) == (2e-4, 0.02)
     net = loaded.backbones["resnet18"]
     assert (net.model, net.image_size, net.normalize) == ("resnet18", 224, "imagenet")
@@ -290,9 +290,9 @@ CASES = {
         "package, pretrain, random, or the path of a state dict or wheel",
     ),
     "batch larger than the subset": (
-        {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 100}}}},
-        "finetune.batch_size: 512 is more than the 100 training images of "
-        "datasets.mine; allowed: up to 100",
+        {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
+        "finetune.batch_size: 64 is more than the 60 training images of "
+        "datasets.mine; allowed: up to 60",
     ),
     "batch larger than the letters": (
         study(pretrain={"images": 100}),

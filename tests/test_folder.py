@@ -148,7 +148,7 @@ def test_all_that_cannot_be_read_is_named_in_one_line(two_classes):
     frames = [Image.fromarray(grey(k)) for k in range(3)]
     frames[0].save(two_classes / "dog" / "pages.tif", save_all=True, append_images=frames[1:])
     message = refused(two_classes)
-    assert "4 of 12 images cannot be read" in message
+    assert "4 of 12 files cannot be read" in message
     assert f"cat{os.sep}print.jpg (CMYK values; convert it to RGB or grey)" in message
     assert f"cat{os.sep}text.png (no JPEG, PNG, WebP or TIFF)" in message
     assert f"dog{os.sep}cut.png (" in message
@@ -159,24 +159,27 @@ def test_a_link_that_leads_nowhere_is_named(two_classes):
     (two_classes / "cat" / "lost.png").symlink_to(two_classes / "gone.png")
     assert len(folder.content(two_classes)) > 0
     message = refused(two_classes)
-    assert "1 of 9 images cannot be read" in message
+    assert "1 of 9 files cannot be read" in message
     assert f"cat{os.sep}lost.png ([Errno 2] No such file or directory" in message
 
 
-def test_files_that_are_no_images_are_named(two_classes):
+def test_files_that_are_no_images_are_named_with_those_that_cannot_be_read(two_classes):
     (two_classes / "cat" / "notes.txt").write_text("x")
+    (two_classes / "dog" / "broken.png").write_text("x")
     write(two_classes / "loose.png", grey(1))
     (two_classes / "README.txt").write_text("not among the classes")
     (two_classes / "cat" / ".DS_Store").write_bytes(b"")
     (two_classes / "cat" / "Thumbs.db").write_bytes(b"")
     message = refused(two_classes)
-    assert "2 files are no images of a class" in message
+    assert "3 of 11 files cannot be read as images of a class" in message
+    assert f"dog{os.sep}broken.png (no JPEG" in message
     assert "loose.png (in no class's folder)" in message
     assert f"cat{os.sep}notes.txt" in message
 
 
 def test_an_empty_class_is_named(two_classes):
     (two_classes / "bird").mkdir()
+    (two_classes / "bird" / "notes.txt").write_text("x")
     assert f"no image in {two_classes.name}/bird" in refused(two_classes)
 
 

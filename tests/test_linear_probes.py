@@ -197,6 +197,20 @@ def test_two_classes_and_very_many_features_are_scikit_learn_s(
         np.testing.assert_array_equal(ours.coef_, theirs.coef_)
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("name", OURS)
+def test_scikit_learn_s_solver_too_works_in_the_span_of_few_images(name, n_classes, monkeypatch):
+    x, y = make(40, 90, n_classes)
+    monkeypatch.setattr(linear_probes, "MOST_FEATURES", 5)
+    ours = fit(name, x, y)
+    assert not ours.own_solver_
+    theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    scale = np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4 * scale)
+    np.testing.assert_allclose(ours.decision_function(x), theirs.decision_function(x), atol=1e-3)
+    assert ours.n_features_in_ == 90
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

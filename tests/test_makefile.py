@@ -49,7 +49,7 @@ def make(tmp_path):
 
 
 def renew(lock):
-    """Makes a lock file newer than the installation, by more than a file system's clock can miss."""
+    """Makes a lock file newer than the installation, by more than a tick of a clock."""
     installed = lock.parent / ".venv" / "installed"
     a_second_before = lock.stat().st_mtime_ns - 10**9
     os.utime(installed, ns=(a_second_before, a_second_before))

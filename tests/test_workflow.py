@@ -668,7 +668,10 @@ def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
     (images / "cat" / "6.png").write_text("no picture")
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {"prepare_dataset": 1}
     text = snakemake(tmp_path, study, "--", target, check=False).text
-    assert "1 of 13 images cannot be read; replace or remove cat/6.png (no JPEG" in text
+    assert (
+        "1 of 13 files cannot be read as images of a class; replace or remove cat/6.png (no JPEG"
+        in text
+    )
     assert "Traceback" not in text
 
 

@@ -186,10 +186,13 @@ class Pretrain(Section):
 
 
 class Finetune(Section):
-    """Report A's fine-tuning: Adam on all weights, a new last layer, a checkpoint an epoch."""
+    """Report A's fine-tuning: Adam on all weights, a new last layer, a checkpoint an epoch.
+
+    Its batches had 512 images; the default suits a folder of a few hundred, too.
+    """
 
     epochs: PositiveInt = 10
-    batch_size: PositiveInt = 512
+    batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 2e-4
     head_gain: PositiveFloat = 0.02
 

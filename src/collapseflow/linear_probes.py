@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, qr, solve_triangular
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -35,7 +35,7 @@ BLOCKS_BYTES = 2 * 2**30
 class Preconditioned(ABC):
     """What the two classifiers share; a parent class of scikit-learn's follows it in line.
 
-    With two classes, or more than :data:`MOST_FEATURES` features, scikit-learn's solver fits.
+    With two classes, or more than :data:`MOST_FEATURES` dimensions, scikit-learn's solver fits.
 
     Attributes
     ----------
@@ -52,17 +52,31 @@ class Preconditioned(ABC):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Preconditioned":
         """Fit to features (n, d) float32 or float64; where float32 cannot come as near to the
-        optimum as ``tol`` asks, the last iterations are in float64."""
+        optimum as ``tol`` asks, the last iterations are in float64.
+
+        With more features than images the weights lie in the span of the images, of which an
+        orthonormal basis takes the features' place: the same problem in n dimensions.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
+        if X.shape[1] <= len(X):
+            self._minimise(X, y)
+            return self
+        basis, coordinates = qr(X.T, mode="economic", check_finite=False)
+        self._minimise(np.ascontiguousarray(coordinates.T), y)
+        self.coef_ = np.ascontiguousarray(self.coef_ @ basis.T, X.dtype)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def _minimise(self, X: np.ndarray, y: np.ndarray) -> None:
         self.own_solver_ = len(np.unique(y)) > 2 and X.shape[1] <= MOST_FEATURES
         if not self.own_solver_:
-            return super().fit(X, y)
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
+            super().fit(X, y)
+            return
         self.classes_, numbers = np.unique(y, return_inverse=True)
         problem = Problem(X, numbers, 1 / (self.C * len(X)), self)
         weights, self.n_iter_ = problem.solve(self.max_iter, self.random_state)
         self.coef_ = np.ascontiguousarray(weights[:-1].T, X.dtype)
         self.intercept_ = weights[-1].astype(X.dtype)
-        return self
 
     @staticmethod
     @abstractmethod

@@ -47,10 +47,10 @@ def read(
         Naming every folder or file that cannot be used.
     """
     root = Path(location).expanduser()
-    parts = find(root)
+    parts, others = find(root)
     class_names = sorted(parts[0])
     files = [(path, c) for part in parts for c in class_names for path in part[c]]
-    images = decode([path for path, _ in files], size, root, threads)
+    images = decode([path for path, _ in files], size, root, threads, others)
     labels = np.array([class_names.index(c) for _, c in files])
     if len(parts) == 2:
         n_train = sum(map(len, parts[0].values()))
@@ -73,13 +73,17 @@ def content(location: str | Path) -> str:
     return digest({"files": listing})
 
 
-def find(root: Path) -> list[dict[str, list[Path]]]:
-    """The images of each class: of the training and the test images, or of all.
+def find(root: Path) -> tuple[list[dict[str, list[Path]]], list[str]]:
+    """The images of each class, of the training and the test images or of all; and other files.
+
+    Returns
+    -------
+    For each part a dictionary of the classes' images, and what is no image of a class, in words.
 
     Raises
     ------
     UserError
-        If there are no two classes, a class is empty, or a file is none of an image.
+        If there are no two classes, or a class is empty.
     """
     folders = {path.name: path for path in _entries(root) if path.is_dir()}
     for split, other in (("train", "test"), ("test", "train")):
@@ -99,7 +103,8 @@ def find(root: Path) -> list[dict[str, list[Path]]]:
     if len(names) < 2:
         found = f"the one class {names[0]!r}" if names else "no folder of a class"
         raise UserError(f"{root}: holds {found}; allowed: a folder for each of two or more classes")
-    parts = [{name: list(_below(top / name)) for name in names} for top in tops]
+    found = [{name: list(_below(top / name)) for name in names} for top in tops]
+    parts = [{n: [p for p in files if _is_image(p)] for n, files in f.items()} for f in found]
     empty = [
         f"{top.name}/{n}"
         for top, part in zip(tops, parts, strict=True)
@@ -112,12 +117,11 @@ def find(root: Path) -> list[dict[str, list[Path]]]:
             f"{'from both train/ and test/' if divided else 'folder'}"
         )
     loose = [path for top in tops for path in _entries(top) if _is_image(path)]
-    others = [p for part in parts for files in part.values() for p in files if not _is_image(p)]
-    if loose or others:
-        wrong = [f"{p.relative_to(root)} (in no class's folder)" for p in loose]
-        wrong += [f"{p.relative_to(root)} (no {', '.join(SUFFIXES)})" for p in others]
-        raise UserError(f"{root}: {len(wrong)} files are no images of a class: {'; '.join(wrong)}")
-    return parts
+    wrong = [f"{path.relative_to(root)} (in no class's folder)" for path in loose]
+    for path in (path for part in found for files in part.values() for path in files):
+        if not _is_image(path):
+            wrong.append(f"{path.relative_to(root)} (no {', '.join(SUFFIXES)})")
+    return parts, wrong
 
 
 def _require_every_class(
@@ -154,8 +158,12 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def decode(paths: Sequence[Path], size: int | None, root: Path, threads: int) -> np.ndarray:
+def decode(
+    paths: Sequence[Path], size: int | None, root: Path, threads: int, others: Sequence[str] = ()
+) -> np.ndarray:
     """Decode images on several threads (Pillow lets go of the interpreter while it decodes).
+
+    ``others`` are files that are no images of a class, in words.
 
     Returns
     -------
@@ -164,9 +172,9 @@ def decode(paths: Sequence[Path], size: int | None, root: Path, threads: int) ->
     Raises
     ------
     UserError
-        Naming every image that cannot be read, or two of different sizes.
+        Naming these and every image that cannot be read, or two images of different sizes.
     """
-    images, problems = [], []
+    images, problems = [], list(others)
     # Pillow's readers are loaded here, before threads would do it at the same time.
     Image.init()
     with ThreadPoolExecutor(threads) as pool:
@@ -180,7 +188,8 @@ def decode(paths: Sequence[Path], size: int | None, root: Path, threads: int) ->
                 images.append(image)
     if problems:
         raise UserError(
-            f"{root}: {len(problems)} of {len(paths)} images cannot be read; replace or remove "
+            f"{root}: {len(problems)} of {len(paths) + len(others)} files cannot be read as images "
+            "of a class; replace or remove "
             f"{'; '.join(problems)}"
         )
     shapes: dict[tuple[int, ...], Path] = {}
