@@ -19,7 +19,7 @@ def side(folder: Path, model: str, precision: str | None) -> Work:
     """One epoch of 40 batches, then the share of right answers in evaluation mode."""
     import torch
 
-    from collapseflow.preprocessing import preprocess
+    from collapseflow.features.preprocessing import preprocess
 
     size = IMAGE_SIZES[model]
     if precision:
@@ -47,7 +47,7 @@ def side(folder: Path, model: str, precision: str | None) -> Work:
 
 def within_interval(ours: dict, other: dict) -> tuple[bool, str]:
     """Whether ours lies in the 95 % interval of the other's accuracy, or above it."""
-    from collapseflow.intervals import wilson_interval
+    from collapseflow.measures.intervals import wilson_interval
 
     low, high = wilson_interval(other["accuracy"], N_TEST)
     words = (

@@ -20,9 +20,9 @@ CAP = 600
 
 def prepare(folder: Path) -> None:
     """Scattering of Fashion-MNIST (J = 2, L = 7, order 2): stores of 60,000 and 10,000 x 3,136."""
-    from collapseflow.hardware import prepare_process
-    from collapseflow.scattering import scattering
-    from collapseflow.stores import write_features
+    from collapseflow.features.scattering import scattering
+    from collapseflow.features.stores import write_features
+    from collapseflow.running.hardware import prepare_process
     from training import device
 
     prepare_process(CORES)
@@ -35,8 +35,8 @@ def prepare(folder: Path) -> None:
 
 def ours(folder: Path, name: str) -> Work:
     """The preset ``default``, as the rule classify runs it."""
-    from collapseflow.classification import evaluate
-    from collapseflow.config import PRESETS, Classifier
+    from collapseflow.measures.probes import evaluate
+    from collapseflow.study.schema import PRESETS, Classifier
 
     entry = Classifier(**PRESETS["default"][name]).model_dump(exclude={"label"})
     stores = (folder / "train.h5", folder / "test.h5")
@@ -49,7 +49,7 @@ def report(folder: Path, name: str) -> Work:
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.svm import LinearSVC
 
-    from collapseflow.stores import read_rows
+    from collapseflow.features.stores import read_rows
 
     (x, y), test = read_rows(folder / "train.h5"), read_rows(folder / "test.h5")
     if name == "lr":

@@ -14,7 +14,7 @@ MEASURES = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
 
 def prepare(folder):
     """Features around ten random means, written batch by batch."""
-    from collapseflow.stores import PROVENANCE, write_store
+    from collapseflow.features.stores import PROVENANCE, write_store
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, C, N)
@@ -31,7 +31,7 @@ def prepare(folder):
 
 
 def ours(folder):
-    from collapseflow.collapse import measure_stores
+    from collapseflow.measures.collapse import measure_stores
 
     def work():
         answer = measure_stores({"train": str(folder / "store.h5")}, threads=CORES)["train"]
@@ -82,7 +82,7 @@ def reading_once(folder):
 
 
 def streaming_once(folder):
-    from collapseflow.stores import iterate
+    from collapseflow.features.stores import iterate
 
     def work():
         return {"rows": sum(len(labels) for _, labels in iterate(folder / "store.h5"))}

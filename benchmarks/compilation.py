@@ -17,8 +17,8 @@ def side(folder: Path, model: str, compiled: bool) -> Work:
     """One epoch after a first batch, whose seconds are part of the answer."""
     import torch
 
-    from collapseflow.hardware import prepare_process
-    from collapseflow.training import new_optimizer, train_one_epoch
+    from collapseflow.running.hardware import prepare_process
+    from collapseflow.training.loop import new_optimizer, train_one_epoch
     from harness import CORES
     from training import starting_network
 

@@ -13,7 +13,7 @@ def write_dataset(
 ) -> None:
     """Write ``mnist`` or ``fashion_mnist``, or a class-stratified sample of so many images, as
     the data set file of the workflow."""
-    from collapseflow.sources.prepare import prepare_dataset
+    from collapseflow.images.sources.prepare import prepare_dataset
 
     entry = {
         "source": source,

@@ -18,7 +18,7 @@ def read_features(folder: Path):
     """Raw pixels of a sample of Fashion-MNIST, float32 (50,000, 784)."""
     import numpy as np
 
-    from collapseflow.datasets import read_split
+    from collapseflow.images.datasets import read_split
 
     images = read_split(folder / "fashion_mnist.h5", "train").images
     return images.reshape(N, -1).astype(np.float32) / 255
@@ -26,8 +26,8 @@ def read_features(folder: Path):
 
 def ours(folder: Path) -> Work:
     """As the rule embed does it, with the defaults of a study."""
-    from collapseflow.config import Embedding
-    from collapseflow.embedding import embed_opentsne, neighbour_recall
+    from collapseflow.measures.embedding import embed_opentsne, neighbour_recall
+    from collapseflow.study.schema import Embedding
 
     features = read_features(folder)
     options = Embedding().model_dump(exclude={"n_samples"})
@@ -43,7 +43,7 @@ def scikit_learn(folder: Path) -> Work:
     """``TSNE()`` on all cores."""
     from sklearn.manifold import TSNE
 
-    from collapseflow.embedding import neighbour_recall
+    from collapseflow.measures.embedding import neighbour_recall
 
     features = read_features(folder)
 
@@ -62,8 +62,8 @@ def higher_recall(ours: dict, other: dict) -> tuple[bool, str]:
 
 def floor(folder: Path, runs: Mapping[str, list[Run]]) -> str:
     """What bounds the time, and what bounds the recall."""
-    from collapseflow.config import Embedding
-    from collapseflow.embedding import neighbour_recall, reduce
+    from collapseflow.measures.embedding import neighbour_recall, reduce
+    from collapseflow.study.schema import Embedding
 
     features, options = read_features(folder), Embedding()
     kept = neighbour_recall(features, reduce(features, options.pca, seed=0), seed=0)

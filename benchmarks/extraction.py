@@ -41,8 +41,8 @@ def _plain_features(folder: Path, model: str) -> list:
     resized without PIL's rounding to whole grey levels, as ours are."""
     import torch
 
-    from collapseflow.datasets import read_split
-    from collapseflow.preprocessing import preprocess
+    from collapseflow.features.preprocessing import preprocess
+    from collapseflow.images.datasets import read_split
 
     images = torch.from_numpy(read_split(folder / f"{model}.h5", "train").images[:COMPARED])
     with torch.no_grad():
@@ -64,8 +64,8 @@ def _headless(folder: Path, model: str):
 
 
 def _ours(folder: Path, model: str, precision: str, n: int):
-    from collapseflow.extraction import Reading, write_network_features
-    from collapseflow.hardware import prepare_process
+    from collapseflow.features.extraction import Reading, write_network_features
+    from collapseflow.running.hardware import prepare_process
     from harness import CORES
 
     prepare_process(CORES)
@@ -83,7 +83,7 @@ def _loader(folder: Path, model: str, n: int):
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from collapseflow.datasets import read_split
+    from collapseflow.images.datasets import read_split
 
     transform = transforms.Compose(
         [
@@ -119,7 +119,7 @@ def _loader(folder: Path, model: str, n: int):
 
 def prepare(folder: Path) -> None:
     """For each network, images of Fashion-MNIST and random weights."""
-    from collapseflow.networks import save_state
+    from collapseflow.features.networks import save_state
 
     for model, n in N_IMAGES[device().type].items():
         data.write_dataset("fashion_mnist", folder / f"{model}.h5", n, 10)

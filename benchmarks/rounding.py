@@ -26,9 +26,9 @@ def read_features(network, images, precision: str):
     """Features float64 (N, 512) of the penultimate layer, and predicted classes (N,)."""
     import torch
 
-    from collapseflow.hardware import autocast
-    from collapseflow.networks import FeatureExtractor
-    from collapseflow.preprocessing import preprocess
+    from collapseflow.features.networks import FeatureExtractor
+    from collapseflow.features.preprocessing import preprocess
+    from collapseflow.running.hardware import autocast
 
     number, cpu = getattr(torch, precision), torch.device("cpu")
     # The weights stay float32 under autocast; only in float64 they are converted.
@@ -46,7 +46,7 @@ def read_features(network, images, precision: str):
 
 def nc1(features, labels) -> float:
     """NC1 of features (N, d) of any type, computed in float64."""
-    from collapseflow.collapse import collapse_measures
+    from collapseflow.measures.collapse import collapse_measures
 
     return collapse_measures(lambda _: iter([(features, labels)])).nc1
 
@@ -63,11 +63,11 @@ def main() -> None:
     """Train, measure after some epochs and beyond the last, print the section."""
     import torch
 
-    from collapseflow.datasets import read_split
-    from collapseflow.hardware import prepare_process
-    from collapseflow.networks import build
-    from collapseflow.sources.prepare import prepare_dataset
-    from collapseflow.training import Recipe, seed_everything, train_one_epoch
+    from collapseflow.features.networks import build
+    from collapseflow.images.datasets import read_split
+    from collapseflow.images.sources.prepare import prepare_dataset
+    from collapseflow.running.hardware import prepare_process
+    from collapseflow.training.loop import Recipe, seed_everything, train_one_epoch
 
     prepare_process(CORES)
     with tempfile.TemporaryDirectory() as folder:

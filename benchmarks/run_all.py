@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from collapseflow.files import atomic_path
+from collapseflow.running.files import atomic_path
 from data import ROOT
 from harness import CORES
 

@@ -53,7 +53,7 @@ def images(folder: Path, n: int) -> None:
     """A data set of ``n`` grey images for training."""
     import numpy as np
 
-    from collapseflow.datasets import Splits, make_split, write_dataset
+    from collapseflow.images.datasets import Splits, make_split, write_dataset
 
     random = np.random.default_rng(0)
     train, test = (
@@ -68,7 +68,7 @@ def vectors(folder: Path, n: int) -> None:
     """Stores of short features around a mean for each class: training and test."""
     import numpy as np
 
-    from collapseflow.stores import write_store
+    from collapseflow.features.stores import write_store
 
     random = np.random.default_rng(0)
     means = random.normal(size=(C, VECTOR))
@@ -86,7 +86,7 @@ def write(folder: Path, size: int, grows: str) -> Work:
     """Features that are there already, to a store. Its rows repeat after two thousand."""
     import numpy as np
 
-    from collapseflow.stores import write_store
+    from collapseflow.features.stores import write_store
 
     d, n_classes = (size, C) if grows == "d" else (D, size)
     random = np.random.default_rng(0)
@@ -109,8 +109,8 @@ def on_disk(path: Path) -> dict:
 
 def raw(folder: Path, size: int) -> Work:
     """Raw pixels to a store."""
-    from collapseflow.datasets import raw_pixels
-    from collapseflow.stores import write_features
+    from collapseflow.features.stores import write_features
+    from collapseflow.images.datasets import raw_pixels
 
     def work() -> dict:
         path = folder / "features.h5"
@@ -122,22 +122,22 @@ def raw(folder: Path, size: int) -> Work:
 
 def read(folder: Path, size: int) -> Work:
     """Every block of a store."""
-    from collapseflow.stores import iterate
+    from collapseflow.features.stores import iterate
 
     return lambda: {"n": sum(len(labels) for _, labels in iterate(folder / "features.h5"))}
 
 
 def collapse(folder: Path, size: int) -> Work:
     """NC1 and the three parts of NC2."""
-    from collapseflow.collapse import measure_stores
+    from collapseflow.measures.collapse import measure_stores
 
     return lambda: measure_stores({"train": folder / "features.h5"}, threads=CORES)
 
 
 def variances(folder: Path, size: int) -> Work:
     """Report B's, of classes and of pairs of classes."""
-    from collapseflow.stores import iterate
-    from collapseflow.variance import class_variances
+    from collapseflow.features.stores import iterate
+    from collapseflow.measures.variance import class_variances
 
     stream = partial(iterate, folder / "features.h5")
     return lambda: {"n": len(list(class_variances(stream)))}
@@ -145,9 +145,9 @@ def variances(folder: Path, size: int) -> Work:
 
 def scattering(folder: Path, size: int) -> Work:
     """First-order coefficients to a store."""
-    from collapseflow.hardware import prepare_process
-    from collapseflow.scattering import scattering
-    from collapseflow.stores import write_features
+    from collapseflow.features.scattering import scattering
+    from collapseflow.features.stores import write_features
+    from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)
     transform = partial(scattering, J=J, L=L, order=1, device=device(), what="scattering")
@@ -162,9 +162,9 @@ def scattering(folder: Path, size: int) -> Work:
 
 def network(folder: Path, size: int) -> Work:
     """ResNet18's 512 pooled values at 32 px to a store."""
-    from collapseflow.extraction import Reading, write_network_features
-    from collapseflow.hardware import prepare_process
-    from collapseflow.networks import save_state
+    from collapseflow.features.extraction import Reading, write_network_features
+    from collapseflow.features.networks import save_state
+    from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)
     weights, path = folder / "weights.safetensors", folder / "network.h5"
@@ -182,9 +182,9 @@ def epoch(folder: Path, size: int) -> Work:
     """An epoch of ResNet18 at 32 px."""
     import torch
 
-    from collapseflow.datasets import read_split
-    from collapseflow.hardware import prepare_process
-    from collapseflow.training import new_optimizer, train_one_epoch
+    from collapseflow.images.datasets import read_split
+    from collapseflow.running.hardware import prepare_process
+    from collapseflow.training.loop import new_optimizer, train_one_epoch
 
     prepare_process(CORES)
     plan, data = recipe("resnet18", "auto", 32), read_split(folder / "images.h5", "train")
@@ -199,8 +199,8 @@ def epoch(folder: Path, size: int) -> Work:
 
 def classifier(folder: Path, size: int, name: str) -> Work:
     """Fit and score one of the preset ``default``."""
-    from collapseflow.classification import evaluate
-    from collapseflow.config import PRESETS, Classifier
+    from collapseflow.measures.probes import evaluate
+    from collapseflow.study.schema import PRESETS, Classifier
 
     entry = Classifier(**PRESETS["default"][name]).model_dump(exclude={"label"})
     stores = (folder / "vectors-train.h5", folder / "vectors-test.h5")
@@ -209,8 +209,8 @@ def classifier(folder: Path, size: int, name: str) -> Work:
 
 def tsne(folder: Path, size: int) -> Work:
     """openTSNE with the defaults of a study."""
-    from collapseflow.config import Embedding
-    from collapseflow.embedding import embed
+    from collapseflow.measures.embedding import embed
+    from collapseflow.study.schema import Embedding
 
     options = Embedding().model_dump()
 

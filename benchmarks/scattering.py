@@ -20,9 +20,9 @@ COMPARED = 50
 
 def ours(folder: Path) -> Work:
     """As the rule extract_scattering does it: from a data set's file to a store."""
-    from collapseflow.hardware import prepare_process
-    from collapseflow.scattering import scattering
-    from collapseflow.stores import read_rows, write_features
+    from collapseflow.features.scattering import scattering
+    from collapseflow.features.stores import read_rows, write_features
+    from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)
     transform = partial(scattering, J=J, L=L, order=ORDER, device=device(), what="scattering")
@@ -43,7 +43,7 @@ def kymatio(folder: Path, batch_size: int, n: int) -> Work:
     import torch
     from kymatio.torch import Scattering2D
 
-    from collapseflow.datasets import read_split
+    from collapseflow.images.datasets import read_split
 
     torch.set_num_threads(CORES)
     images = torch.from_numpy(read_split(folder / "mnist.h5", "train").images).float() / 255

@@ -20,7 +20,7 @@ def prepare(folder):
 
 def writer(path, features):
     """As an extraction writes: batch by batch."""
-    from collapseflow.stores import PROVENANCE, write_store
+    from collapseflow.features.stores import PROVENANCE, write_store
 
     provenance = dict.fromkeys(PROVENANCE, "synthetic")
     numbers = np.arange(N)
@@ -83,7 +83,7 @@ def numpy_writing_to_the_disk(folder):
 
 
 def ours_streaming(folder):
-    from collapseflow.stores import iterate
+    from collapseflow.features.stores import iterate
 
     path = folder / "features.h5"
 
@@ -95,7 +95,7 @@ def ours_streaming(folder):
 
 
 def ours_reading(folder):
-    from collapseflow.stores import read_rows
+    from collapseflow.features.stores import read_rows
 
     path = folder / "features.h5"
 
@@ -116,7 +116,7 @@ def numpy_reading(folder):
 
 def same_files(ours, other):
     """Read both files, in both of our ways: comparing is not timed."""
-    from collapseflow.stores import iterate, read_rows
+    from collapseflow.features.stores import iterate, read_rows
 
     expected = np.load(other["file"])
     equal = np.array_equal(read_rows(ours["file"])[0], expected)

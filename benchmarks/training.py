@@ -27,7 +27,7 @@ def device():
 
 def recipe(model: str, precision: str, image_size: int = 224):
     """Report A's, with batches of 64."""
-    from collapseflow.training import Recipe
+    from collapseflow.training.loop import Recipe
 
     return Recipe(
         model=model,
@@ -44,7 +44,7 @@ def read_images(folder: Path, split: str, n: int | None = None):
     """The first ``n`` images of a sample of Fashion-MNIST."""
     import numpy as np
 
-    from collapseflow.datasets import read_split
+    from collapseflow.images.datasets import read_split
 
     images = read_split(folder / "fashion_mnist.h5", split)
     return images.take(np.arange(len(images.labels) if n is None else n))
@@ -52,8 +52,8 @@ def read_images(folder: Path, split: str, n: int | None = None):
 
 def starting_network(model: str):
     """The same random weights on every side."""
-    from collapseflow.networks import build
-    from collapseflow.training import seed_everything
+    from collapseflow.features.networks import build
+    from collapseflow.training.loop import seed_everything
 
     seed_everything(0, 0)
     return build(model, 10)
@@ -63,8 +63,8 @@ def ours(folder: Path, model: str, precision: str, n: int, image_size: int = 224
     """Set up the project's training; gives the network and a function that trains an epoch."""
     import torch
 
-    from collapseflow.hardware import prepare_process
-    from collapseflow.training import new_optimizer, train_one_epoch
+    from collapseflow.running.hardware import prepare_process
+    from collapseflow.training.loop import new_optimizer, train_one_epoch
     from harness import CORES
 
     prepare_process(CORES)
@@ -86,7 +86,7 @@ def loader(folder: Path, model: str, n: int, image_size: int = 224):
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from collapseflow.training import seed_everything
+    from collapseflow.training.loop import seed_everything
 
     where = device()
     images = read_images(folder, "train", n)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapseflow.stores import write_store
+from collapseflow.features.stores import write_store
 
 PROVENANCE = {
     "dataset": "toy",
@@ -186,7 +186,7 @@ class Waited(Exception):
 @pytest.fixture
 def no_waiting_for_cards(monkeypatch: pytest.MonkeyPatch) -> type[Waited]:
     """Waiting for a card raises the exception that this gives."""
-    from collapseflow import cards
+    from collapseflow.running import cards
 
     def refuse(seconds: float) -> None:
         raise Waited

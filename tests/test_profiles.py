@@ -172,7 +172,7 @@ def test_a_workstation_runs_as_many_gpu_jobs_as_it_has_cards(tmp_path, cards):
 WITH_MEMORY = """
 import sys
 from types import SimpleNamespace
-from collapseflow import memory
+from collapseflow.running import memory
 from snakemake.cli import main
 
 free = SimpleNamespace(available=int(sys.argv.pop(1)) * 10**6)

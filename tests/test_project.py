@@ -1,5 +1,6 @@
 """What holds the project together: pinned versions, and rules that say everything of themselves."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,16 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "collapseflow"
+#: The package's folders in the order of the data; each may import those in rows above its own.
+ROOMS = (
+    ("running", "published"),
+    ("images",),
+    ("features",),
+    ("training", "measures"),
+    ("presentation",),
+    ("study",),
+)
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 
 
@@ -66,3 +77,38 @@ def test_every_rule_has_every_directive(directive):
 def test_every_script_belongs_to_a_rule():
     named = set(re.findall(r'"\.\./scripts/(\w+\.py)"', "".join(p.read_text() for p in RULES)))
     assert named == {path.name for path in (ROOT / "workflow" / "scripts").glob("*.py")}
+
+
+def imported_rooms(path):
+    """The folders of this package that a file imports from, inside functions as well."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "collapseflow":
+            names |= {f"collapseflow.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    parts = [name.split(".") for name in names if name and name.startswith("collapseflow.")]
+    return {part[1] for part in parts if not part[1].startswith("__")}
+
+
+@pytest.mark.parametrize("room", [room for row in ROOMS for room in row])
+def test_nothing_imports_against_the_order_of_the_stages(room):
+    row = next(position for position, rooms in enumerate(ROOMS) if room in rooms)
+    allowed = {room, *(name for rooms in ROOMS[:row] for name in rooms)}
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    wrong = {
+        path.relative_to(PACKAGE).as_posix(): sorted(imported_rooms(path) - allowed)
+        for path in files
+        if imported_rooms(path) - allowed
+    }
+    assert not wrong
+
+
+def test_every_folder_of_the_package_has_its_place_and_tests():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == {room for rooms in ROOMS for room in rooms}
+    tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert tests == folders - {"published"}

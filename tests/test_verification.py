@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from collapseflow.__main__ import main
-from collapseflow.datasets import Splits, make_split, write_dataset
-from collapseflow.errors import UserError
+from collapseflow.images.datasets import Splits, make_split, write_dataset
+from collapseflow.running.errors import UserError
 from collapseflow.verification import verify
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from collapseflow.errors import UserError
+from collapseflow.running.errors import UserError
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -20,8 +20,8 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def check_config(arguments: argparse.Namespace) -> None:
-    from collapseflow.config import check_against_libraries, load
-    from collapseflow.study_file import parse, read
+    from collapseflow.study.file import parse, read
+    from collapseflow.study.schema import check_against_libraries, load
 
     if arguments.file == "-":
         study = load(parse(sys.stdin.read(), "standard input"))
@@ -37,7 +37,7 @@ def check_config(arguments: argparse.Namespace) -> None:
 
 
 def layers(arguments: argparse.Namespace) -> None:
-    from collapseflow.networks import layer_shapes, penultimate_layer, require_model
+    from collapseflow.features.networks import layer_shapes, penultimate_layer, require_model
 
     require_model(arguments.model)
     shapes = layer_shapes(arguments.model, arguments.image_size)

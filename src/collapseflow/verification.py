@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from collapseflow import stores
-from collapseflow.datasets import content_digest, open_hdf5
-from collapseflow.errors import UserError
+from collapseflow.features import stores
+from collapseflow.images.datasets import content_digest, open_hdf5
+from collapseflow.running.errors import UserError
 
 AGAIN = "delete it and run again"
 
@@ -63,7 +63,7 @@ def _dataset(path: Path) -> str:
 
 def _weights(path: Path) -> str:
     # PyTorch takes seconds to import; only weights wait for it.
-    from collapseflow.networks import load_state
+    from collapseflow.features.networks import load_state
 
     state, metadata = load_state(path)
     words = ", ".join(f"{key}: {value}" for key, value in sorted(metadata.items()))

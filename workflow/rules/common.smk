@@ -11,12 +11,14 @@ sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import code, identity, published, slurm, study_file
-from collapseflow.config import WEIGHT_SOURCES, check_once, epoch_state, load, weight_state
-from collapseflow.errors import UserError, did_you_mean
-from collapseflow.jobs import was_mistake
-from collapseflow.sources import folder
-from collapseflow.sources.known import PACKAGES
+from collapseflow.running import code, slurm
+from collapseflow.study import identity, file as study_file
+from collapseflow import published
+from collapseflow.study.schema import WEIGHT_SOURCES, check_once, epoch_state, load, weight_state
+from collapseflow.running.errors import UserError, did_you_mean
+from collapseflow.running.jobs import was_mistake
+from collapseflow.images.sources import folder
+from collapseflow.images.sources.known import PACKAGES
 from snakemake.jobs import Job
 
 NO_SECOND = "this study has one data set only, and this target is of the second"

@@ -1,8 +1,8 @@
 """Fit and score classifiers on stored features."""
 
-from collapseflow.classification import evaluate_all
-from collapseflow.files import write_json
-from collapseflow.jobs import job
+from collapseflow.measures.probes import evaluate_all
+from collapseflow.running.files import write_json
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     cells = evaluate_all(

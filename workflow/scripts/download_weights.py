@@ -1,7 +1,7 @@
 """Download ImageNet weights through torchvision."""
 
-from collapseflow.jobs import job
-from collapseflow.networks import download_imagenet
+from collapseflow.features.networks import download_imagenet
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     download_imagenet(snakemake.wildcards.model, snakemake.output.weights)

@@ -1,7 +1,7 @@
 """Embed stored features in the plane with t-SNE."""
 
-from collapseflow.embedding import embed
-from collapseflow.jobs import job
+from collapseflow.measures.embedding import embed
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     embed(

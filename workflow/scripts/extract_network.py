@@ -1,8 +1,8 @@
 """Store the features that a network computes at one layer."""
 
-from collapseflow.extraction import Reading, write_network_features
-from collapseflow.hardware import pick_device
-from collapseflow.jobs import job
+from collapseflow.features.extraction import Reading, write_network_features
+from collapseflow.running.hardware import pick_device
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     write_network_features(

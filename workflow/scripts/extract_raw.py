@@ -1,8 +1,8 @@
 """Store raw pixels as features."""
 
-from collapseflow.datasets import raw_pixels
-from collapseflow.jobs import job
-from collapseflow.stores import write_features
+from collapseflow.features.stores import write_features
+from collapseflow.images.datasets import raw_pixels
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     for split, path in snakemake.output.items():

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from collapseflow.hardware import pick_device
-from collapseflow.jobs import job
-from collapseflow.scattering import scattering
-from collapseflow.stores import write_features
+from collapseflow.features.scattering import scattering
+from collapseflow.features.stores import write_features
+from collapseflow.running.hardware import pick_device
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     parameters = snakemake.params.scattering

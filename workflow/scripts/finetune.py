@@ -1,8 +1,8 @@
 """Fine-tune a network; its weights after each epoch."""
 
-from collapseflow.hardware import pick_devices
-from collapseflow.jobs import job
-from collapseflow.training import Recipe, finetune
+from collapseflow.running.hardware import pick_devices
+from collapseflow.running.jobs import job
+from collapseflow.training.loop import Recipe, finetune
 
 with job(snakemake):
     finetune(

@@ -1,10 +1,10 @@
 """Measure accuracy and neural collapse after every epoch of a fine-tuning."""
 
-from collapseflow.epochs import measure_epochs
-from collapseflow.extraction import Reading
-from collapseflow.files import write_json
-from collapseflow.hardware import pick_device
-from collapseflow.jobs import job
+from collapseflow.features.extraction import Reading
+from collapseflow.measures.epochs import measure_epochs
+from collapseflow.running.files import write_json
+from collapseflow.running.hardware import pick_device
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     measures = measure_epochs(

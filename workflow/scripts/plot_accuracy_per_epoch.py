@@ -1,7 +1,7 @@
 """Draw train and test accuracy per epoch."""
 
-from collapseflow.figures.epochs import plot_accuracy
-from collapseflow.jobs import job
+from collapseflow.presentation.figures.epochs import plot_accuracy
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_accuracy(

@@ -1,7 +1,7 @@
 """Draw NC1 and the three parts of NC2 of neural collapse per epoch."""
 
-from collapseflow.figures.epochs import plot_collapse
-from collapseflow.jobs import job
+from collapseflow.presentation.figures.epochs import plot_collapse
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_collapse(

@@ -1,8 +1,8 @@
 """Draw t-SNE embeddings side by side."""
 
-from collapseflow.datasets import read_info
-from collapseflow.figures.embedding import plot_embeddings
-from collapseflow.jobs import job
+from collapseflow.images.datasets import read_info
+from collapseflow.presentation.figures.embedding import plot_embeddings
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_embeddings(

@@ -1,8 +1,8 @@
 """Draw sample images of each class."""
 
-from collapseflow.datasets import read_info, read_split
-from collapseflow.figures.images import plot_samples
-from collapseflow.jobs import job
+from collapseflow.images.datasets import read_info, read_split
+from collapseflow.presentation.figures.images import plot_samples
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_samples(

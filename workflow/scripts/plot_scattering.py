@@ -1,9 +1,9 @@
 """Draw an image and some of its scattering coefficients."""
 
-from collapseflow.datasets import read_split
-from collapseflow.figures.images import plot_scattering
-from collapseflow.jobs import job
-from collapseflow.scattering import first_order_paths
+from collapseflow.features.scattering import first_order_paths
+from collapseflow.images.datasets import read_split
+from collapseflow.presentation.figures.images import plot_scattering
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     image = read_split(snakemake.input.dataset, "train").images[0]

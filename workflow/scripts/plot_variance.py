@@ -1,8 +1,8 @@
 """Draw variances within and between classes."""
 
-from collapseflow.datasets import read_info
-from collapseflow.figures.variance import plot_variance
-from collapseflow.jobs import job
+from collapseflow.images.datasets import read_info
+from collapseflow.presentation.figures.variance import plot_variance
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_variance(

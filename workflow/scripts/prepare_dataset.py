@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from collapseflow.jobs import job
-from collapseflow.sources.prepare import prepare_dataset
+from collapseflow.images.sources.prepare import prepare_dataset
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     prepare_dataset(

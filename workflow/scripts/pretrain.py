@@ -1,8 +1,8 @@
 """Train a network on letters from random weights."""
 
-from collapseflow.hardware import pick_devices
-from collapseflow.jobs import job
-from collapseflow.training import Recipe, pretrain
+from collapseflow.running.hardware import pick_devices
+from collapseflow.running.jobs import job
+from collapseflow.training.loop import Recipe, pretrain
 
 with job(snakemake):
     pretrain(

@@ -1,8 +1,8 @@
 """Render the source task of pretraining."""
 
-from collapseflow.datasets import write_dataset
-from collapseflow.jobs import job
-from collapseflow.sources.letters import letters
+from collapseflow.images.datasets import write_dataset
+from collapseflow.images.sources.letters import letters
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     rendered = letters(

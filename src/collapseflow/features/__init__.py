@@ -1,0 +1,1 @@
+"""What is read from images: pixels, scattering coefficients, layers of networks."""

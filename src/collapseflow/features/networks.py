@@ -1,0 +1,617 @@
+"""torchvision models: build them, load their weights, read features from any layer."""
+
+import copy
+import hashlib
+import io
+import json
+import logging
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from collapseflow.features.preprocessing import preprocess
+from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
+from collapseflow.running.files import MADE_WITH, atomic_path, made_with, sha256_file
+from collapseflow.running.hardware import (
+    autocast,
+    call_again,
+    free_memory,
+    is_out_of_memory,
+    pick_precision,
+)
+from collapseflow.running.jobs import progress
+
+logger = logging.getLogger(__name__)
+
+
+def build(model: str, n_classes: int) -> nn.Module:
+    """A torchvision classification model with its own random initialisation."""
+    options = {"num_classes": n_classes, "weights": None}
+    if model in ("googlenet", "inception_v3"):
+        # Their auxiliary heads serve training from scratch on ImageNet only; their ImageNet
+        # weights expect torchvision's own change of the normalisation.
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
+    return models.get_model(model, **options)
+
+
+@cache
+def skeleton(model: str, n_classes: int) -> nn.Module:
+    """A model without values, for questions about its structure."""
+    try:
+        with torch.device("meta"):
+            return build(model, n_classes).eval()
+    except NotImplementedError:
+        # Some builders (RegNet's) compute with tensors, which needs values.
+        return build(model, n_classes).eval().to("meta")
+
+
+@cache
+def head_parameters(model: str) -> tuple[str, ...]:
+    """Names of the parameters of the last layer: those whose shape depends on the classes."""
+    small, large = skeleton(model, 7).state_dict(), skeleton(model, 11).state_dict()
+    return tuple(name for name in small if small[name].shape != large[name].shape)
+
+
+@cache
+def layer_names(model: str) -> tuple[str, ...]:
+    """Every layer that features can be read from, in the order of evaluation."""
+    return tuple(get_graph_node_names(skeleton(model, 7))[1])
+
+
+def penultimate_layer(model: str) -> str:
+    """The layer whose output the last layer takes."""
+    names = layer_names(model)
+    head = head_parameters(model)[0].rsplit(".", 1)[0]
+    return names[names.index(head) - 1]
+
+
+#: Pixels a side at which torchvision builds the networks that know their image size.
+USUAL_SIZE = 224
+
+
+def enlarged(model: str) -> nn.Module:
+    """A model's skeleton for images of twice the usual size: what it fixes is twice as large."""
+    size = 2 * USUAL_SIZE
+    options = {
+        models.VisionTransformer: {"image_size": size},
+        models.MaxVit: {"input_size": (size,) * 2},
+    }
+    network = skeleton(model, 7)
+    if type(network) in options:
+        with torch.device("meta"):
+            return models.get_model(model, num_classes=7, **options[type(network)]).eval()
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+            module.output_size = tuple(2 * n for n in module.output_size)
+    return network
+
+
+@torch.no_grad()
+def output_shape(network: nn.Module, layer: str, image_size: int) -> tuple[int, ...]:
+    """The shape of a layer's output for one image, computed without values.
+
+    Raises
+    ------
+    UserError
+        If the layer gives something else than a tensor with a row for each image.
+    """
+    n_images = 3
+    images = torch.empty(n_images, 3, image_size, image_size, device="meta")
+    output = create_feature_extractor(network, {layer: "output"})(images)["output"]
+    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
+        raise UserError(f"layer: {layer!r} gives no features of each image; allowed: others")
+    return tuple(output.shape[1:])
+
+
+@cache
+def positions(model: str, layer: str) -> tuple[int, ...]:
+    """Which dimensions of a layer's output are places in the image; the other one is channels.
+
+    They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
+    middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C).
+
+    Raises
+    ------
+    UserError
+        As :func:`output_shape`; and if more than one dimension does not grow.
+    """
+    usual = output_shape(skeleton(model, 7), layer, USUAL_SIZE)
+    if len(usual) == 1:
+        return ()
+    large = output_shape(enlarged(model), layer, 2 * USUAL_SIZE)
+    # What is 1 at both sizes has been averaged by the network itself.
+    places = [dim for dim, n in enumerate(usual, 1) if n == 1 or n != large[dim - 1]]
+    if len(places) != len(usual) - 1:
+        raise UserError(
+            f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
+            f"{usual} places cannot be told from channels; allowed: flatten, or another layer"
+        )
+    return tuple(places)
+
+
+def check_backbone(
+    model: str,
+    layer: str | None,
+    weights: list[str],
+    image_size: int = 224,
+    batch_size: int | None = None,
+    pool: str = "average",
+) -> None:
+    """Refuse what torchvision does not have, and images that the network cannot take.
+
+    Parameters
+    ----------
+    batch_size
+        Images of the smallest batch in training, where 2 stands for all more; None where only
+        features are read.
+
+    Raises
+    ------
+    UserError
+        With the key, the value and what is allowed.
+    """
+    require_model(model)
+    # A block goes by its own name, too: torchvision reads it where its last layer ends.
+    paths = [name.split(".") for name in layer_names(model)]
+    blocks = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
+    if layer is not None and layer not in blocks:
+        raise UserError(
+            f"layer: {layer!r} is no layer of {model}; {did_you_mean(layer, sorted(blocks))}"
+            f"all: python -m collapseflow layers {model}"
+        )
+    if "imagenet" in weights:
+        imagenet_weights(model)
+    check_image_size(model, layer, image_size, batch_size)
+    if pool == "average":
+        positions(model, layer or penultimate_layer(model))
+
+
+def require_model(model: str) -> None:
+    """Refuse a name that is no classification model of torchvision."""
+    available = models.list_models(module=models)
+    if model not in available:
+        raise UserError(f"model: {model!r} is unknown; {instead(model, available)}")
+
+
+@torch.no_grad()
+def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
+    """The shape of one image's output at every layer, in the order of evaluation.
+
+    Raises
+    ------
+    UserError
+        If the network cannot take images of this size.
+    """
+    check_image_size(model, None, image_size, None)
+    body = create_feature_extractor(skeleton(model, 1000), {n: n for n in layer_names(model)})
+    outputs = body(torch.empty(1, 3, image_size, image_size, device="meta"))
+    return {n: tuple(o.shape[1:]) for n, o in outputs.items() if isinstance(o, torch.Tensor)}
+
+
+@torch.no_grad()
+def check_image_size(
+    model: str, layer: str | None, image_size: int, batch_size: int | None
+) -> None:
+    """Run a network without values up to a layer and, where it is trained, to its end.
+
+    Raises
+    ------
+    UserError
+        If it cannot take images of this size, with sizes that it can take; if ``layer`` gives no
+        features; or if a batch of one is normalised over a single value.
+    """
+    network = skeleton(model, 7)
+    reader = create_feature_extractor(network, {layer or penultimate_layer(model): "features"})
+    trained = copy.deepcopy(network).train() if batch_size else None
+
+    def fits(size: int, batch: int = 2) -> bool:
+        images = torch.empty(batch, 3, size, size, device="meta")
+        try:
+            # A traced network also prints what it raises.
+            with redirect_stderr(io.StringIO()):
+                reader(images)
+            if trained:
+                network(images)
+                trained(images)
+        except NotImplementedError:
+            # An operation that cannot do without values says nothing about the size.
+            return True
+        except (RuntimeError, ValueError, AssertionError):
+            return False
+        return True
+
+    if not fits(image_size):
+        raise UserError(
+            f"image_size: {image_size} is refused by {model}; "
+            f"allowed: {_sizes_that_fit(image_size, fits)}"
+        )
+    if batch_size == 1 and not fits(image_size, batch=1):
+        raise UserError(
+            f"image_size: {image_size} leaves {model} one value to normalise in a batch of one "
+            "image; allowed: larger images, or a larger batch_size in training"
+        )
+    features = reader(torch.empty(2, 3, image_size, image_size, device="meta"))["features"]
+    if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != 2:
+        raise UserError(
+            f"layer: {layer!r} of {model} gives no features of each image; "
+            f"all that do: python -m collapseflow layers {model}"
+        )
+
+
+#: Image sizes that torchvision's networks are made for, or take at least.
+_USUAL_SIZES = (32, 64, 128, 224, 256, 299, 384, 448, 512, 518)
+
+
+def _sizes_that_fit(size: int, fits: Callable[[int], bool]) -> str:
+    """What to take instead of a size that does not fit: the least size that does, in words."""
+    larger = [usual for usual in _USUAL_SIZES if usual > size]
+    good = next((usual for usual in (*larger, *reversed(_USUAL_SIZES)) if fits(usual)), None)
+    if good is None:
+        return "another size"
+    if good < size or not fits(good + 1):
+        return str(good)
+    while good - size > 1:
+        middle = (good + size) // 2
+        good, size = (middle, size) if fits(middle) else (good, middle)
+    return f"{good} or more"
+
+
+def imagenet_weights(model: str):
+    """torchvision's ImageNet weights: the first version where there is one, as in the reports."""
+    known = models.get_model_weights(model)
+    if not len(known):
+        raise UserError(f"weights: torchvision has no ImageNet weights of {model!r}")
+    return known.__members__.get("IMAGENET1K_V1", known.DEFAULT)
+
+
+def download_imagenet(model: str, output: str | Path) -> None:
+    """Take ImageNet weights from torchvision's cache, or download them into it.
+
+    Either way the file must have the SHA-256 whose first digits torchvision's name of it ends in,
+    and is read without running code from it (torchvision itself checks downloads alone, and runs
+    what a cached file brings along).
+
+    Raises
+    ------
+    UserError
+        If they cannot be downloaded or have the wrong digest.
+    """
+    weights = imagenet_weights(model)
+    name = Path(urlparse(weights.url).path).name
+    expected = re.search(r"-([0-9a-f]{8,64})\.pth$", name)[1]
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(cached), expected, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise TemporaryError(
+                f"{weights.url}: {error}; download it elsewhere and give its path in "
+                "backbones.<name>.weights"
+            ) from None
+    found = sha256_file(cached)
+    if not found.startswith(expected):
+        raise UserError(
+            f"{cached}: has SHA-256 {found}, but torchvision's begins with {expected}; delete it "
+            "and run again"
+        )
+    state, _ = load_state(cached)
+    save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
+
+
+def save_state(
+    path: str | Path,
+    state: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    made_from: Iterable[str] = (),
+) -> None:
+    """Write tensors as safetensors, atomically.
+
+    ``made_from`` are versions behind what the tensors were made from; those of now are added.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    versions = json.dumps(made_with(made_from))
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(state, temporary, metadata | {MADE_WITH: versions})
+
+
+#: What reading a missing, cut off or foreign file of weights raises.
+UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError)
+
+
+def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a state dict and its metadata: safetensors, or a PyTorch file without code.
+
+    Raises
+    ------
+    UserError
+        Naming the file, if it cannot be read.
+    """
+    try:
+        if str(path).endswith(".safetensors"):
+            return safetensors.torch.load_file(path), read_metadata(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, Mapping):
+            raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
+        return state, {}
+    except UNREADABLE as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a file of weights says of itself; nothing if it is not a safetensors file."""
+    if not str(path).endswith(".safetensors"):
+        return {}
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def weights_made_with(path: str | Path) -> list[str]:
+    """The versions of the libraries that a file of weights was made with; none if it is foreign."""
+    return json.loads(read_metadata(path).get(MADE_WITH, "[]"))
+
+
+def weights_digest(path: str | Path) -> str:
+    """SHA-256 of the tensors in a file: their names, types, shapes and values.
+
+    What else the file says, such as how long training took, does not count: equal weights have
+    equal digests.
+
+    Raises
+    ------
+    UserError
+        As :func:`load_state`.
+    """
+    state, _ = load_state(path)
+    content = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().contiguous()
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        content.update(value.reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
+
+
+def describe_weights(path: str | Path) -> str:
+    """What weights a file holds, in words, and the digest of its tensors."""
+    words = read_metadata(path).get("weights")
+    return f"{words or f'file {Path(path).name}'}; SHA-256 of the tensors {weights_digest(path)}"
+
+
+def current_name(name: str) -> str:
+    """The name that torchvision gives today to an entry of DenseNet's and ViT's older files."""
+    name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)
+    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
+
+
+def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
+    """Build a model and load a state dict into it.
+
+    Returns
+    -------
+    network, and the digest of the data set whose classes its last layer was trained to tell, None
+    if nothing is known of one.
+
+    Raises
+    ------
+    UserError
+        If the state dict is not one of this model.
+    """
+    state, metadata = load_state(weights)
+    head = head_parameters(model)
+    absent = [name for name in head if name not in state]
+    n_classes = 1000 if absent else state[head[0]].shape[0]
+    network = build(model, n_classes)
+    own = network.state_dict()
+    # Auxiliary heads are not built; everything else must fit exactly.
+    state = {
+        current_name(name): value
+        for name, value in state.items()
+        if not name.lower().startswith("aux")
+    }
+    # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
+    optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
+    wrong = sorted(
+        {name for name in own if name not in state and name not in optional}
+        | {name for name in state if name not in own or state[name].shape != own[name].shape}
+    )
+    if wrong:
+        raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
+    # Into the network's own state dict, which carries the versions that some models ask for.
+    own.update(state)
+    network.load_state_dict(own)
+    return network, None if absent else metadata.get("task")
+
+
+def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn.Module:
+    """The same network with a new last layer: Xavier-normal weights, zero bias (Glorot and
+    Bengio 2010; report A uses gain 0.02). Draws from PyTorch's global generator."""
+    fresh = build(model, n_classes)
+    head = head_parameters(model)
+    state = fresh.state_dict()
+    state.update((k, value) for k, value in network.state_dict().items() if k not in head)
+    fresh.load_state_dict(state)
+    for name, parameter in fresh.named_parameters():
+        if name in head:
+            if parameter.ndim > 1:
+                nn.init.xavier_normal_(parameter, gain)
+            else:
+                nn.init.zeros_(parameter)
+    return fresh
+
+
+class FeatureExtractor(nn.Module):
+    """A network in evaluation mode that gives a layer's output and, with it, its logits.
+
+    The layer's output is copied where it is made: layers behind it may work in place
+    (torchvision's ReLUs do). Then it is averaged over the dimensions ``average_over``. Batch
+    normalisation behind a convolution is folded into its weights.
+    """
+
+    def __init__(
+        self, network: nn.Module, layer: str, average_over: tuple[int, ...], with_logits: bool
+    ):
+        super().__init__()
+        network.eval()
+        last = get_graph_node_names(network)[1][-1]
+        nodes = {layer: "features"}
+        if with_logits and last != layer:
+            nodes[last] = "logits"
+        self.body = create_feature_extractor(network, nodes).eval()
+        graph = self.body.graph
+        output = next(node for node in graph.nodes if node.op == "output")
+        features = output.args[0]["features"]
+        with graph.inserting_after(features):
+            copied = graph.call_function(torch.clone, (features,))
+        output.args = ({**output.args[0], "features": copied},)
+        fold_batch_norms(self.body)
+        self.body.recompile()
+        self.layer = layer
+        self.average_over = average_over
+        self.with_logits = with_logits
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features, (N, d) or of any shape when not averaged, and logits (N, classes) or None."""
+        outputs = self.body(images)
+        features = outputs["features"]
+        if self.average_over:
+            features = features.mean(self.average_over)
+        return features, outputs.get("logits", features) if self.with_logits else None
+
+
+def fold_batch_norms(module: GraphModule) -> None:
+    """Put each batch normalisation that alone follows a convolution into the convolution's
+    weights (Jacob et al. 2018, section 3.2): the same function, in evaluation mode."""
+    graph = module.graph
+    targets = Counter(node.target for node in graph.nodes)
+    for node in list(graph.nodes):
+        before = node.args[0] if node.op == "call_module" else None
+        if not isinstance(before, Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        convolution, norm = module.get_submodule(before.target), module.get_submodule(node.target)
+        if (
+            isinstance(convolution, nn.Conv2d)
+            and isinstance(norm, nn.BatchNorm2d)
+            and targets[before.target] == 1
+        ):
+            module.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
+
+
+def open_extractor(
+    model: str, weights: str | Path, layer: str | None, pool: str, task: str
+) -> FeatureExtractor:
+    """Load a network for reading features; one that was fine-tuned on the same data also predicts.
+
+    Parameters
+    ----------
+    layer
+        None takes the input of the last layer.
+    task
+        Digest of the data set whose features are read.
+    """
+    network, trained_on = load_network(model, weights)
+    layer = layer or penultimate_layer(model)
+    average_over = positions(model, layer) if pool == "average" else ()
+    return FeatureExtractor(network, layer, average_over, with_logits=trained_on == task)
+
+
+def extract(
+    extractor: FeatureExtractor,
+    images: np.ndarray,
+    image_size: int,
+    normalize: str,
+    precision: str,
+    device: torch.device,
+    batch_size: int,
+    what: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Run images through a network in evaluation mode, a batch at a time.
+
+    The results of a batch are on their way to the host while the next is computed. A batch that
+    does not fit into memory is halved.
+
+    Parameters
+    ----------
+    images : uint8 array (N, H, W) or (N, H, W, 3)
+    precision : as :func:`collapseflow.running.hardware.pick_precision`
+
+    Yields
+    ------
+    features float32 (n, ...), and predicted classes int64 (n,) or None
+    """
+    extractor = extractor.to(device, memory_format=torch.channels_last)
+    on_device = torch.from_numpy(images).to(device)
+    number = pick_precision(precision, device)
+
+    def forward(batch: torch.Tensor) -> OnTheirWay:
+        inputs = preprocess(batch, image_size, normalize)
+        with torch.inference_mode(), autocast(device, number):
+            features, logits = extractor(inputs)
+            classes = None if logits is None else logits.argmax(1)
+            return OnTheirWay(features.float().contiguous(), classes)
+
+    attempt = forward
+    batches = on_device.split(batch_size)
+    sent: list[OnTheirWay] = []
+    for batch in progress(batches, len(batches), what):
+        while True:
+            try:
+                new = [attempt(part) for part in batch.split(batch_size)]
+                break
+            except Exception as error:
+                if not is_out_of_memory(error) or batch_size == 1:
+                    raise
+            batch_size = -(-batch_size // 2)
+            attempt = call_again(forward, device)
+            free_memory()
+            logger.warning("%s: out of memory; %d images at a time now", what, batch_size)
+        for results in sent:
+            yield results.arrived()
+        sent = new
+    for results in sent:
+        yield results.arrived()
+
+
+class OnTheirWay:
+    """Features and classes of a batch, being copied into the host's memory.
+
+    From a card they go into pinned memory, beside what the card computes meanwhile.
+    """
+
+    def __init__(self, features: torch.Tensor, classes: torch.Tensor | None):
+        self._copies = [self._send(tensor) for tensor in (features, classes)]
+        self._done = torch.cuda.Event() if features.is_cuda else None
+        if self._done:
+            self._done.record()
+
+    @staticmethod
+    def _send(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None or not tensor.is_cuda:
+            return tensor
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return pinned.copy_(tensor, non_blocking=True)
+
+    def arrived(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features float32 (n, ...) and classes int64 (n,) or None, when the copy has ended."""
+        if self._done:
+            self._done.synchronize()
+        features, classes = self._copies
+        return features.numpy(), None if classes is None else classes.numpy()

@@ -1,0 +1,78 @@
+"""Wavelet scattering (Mallat 2012; Bruna and Mallat 2013) with kymatio."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from kymatio.torch import Scattering2D
+
+from collapseflow.running.errors import UserError
+from collapseflow.running.jobs import progress
+
+
+def n_coefficients(J: int, L: int, order: int) -> int:
+    """Scattering coefficients at each position: 1 + JL, and L^2 J(J-1)/2 more at order 2."""
+    return 1 + J * L + (L * L * J * (J - 1) // 2 if order == 2 else 0)
+
+
+def _transform(shape: tuple[int, int], J: int, L: int, order: int, **options) -> Scattering2D:
+    if min(shape) < 2**J:
+        raise UserError(
+            f"scattering.J: {J} needs images of at least {2**J} pixels a side; "
+            f"these have {shape[0]} x {shape[1]}: use a smaller J"
+        )
+    return Scattering2D(J=J, L=L, shape=shape, max_order=order, **options)
+
+
+def scattering(
+    images: np.ndarray,
+    J: int,
+    L: int,
+    order: int,
+    device: torch.device,
+    what: str,
+    batch_size: int = 256,
+) -> Iterator[tuple[np.ndarray, None]]:
+    """Scattering coefficients of images scaled to [0, 1].
+
+    Parameters
+    ----------
+    images : uint8 array (N, H, W) or (N, H, W, 3); colours are transformed one by one
+
+    Yields
+    ------
+    float32 array (n, K, H / 2^J, W / 2^J), K as :func:`n_coefficients` says ((n, 3, K, ...) for
+    colours), and None
+    """
+    transform = _transform(images.shape[1:3], J, L, order).to(device)
+    on_device = torch.from_numpy(images).to(device)
+    starts = range(0, len(images), batch_size)
+    with torch.inference_mode():
+        for start in progress(starts, len(starts), what):
+            batch = on_device[start : start + batch_size].float() / 255
+            if batch.ndim == 4:
+                batch = batch.permute(0, 3, 1, 2)
+            yield transform(batch.contiguous()).cpu().numpy(), None
+
+
+def stroke_angle(theta: int, L: int) -> float:
+    """Degrees, from the index that kymatio's filter bank gives a wavelet's angle."""
+    return 180.0 * (int(L - L / 2 - 1) - theta) / L % 180.0
+
+
+def first_order_paths(
+    image: np.ndarray, J: int, L: int, order: int, n: int
+) -> list[tuple[int, float, np.ndarray]]:
+    """``n`` first-order coefficients of one image, spread evenly over scales, then angles.
+
+    Returns
+    -------
+    list of (scale j, direction of the strokes it answers to, in degrees counter-clockwise from
+    horizontal, float32 array (H / 2^J, W / 2^J))
+    """
+    grey = image if image.ndim == 2 else image.mean(axis=2)
+    transform = _transform(grey.shape, J, L, order, out_type="list")
+    paths = [p for p in transform(torch.from_numpy(grey).float()[None] / 255) if len(p["j"]) == 1]
+    maps = [(p["j"][0], stroke_angle(p["theta"][0], L), p["coef"][0].numpy()) for p in paths]
+    maps.sort(key=lambda entry: entry[:2])
+    return [maps[i] for i in np.linspace(0, len(maps), n, endpoint=False).astype(int)]

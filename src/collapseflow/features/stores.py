@@ -1,0 +1,418 @@
+"""Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
+
+Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
+(N,), optionally ``predictions`` int64 (N,); ``checksums`` uint64, the XXH3-64 of each block of
+``rows_per_block`` whole rows of the features. Attributes: ``digest``, ``rows_per_block``, ``shape``
+of one image's features before flattening, and provenance. ``digest`` identifies the content: it is
+the SHA-256 over ``shape`` and ``rows_per_block`` as JSON, then checksums, labels, ids, predictions.
+
+HDF5 says where the features are; they are written and read there as the bytes that they are, which
+takes less time than through the library, and a full disk is then a plain ``OSError``. Whoever reads
+a store checks all that is read: what is damaged ends the job.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from io import FileIO
+from itertools import chain
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xxhash
+
+from collapseflow.images.datasets import open_hdf5, read_info, read_split
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+
+#: A block is as many rows as fit into this many bytes, which a core's cache should hold.
+BLOCK_BYTES = 4 * 2**20
+PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
+
+
+def rows_per_block(n_features: int) -> int:
+    """Rows of float32 in one block: at most :data:`BLOCK_BYTES`, at least one row."""
+    return max(1, BLOCK_BYTES // (4 * n_features))
+
+
+def content_digest(
+    shape: Iterable[int], rows: int, checksums: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> str:
+    """The SHA-256 that identifies a store's content, as the module's docstring says."""
+    digest = hashlib.sha256(json.dumps([[int(n) for n in shape], int(rows)]).encode())
+    digest.update(checksums.data)
+    for name in ("labels", "ids", "predictions"):
+        if name in columns:
+            digest.update(columns[name].data)
+    return digest.hexdigest()
+
+
+def write_store(
+    path: str | Path,
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    labels: np.ndarray,
+    ids: np.ndarray,
+    provenance: dict[str, str],
+) -> None:
+    """Write features batch by batch; the file appears when the last batch is written.
+
+    Parameters
+    ----------
+    batches
+        Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
+        labels; every row is flattened to d float32 values. While the next batch is computed, the
+        last one is being written: its memory must not change before yet another one is asked for.
+    labels, ids
+        int64 arrays (N,).
+    provenance
+        At least the keys of :data:`PROVENANCE`.
+
+    Raises
+    ------
+    UserError
+        If a feature is not finite.
+    ValueError
+        If the batches do not add up to N rows, or provenance is missing.
+    OSError
+        If the features cannot be written; a full disk is found before the second batch.
+    """
+    missing = set(PROVENANCE) - set(provenance)
+    if missing:
+        raise ValueError(f"provenance lacks {', '.join(sorted(missing))}")
+    predictions: list[np.ndarray] = []
+
+    def features_only() -> Iterator[np.ndarray]:
+        for features, predicted in batches:
+            if predicted is not None:
+                predictions.append(predicted)
+            yield features
+
+    with atomic_path(path) as temporary:
+        stream = features_only()
+        first = next(stream, None)
+        if first is None:
+            raise ValueError(f"no features for {len(labels)} labels")
+        shape = first.shape[1:]
+        offset = _create(temporary, len(labels), prod(shape))
+        rows = rows_per_block(prod(shape))
+        inspector = _Inspector(path, ids, rows)
+        with open(temporary, "r+b", buffering=0) as file:
+            _reserve(file)
+            file.seek(offset)
+            _write_rows(file, chain([first], stream), len(labels), inspector)
+        checksums = inspector.checksums()
+        columns = {"labels": labels, "ids": ids}
+        if predictions:
+            columns["predictions"] = np.concatenate(predictions)
+        columns = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
+        with h5py.File(temporary, "r+") as file:
+            for name, column in (columns | {"checksums": checksums}).items():
+                file.create_dataset(name, data=column)
+            file.attrs.update(provenance)
+            file.attrs["shape"] = shape
+            file.attrs["rows_per_block"] = rows
+            file.attrs["digest"] = content_digest(shape, rows, checksums, columns)
+
+
+def _create(path: Path, n: int, d: int) -> int:
+    """Make an HDF5 file with room for features (n, d); gives the place of their first byte."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as file:
+        return file.create_dataset("features", (n, d), "<f4", dcpl=layout).id.get_offset()
+
+
+def _reserve(file: FileIO) -> None:
+    """Reserve the disk space of a file where the system can (Linux): it is then written in two
+    thirds of the time, and a full disk is found now, not after hours of computing."""
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None:
+        return
+    # Not os.posix_fallocate: where the file system cannot, it writes into every page instead.
+    size = ctypes.c_longlong(os.fstat(file.fileno()).st_size)
+    if fallocate(file.fileno(), 0, ctypes.c_longlong(0), size) == 0:
+        return
+    if ctypes.get_errno() == errno.ENOSPC:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+
+
+class _Inspector:
+    """Looks at features on their way to the file: they must be finite, and have checksums."""
+
+    def __init__(self, path: str | Path, ids: np.ndarray, rows: int) -> None:
+        self.path, self.ids, self.rows = path, ids, rows
+        self.row = 0
+        self.hashes: list[xxhash.xxh3_64] = []
+
+    def look_at(self, flat: np.ndarray) -> None:
+        """The next features, float32 (n, d); batches need not end where blocks end."""
+        while len(flat):
+            done = self.row % self.rows
+            part, flat = flat[: self.rows - done], flat[self.rows - done :]
+            if done == 0:
+                self.hashes.append(xxhash.xxh3_64())
+            self.hashes[-1].update(part)
+            finite = np.isfinite(part)
+            if not finite.all():
+                bad = self.row + int(np.argmin(finite.all(axis=1)))
+                raise UserError(
+                    f"{self.path}: the features of image {self.ids[bad]} are not finite; the "
+                    "weights have diverged or are damaged: lower the learning rate, or replace "
+                    "the weights"
+                )
+            self.row += len(part)
+
+    def checksums(self) -> np.ndarray:
+        """XXH3-64 of all blocks, uint64 (number of blocks,)."""
+        return np.array([part.intdigest() for part in self.hashes], np.uint64)
+
+
+def _write_rows(file: FileIO, batches: Iterable[np.ndarray], n: int, inspector: _Inspector) -> None:
+    """Write and inspect each batch at the same time, while the next one is computed."""
+    row = 0
+    running: list[Future] = []
+    with ThreadPoolExecutor(2) as pool:
+        for features in batches:
+            for part in running:
+                part.result()
+            row += len(features)
+            if row > n:
+                raise ValueError(f"more than {n} rows of features")
+            flat = np.ascontiguousarray(features.reshape(len(features), -1), np.float32)
+            running = [pool.submit(_write, file, flat), pool.submit(inspector.look_at, flat)]
+        for part in running:
+            part.result()
+    if row != n:
+        raise ValueError(f"{row} rows of features for {n} labels")
+
+
+def _write(file: FileIO, flat: np.ndarray) -> None:
+    left = flat.reshape(-1).view(np.uint8)
+    while len(left):
+        left = left[file.write(left) :]
+
+
+def write_features(
+    dataset: str | Path,
+    split: str,
+    path: str | Path,
+    batches_of: Callable[[np.ndarray], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    features: str,
+    weights: str,
+    preprocessing: str,
+    made_from: Iterable[str] = (),
+) -> None:
+    """Compute the features of one split of a data set and store them with their provenance.
+
+    Parameters
+    ----------
+    batches_of
+        Called with the images, uint8 (N, H, W) or (N, H, W, 3); gives what
+        :func:`write_store` takes.
+    features, weights, preprocessing
+        What they are, in words.
+    made_from
+        Versions of the libraries behind the weights.
+    """
+    images, info = read_split(dataset, split), read_info(dataset)
+    provenance = {
+        "dataset": Path(dataset).stem,
+        "dataset_sha256": info.sha256,
+        "split": split,
+        "features": features,
+        "weights": weights,
+        "preprocessing": preprocessing,
+        MADE_WITH: json.dumps(made_with(info.made_with, made_from)),
+    }
+    write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
+
+
+class _Reader:
+    """An open store, of which all but the features has been checked.
+
+    Attributes
+    ----------
+    shape : (N, d)
+    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` by name
+    blocks : the rows of each block
+    attributes : of the file
+    """
+
+    def __init__(self, path: str | Path, contents: h5py.File, file: FileIO) -> None:
+        missing = {"features", "labels", "ids", "checksums"} - set(contents)
+        lacking = {"digest", "rows_per_block", "shape", *PROVENANCE} - set(contents.attrs)
+        if missing or lacking:
+            what = ", ".join(sorted(missing | lacking))
+            raise UserError(
+                f"{path}: not a feature store of this version, it lacks {what}; "
+                "delete it and run again"
+            )
+        self.path, self.file = path, file
+        self.attributes = dict(contents.attrs)
+        self.checksums = contents["checksums"][:]
+        columns = ("labels", "ids", "predictions")
+        self.columns = {name: contents[name][:] for name in columns if name in contents}
+        self.shape = contents["features"].shape
+        self.offset = contents["features"].id.get_offset()
+        self.rows = int(self.attributes["rows_per_block"])
+        n, d = len(self.columns["labels"]), prod(self.attributes["shape"])
+        digest = content_digest(self.attributes["shape"], self.rows, self.checksums, self.columns)
+        if digest != self.attributes["digest"] or self.shape != (n, d):
+            raise UserError(
+                f"{path}: labels, ids, predictions or checksums are damaged; "
+                "delete it and run again"
+            )
+        self.blocks = [slice(row, min(row + self.rows, n)) for row in range(0, n, self.rows)]
+
+    def buffers(self, count: int) -> np.ndarray:
+        """Memory for so many blocks, float32 (count, rows per block, d)."""
+        return np.empty((count, self.rows, self.shape[1]), np.float32)
+
+    def read(self, number: int, out: np.ndarray) -> np.ndarray:
+        """Read one block into the first rows of ``out``, check it, and give these rows.
+
+        Threads may read different blocks at the same time.
+        """
+        rows = self.blocks[number]
+        features = out[: rows.stop - rows.start]
+        place = self.offset + 4 * self.shape[1] * rows.start
+        left = features.reshape(-1).view(np.uint8)
+        while len(left) and (n_bytes := os.preadv(self.file.fileno(), [left], place)):
+            left, place = left[n_bytes:], place + n_bytes
+        if len(left) or xxhash.xxh3_64_intdigest(features) != self.checksums[number]:
+            raise UserError(
+                f"{self.path}: the features of rows {rows.start} to {rows.stop - 1} are damaged; "
+                "delete it and run again"
+            )
+        return features
+
+
+@contextmanager
+def _open_store(path: str | Path) -> Iterator[_Reader]:
+    """Open a store and check all of it but the features, which are checked as they are read.
+
+    Raises
+    ------
+    UserError
+        Naming the file and what is wrong with it.
+    """
+    with open_hdf5(path) as contents, open(path, "rb", buffering=0) as file:
+        yield _Reader(path, contents, file)
+
+
+def iterate(path: str | Path, buffers: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Stream a store block by block: features float32 (n, d) and labels int64 (n,).
+
+    Parameters
+    ----------
+    buffers
+        The features of a block are overwritten when so many more blocks have been asked for:
+        fresh memory for each would cost more time than reading.
+
+    Raises
+    ------
+    UserError
+        If the store is missing or damaged, at the block in which it is.
+    """
+    with _open_store(path) as store:
+        memory = store.buffers(buffers)
+        for number, rows in enumerate(store.blocks):
+            yield store.read(number, memory[number % buffers]), store.columns["labels"][rows]
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """The labels of a store, int64 (N,)."""
+    with _open_store(path) as store:
+        return store.columns["labels"]
+
+
+def read_rows(
+    path: str | Path, rows: np.ndarray | None = None, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read whole rows into memory: features float32 (n, d) and labels int64 (n,).
+
+    ``rows`` in ascending order; None reads all.
+
+    Raises
+    ------
+    UserError
+        If the store is missing, or damaged where it is read.
+    """
+    with _open_store(path) as store:
+        labels = store.columns["labels"]
+        n = len(labels) if rows is None else len(rows)
+        features = np.empty((n, store.shape[1]), np.float32)
+
+        def read_every_other(first: int) -> None:
+            """Blocks, from one of the first on, as many apart as there are threads."""
+            numbers = range(first, len(store.blocks), threads)
+            if rows is None:
+                for number in numbers:
+                    store.read(number, features[store.blocks[number]])
+                return
+            (buffer,) = store.buffers(1)
+            for number in numbers:
+                block = store.blocks[number]
+                start, stop = np.searchsorted(rows, (block.start, block.stop))
+                if start < stop:
+                    chosen = rows[start:stop] - block.start
+                    features[start:stop] = store.read(number, buffer)[chosen]
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(read_every_other, range(threads)):
+                pass
+        return features, labels if rows is None else labels[rows]
+
+
+def read_attributes(path: str | Path) -> dict:
+    """The attributes of a store, with ``n`` and ``n_features``."""
+    with open_hdf5(path) as file:
+        attributes = {
+            key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            for key, value in file.attrs.items()
+        }
+        attributes["n"], attributes["n_features"] = file["features"].shape
+    return attributes
+
+
+def read_made_with(path: str | Path) -> list[str]:
+    """The versions of the libraries behind the features of a store."""
+    return json.loads(read_attributes(path).get(MADE_WITH, "[]"))
+
+
+def accuracy(path: str | Path) -> float | None:
+    """The share of right predictions in a store, or None where it holds no predictions."""
+    with _open_store(path) as store:
+        if "predictions" not in store.columns:
+            return None
+        return float(np.mean(store.columns["predictions"] == store.columns["labels"]))
+
+
+def verify(path: str | Path) -> str:
+    """Check a feature store from its first byte to its last.
+
+    Returns
+    -------
+    One line that says what it holds.
+
+    Raises
+    ------
+    UserError
+        Naming the file and what is wrong with it.
+    """
+    with _open_store(path) as store:
+        (buffer,) = store.buffers(1)
+        for number in range(len(store.blocks)):
+            store.read(number, buffer)
+        n, d = store.shape
+        keys = ("dataset", "split", "features", "weights")
+        provenance = {key: store.attributes[key] for key in keys}
+        return f"{path}: whole, {n} x {d} features, {json.dumps(provenance)}"

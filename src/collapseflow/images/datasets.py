@@ -1,0 +1,220 @@
+"""Data sets as one HDF5 file each, whatever they came from."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images.
+
+    Attributes
+    ----------
+    images : uint8 array (N, H, W) of grey levels or (N, H, W, 3) of RGB values
+    labels : int64 array (N,) of class numbers from 0
+    ids : int64 array (N,), the position of each image in its source
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """The images at ``rows``, in that order."""
+        return Split(self.images[rows], self.labels[rows], self.ids[rows])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: training and test images, class names, and a line that says where from."""
+
+    train: Split
+    test: Split
+    class_names: list[str]
+    source: str
+
+
+def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> Split:
+    """Check images and labels and give them their types.
+
+    Raises
+    ------
+    UserError
+        Where the shapes, the type or the labels are not those of labelled images.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise UserError(
+            f"images: {images.dtype} of shape {images.shape}; "
+            "allowed: uint8 (N, H, W) or (N, H, W, 3)"
+        )
+    if images.ndim == 4 and images.shape[3] != 3:
+        raise UserError(f"images: {images.shape[3]} channels; allowed: 1 or 3")
+    if labels.ndim != 1:
+        raise UserError(f"labels: of shape {labels.shape}; allowed: one number for each image")
+    if len(images) != len(labels) or len(images) == 0:
+        raise UserError(
+            f"{len(images)} images with {len(labels)} labels; allowed: as many, and some"
+        )
+    labels = labels.astype(np.int64)
+    if labels.min() < 0:
+        raise UserError(f"label {labels.min()}; allowed: class numbers from 0")
+    ids = np.arange(len(images)) if ids is None else ids
+    return Split(images, labels, ids.astype(np.int64))
+
+
+def stratified_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """A seeded sample of ``n`` rows in which each class keeps its share.
+
+    Shares are rounded by largest remainders, so that exactly ``n`` rows are drawn; rows come
+    back in ascending order. The sample of a class depends on that class alone.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than ``n`` rows.
+    """
+    if n > len(labels):
+        raise UserError(f"a sample of {n} images is asked for; allowed: up to {len(labels)}")
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = n * counts / len(labels)
+    quota = np.floor(exact).astype(int)
+    # A stable sort keeps the choice among equal remainders the same everywhere.
+    largest = np.argsort(-(exact - quota), kind="stable")
+    quota[largest[: n - quota.sum()]] += 1
+    rows = [
+        np.random.default_rng([seed, int(c)]).choice(np.flatnonzero(labels == c), k, replace=False)
+        for c, k in zip(classes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(rows))
+
+
+def split_off_test(everything: Split, test_fraction: float, seed: int) -> tuple[Split, Split]:
+    """Divide one set of images into training and test images, class by class."""
+    n_test = round(len(everything.labels) * test_fraction)
+    test = stratified_rows(everything.labels, n_test, seed)
+    train = np.setdiff1d(np.arange(len(everything.labels)), test)
+    return everything.take(train), everything.take(test)
+
+
+def take_subset(splits: Splits, train: int | None, test: int | None, seed: int) -> Splits:
+    """A class-stratified, seeded sample of each split; None keeps all of it."""
+
+    def sample(split: Split, n: int | None) -> Split:
+        return split if n is None else split.take(stratified_rows(split.labels, n, seed))
+
+    return replace(splits, train=sample(splits.train, train), test=sample(splits.test, test))
+
+
+def content_digest(*arrays: np.ndarray) -> str:
+    """SHA-256 over types, shapes and values of arrays, independent of how they are stored."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_dataset(path: str | Path, splits: Splits) -> None:
+    """Write a data set as HDF5, atomically.
+
+    ``images`` (uint8), ``labels``, ``ids`` and ``split`` (0 training, 1 test) have one row an
+    image, training images first. Attributes: ``class_names`` (JSON), ``source``, ``n_train``,
+    ``n_test`` and ``sha256``, the digest of images, labels and split.
+    """
+    parts = (splits.train, splits.test)
+    shapes = [part.images.shape[1:] for part in parts]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"training images of shape {shapes[0]}, test images of shape {shapes[1]}")
+    images = np.concatenate([part.images for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    split = np.repeat(np.arange(2, dtype=np.uint8), [len(part.labels) for part in parts])
+    n_classes = len(splits.class_names)
+    if labels.max() >= n_classes:
+        raise UserError(f"label {labels.max()} has no name: there are {n_classes} class names")
+    row = max(1, images[0].nbytes)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
+        file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
+        file.create_dataset("labels", data=labels)
+        file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
+        file.create_dataset("split", data=split)
+        file.attrs.update(
+            class_names=json.dumps(splits.class_names),
+            source=splits.source,
+            n_train=len(splits.train.labels),
+            n_test=len(splits.test.labels),
+            sha256=content_digest(images, labels, split),
+            **{MADE_WITH: json.dumps(made_with())},
+        )
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set's file says of itself."""
+
+    class_names: list[str]
+    source: str
+    sha256: str
+    n: dict[str, int]
+    image_shape: tuple[int, ...]
+    made_with: list[str]
+
+
+@contextmanager
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Raises
+    ------
+    UserError
+        Naming the file, if it is missing, cut off, no HDF5, or damaged where the block reads.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; run the rule that makes it") from None
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a whole HDF5 file ({error}); delete it and run again"
+        ) from None
+
+
+def read_info(path: str | Path) -> DatasetInfo:
+    """Read what a data set's file says of itself, not its images."""
+    with open_hdf5(path) as file:
+        return DatasetInfo(
+            class_names=json.loads(file.attrs["class_names"]),
+            source=str(file.attrs["source"]),
+            sha256=str(file.attrs["sha256"]),
+            n={"train": int(file.attrs["n_train"]), "test": int(file.attrs["n_test"])},
+            image_shape=file["images"].shape[1:],
+            made_with=json.loads(file.attrs[MADE_WITH]),
+        )
+
+
+def raw_pixels(images: np.ndarray) -> Iterator[tuple[np.ndarray, None]]:
+    """The pixels themselves as features: float32 in [0, 1], a thousand images at a time."""
+    for start in range(0, len(images), 1000):
+        yield images[start : start + 1000].astype(np.float32) / 255, None
+
+
+def read_split(path: str | Path, split: str) -> Split:
+    """Read the images of one split (``train`` or ``test``) of a data set's file."""
+    with open_hdf5(path) as file:
+        n_train = int(file.attrs["n_train"])
+        rows = slice(0, n_train) if split == "train" else slice(n_train, None)
+        return Split(file["images"][rows], file["labels"][rows], file["ids"][rows])

@@ -1,0 +1,1 @@
+"""Where images come from. Each source gives a :class:`~collapseflow.images.datasets.Splits`."""

@@ -1,0 +1,170 @@
+"""Any classification data set of torchvision."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from collapseflow.images.datasets import Split, Splits, make_split
+from collapseflow.images.sources.pictures import square, stack
+from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
+
+
+def read(
+    name: str, arguments: dict, size: int | None, class_names: list[str] | None, root: Path
+) -> Splits:
+    """Read a data set of torchvision, downloaded by torchvision where it has to be.
+
+    Parameters
+    ----------
+    name
+        Class in ``torchvision.datasets``, for example ``CIFAR10``.
+    arguments
+        Further arguments of that class.
+    size
+        Images are reduced or enlarged to ``size`` pixels on the shorter side and cut to a
+        square. None leaves them as they are; then all must have one size.
+    root
+        Folder for torchvision's downloads.
+
+    Raises
+    ------
+    UserError
+        If there is no such data set, it has no two splits, or its images differ in size.
+    """
+    cls, choices = _class_of(name), _choices(name, arguments)
+    accepted = _parameters(cls)
+    options = dict(arguments)
+    if "root" in accepted:
+        options.setdefault("root", str(root))
+    if "download" in accepted:
+        options.setdefault("download", True)
+    try:
+        parts = [cls(**options, **choice) for choice in choices]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"torchvision.datasets.{name}: {error}") from None
+    except (RuntimeError, OSError) as error:
+        raise TemporaryError(f"torchvision.datasets.{name}: {error}") from None
+    train, test = (_to_split(part, size, name) for part in parts)
+    # A class without any image (EMNIST's letters begin with 1) is none.
+    present = np.union1d(train.labels, test.labels)
+    train, test = (
+        replace(part, labels=np.searchsorted(present, part.labels)) for part in (train, test)
+    )
+    if class_names is None:
+        class_names = list(getattr(parts[0], "classes", None) or map(str, range(present[-1] + 1)))
+        # Some data sets list tuples of synonyms.
+        class_names = [c if isinstance(c, str) else c[0] for c in class_names]
+        class_names = [class_names[label] for label in present]
+    return Splits(train, test, class_names, f"torchvision.datasets.{name}")
+
+
+def check_arguments(name: str, arguments: dict) -> None:
+    """Refuse a data set that torchvision does not have or that cannot be read with ``arguments``.
+
+    torchvision itself is asked: it looks at the arguments before it looks for files, and is shown
+    an empty folder. What depends on the files is not found here.
+
+    Raises
+    ------
+    UserError
+        With the key, the value and what is allowed.
+    """
+    cls, choices = _class_of(name), _choices(name, arguments)
+    accepted = _parameters(cls)
+    with TemporaryDirectory() as empty:
+        options = {**arguments, "root": empty, "download": False}
+        options = {k: v for k, v in options.items() if k in accepted}
+        for choice in choices:
+            try:
+                cls(**options, **choice)
+            except (TypeError, ValueError) as error:
+                line = str(error).splitlines()[0]
+                raise UserError(f"arguments: torchvision.datasets.{name}: {line}") from None
+            except (RuntimeError, OSError, ImportError):
+                # The files are not there yet, or a package is needed to read them.
+                pass
+
+
+#: Training and test images where torchvision does not call them "train" and "test".
+SPLITS = {
+    "OxfordIIITPet": ("trainval", "test"),
+    "FGVCAircraft": ("trainval", "test"),
+    "ImageNet": ("train", "val"),
+    "Imagenette": ("train", "val"),
+    "CLEVRClassification": ("train", "val"),
+    "Places365": ("train-standard", "val"),
+}
+
+
+def _class_of(name: str) -> type:
+    from torchvision import datasets
+
+    cls = getattr(datasets, name, None)
+    if not inspect.isclass(cls):
+        hint = did_you_mean(name, datasets.__all__).rstrip()
+        raise UserError(f"name: torchvision.datasets has no {name!r}; {hint}".rstrip("; "))
+    return cls
+
+
+def _choices(name: str, arguments: dict) -> list[dict]:
+    """The arguments that choose the training images and the test images."""
+    accepted = _parameters(_class_of(name))
+    if "train" in accepted:
+        key, values = "train", (True, False)
+    elif "split" in accepted:
+        key, values = "split", SPLITS.get(name, ("train", "test"))
+    else:
+        raise UserError(
+            f"name: torchvision.datasets.{name} has no training and test split; allowed: data "
+            "sets with an argument 'train' or 'split'"
+        )
+    unknown = sorted(set(arguments) - set(accepted))
+    if unknown:
+        known = sorted(set(accepted) - {key})
+        raise UserError(
+            f"arguments: torchvision.datasets.{name} has no {unknown[0]!r}; "
+            f"{instead(unknown[0], known)}"
+        )
+    if key in arguments:
+        raise UserError(
+            f"arguments: {key!r} cannot be given, both {values[0]!r} and {values[1]!r} are read"
+        )
+    needed = [k for k, p in accepted.items() if p.default is p.empty]
+    missing = sorted(set(needed) - {*arguments, key, "root"})
+    if missing:
+        values = getattr(_class_of(name), f"{missing[0]}s", None)
+        allowed = f"; allowed: {', '.join(map(str, values))}" if values else ""
+        raise UserError(f"arguments: torchvision.datasets.{name} needs {missing[0]!r}{allowed}")
+    return [{key: value} for value in values]
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """What a class takes, also what it hands on to the classes that it derives from."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        own = list(inspect.signature(base.__init__).parameters.values())[1:]
+        named = [p for p in own if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        found = {p.name: p for p in named} | found
+        if all(p.kind != p.VAR_KEYWORD for p in own):
+            break
+    return found
+
+
+def _to_split(part, size: int | None, name: str) -> Split:
+    images, labels = [], []
+    for image, label in part:
+        if not isinstance(image, Image.Image) or not np.isscalar(label):
+            raise UserError(f"name: torchvision.datasets.{name} does not give images with a class")
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        images.append(np.asarray(image if size is None else square(image, size)))
+        labels.append(label)
+    if len({image.shape[:2] for image in images}) > 1:
+        raise UserError(f"torchvision.datasets.{name}: images differ in size; set the key 'size'")
+    return make_split(stack(images), np.asarray(labels))

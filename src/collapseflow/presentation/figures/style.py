@@ -1,0 +1,109 @@
+"""The common look: legible in print, distinguishable for colour-blind readers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from collapseflow.running.files import atomic_path  # noqa: E402
+
+#: Ten colours that stay apart under the common colour-vision deficiencies: Paul Tol's
+#: "muted" scheme (personal.sron.nl/~pault) and black.
+COLOURS = (
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
+    *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"),
+)
+#: Colours of backbones: Paul Tol's "vibrant" scheme without its grey, and black.
+LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222222")
+#: What is of no backbone: raw pixels, scattering, and the keys of legends.
+NEUTRAL = "#777777"
+#: Lines and markers of data sets.
+DASHES = (
+    *("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))),
+    *((0, (8, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 1.5, 3, 1.5))),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def apply(style: Mapping) -> None:
+    """Set matplotlib's defaults from the study's ``style``."""
+    size = style["font_size"]
+    plt.rcParams.update(
+        {
+            "font.size": size,
+            "axes.titlesize": size,
+            "axes.labelsize": size,
+            "legend.fontsize": size - 1,
+            "xtick.labelsize": size - 1,
+            "ytick.labelsize": size - 1,
+            "figure.dpi": style["dpi"],
+            "savefig.dpi": style["dpi"],
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.6,
+            "lines.linewidth": 1.2,
+            "lines.markersize": 3.5,
+            "pdf.fonttype": 42,  # text stays text in the PDF
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def save(figure: Figure, paths: Sequence[str | Path]) -> None:
+    """Save under each path, in the format of its suffix, atomically."""
+    for path in paths:
+        with atomic_path(path) as temporary:
+            # No date inside: the same study gives the same file.
+            undated = {"CreationDate": None} if str(path).endswith(".pdf") else None
+            figure.savefig(temporary, metadata=undated)
+    plt.close(figure)
+
+
+def class_looks(n_classes: int) -> list[tuple[str, str]]:
+    """Colour and marker of each class: ten colours, then the same ones with the next marker.
+
+    More classes than these are told apart by nothing: they get colours of a perceptual map.
+    """
+    if n_classes <= len(COLOURS) * len(MARKERS):
+        return [(COLOURS[c % len(COLOURS)], MARKERS[c // len(COLOURS)]) for c in range(n_classes)]
+    sampled = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_classes))
+    return [(matplotlib.colors.to_hex(colour), MARKERS[0]) for colour in sampled]
+
+
+def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
+    """A colour for each backbone of a study, the same in all its figures.
+
+    More backbones than :data:`LINES` take theirs from a perceptual map, so that none comes twice.
+    """
+    colours = LINES
+    if len(backbones) > len(LINES):
+        # Not up to its end: yellow lines are hard to see on white.
+        sampled = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(backbones)))
+        colours = tuple(map(matplotlib.colors.to_hex, sampled))
+    return dict(zip(backbones, colours, strict=False))
+
+
+def dataset_lines(datasets: Sequence[str]) -> dict[str, dict]:
+    """``linestyle`` and ``marker`` for each data set of a study, the same in all its figures.
+
+    Beyond the last of :data:`MARKERS` a data set is marked by its number: no pair comes twice.
+    """
+    return {
+        dataset: {
+            "linestyle": DASHES[position % len(DASHES)],
+            "marker": (MARKERS[position] if position < len(MARKERS) else f"${position + 1}$"),
+        }
+        for position, dataset in enumerate(datasets)
+    }
+
+
+def grid(n: int, columns: int) -> tuple[int, int]:
+    """Rows and columns for ``n`` panels."""
+    columns = min(n, columns)
+    return -(-n // columns), columns

@@ -1,0 +1,92 @@
+"""Report B's variances: a heat map of the pairs beside the bars of the classes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Patch
+
+from collapseflow.presentation.figures import style as look
+
+#: Above this number of classes their names are smaller, and not below the heat map as well.
+MOST_AT_FULL_SIZE = 20
+
+
+def plot_variance(
+    variance: str | Path,
+    features: Mapping[str, str],
+    backbones: Sequence[str],
+    class_names: Sequence[str],
+    heading: str,
+    style: Mapping,
+    paths: Sequence[str | Path],
+) -> None:
+    """On the features: squared distances of class means, and traces of class covariances.
+
+    One row a feature set, in the colour of its backbone; training images. The bars also show the
+    test images. Distances and traces are in the units of the features, which differ from network
+    to network: each row has scales of its own, from zero.
+
+    Parameters
+    ----------
+    backbones
+        All backbones of the study, which share out the colours.
+    """
+    look.apply(style)
+    table = pd.read_csv(variance)
+    table = table[table["space"] == "features"]
+    n = len(class_names)
+    many = n > MOST_AT_FULL_SIZE
+    size = style["font_size"] - (2 if many else 0)
+    separator = "\n" if many else " "
+    # Room for the names of all classes, one below the other; the heat map has a third of the width.
+    beside_heat = min(size, 0.31 * style["width"] * 72 / n)
+    high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
+    colours = look.backbone_colours(backbones)
+    figure, axes = plt.subplots(
+        len(features),
+        2,
+        figsize=(style["width"], high * len(features)),
+        squeeze=False,
+        gridspec_kw={"width_ratios": [1.15, 1]},
+    )
+    for (heat, bars), (name, label) in zip(axes, features.items(), strict=True):
+        chosen = table[table["features"] == name]
+        pairs = chosen[(chosen["quantity"] == "mean_distance") & (chosen["split"] == "train")]
+        matrix = np.full((n, n), np.nan)
+        for row in pairs.itertuples():
+            a, b = row.class_a, int(row.class_b)
+            matrix[a, b] = matrix[b, a] = row.value
+        shown = heat.imshow(matrix, cmap="viridis", vmin=0)
+        if many:
+            heat.set_xticks([])
+            heat.set_xlabel("classes in the same order")
+        else:
+            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            heat.set_xticks(range(n), class_names, **turned)
+        heat.set_yticks(range(n), class_names, fontsize=beside_heat if many else size)
+        heat.set_title(f"{label}:{separator}squared distance of class means")
+        figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
+        colour = colours.get(name.split("-")[0], look.NEUTRAL)
+        for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
+            intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
+            bars.barh(
+                intra["class_a"] + offset,
+                intra["value"],
+                0.4,
+                color=face,
+                edgecolor=colour,
+                linewidth=0.8,
+            )
+        bars.set_yticks(range(n), class_names, fontsize=size)
+        bars.invert_yaxis()
+        bars.set(title="intra-class variance", xlabel="trace of the class covariance")
+    handles = [
+        Patch(facecolor=face, edgecolor=look.NEUTRAL, linewidth=0.8, label=f"{split} images")
+        for split, face in (("training", look.NEUTRAL), ("test", "white"))
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
+    figure.suptitle(f"{heading}; pairs: training images; each row in the units of its features")
+    look.save(figure, paths)

@@ -1,0 +1,87 @@
+"""The one page with every figure and table of a study."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from collapseflow.images.datasets import read_info
+from collapseflow.presentation.tables import to_markdown
+from collapseflow.running.files import MADE_WITH, read_json, write_text
+
+PRECISIONS = {
+    "float32": "Networks are trained and features are read in float32.",
+    "bfloat16": "Networks are trained and features are read in bfloat16, whose rounding puts a "
+    "floor under NC1.",
+    "auto": "Networks are trained in bfloat16 where the device has it, else in float32; features "
+    "are read in float32.",
+}
+
+
+def write_summary(
+    study: dict,
+    datasets: dict[str, str | Path],
+    sections: Sequence[tuple[str, Sequence[str]]],
+    results: Iterable[str | Path],
+    output: str | Path,
+) -> None:
+    """Write the page; figures are shown, Markdown tables are copied in.
+
+    Parameters
+    ----------
+    study
+        The checked content of the study file.
+    datasets
+        Labels of the data sets and their files.
+    sections
+        Headings, each with paths relative to the page.
+    results
+        The files behind them, which say what they were made with.
+    """
+    output = Path(output)
+    lines = [
+        f"# Study `{study['study']}`",
+        "",
+        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs. "
+        f"{PRECISIONS[study['precision']]}",
+        "",
+    ]
+    rows = []
+    for label, path in datasets.items():
+        info = read_info(path)
+        sizes = [f"{info.n[split]:,}" for split in ("train", "test")]
+        rows.append([label, info.source, *sizes, f"`{info.sha256[:16]}…`"])
+    lines += [to_markdown(["data set", "source", "train", "test", "SHA-256"], rows), ""]
+    for heading, paths in sections:
+        lines += [f"## {heading}", ""]
+        for path in paths:
+            if path.endswith(".png"):
+                pdf = os.path.splitext(path)[0] + ".pdf"
+                lines += [f"![{heading}]({path})", "", f"[PDF]({pdf})", ""]
+            else:
+                lines += [(output.parent / path).read_text(encoding="utf-8"), ""]
+    lines += ["## Made with", "", *versions_behind(results), ""]
+    write_text(output, "\n".join(lines))
+
+
+def versions_behind(results: Iterable[str | Path]) -> list[str]:
+    """The versions that results were made with; with each how many, if they differ."""
+    counts = Counter(line for path in results for line in _made_with(path))
+    if len(counts) == 1:
+        return [f"{line}." for line in counts]
+    return [f"- {n} results: {line}." for line, n in counts.most_common()]
+
+
+def _made_with(path: str | Path) -> list[str]:
+    """What stands in a data set, an embedding, or a JSON file of results: a list or a table of
+    them."""
+    if Path(path).suffix == ".h5":
+        return read_info(path).made_with
+    if Path(path).suffix == ".npz":
+        with np.load(path) as file:
+            return file[MADE_WITH].tolist()
+    content = read_json(path)
+    results = content if isinstance(content, list) else content.values()
+    return sorted({line for result in results for line in result[MADE_WITH]})

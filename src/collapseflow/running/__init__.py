@@ -1,0 +1,1 @@
+"""What jobs of any kind need: files, devices, interruptions, errors, SLURM."""

@@ -1,1 +1,0 @@
-"""Where images come from. Each source gives a :class:`~collapseflow.datasets.Splits`."""

@@ -1,0 +1,1 @@
+"""Training networks, epoch by epoch, on one or several devices."""

@@ -1,0 +1,114 @@
+"""Resizing against PIL, normalisation against torchvision's own transforms."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from collapseflow.features.preprocessing import describe, preprocess, resize
+
+
+def with_pil(images, size):
+    resized = [Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR) for i in images]
+    return np.stack([np.asarray(image) for image in resized]).astype(np.float64)
+
+
+def with_ours(images, size):
+    values = resize(torch.from_numpy(images), size)
+    assert values.dtype == torch.float32
+    values = values.permute(0, 2, 3, 1).double().numpy()
+    return values[..., 0] if images.ndim == 3 else values
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [224, 32, 20, 28])
+def test_resized_mnist_is_within_one_grey_level_of_pil(mnist_digits, size):
+    images = mnist_digits[0][::500]
+    assert np.abs(with_ours(images, size) - with_pil(images, size)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [32, 6, 224])
+def test_resized_digits_are_within_one_grey_level_of_pil(small_digits, size):
+    images = small_digits[:20]
+    assert np.abs(with_ours(images, size) - with_pil(images, size)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((3, 28, 28, 3), 224),
+        ((3, 32, 32, 3), 13),
+        ((2, 64, 64, 3), 20),
+        ((2, 37, 50, 3), 28),
+        ((2, 9, 31), 32),
+    ],
+)
+def test_resized_noise_is_within_one_grey_level_of_pil(shape, size):
+    images = noise(shape)
+    assert np.abs(with_ours(images, size) - with_pil(images, size)).max() <= 1
+
+
+def test_an_image_of_the_right_size_stays_as_it_is():
+    images = noise((2, 12, 12, 3))
+    np.testing.assert_array_equal(with_ours(images, 12), images)
+
+
+TO_IMAGENET = transforms.Compose(
+    [
+        transforms.Grayscale(3),
+        transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ]
+)
+
+
+def test_imagenet_normalisation_of_a_grey_image_equals_torchvision(mnist_digits):
+    images = mnist_digits[0][[7, 2007]]
+    ours = preprocess(torch.from_numpy(images), 28, "imagenet")
+    assert ours.shape == (2, 3, 28, 28)
+    for row in range(2):
+        reference = TO_IMAGENET(Image.fromarray(images[row]))
+        torch.testing.assert_close(ours[row], reference, rtol=1e-5, atol=1e-5)
+
+
+def test_imagenet_normalisation_keeps_the_order_of_the_channels():
+    images = noise((2, 10, 10, 3))
+    ours = preprocess(torch.from_numpy(images), 10, "imagenet")
+    colour = transforms.Compose(TO_IMAGENET.transforms[1:])
+    for row in range(2):
+        reference = colour(Image.fromarray(images[row]))
+        torch.testing.assert_close(ours[row], reference, rtol=1e-5, atol=1e-5)
+
+
+def test_the_whole_chain_of_report_a_is_within_one_grey_level(mnist_digits):
+    images = mnist_digits[0][[100, 3000]]
+    chain = transforms.Compose([transforms.Resize((224, 224)), *TO_IMAGENET.transforms])
+    ours = preprocess(torch.from_numpy(images), 224, "imagenet")
+    for row in range(2):
+        difference = (ours[row] - chain(Image.fromarray(images[row]))).abs().amax((1, 2))
+        # One grey level, in units of each channel's standard deviation.
+        limit = torch.tensor([1 / 0.229, 1 / 0.224, 1 / 0.225]) / 255 * 1.001
+        assert (difference <= limit).all()
+
+
+def test_without_normalisation_values_are_grey_levels_over_255(small_digits):
+    images = small_digits[:3]
+    ours = preprocess(torch.from_numpy(images), 8, "none").numpy()
+    for channel in range(3):
+        np.testing.assert_allclose(ours[:, channel], images / 255, rtol=1e-6)
+
+
+def test_the_output_lies_channels_last_in_memory():
+    for images in (noise((2, 8, 8)), noise((2, 8, 8, 3))):
+        for normalize in ("imagenet", "none"):
+            values = preprocess(torch.from_numpy(images), 16, normalize)
+            assert values.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_description_says_what_was_done():
+    assert "224 px" in describe(224, "imagenet") and "ImageNet" in describe(224, "imagenet")
+    assert "no normalisation" in describe(32, "none")

@@ -1,0 +1,505 @@
+"""Feature stores: what is written comes back, whatever is damaged is found and named."""
+
+import errno
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xxhash
+
+from collapseflow.__main__ import main
+from collapseflow.features import stores
+from collapseflow.images.datasets import Splits, make_split, raw_pixels, read_info, write_dataset
+from collapseflow.running.errors import UserError
+
+RNG = np.random.default_rng(0)
+#: Rows of 2^18 bytes: four fit into a block of 1 MiB.
+WIDE = RNG.normal(size=(11, 2**16)).astype(np.float32)
+FEATURES = RNG.normal(size=(30, 6)).astype(np.float32)
+LABELS = np.arange(30) % 4
+IDS = np.arange(30) * 3 + 100
+
+
+@pytest.fixture
+def good(tmp_path, provenance):
+    """A whole store with predictions, of which every third is wrong."""
+    path = tmp_path / "good.h5"
+    predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+    batches = [(FEATURES[:13], predictions[:13]), (FEATURES[13:], predictions[13:])]
+    stores.write_store(path, batches, LABELS, IDS, provenance)
+    return path
+
+
+def test_everything_comes_back(good, provenance):
+    features, labels = stores.read_rows(good)
+    np.testing.assert_array_equal(features, FEATURES)
+    np.testing.assert_array_equal(labels, LABELS)
+    np.testing.assert_array_equal(stores.read_labels(good), LABELS)
+    assert features.dtype == np.float32
+    attributes = stores.read_attributes(good)
+    assert provenance.items() <= attributes.items()
+    assert attributes["shape"] == [6]
+    assert (attributes["n"], attributes["n_features"]) == (30, 6)
+    with h5py.File(good) as file:
+        np.testing.assert_array_equal(file["ids"][:], IDS)
+
+
+def expected_checksums(features, rows):
+    """XXH3-64 of every so many rows, from the bytes."""
+    content = features.astype("<f4").tobytes()
+    size = rows * 4 * features.shape[1]
+    parts = [content[start : start + size] for start in range(0, len(content), size)]
+    return [xxhash.xxh3_64_intdigest(part) for part in parts]
+
+
+def test_the_digest_is_over_shape_checksums_labels_ids_and_predictions(good):
+    predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+    attributes = stores.read_attributes(good)
+    rows = attributes["rows_per_block"]
+    content = json.dumps([[6], rows]).encode()
+    content += np.array(expected_checksums(FEATURES, rows), "<u8").tobytes()
+    for column in (LABELS, IDS, predictions):
+        content += column.astype("<i8").tobytes()
+    assert attributes["digest"] == hashlib.sha256(content).hexdigest()
+
+
+def test_other_tools_find_the_features_contiguous_and_unfiltered(good):
+    with h5py.File(good) as file:
+        features = file["features"]
+        np.testing.assert_array_equal(features[:], FEATURES)
+        assert features.dtype == np.float32
+        assert features.chunks is None
+        assert not features.fletcher32
+
+
+def test_images_of_features_are_flattened_row_by_row(tmp_path, provenance):
+    maps = RNG.normal(size=(6, 2, 3, 4)).astype(np.float32)
+    path = tmp_path / "maps.h5"
+    # A transposed view is not contiguous: its values count, not its memory.
+    view = np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    stores.write_store(path, [(view, None)], LABELS[:6], IDS[:6], provenance)
+    np.testing.assert_array_equal(stores.read_rows(path)[0], maps.reshape(6, 24))
+    assert stores.read_attributes(path)["shape"] == [2, 3, 4]
+    assert stores.verify(path)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of at most 1 MiB."""
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 2**20)
+
+
+@pytest.mark.parametrize("sizes", [[11], [1] * 11, [4, 4, 3], [5, 6], [3, 7, 1]])
+def test_the_batches_of_the_writer_do_not_matter(tmp_path, provenance, small_blocks, sizes):
+    path = tmp_path / "wide.h5"
+    ends = np.cumsum(sizes)
+    batches = [(WIDE[end - size : end], None) for size, end in zip(sizes, ends, strict=True)]
+    stores.write_store(path, batches, LABELS[:11], IDS[:11], provenance)
+    np.testing.assert_array_equal(stores.read_rows(path)[0], WIDE)
+    assert stores.read_attributes(path)["rows_per_block"] == 4
+    with h5py.File(path) as file:
+        assert file["checksums"][:].tolist() == expected_checksums(WIDE, 4)
+
+
+@pytest.fixture
+def wide(tmp_path, provenance, small_blocks):
+    """A store of three blocks of 4, 4 and 3 rows."""
+    path = tmp_path / "wide.h5"
+    stores.write_store(path, [(WIDE, None)], LABELS[:11], IDS[:11], provenance)
+    return path
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 5])
+def test_streaming_equals_reading_the_whole(wide, buffers):
+    parts = [(features.copy(), labels) for features, labels in stores.iterate(wide, buffers)]
+    assert [len(labels) for _, labels in parts] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate([f for f, _ in parts]), WIDE)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), LABELS[:11])
+
+
+def test_so_many_blocks_of_a_stream_stay_as_they_are_as_there_are_buffers(wide):
+    stream = stores.iterate(wide, buffers=2)
+    first, _ = next(stream)
+    second, _ = next(stream)
+    np.testing.assert_array_equal(np.concatenate([first, second]), WIDE[:8])
+    next(stream)
+    np.testing.assert_array_equal(second, WIDE[4:8])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_read_rows_of_all_on_any_number_of_threads(wide, threads):
+    features, labels = stores.read_rows(wide, threads=threads)
+    np.testing.assert_array_equal(features, WIDE)
+    np.testing.assert_array_equal(labels, LABELS[:11])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("rows", [[0], [10], [3, 4], [0, 5, 9, 10], range(11), []])
+def test_read_rows_of_a_sample(wide, rows, threads):
+    rows = np.array(rows, dtype=int)
+    features, labels = stores.read_rows(wide, rows, threads)
+    np.testing.assert_array_equal(features, WIDE[rows])
+    np.testing.assert_array_equal(labels, LABELS[:11][rows])
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_row_may_be_larger_than_a_block(tmp_path, provenance, small_blocks, n):
+    features = RNG.normal(size=(n, 2**18 + 1)).astype(np.float32)
+    path = tmp_path / "store.h5"
+    stores.write_store(path, [(features, None)], LABELS[:n], IDS[:n], provenance)
+    np.testing.assert_array_equal(stores.read_rows(path)[0], features)
+    assert [len(labels) for _, labels in stores.iterate(path)] == [1] * n
+    assert stores.verify(path)
+
+
+def test_a_store_of_one_row(make_store):
+    path = make_store(FEATURES[:1], LABELS[:1])
+    np.testing.assert_array_equal(stores.read_rows(path)[0], FEATURES[:1])
+    assert stores.verify(path)
+
+
+def test_accuracy_is_the_share_of_right_predictions(good, make_store):
+    assert stores.accuracy(good) == pytest.approx(2 / 3)
+    assert stores.accuracy(make_store(FEATURES, LABELS)) is None
+
+
+# --- refusals of the writer -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_feature_that_is_not_finite_is_refused_with_the_image_s_id(tmp_path, provenance, value):
+    bad = FEATURES.copy()
+    bad[17, 2] = value
+    with pytest.raises(UserError, match=f"image {IDS[17]} are not finite"):
+        stores.write_store(
+            tmp_path / "a.h5", [(bad[:10], None), (bad[10:], None)], LABELS, IDS, provenance
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("n", [29, 31])
+def test_a_wrong_number_of_rows_is_refused(tmp_path, provenance, n):
+    rows = np.zeros((n, 6), np.float32)
+    with pytest.raises(ValueError, match="rows of features"):
+        stores.write_store(tmp_path / "a.h5", [(rows, None)], LABELS, IDS, provenance)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_must_be_complete(tmp_path, provenance):
+    del provenance["weights"]
+    with pytest.raises(ValueError, match="weights"):
+        stores.write_store(tmp_path / "a.h5", [(FEATURES, None)], LABELS, IDS, provenance)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_nothing_new(tmp_path, provenance, good):
+    def interrupted():
+        yield FEATURES[:20], None
+        raise KeyboardInterrupt
+
+    before = good.read_bytes()
+    for name in ("new.h5", good.name):
+        with pytest.raises(KeyboardInterrupt):
+            stores.write_store(tmp_path / name, interrupted(), LABELS, IDS, provenance)
+    assert list(tmp_path.iterdir()) == [good]
+    assert good.read_bytes() == before
+
+
+def test_no_batches_are_refused(tmp_path, provenance):
+    with pytest.raises(ValueError, match="no features for 30 labels"):
+        stores.write_store(tmp_path / "a.h5", [], LABELS, IDS, provenance)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_is_written_while_the_next_one_is_computed(tmp_path, provenance, monkeypatch):
+    written = threading.Event()
+    write = stores._write
+
+    def write_and_tell(file, flat):
+        write(file, flat)
+        written.set()
+
+    def batches():
+        yield FEATURES[:20], None
+        assert written.wait(60)
+        yield FEATURES[20:], None
+
+    monkeypatch.setattr(stores, "_write", write_and_tell)
+    stores.write_store(tmp_path / "a.h5", batches(), LABELS, IDS, provenance)
+    np.testing.assert_array_equal(stores.read_rows(tmp_path / "a.h5")[0], FEATURES)
+
+
+def test_two_arrays_may_take_turns_as_batches(tmp_path, provenance):
+    def batches():
+        memory = np.empty((2, 2, 2**16), np.float32)
+        for turn in range(5):
+            memory[turn % 2] = WIDE[2 * turn : 2 * turn + 2]
+            yield memory[turn % 2], None
+
+    stores.write_store(tmp_path / "a.h5", batches(), LABELS[:10], IDS[:10], provenance)
+    np.testing.assert_array_equal(stores.read_rows(tmp_path / "a.h5")[0], WIDE[:10])
+    assert stores.verify(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_error_of_the_writer_ends_the_job(tmp_path, provenance, monkeypatch, number):
+    error = OSError(errno.ENOSPC, "No space left on device")
+    calls, asked = [], []
+    write = stores._write
+
+    def fail(file, flat):
+        calls.append(flat)
+        if len(calls) == number:
+            raise error
+        write(file, flat)
+
+    def batches():
+        for row in range(0, 30, 10):
+            asked.append(row)
+            yield FEATURES[row : row + 10], None
+
+    monkeypatch.setattr(stores, "_write", fail)
+    with pytest.raises(OSError) as caught:
+        stores.write_store(tmp_path / "a.h5", batches(), LABELS, IDS, provenance)
+    assert caught.value is error
+    # At most the next batch was computed in vain, and nothing was written behind the gap.
+    assert len(asked) <= number + 1
+    assert len(calls) == number
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_DISK = """
+import errno, sys
+import numpy as np
+from collapseflow.features.stores import write_store
+path, n, provenance = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
+asked = []
+def batches():
+    for row in range(n):
+        asked.append(row)
+        yield np.ones((1, 1024), np.float32), None
+try:
+    write_store(path, batches(), np.zeros(n, int), np.arange(n), provenance)
+except OSError as error:
+    print(error.errno == errno.ENOSPC, "No space left" in str(error), len(asked))
+else:
+    print("written")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs a small disk: util-linux's unshare")
+@pytest.mark.parametrize(("n", "expected"), [(128, "written"), (1024, "True True 1")])
+def test_a_full_disk_is_found_with_the_first_batch(tmp_path, provenance, n, expected):
+    """A disk of 1 MiB: a store of half a MiB fits on it, one of 4 MiB does not."""
+    mount = f"mount -t tmpfs -o size=1m tmpfs {tmp_path}"
+    in_namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*in_namespace, mount], capture_output=True, check=False).returncode:
+        pytest.skip("needs a small disk: unprivileged mounts are not allowed here")
+    script = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5"), str(n), repr(provenance)]
+    answer = subprocess.run(
+        [*in_namespace, f'{mount} && "$@" && ls {tmp_path}', "sh", *script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    files = ["a.h5"] if expected == "written" else []
+    assert answer.stdout.splitlines() == [expected, *files]
+
+
+def test_write_features_takes_provenance_from_the_data_set(tmp_path):
+    images = RNG.integers(0, 256, (8, 3, 3), dtype=np.uint8)
+    part = make_split(images, np.arange(8) % 2, np.arange(8) + 50)
+    write_dataset(tmp_path / "toy.h5", Splits(part, part.take(np.arange(4)), ["a", "b"], "x"))
+    path = tmp_path / "store.h5"
+    stores.write_features(tmp_path / "toy.h5", "test", path, raw_pixels, "raw", "none", "/255")
+    features, labels = stores.read_rows(path)
+    np.testing.assert_allclose(features, images[:4].reshape(4, 9) / 255, rtol=1e-6)
+    assert labels.tolist() == [0, 1, 0, 1]
+    attributes = stores.read_attributes(path)
+    assert attributes["dataset"] == "toy"
+    assert attributes["split"] == "test"
+    assert attributes["dataset_sha256"] == read_info(tmp_path / "toy.h5").sha256
+    with h5py.File(path) as file:
+        assert file["ids"][:].tolist() == [50, 51, 52, 53]
+
+
+# --- verify -----------------------------------------------------------------------------------
+
+
+def test_verify_describes_a_whole_store(good):
+    line = stores.verify(good)
+    assert line.startswith(f"{good}: whole, 30 x 6 features")
+    assert "\n" not in line
+
+
+def assert_refused(path, message):
+    with pytest.raises(UserError, match=message) as caught:
+        stores.verify(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def flip_a_bit(path, name, position):
+    """Flip a low bit of a mantissa or of a number: the value stays plausible."""
+    with h5py.File(path) as file:
+        start = file[name].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[start + position] ^= 1
+    path.write_bytes(content)
+
+
+def readers(path):
+    """All that reads features, by name."""
+    return {
+        "iterate": lambda: list(stores.iterate(path)),
+        "read_rows": lambda: stores.read_rows(path),
+        "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
+        "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
+        "verify": lambda: stores.verify(path),
+    }
+
+
+READERS = list(readers(Path()))
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(("row", "block"), [(0, "0 to 3"), (6, "4 to 7"), (10, "8 to 10")])
+def test_whoever_reads_a_flipped_bit_of_the_features_finds_it(wide, reader, row, block):
+    flip_a_bit(wide, "features", row * 2**18 + 4 * 777)
+    with pytest.raises(UserError, match=f"rows {block} are damaged; delete it") as caught:
+        readers(wide)[reader]()
+    assert str(wide) in str(caught.value)
+
+
+def test_blocks_that_are_not_read_are_not_checked(wide):
+    flip_a_bit(wide, "features", 6 * 2**18)
+    np.testing.assert_array_equal(stores.read_rows(wide, np.array([1, 9]))[0], WIDE[[1, 9]])
+    stream = stores.iterate(wide)
+    np.testing.assert_array_equal(next(stream)[0], WIDE[:4])
+
+
+@pytest.mark.parametrize("reader", [*READERS, "read_labels", "accuracy"])
+@pytest.mark.parametrize("column", ["checksums", "labels", "ids", "predictions"])
+def test_whoever_reads_finds_a_flipped_bit_of_the_other_columns(good, reader, column):
+    flip_a_bit(good, column, 0)
+    of_columns = {
+        "read_labels": lambda: stores.read_labels(good),
+        "accuracy": lambda: stores.accuracy(good),
+    }
+    with pytest.raises(UserError, match="damaged; delete it") as caught:
+        (readers(good) | of_columns)[reader]()
+    assert str(good) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("rows_per_block", 7), ("shape", [2, 3]), ("digest", "0" * 64)]
+)
+def test_changed_attributes_are_found(good, attribute, value):
+    with h5py.File(good, "r+") as file:
+        file.attrs[attribute] = value
+    assert_refused(good, "damaged")
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.95])
+def test_verify_finds_a_file_cut_off(good, share):
+    content = good.read_bytes()
+    good.write_bytes(content[: int(share * len(content))])
+    assert_refused(good, "not a whole HDF5 file")
+
+
+@pytest.mark.parametrize("attribute", ["digest", "rows_per_block", "shape", "weights"])
+def test_verify_finds_a_missing_attribute(good, attribute):
+    with h5py.File(good, "r+") as file:
+        del file.attrs[attribute]
+    assert_refused(good, f"lacks {attribute}")
+
+
+@pytest.mark.parametrize("column", ["features", "labels", "ids", "checksums"])
+def test_verify_finds_a_missing_column(good, column):
+    with h5py.File(good, "r+") as file:
+        del file[column]
+    assert_refused(good, f"lacks {column}")
+
+
+def test_verify_finds_columns_of_different_length(good):
+    with h5py.File(good, "r+") as file:
+        del file["labels"]
+        file["labels"] = LABELS[:-1]
+    assert_refused(good, "damaged")
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :5], np.s_[:29]], ids=["columns", "rows"])
+def test_verify_finds_features_of_another_shape(good, part):
+    with h5py.File(good, "r+") as file:
+        del file["features"]
+        file["features"] = FEATURES[part]
+    assert_refused(good, "damaged")
+
+
+def test_verify_finds_swapped_rows(good):
+    with h5py.File(good, "r+") as file:
+        file["features"][:] = FEATURES[::-1]
+    assert_refused(good, "damaged")
+
+
+def test_stores_of_the_chunked_layout_are_refused(tmp_path, provenance):
+    path = tmp_path / "old.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=FEATURES, chunks=(30, 6), fletcher32=True)
+        file["labels"], file["ids"] = LABELS, IDS
+        file.attrs.update(provenance | {"shape": (6,), "sha256": "0" * 64})
+    for read in readers(path).values():
+        with pytest.raises(UserError, match="old.h5: .*lacks checksums, digest.*run again"):
+            read()
+
+
+def test_verify_finds_a_damaged_table_of_contents(good):
+    content = good.read_bytes()
+    good.write_bytes(content.replace(b"TREE", b"BUSH"))
+    assert_refused(good, "HDF5")
+
+
+def test_verify_names_what_is_missing_or_no_store(tmp_path):
+    assert_refused(tmp_path / "missing.h5", "no such file")
+    (tmp_path / "text.h5").write_text("hello")
+    assert_refused(tmp_path / "text.h5", "HDF5")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def run_verify(*paths):
+    command = [sys.executable, "-m", "collapseflow", "verify", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_one_line_and_succeeds(good):
+    answer = run_verify(good)
+    assert answer.returncode == 0
+    assert answer.stdout == f"{stores.verify(good)}\n"
+    assert answer.stderr == ""
+
+
+def test_the_command_prints_one_line_and_fails(good):
+    with h5py.File(good, "r+") as file:
+        file["features"][0, 0] = 5
+    answer = run_verify(good)
+    assert answer.returncode == 1
+    assert len(answer.stdout.splitlines()) == 1
+    assert str(good) in answer.stdout and "damaged" in answer.stdout
+    assert answer.stderr == ""
+
+
+def test_the_command_checks_several_files(good, tmp_path, capsys):
+    assert main(["verify", str(good), str(good)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["verify", str(good), str(tmp_path / "missing.h5")]) == 1
+    assert "missing.h5" in capsys.readouterr().out.splitlines()[-1]

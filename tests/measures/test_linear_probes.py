@@ -1,0 +1,243 @@
+"""Logistic regression and linear SVM against scikit-learn's solvers and dense formulas."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from collapseflow.measures import linear_probes
+from collapseflow.measures.linear_probes import (
+    PreconditionedLinearSVC,
+    PreconditionedLogisticRegression,
+    Problem,
+)
+from collapseflow.measures.probes import build_classifier
+
+#: Some tolerances of these tests are those of rounding itself.
+pytestmark = pytest.mark.filterwarnings("ignore:not converged")
+
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
+SVM = "sklearn.svm.LinearSVC"
+OURS = {LOGISTIC: PreconditionedLogisticRegression, SVM: PreconditionedLinearSVC}
+THEIRS = {LOGISTIC: LogisticRegression, SVM: LinearSVC}
+#: What makes scikit-learn come to the optimum.
+EXACT = {LOGISTIC: {"tol": 1e-9, "max_iter": 20_000}, SVM: {"tol": 1e-9, "dual": False}}
+
+
+def make(n, d, n_classes=4, seed=0, rank=None, dtype=np.float64):
+    """Overlapping classes of unequal sizes; all but ``rank`` directions nearly vanish."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(n_classes, n, p=(p := np.arange(1, n_classes + 1)) / p.sum())
+    labels[:n_classes] = np.arange(n_classes)
+    features = rng.normal(size=(n_classes, d))[labels] + 1.5 * rng.normal(size=(n, d))
+    if rank:
+        basis = rng.normal(size=(rank, d))
+        features = features @ basis.T @ basis / d + 0.03 * features + 2
+    return features.astype(dtype), labels
+
+
+def fit(name, x, y, **parameters):
+    parameters = {**EXACT[name], **parameters}
+    pipeline = build_classifier(name, parameters, "none", 0, threads=1)
+    return pipeline.fit(x, y)[-1]
+
+
+def objective_of(name, x, y, C, coefficients, intercepts):
+    """The objective as scikit-learn's and liblinear's documentation state it, over C n."""
+    outputs = x @ coefficients.T + intercepts
+    n, hot = len(y), np.eye(len(coefficients))[y]
+    squares = np.sum(coefficients**2)
+    if name == LOGISTIC:
+        return (squares / (2 * C) - np.sum(hot * log_softmax(outputs, axis=1))) / n
+    losses = np.maximum(0, 1 - (2 * hot - 1) * outputs) ** 2
+    return ((squares + np.sum(intercepts**2)) / (2 * C) + np.sum(losses)) / n
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    ("n", "d", "rank", "C"),
+    [(300, 8, None, 1.0), (300, 8, None, 0.01), (40, 90, None, 1.0), (400, 30, 3, 1.0)],
+    ids=["plain", "strong penalty", "more features than images", "nearly collinear"],
+)
+def test_the_weights_are_scikit_learn_s(name, n, d, rank, C):
+    x, y = make(n, d, rank=rank)
+    ours = fit(name, x, y, C=C)
+    assert type(ours) is OURS[name] and ours.own_solver_
+    theirs = THEIRS[name](**EXACT[name], C=C, random_state=0).fit(x, y)
+    scale = np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4 * scale)
+    np.testing.assert_allclose(
+        ours.decision_function(x), theirs.decision_function(x), atol=1e-3 * scale
+    )
+    values = [objective_of(name, x, y, C, f.coef_, f.intercept_) for f in (ours, theirs)]
+    assert values[0] <= values[1] * (1 + 1e-9)
+    assert ours.n_features_in_ == d and list(ours.classes_) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_in_float32_the_objective_is_as_low_to_five_digits(name):
+    x, y = make(3000, 60, rank=5, dtype=np.float32)
+    ours = fit(name, x, y, tol=1e-4)
+    assert ours.coef_.dtype == np.float32
+    x = x.astype(np.float64)
+    theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    low, ours = (objective_of(name, x, y, 1.0, f.coef_, f.intercept_) for f in (theirs, ours))
+    assert low * (1 - 1e-9) < ours < low * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_where_float32_is_too_coarse_it_ends_in_float64(name):
+    # Collapsed classes far from the origin.
+    x, y = make(400, 20)
+    x = (30 + 3 * np.eye(20)[y] + 0.01 * x).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ours = fit(name, x, y, tol=1e-6)
+    x = x.astype(np.float64)
+    theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    values = [objective_of(name, x, y, 1.0, f.coef_, f.intercept_) for f in (ours, theirs)]
+    assert values[0] <= values[1] * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_value_gradient_and_curvature_agree_with_the_dense_formulas(name):
+    x, y = make(50, 6, n_classes=3)
+    model = OURS[name]()
+    problem = Problem(x, y, 1 / 50, model)
+    rng = np.random.default_rng(1)
+    flat = 0.1 * rng.normal(size=7 * 3)
+
+    def value(flat):
+        return problem.objective(flat.reshape(7, 3))[0]
+
+    weights = flat.reshape(7, 3)
+    expected = objective_of(name, x, y, 1.0, weights[:-1].T, weights[-1])
+    assert value(flat) == pytest.approx(expected, rel=1e-12)
+    assert check_grad(value, lambda v: problem.objective(v.reshape(7, 3))[1].ravel(), flat) < 1e-6
+
+    curvatures = model.curvatures(problem.outputs(weights, slice(None)), y)
+    h = 1e-5
+    for sample, label in ((0, 0), (0, 2), (7, 1)):
+        outputs = problem.outputs(weights, slice(sample, sample + 1))
+        step = h * np.eye(3)[label]
+        slopes = []
+        for moved in (outputs - step, outputs + step):
+            model.losses(moved, y[sample : sample + 1])
+            slopes.append(moved[0, label])
+        slope = (slopes[1] - slopes[0]) / (2 * h)
+        assert curvatures[sample, label] == pytest.approx(slope, abs=1e-6)
+
+
+def test_drawn_rows_estimate_the_block_of_the_hessian(monkeypatch):
+    x, y = make(4000, 5)
+    problem = Problem(x, y, 1e-3, PreconditionedLogisticRegression())
+    curvatures = np.random.default_rng(2).uniform(0.01, 1, 4000)
+    ones = np.column_stack([x, np.ones(4000)])
+    block = ones.T @ (curvatures[:, None] * ones) / 4000 + 1e-3 * np.eye(6)
+    monkeypatch.setattr(linear_probes, "ROWS_PER_COLUMN", 1e9)
+    factor = problem.factor(curvatures, np.random.default_rng(3))
+    np.testing.assert_allclose(factor @ factor.T, block, rtol=1e-9)
+    monkeypatch.setattr(linear_probes, "ROWS_PER_COLUMN", 20)
+    estimates = [problem.factor(curvatures, np.random.default_rng(seed)) for seed in range(300)]
+    mean = np.mean([f @ f.T for f in estimates], axis=0)
+    np.testing.assert_allclose(mean, block, atol=0.05 * block.max())
+    # Each by itself is another one.
+    assert np.std([f[0, 0] for f in estimates]) > 0.01 * factor[0, 0]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_classes_that_share_a_block_have_the_same_weights(name, monkeypatch):
+    x, y = make(400, 10)
+    of_each = fit(name, x, y).coef_
+    monkeypatch.setattr(linear_probes, "BLOCKS_BYTES", 0)
+    np.testing.assert_allclose(fit(name, x, y).coef_, of_each, atol=1e-5)
+
+
+def test_nearly_collinear_features_take_a_fraction_of_the_iterations():
+    x, y = make(2000, 100, rank=5)
+    ours = fit(LOGISTIC, x, y, tol=1e-6)
+    theirs = LogisticRegression(tol=1e-6, max_iter=5000).fit(x, y)
+    assert 3 < ours.n_iter_ < theirs.n_iter_.max() / 4
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_constant_feature_and_one_of_another_scale_do_no_harm(name):
+    x, y = make(300, 8)
+    x[:, 2], x[:, 5] = 0, 3000 * x[:, 5]
+    ours, theirs = fit(name, x, y), THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    values = [objective_of(name, x, y, 1.0, f.coef_, f.intercept_) for f in (ours, theirs)]
+    assert values[0] <= values[1] * (1 + 1e-6)
+    assert (ours.coef_[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_too_few_iterations_are_told(name):
+    x, y = make(400, 30, rank=3)
+    with pytest.warns(ConvergenceWarning, match="not converged after 2 iterations"):
+        assert fit(name, x, y, max_iter=2).n_iter_ == 2
+
+
+@pytest.mark.parametrize("most_features", [5, 6])
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("name", OURS)
+def test_two_classes_and_very_many_features_are_scikit_learn_s(
+    name, n_classes, most_features, monkeypatch
+):
+    x, y = make(200, 6, n_classes)
+    monkeypatch.setattr(linear_probes, "MOST_FEATURES", most_features)
+    ours = fit(name, x, y)
+    assert ours.own_solver_ == (n_classes == 4 and most_features == 6)
+    if not ours.own_solver_:
+        theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+        np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("name", OURS)
+def test_scikit_learn_s_solver_too_works_in_the_span_of_few_images(name, n_classes, monkeypatch):
+    x, y = make(40, 90, n_classes)
+    monkeypatch.setattr(linear_probes, "MOST_FEATURES", 5)
+    ours = fit(name, x, y)
+    assert not ours.own_solver_
+    theirs = THEIRS[name](**EXACT[name], random_state=0).fit(x, y)
+    scale = np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4 * scale)
+    np.testing.assert_allclose(ours.decision_function(x), theirs.decision_function(x), atol=1e-3)
+    assert ours.n_features_in_ == 90
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (LOGISTIC, {"solver": "saga"}),
+        (LOGISTIC, {"class_weight": "balanced"}),
+        (LOGISTIC, {"fit_intercept": False}),
+        (SVM, {"dual": True}),
+        (SVM, {"dual": "auto"}),
+        (SVM, {"dual": False, "penalty": "l1"}),
+        (SVM, {"dual": False, "class_weight": {3: 10.0}}),
+        (SVM, {"dual": False, "multi_class": "crammer_singer"}),
+        (SVM, {"dual": False, "C": 0.01, "fit_intercept": False}),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else value.rpartition(".")[2],
+)
+def test_any_other_parameters_are_scikit_learn_s(name, parameters):
+    x, y = make(100, 5)
+    parameters = {"max_iter": 50, **parameters}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        theirs = THEIRS[name](**parameters, random_state=7).fit(x, y)
+        pipeline = build_classifier(name, parameters, "none", 7, threads=2).fit(x, y)
+    assert type(pipeline[-1]) is THEIRS[name]
+    np.testing.assert_array_equal(pipeline[-1].coef_, theirs.coef_)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_same_seed_gives_the_same_weights(name):
+    x, y = make(500, 12, dtype=np.float32)
+    np.testing.assert_array_equal(fit(name, x, y).coef_, fit(name, x, y).coef_)

@@ -1,0 +1,417 @@
+"""Classifiers on stored features against scikit-learn called directly."""
+
+import json
+import logging
+import sys
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from collapseflow.images.datasets import stratified_rows
+from collapseflow.measures import probes
+from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.probes import (
+    build_classifier,
+    evaluate,
+    evaluate_all,
+    suit_solver,
+)
+from collapseflow.running.errors import UserError
+
+#: scikit-learn-intelex grows other trees: three standard errors of 400 test images.
+OTHER_FOREST = 3 * 0.5 / np.sqrt(400)
+LOGISTIC = "sklearn.linear_model.LogisticRegression"
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Overlapping classes of different sizes; the last feature is useless and very large."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 8))
+    parts = []
+    for n in (240, 400):
+        labels = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+        features = means[labels] + rng.normal(size=(n, 8)) * 1.2
+        features[:, -1] = rng.normal(size=n) * 3000
+        parts.append((features.astype(np.float32), labels))
+    return parts
+
+
+@pytest.fixture
+def paths(blobs, make_store):
+    return tuple(
+        make_store(*part, name=name) for part, name in zip(blobs, ("a.h5", "b.h5"), strict=True)
+    )
+
+
+def run(paths, estimator=LOGISTIC, parameters=None, scaling="none", n_train=None, seed=0):
+    return evaluate(*paths, estimator, parameters or {}, scaling, n_train, seed, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "direct"),
+    [
+        # With features of such different sizes scikit-learn's lbfgs does not come to the end.
+        (LOGISTIC, {"C": 0.1}, LogisticRegression(C=0.1, solver="newton-cg", tol=1e-8)),
+        ("sklearn.svm.LinearSVC", {"dual": False}, LinearSVC(dual=False, random_state=4)),
+        (
+            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            {},
+            LinearDiscriminantAnalysis(),
+        ),
+        (
+            "sklearn.ensemble.RandomForestClassifier",
+            {"n_estimators": 20},
+            RandomForestClassifier(20, random_state=4),
+        ),
+        ("sklearn.neighbors.KNeighborsClassifier", {}, KNeighborsClassifier()),
+    ],
+    ids=["logistic", "svm", "lda", "forest", "neighbours"],
+)
+@pytest.mark.parametrize("scaling", ["none", "standard"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_accuracy_equals_scikit_learn_s(blobs, paths, estimator, parameters, direct, scaling):
+    (x, y), (x_test, y_test) = blobs
+    if scaling == "standard":
+        scaler = StandardScaler().fit(x)
+        x, x_test = scaler.transform(x), scaler.transform(x_test)
+    expected = direct.fit(x.astype(np.float64), y).score(x_test.astype(np.float64), y_test)
+    found = run(paths, estimator, parameters, scaling, seed=4)
+    if found["implementation"].startswith("scikit-learn-intelex"):
+        assert estimator.endswith("RandomForestClassifier")
+        assert found["accuracy"] == pytest.approx(expected, abs=OTHER_FOREST)
+    else:
+        ours = estimator in (LOGISTIC, "sklearn.svm.LinearSVC")
+        library = "collapseflow" if ours else "scikit-learn"
+        assert found["accuracy"] == expected
+        assert found["implementation"] == f"{library} {version(library)}"
+    assert 0.3 < expected < 1
+    assert (found["n_train"], found["n_test"], found["n_features"]) == (240, 400, 8)
+    assert tuple(found["accuracy_interval"]) == wilson_interval(found["accuracy"], 400)
+
+
+def test_without_the_faster_library_scikit_learn_s_forest_is_grown(blobs, paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearnex.ensemble", None)
+    (x, y), test = blobs
+    expected = RandomForestClassifier(20, random_state=4).fit(x, y).score(*test)
+    found = run(paths, "sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20}, seed=4)
+    assert found["accuracy"] == expected
+    assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("sklearn.svm.LinearSVC", {"dual": False}),
+        ("sklearn.ensemble.RandomForestClassifier", {}),
+    ],
+)
+def test_the_number_of_threads_changes_nothing(paths, name, parameters):
+    found = [
+        evaluate(*paths, name, parameters, "standard", None, seed=3, threads=threads)["accuracy"]
+        for threads in (1, 2)
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_forest_that_the_faster_library_cannot_grow_is_scikit_learn_s(blobs, paths):
+    (x, y), test = blobs
+    parameters = {"n_estimators": 20, "criterion": "entropy"}
+    expected = RandomForestClassifier(**parameters, random_state=4).fit(x, y).score(*test)
+    found = run(paths, "sklearn.ensemble.RandomForestClassifier", parameters, seed=4)
+    assert found["accuracy"] == expected
+    assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
+
+
+def test_lda_takes_its_fast_solver_only_with_many_samples_and_no_choice():
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(3, 60)) * 0.5
+    for n, chosen, solver in ((60, False, "svd"), (120, False, "lsqr"), (120, True, "svd")):
+        classifier = LinearDiscriminantAnalysis()
+        suit_solver(classifier, chosen, n, 60)
+        assert classifier.solver == solver
+        y = np.arange(n) % 3
+        x, z = (centres[y] + rng.normal(size=(n, 60)) for _ in range(2))
+        # A constant feature, as the border of every digit is.
+        x[:, 7] = z[:, 7] = 0
+        expected = LinearDiscriminantAnalysis().fit(x, y).predict(z)
+        np.testing.assert_array_equal(classifier.fit(x, y).predict(z), expected)
+
+
+def test_scaling_helps_neighbours_where_one_feature_is_large_and_useless(paths):
+    estimator = "sklearn.neighbors.KNeighborsClassifier"
+    plain, scaled = (run(paths, estimator, scaling=s)["accuracy"] for s in ("none", "standard"))
+    assert scaled > plain + 0.1
+
+
+def test_n_train_takes_a_stratified_sample(blobs, paths):
+    (x, y), (x_test, y_test) = blobs
+    rows = stratified_rows(y, 60, seed=9)
+    direct = KNeighborsClassifier(1).fit(x[rows], y[rows]).score(x_test, y_test)
+    found = run(
+        paths, "sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 1}, n_train=60, seed=9
+    )
+    assert found["n_train"] == 60
+    assert found["accuracy"] == direct
+
+
+def test_n_train_beyond_the_store_is_refused(paths):
+    with pytest.raises(UserError, match="241.*240"):
+        run(paths, n_train=241)
+
+
+def test_a_fit_that_was_stopped_did_not_converge(paths):
+    found = run(paths, parameters={"max_iter": 1}, scaling="standard")
+    assert found["converged"] is False
+    assert found["iterations"] == 1
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_a_fit_that_ended_by_itself_converged(paths, solver):
+    found = run(paths, parameters={"max_iter": 1000, "solver": solver}, scaling="standard")
+    assert found["converged"] is True
+    assert 1 < found["iterations"] < 1000
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.ensemble.RandomForestClassifier",
+    ],
+)
+def test_what_does_not_iterate_neither_converged_nor_failed(paths, estimator):
+    found = run(paths, estimator)
+    assert found["converged"] is None
+    assert found["iterations"] is None
+
+
+def test_the_interval_of_one_half_of_a_hundred_by_hand():
+    # z = 1.96: centre 1/2, half width z / (1 + z^2 / 100) * sqrt(1 / 400 + z^2 / 40000).
+    low, high = wilson_interval(0.5, 100)
+    assert low == pytest.approx(0.4038, abs=5e-5)
+    assert high == pytest.approx(0.5962, abs=5e-5)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 3), (97, 100), (9512, 10_000)])
+def test_the_interval_equals_scipy_s(k, n):
+    expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("sklearn.no_such_module.Classifier", "cannot be imported"),
+        ("sklearn.linear_model.LogisticRegresion", "cannot be imported"),
+        ("sklearn.svm", "no classifier"),
+        ("sklearn.linear_model.LinearRegression", "no classifier"),
+        ("sklearn.preprocessing.StandardScaler", "no classifier"),
+        ("sklearn.model_selection.train_test_split", "no classifier"),
+        ("sklearn.ensemble.VotingClassifier", "no classifier"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(estimator, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build_classifier(estimator, {}, "none", seed=0, threads=1)
+    assert str(caught.value).startswith(f"estimator: '{estimator}'")
+
+
+def test_an_unknown_parameter_is_refused_with_those_allowed():
+    with pytest.raises(UserError, match="LogisticRegression has no 'D'; allowed: C, .*tol"):
+        build_classifier(LOGISTIC, {"C": 1.0, "D": 2}, "none", seed=0, threads=1)
+
+
+@pytest.mark.parametrize("parameters", [{"C": -1.0}, {"solver": "newton"}, {"max_iter": "many"}])
+def test_a_value_that_scikit_learn_refuses_is_refused_before_any_fit(parameters):
+    (key,) = parameters
+    with pytest.raises(UserError, match=f"parameters: .*'{key}' parameter"):
+        build_classifier(LOGISTIC, parameters, "none", seed=0, threads=1)
+
+
+def test_seed_and_threads_reach_the_classifier_unless_it_is_told_otherwise():
+    forest = "sklearn.ensemble.RandomForestClassifier"
+    classifier = build_classifier(forest, {}, "none", seed=11, threads=3)[-1]
+    assert (classifier.random_state, classifier.n_jobs) == (11, 3)
+    classifier = build_classifier(forest, {"random_state": 2}, "none", seed=11, threads=3)[-1]
+    assert classifier.random_state == 2
+
+
+def test_standardisation_is_a_step_of_its_own():
+    pipeline = build_classifier(LOGISTIC, {}, "standard", seed=0, threads=1)
+    assert isinstance(pipeline[0], StandardScaler) and len(pipeline) == 2
+    assert isinstance(pipeline[1], LogisticRegression)
+    assert len(build_classifier(LOGISTIC, {}, "none", seed=0, threads=1)) == 1
+
+
+# --- several classifiers ----------------------------------------------------------------------
+
+NEIGHBOURS = "sklearn.neighbors.KNeighborsClassifier"
+SEVERAL = {
+    "lda": {
+        "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "parameters": {},
+        "scaling": "none",
+        "n_train": None,
+    },
+    "knn": {
+        "estimator": NEIGHBOURS,
+        "parameters": {"n_neighbors": 3},
+        "scaling": "standard",
+        "n_train": 100,
+    },
+    "rf": {
+        "estimator": "sklearn.ensemble.RandomForestClassifier",
+        "parameters": {"n_estimators": 10},
+        "scaling": "none",
+        "n_train": None,
+    },
+}
+
+
+def run_all(paths, folder, classifiers=SEVERAL, seed=4, threads=1, code="0" * 16):
+    return evaluate_all(*paths, classifiers, seed, threads, folder / "progress", code)
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """The estimators that were fitted, in order."""
+    estimators = []
+
+    def count(train_store, test_store, estimator, *arguments, **others):
+        estimators.append(estimator.rsplit(".", 1)[1])
+        return evaluate(train_store, test_store, estimator, *arguments, **others)
+
+    monkeypatch.setattr(probes, "evaluate", count)
+    return estimators
+
+
+ALL = ["LinearDiscriminantAnalysis", "KNeighborsClassifier", "RandomForestClassifier"]
+
+
+def test_several_classifiers_equal_scikit_learn_each(blobs, paths, tmp_path):
+    (x, y), (x_test, y_test) = blobs
+    cells = run_all(paths, tmp_path)
+    assert list(cells) == ["lda", "knn", "rf"]
+    rows = stratified_rows(y, 100, seed=4)
+    scaler = StandardScaler().fit(x[rows])
+    neighbours = KNeighborsClassifier(3).fit(scaler.transform(x[rows]), y[rows])
+    expected = {
+        "lda": LinearDiscriminantAnalysis().fit(x, y).score(x_test, y_test),
+        "knn": neighbours.score(scaler.transform(x_test), y_test),
+        "rf": RandomForestClassifier(10, random_state=4).fit(x, y).score(x_test, y_test),
+    }
+    found = {name: cell["accuracy"] for name, cell in cells.items()}
+    assert found.pop("rf") == pytest.approx(expected["rf"], abs=OTHER_FOREST)
+    assert found == {name: expected[name] for name in ("lda", "knn")}
+    assert len(set(expected.values())) == 3
+    assert {name: cell["n_train"] for name, cell in cells.items()} == {
+        "lda": 240,
+        "knn": 100,
+        "rf": 240,
+    }
+
+
+def as_json(cells):
+    return json.loads(json.dumps(cells))
+
+
+def test_finished_classifiers_are_not_fitted_again(paths, tmp_path, fitted):
+    cells = run_all(paths, tmp_path)
+    assert fitted == ALL
+    # Run times and all, as a file of JSON holds them.
+    assert as_json(run_all(paths, tmp_path, threads=2)) == as_json(cells)
+    assert fitted == ALL
+
+
+def test_an_interrupted_call_goes_on_with_the_classifier_that_is_missing(
+    paths, tmp_path, fitted, monkeypatch
+):
+    count = probes.evaluate
+
+    def interrupted(train_store, test_store, estimator, *arguments, **others):
+        if estimator == NEIGHBOURS:
+            raise KeyboardInterrupt
+        return count(train_store, test_store, estimator, *arguments, **others)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(probes, "evaluate", interrupted)
+        run_all(paths, tmp_path)
+    assert fitted == ALL[:1]
+    cells = run_all(paths, tmp_path)
+    assert fitted == ALL
+    fresh = run_all(paths, tmp_path / "fresh")
+    for name, cell in fresh.items():
+        assert cells[name]["accuracy"] == cell["accuracy"]
+        assert tuple(cells[name]["accuracy_interval"]) == tuple(cell["accuracy_interval"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"parameters": {"n_neighbors": 5}}, {"scaling": "none"}, {"n_train": 101}],
+    ids=["parameters", "scaling", "n_train"],
+)
+def test_a_changed_classifier_is_fitted_again_and_no_other(paths, tmp_path, fitted, change):
+    before = run_all(paths, tmp_path)
+    classifiers = {**SEVERAL, "knn": SEVERAL["knn"] | change}
+    cells = run_all(paths, tmp_path, classifiers)
+    assert fitted == [*ALL, "KNeighborsClassifier"]
+    expected = evaluate(*paths, **classifiers["knn"], seed=4, threads=1)
+    assert cells["knn"]["accuracy"] == expected["accuracy"] != before["knn"]["accuracy"]
+    assert cells["lda"]["accuracy"] == before["lda"]["accuracy"]
+
+
+def test_a_classifier_more_is_fitted_alone_and_one_less_is_not_asked_for(paths, tmp_path, fitted):
+    two = {name: SEVERAL[name] for name in ("lda", "rf")}
+    run_all(paths, tmp_path, two)
+    assert list(run_all(paths, tmp_path)) == ["lda", "knn", "rf"]
+    assert fitted == [ALL[0], ALL[2], ALL[1]]
+    assert list(run_all(paths, tmp_path, two)) == ["lda", "rf"]
+    assert len(fitted) == 3
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["training", "test"])
+def test_changed_features_fit_all_classifiers_again(
+    blobs, paths, tmp_path, make_store, fitted, which
+):
+    before = run_all(paths, tmp_path)
+    features, labels = blobs[which]
+    changed = features[:, ::-1] * np.float32(0.5) + np.roll(features, 1, axis=0)
+    assert make_store(changed, labels, name=paths[which].name) == paths[which]
+    cells = run_all(paths, tmp_path)
+    assert fitted == [*ALL, *ALL]
+    assert all(cells[name]["accuracy"] != before[name]["accuracy"] for name in SEVERAL)
+
+
+def test_the_same_features_in_another_file_fit_nothing_again(
+    blobs, paths, tmp_path, make_store, fitted
+):
+    run_all(paths, tmp_path)
+    moved = [make_store(*part, name=f"moved{n}.h5") for n, part in enumerate(blobs)]
+    run_all(moved, tmp_path)
+    assert fitted == ALL
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"code": "1" * 16}], ids=["seed", "code"])
+def test_another_seed_or_other_code_fits_all_classifiers_again(paths, tmp_path, fitted, change):
+    run_all(paths, tmp_path)
+    run_all(paths, tmp_path, **change)
+    assert fitted == [*ALL, *ALL]
+
+
+def test_every_classifier_is_told_on_the_screen(paths, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    cells = run_all(paths, tmp_path)
+    said = [r.getMessage() for r in caplog.records if getattr(r, "progress", False)]
+    assert said == [
+        f"classifier {n} of 3, {name}: {100 * cells[name]['accuracy']:.2f} % of the test images"
+        for n, name in enumerate(SEVERAL, start=1)
+    ]

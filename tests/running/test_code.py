@@ -1,0 +1,266 @@
+"""The digest of a script changes with the code it runs, not with comments or layout."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from collapseflow.running import code
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+SCRIPT = '''"""A script."""
+
+from collapseflow.alpha import double
+from collapseflow.figures import plot
+
+print(double(2), plot)
+'''
+ALPHA = '''"""Alpha."""
+
+from collapseflow import beta
+
+
+def double(x):
+    """Twice x."""
+    logger.info("twice %s", x)
+    if FACTOR != 1:
+        raise ValueError("no")
+    start("collapseflow.worker", read("numbers.csv"))
+    return beta.times(x, 2)
+
+
+def halve(x: float) -> float:
+    return x / 2
+
+
+FACTOR = 1
+'''
+BETA = '''"""Beta."""
+
+
+class Times:
+    """A class."""
+
+
+prepare()
+
+
+def times(a: float, b=2) -> float:
+    return a * b
+
+
+def others(a):
+    return a
+'''
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A small package in the place of collapseflow, and a script beside it."""
+    root = tmp_path / "collapseflow"
+    (root / "figures").mkdir(parents=True)
+    (root / "__init__.py").write_text('"""Package."""\n')
+    (root / "alpha.py").write_text(ALPHA)
+    (root / "beta.py").write_text(BETA)
+    (root / "figures" / "__init__.py").write_text('"""Figures."""\n')
+    (root / "figures" / "plot.py").write_text("STYLE = 1\n")
+    (root / "unused.py").write_text("x = 1\n")
+    (root / "worker.py").write_text("print(1)\n")
+    (root / "numbers.csv").write_text("89.65\n")
+    (root / "unread.csv").write_text("1\n")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.setattr(code, "PACKAGE", root)
+    return root
+
+
+def fresh_digest(script):
+    """As another process would see it: without what was seen before."""
+    code.digest.cache_clear()
+    code.read_module.cache_clear()
+    return code.digest(script)
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    code.digest.cache_clear()
+    code.read_module.cache_clear()
+
+
+def test_a_digest_is_sixteen_hexadecimal_digits_and_stays(package):
+    script = package.parent / "script.py"
+    first = fresh_digest(script)
+    assert len(first) == 16
+    int(first, 16)
+    assert fresh_digest(script) == first
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("script.py", "double(2)", "double(3)"),
+        ("collapseflow/alpha.py", "x, 2", "x, 3"),
+        ("collapseflow/alpha.py", "FACTOR = 1", "FACTOR = 2"),
+        ("collapseflow/beta.py", "a * b", "a + b"),
+        ("collapseflow/beta.py", "b=2", "b=3"),
+        ("collapseflow/beta.py", "prepare()", "prepare(1)"),
+        ("collapseflow/figures/plot.py", "STYLE = 1", "STYLE = 2"),
+        ("collapseflow/worker.py", "print(1)", "print(2)"),
+        ("collapseflow/numbers.csv", "89.65", "89.66"),
+    ],
+    ids=[
+        "script",
+        "imported",
+        "constant that the imported uses",
+        "imported by the imported",
+        "default value",
+        "effect of an import",
+        "module from a subpackage",
+        "module started by its name",
+        "file read by its name",
+    ],
+)
+def test_the_digest_changes_with_the_code(package, file, old, new):
+    script = package.parent / "script.py"
+    before = fresh_digest(script)
+    path = package.parent / file
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+    assert fresh_digest(script) != before
+    path.write_text(content)
+    assert fresh_digest(script) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("script.py", '"""A script."""', '"""Another text."""'),
+        ("script.py", "print(double(2), plot)", "# A comment.\nprint(\n    double(2), plot\n)"),
+        ("collapseflow/alpha.py", '"""Twice x."""', '"""x, times two."""'),
+        ("collapseflow/alpha.py", '    """Twice x."""\n', ""),
+        ("collapseflow/beta.py", '"""A class."""', '"""A class of its own."""'),
+        ("collapseflow/beta.py", '"""Beta."""\n', ""),
+        ("collapseflow/beta.py", "a * b", "(a * b)  # a product"),
+        ("collapseflow/beta.py", "a: float", "a: int"),
+        ("collapseflow/beta.py", "return a\n", "return 2 * a\n"),
+        ("collapseflow/beta.py", "def others(a):\n    return a\n", ""),
+        ("collapseflow/alpha.py", "x / 2", "x / 3"),
+        ("collapseflow/alpha.py", "twice %s", "two times %s"),
+        ("collapseflow/alpha.py", 'ValueError("no")', 'ValueError("never")'),
+        ("collapseflow/unused.py", "x = 1", "x = 2"),
+        ("collapseflow/unread.csv", "1", "2"),
+    ],
+    ids=[
+        "docstring of the script",
+        "comment and layout",
+        "docstring of a function",
+        "no docstring of a function",
+        "docstring of a class",
+        "no docstring of a module",
+        "comment in a module",
+        "annotation",
+        "function that is not used",
+        "no such function",
+        "function of an imported module that is not used",
+        "line for the log",
+        "words of an error",
+        "module that is not imported",
+        "file that is not read",
+    ],
+)
+def test_the_digest_stays_where_only_words_or_other_code_change(package, file, old, new):
+    script = package.parent / "script.py"
+    before = fresh_digest(script)
+    path = package.parent / file
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+    assert fresh_digest(script) == before
+
+
+def test_the_digest_does_not_depend_on_where_the_checkout_is(package, tmp_path, monkeypatch):
+    before = fresh_digest(package.parent / "script.py")
+    elsewhere = tmp_path / "another" / "place"
+    shutil.copytree(package, elsewhere / "collapseflow")
+    shutil.copy(package.parent / "script.py", elsewhere)
+    monkeypatch.setattr(code, "PACKAGE", elsewhere / "collapseflow")
+    assert fresh_digest(elsewhere / "script.py") == before
+
+
+def test_imports_in_a_circle_come_to_an_end(package):
+    path = package / "beta.py"
+    path.write_text("from collapseflow import alpha\n" + path.read_text())
+    assert fresh_digest(package.parent / "script.py")
+
+
+def edited(tmp_path, monkeypatch, module, old, new):
+    """A copy of this package in which one place of one file is another."""
+    shutil.copytree(code.PACKAGE, tmp_path / "collapseflow")
+    monkeypatch.setattr(code, "PACKAGE", tmp_path / "collapseflow")
+    path = tmp_path / "collapseflow" / module
+    content = path.read_text(encoding="utf-8")
+    assert content.count(old) == 1
+    path.write_text(content.replace(old, new), encoding="utf-8")
+
+
+CHANGES = {
+    "rate": ("training/loop.py", "recipe.learning_rate, fused", "2 * recipe.learning_rate, fused"),
+    "worker": ("training/worker.py", 'request["micro_batch"],', "8,"),
+    "resizing": ("features/preprocessing.py", "antialias=True", "antialias=False"),
+    "folding": ("features/networks.py", "before.users) > 1", "before.users) > 2"),
+    "published": ("published/report_a_fig5.csv", "0.279", "0.280"),
+    "NC1": ("measures/collapse.py", "scatter / n_samples / n_classes", "scatter / n_samples"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monkeypatch, change):
+    scripts = sorted(SCRIPTS.glob("*.py"))
+    before = [fresh_digest(script) for script in scripts]
+    edited(tmp_path, monkeypatch, *CHANGES[change])
+    after = [fresh_digest(script) for script in scripts]
+    changed = {s.stem for s, old, new in zip(scripts, before, after, strict=True) if old != new}
+    networks = {"extract_network", "measure_collapse"}
+    expected = {
+        "rate": {"finetune", "pretrain"},
+        "worker": {"finetune", "pretrain"},
+        "resizing": {"finetune", "pretrain", *networks},
+        "folding": networks,
+        "published": {"plot_accuracy_per_epoch", "plot_collapse"},
+        "NC1": {"measure_collapse"},
+    }
+    assert changed == expected[change]
+
+
+@pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13", "python3.14"])
+def test_digests_are_the_same_under_every_version_of_python(find_python, python):
+    lines = [
+        "from pathlib import Path",
+        "from collapseflow.running import code",
+        f"for script in sorted(Path({str(SCRIPTS)!r}).glob('*.py')): print(code.digest(script))",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(code.PACKAGE.parent)}
+    answer = subprocess.run(
+        [find_python(python), "-c", "\n".join(lines)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [fresh_digest(script) for script in sorted(SCRIPTS.glob("*.py"))]
+    assert answer.stdout.split() == expected
+
+
+@pytest.mark.parametrize("module", ["jobs", "errors", "files", "lease", "resume"])
+def test_modules_on_which_no_value_depends_do_not_count(package, tmp_path, module):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + f"from collapseflow.running.{module} import one\n")
+    path = package / "running" / f"{module}.py"
+    path.parent.mkdir()
+    path.write_text("def one(): ...\n")
+    before = fresh_digest(script)
+    path.write_text("def one(): return 1\n")
+    assert fresh_digest(script) == before

@@ -1,0 +1,179 @@
+"""Files appear whole or not at all; digests are those of hashlib."""
+
+import hashlib
+import json
+import os
+import stat
+
+import h5py
+import pytest
+import torch
+
+from collapseflow.features.networks import save_state
+from collapseflow.running.files import (
+    atomic_path,
+    read_json,
+    remove_partial,
+    sha256_file,
+    write_json,
+    write_text,
+)
+
+
+def test_a_finished_block_leaves_only_the_final_file(tmp_path):
+    target = tmp_path / "new" / "folder" / "table.csv"
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_temporary_name_stays_in_the_folder_and_keeps_the_suffix(tmp_path):
+    with atomic_path(tmp_path / "figure.svg") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".svg"
+        temporary.touch()
+
+
+def test_two_writers_of_the_same_file_have_names_of_their_own(tmp_path):
+    target = tmp_path / "a.txt"
+    with atomic_path(target) as first, atomic_path(target) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    # The inner block ended before the outer one.
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_keeps_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half of the new")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_finished_block_replaces_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old and longer")
+    write_text(target, "né")
+    assert target.read_bytes() == "né".encode()
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def half_written(path):
+    """What a process that is killed while it writes leaves behind."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+    return path.rename(temporary)
+
+
+def others_than(path):
+    """Half-written files of other names, and whole files that look like half-written ones."""
+    folder = path.parent
+    neighbours = [folder / f"{path.stem}2{path.suffix}", folder / f"{path.name}.gz"]
+    neighbours += [folder / f"2{path.name}", folder / f"{path.stem}.more{path.suffix}"]
+    others = [half_written(neighbour) for neighbour in neighbours]
+    others += [folder / f".{path.stem}.part{path.suffix}", folder / f".{path.stem}{path.suffix}"]
+    others.append(folder / f"{path.stem}.12345678.part{path.suffix}")
+    for other in others:
+        other.write_text("another's")
+    return others
+
+
+@pytest.mark.parametrize(
+    "name", ["table.csv", "table", "table.tar.gz", "a[1].csv", "a[!b]?.csv", "*.csv", "[].csv"]
+)
+def test_half_written_files_of_one_path_are_removed_and_no_others(tmp_path, name):
+    path = tmp_path / name
+    others = others_than(path)
+    halves = {half_written(path), half_written(path)}
+    assert len(halves) == 2 and all(half.exists() for half in halves)
+    path.write_text("another's")
+    remove_partial(path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"another's"}
+
+
+def test_half_written_files_of_a_path_that_a_pattern_would_match_stay(tmp_path):
+    others = [half_written(tmp_path / name) for name in ("a1.csv", "ab.csv", "axy.csv")]
+    for name in ("a[1b].csv", "a?.csv", "a*.csv", "*.csv"):
+        remove_partial(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_there_is_nothing_half_written_in_a_folder_that_does_not_exist(tmp_path):
+    remove_partial(tmp_path / "new" / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_hdf5(path):
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file["a"] = 1
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "a"),
+    "weights": lambda path: save_state(path, {"a": torch.zeros(2)}, {}),
+    "hdf5": write_hdf5,
+}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], ids=oct)
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_umask_says_who_may_read_a_file(tmp_path, kind, umask):
+    before = os.umask(umask)
+    try:
+        WRITERS[kind](tmp_path / "file")
+        (tmp_path / "folder").mkdir()
+    finally:
+        os.umask(before)
+    mode = stat.S_IMODE((tmp_path / "file").stat().st_mode)
+    assert mode == 0o666 & ~umask
+    assert mode == stat.S_IMODE((tmp_path / "folder").stat().st_mode) & 0o666
+
+
+def test_a_linked_file_keeps_its_permissions(tmp_path):
+    kept = tmp_path / "kept"
+    kept.touch(0o600)
+    with atomic_path(tmp_path / "output") as temporary:
+        os.link(kept, temporary)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_json_round_trip(tmp_path):
+    content = {"a": [1, 2.5, None], "ü": "x"}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+    assert read_json(tmp_path / "a.json") == content
+
+
+def test_json_refuses_nan_and_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_of_a_file_is_the_published_one(tmp_path):
+    # FIPS 180-2, appendix B.1: the digest of "abc".
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(bytes(range(256)) * 5000)
+    assert sha256_file(path) == hashlib.sha256(bytes(range(256)) * 5000).hexdigest()

