@@ -25,6 +25,23 @@ wildcard_constraints:
     method="opentsne|sklearn",
 
 
+onstart:
+    before_the_first_job()
+
+
+onsuccess:
+    after_the_last_job()
+
+
+# The first rule, and so the default target.
+rule all:
+    input:
+        everything(),
+        f"{RESULTS}/summary.md",
+    message:
+        f"Every table and figure of the study {STUDY.study} is there"
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/finetuning.smk"
@@ -34,23 +51,6 @@ include: "workflow/rules/classification.smk"
 include: "workflow/rules/embedding.smk"
 include: "workflow/rules/variance.smk"
 include: "workflow/rules/summary.smk"
-
-
-onstart:
-    before_the_first_job()
-
-
-onsuccess:
-    after_the_last_job()
-
-
-rule all:
-    default_target: True
-    input:
-        everything(),
-        f"{RESULTS}/summary.md",
-    message:
-        f"Every table and figure of the study {STUDY.study} is there"
 
 
 # The numbers of the reports: the first and the second data set of the study file.

