@@ -1,6 +1,7 @@
 """``python -m collapseflow COMMAND``: check files and study files, list layers."""
 
 import argparse
+import json
 import sys
 
 from collapseflow.running.errors import UserError
@@ -48,6 +49,12 @@ def layers(arguments: argparse.Namespace) -> None:
         print(f"{name:{width}}  {' x '.join(map(str, shape))}{note}")
 
 
+def schema(arguments: argparse.Namespace) -> None:
+    from collapseflow.study.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     number = int(text)
@@ -74,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("model")
     command.add_argument("--image-size", type=positive, default=224, help="pixels a side (224)")
     command.set_defaults(run=layers)
+    command = commands.add_parser("schema", help="the JSON schema of study files, for editors")
+    command.set_defaults(run=schema)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
