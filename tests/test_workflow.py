@@ -125,7 +125,7 @@ def test_the_end_of_a_run_says_where_the_page_is_and_lists_no_files(tmp_path):
         "scattering": {"J": 1, "L": 2, "order": 1},
         "features": ["raw"],
         "classifiers": {
-            "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier"},
+            "rf": {"estimator": "collapseflow.RandomForestClassifier"},
         },
         "embedding": {"n_samples": 60, "iterations": 20},
     }

@@ -21,8 +21,8 @@ from collapseflow.measures.probes import build_classifier
 #: Some tolerances of these tests are those of rounding itself.
 pytestmark = pytest.mark.filterwarnings("ignore:not converged")
 
-LOGISTIC = "sklearn.linear_model.LogisticRegression"
-SVM = "sklearn.svm.LinearSVC"
+LOGISTIC = "collapseflow.LogisticRegression"
+SVM = "collapseflow.LinearSVC"
 OURS = {LOGISTIC: PreconditionedLogisticRegression, SVM: PreconditionedLinearSVC}
 THEIRS = {LOGISTIC: LogisticRegression, SVM: LinearSVC}
 #: What makes scikit-learn come to the optimum.
@@ -209,32 +209,6 @@ def test_scikit_learn_s_solver_too_works_in_the_span_of_few_images(name, n_class
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-4 * scale)
     np.testing.assert_allclose(ours.decision_function(x), theirs.decision_function(x), atol=1e-3)
     assert ours.n_features_in_ == 90
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        (LOGISTIC, {"solver": "saga"}),
-        (LOGISTIC, {"class_weight": "balanced"}),
-        (LOGISTIC, {"fit_intercept": False}),
-        (SVM, {"dual": True}),
-        (SVM, {"dual": "auto"}),
-        (SVM, {"dual": False, "penalty": "l1"}),
-        (SVM, {"dual": False, "class_weight": {3: 10.0}}),
-        (SVM, {"dual": False, "multi_class": "crammer_singer"}),
-        (SVM, {"dual": False, "C": 0.01, "fit_intercept": False}),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else value.rpartition(".")[2],
-)
-def test_any_other_parameters_are_scikit_learn_s(name, parameters):
-    x, y = make(100, 5)
-    parameters = {"max_iter": 50, **parameters}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        theirs = THEIRS[name](**parameters, random_state=7).fit(x, y)
-        pipeline = build_classifier(name, parameters, "none", 7, threads=2).fit(x, y)
-    assert type(pipeline[-1]) is THEIRS[name]
-    np.testing.assert_array_equal(pipeline[-1].coef_, theirs.coef_)
 
 
 @pytest.mark.parametrize("name", OURS)

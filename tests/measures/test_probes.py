@@ -28,7 +28,7 @@ from collapseflow.running.errors import UserError
 
 #: scikit-learn-intelex grows other trees: three standard errors of 400 test images.
 OTHER_FOREST = 3 * 0.5 / np.sqrt(400)
-LOGISTIC = "sklearn.linear_model.LogisticRegression"
+LOGISTIC = "collapseflow.LogisticRegression"
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,14 @@ def run(paths, estimator=LOGISTIC, parameters=None, scaling="none", n_train=None
     [
         # With features of such different sizes scikit-learn's lbfgs does not come to the end.
         (LOGISTIC, {"C": 0.1}, LogisticRegression(C=0.1, solver="newton-cg", tol=1e-8)),
-        ("sklearn.svm.LinearSVC", {"dual": False}, LinearSVC(dual=False, random_state=4)),
+        ("collapseflow.LinearSVC", {"dual": False}, LinearSVC(dual=False, random_state=4)),
         (
-            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            "collapseflow.LinearDiscriminantAnalysis",
             {},
             LinearDiscriminantAnalysis(),
         ),
         (
-            "sklearn.ensemble.RandomForestClassifier",
+            "collapseflow.RandomForestClassifier",
             {"n_estimators": 20},
             RandomForestClassifier(20, random_state=4),
         ),
@@ -89,7 +89,7 @@ def test_the_accuracy_equals_scikit_learn_s(blobs, paths, estimator, parameters,
         assert estimator.endswith("RandomForestClassifier")
         assert found["accuracy"] == pytest.approx(expected, abs=OTHER_FOREST)
     else:
-        ours = estimator in (LOGISTIC, "sklearn.svm.LinearSVC")
+        ours = estimator in (LOGISTIC, "collapseflow.LinearSVC")
         library = "collapseflow" if ours else "scikit-learn"
         assert found["accuracy"] == expected
         assert found["implementation"] == f"{library} {version(library)}"
@@ -102,7 +102,7 @@ def test_without_the_faster_library_scikit_learn_s_forest_is_grown(blobs, paths,
     monkeypatch.setitem(sys.modules, "sklearnex.ensemble", None)
     (x, y), test = blobs
     expected = RandomForestClassifier(20, random_state=4).fit(x, y).score(*test)
-    found = run(paths, "sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20}, seed=4)
+    found = run(paths, "collapseflow.RandomForestClassifier", {"n_estimators": 20}, seed=4)
     assert found["accuracy"] == expected
     assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
 
@@ -110,8 +110,8 @@ def test_without_the_faster_library_scikit_learn_s_forest_is_grown(blobs, paths,
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("sklearn.svm.LinearSVC", {"dual": False}),
-        ("sklearn.ensemble.RandomForestClassifier", {}),
+        ("collapseflow.LinearSVC", {"dual": False}),
+        ("collapseflow.RandomForestClassifier", {}),
     ],
 )
 def test_the_number_of_threads_changes_nothing(paths, name, parameters):
@@ -122,21 +122,63 @@ def test_the_number_of_threads_changes_nothing(paths, name, parameters):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "cls"),
+    [
+        ("sklearn.linear_model.LogisticRegression", {"C": 2.0}, LogisticRegression),
+        ("sklearn.svm.LinearSVC", {"dual": False}, LinearSVC),
+        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 5}, RandomForestClassifier),
+        ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", {}, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_is_named_is_what_runs(paths, name, parameters, cls, monkeypatch):
+    cls = cls or LinearDiscriminantAnalysis
+    fitted = []
+    real = cls.fit
+
+    def fit(self, *arguments, **keywords):
+        fitted.append((type(self), self.get_params()))
+        return real(self, *arguments, **keywords)
+
+    monkeypatch.setattr(cls, "fit", fit)
+    found = run(paths, name, parameters)
+    assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
+    (kind, given), *more = fitted
+    assert kind is cls and not more
+    assert {key: given[key] for key in parameters} == parameters
+    assert given.get("solver") == cls().get_params().get("solver")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (LOGISTIC, {"solver": "saga"}),
+        (LOGISTIC, {"fit_intercept": False}),
+        ("collapseflow.LinearSVC", {"dual": True}),
+        ("collapseflow.LinearSVC", {"penalty": "l1"}),
+    ],
+)
+def test_what_the_package_s_own_solvers_do_not_take_is_refused(name, parameters):
+    with pytest.raises(UserError, match=r"takes C, tol and max_iter; .* estimator sklearn\.\w+\.L"):
+        build_classifier(name, parameters, "none", 0, 1)
+
+
 def test_a_forest_that_the_faster_library_cannot_grow_is_scikit_learn_s(blobs, paths):
     (x, y), test = blobs
     parameters = {"n_estimators": 20, "criterion": "entropy"}
     expected = RandomForestClassifier(**parameters, random_state=4).fit(x, y).score(*test)
-    found = run(paths, "sklearn.ensemble.RandomForestClassifier", parameters, seed=4)
+    found = run(paths, "collapseflow.RandomForestClassifier", parameters, seed=4)
     assert found["accuracy"] == expected
     assert found["implementation"] == f"scikit-learn {version('scikit-learn')}"
 
 
-def test_lda_takes_its_fast_solver_only_with_many_samples_and_no_choice():
+def test_lda_takes_its_fast_solver_only_with_many_samples():
     rng = np.random.default_rng(5)
     centres = rng.normal(size=(3, 60)) * 0.5
-    for n, chosen, solver in ((60, False, "svd"), (120, False, "lsqr"), (120, True, "svd")):
+    for n, solver in ((60, "svd"), (120, "lsqr")):
         classifier = LinearDiscriminantAnalysis()
-        suit_solver(classifier, chosen, n, 60)
+        suit_solver(classifier, n, 60)
         assert classifier.solver == solver
         y = np.arange(n) % 3
         x, z = (centres[y] + rng.normal(size=(n, 60)) for _ in range(2))
@@ -174,9 +216,13 @@ def test_a_fit_that_was_stopped_did_not_converge(paths):
     assert found["iterations"] == 1
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
-def test_a_fit_that_ended_by_itself_converged(paths, solver):
-    found = run(paths, parameters={"max_iter": 1000, "solver": solver}, scaling="standard")
+@pytest.mark.parametrize(
+    ("estimator", "solver"),
+    [(LOGISTIC, "lbfgs"), ("sklearn.linear_model.LogisticRegression", "newton-cg")],
+)
+def test_a_fit_that_ended_by_itself_converged(paths, estimator, solver):
+    parameters = {"max_iter": 1000, "solver": solver}
+    found = run(paths, estimator, parameters, scaling="standard")
     assert found["converged"] is True
     assert 1 < found["iterations"] < 1000
 
@@ -184,8 +230,8 @@ def test_a_fit_that_ended_by_itself_converged(paths, solver):
 @pytest.mark.parametrize(
     "estimator",
     [
-        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-        "sklearn.ensemble.RandomForestClassifier",
+        "collapseflow.LinearDiscriminantAnalysis",
+        "collapseflow.RandomForestClassifier",
     ],
 )
 def test_what_does_not_iterate_neither_converged_nor_failed(paths, estimator):
@@ -238,7 +284,7 @@ def test_a_value_that_scikit_learn_refuses_is_refused_before_any_fit(parameters)
 
 
 def test_seed_and_threads_reach_the_classifier_unless_it_is_told_otherwise():
-    forest = "sklearn.ensemble.RandomForestClassifier"
+    forest = "collapseflow.RandomForestClassifier"
     classifier = build_classifier(forest, {}, "none", seed=11, threads=3)[-1]
     assert (classifier.random_state, classifier.n_jobs) == (11, 3)
     classifier = build_classifier(forest, {"random_state": 2}, "none", seed=11, threads=3)[-1]
@@ -257,7 +303,7 @@ def test_standardisation_is_a_step_of_its_own():
 NEIGHBOURS = "sklearn.neighbors.KNeighborsClassifier"
 SEVERAL = {
     "lda": {
-        "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "estimator": "collapseflow.LinearDiscriminantAnalysis",
         "parameters": {},
         "scaling": "none",
         "n_train": None,
@@ -269,7 +315,7 @@ SEVERAL = {
         "n_train": 100,
     },
     "rf": {
-        "estimator": "sklearn.ensemble.RandomForestClassifier",
+        "estimator": "collapseflow.RandomForestClassifier",
         "parameters": {"n_estimators": 10},
         "scaling": "none",
         "n_train": None,

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import warnings
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,10 +35,15 @@ from collapseflow.running.resume import kept_result
 
 logger = logging.getLogger(__name__)
 
-#: What scikit-learn-intelex does faster, at the same accuracy (benchmarks/classifiers.py).
-ACCELERATED = {RandomForestClassifier: "sklearnex.ensemble"}
-
-#: What this package does faster, to the same optimum.
+#: Names of this package for classifiers of scikit-learn that are fitted in less time. LR and SVM
+#: have a solver of this package; LDA takes the solver that suits the features' numbers; forests are
+#: grown by scikit-learn-intelex where it is installed (benchmarks/classifiers.py).
+OWN = {
+    "collapseflow.LogisticRegression": LogisticRegression,
+    "collapseflow.LinearSVC": LinearSVC,
+    "collapseflow.LinearDiscriminantAnalysis": LinearDiscriminantAnalysis,
+    "collapseflow.RandomForestClassifier": RandomForestClassifier,
+}
 PRECONDITIONED = {
     LogisticRegression: PreconditionedLogisticRegression,
     LinearSVC: PreconditionedLinearSVC,
@@ -49,6 +55,8 @@ def build_classifier(
 ) -> Pipeline:
     """A classifier from its import path, seeded and limited to ``threads`` where it can be.
 
+    What is named is what runs: scikit-learn's own, or one of :data:`OWN`.
+
     Raises
     ------
     UserError
@@ -56,7 +64,7 @@ def build_classifier(
     """
     module, _, name = estimator.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(module), name)
+        cls = OWN.get(estimator) or getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise UserError(
             f"estimator: {estimator!r} cannot be imported{_resembling(estimator)}"
@@ -88,7 +96,8 @@ def build_classifier(
         classifier._validate_params()
     except ValueError as error:
         raise UserError(f"parameters: {error}") from None
-    classifier = _fastest(cls, parameters)(**parameters)
+    if estimator in OWN:
+        classifier = _own(estimator, parameters)
     steps = [StandardScaler()] if scaling == "standard" else []
     return make_pipeline(*steps, classifier)
 
@@ -99,29 +108,35 @@ def _resembling(estimator: str) -> str:
         f"{re.sub(r'[.]_.*', '', cls.__module__)}.{name}"
         for name, cls in all_estimators(type_filter="classifier")
     ]
-    hint = did_you_mean(estimator, paths).rstrip()
+    hint = did_you_mean(estimator, [*paths, *OWN]).rstrip()
     return f"; {hint}" if hint else ""
 
 
-def _fastest(cls: type[BaseEstimator], parameters: dict[str, Any]) -> type[BaseEstimator]:
-    """The class that fits the same classifier in the least time."""
-    if cls in PRECONDITIONED and PRECONDITIONED[cls].can_take(parameters):
-        return PRECONDITIONED[cls]
-    if cls in ACCELERATED:
-        try:
-            return getattr(importlib.import_module(ACCELERATED[cls]), cls.__name__)
-        except ImportError:
-            pass
-    return cls
+def _own(estimator: str, parameters: dict[str, Any]) -> BaseEstimator:
+    """The classifier behind a name of this package."""
+    cls = OWN[estimator]
+    if cls is LinearSVC:
+        parameters = {"dual": False, **parameters}
+    if cls in PRECONDITIONED:
+        if not PRECONDITIONED[cls].can_take(parameters):
+            raise UserError(
+                f"parameters: {estimator} takes C, tol and max_iter; allowed for others: the "
+                f"estimator sklearn.{cls.__module__.split('.')[1]}.{cls.__name__}"
+            )
+        return PRECONDITIONED[cls](**parameters)
+    if cls is RandomForestClassifier:
+        with suppress(ImportError):
+            cls = importlib.import_module("sklearnex.ensemble").RandomForestClassifier
+    return cls(**parameters)
 
 
-def suit_solver(classifier: BaseEstimator, chosen: bool, n: int, d: int) -> None:
-    """Take LDA's fast solver for (n, d) features, unless one was ``chosen``.
+def suit_solver(classifier: BaseEstimator, n: int, d: int) -> None:
+    """Give an LDA the fast solver for (n, d) features where it does.
 
     It solves with the d x d covariance instead of decomposing the n x d features; that is the same
     unless the covariance is nearly singular, as it is with few samples.
     """
-    if isinstance(classifier, LinearDiscriminantAnalysis) and not chosen and n >= 2 * d:
+    if isinstance(classifier, LinearDiscriminantAnalysis) and n >= 2 * d:
         classifier.set_params(solver="lsqr")
 
 
@@ -150,7 +165,8 @@ def evaluate(
     if n_train is not None:
         rows = stratified_rows(read_labels(train_store), n_train, seed)
     features, labels = read_rows(train_store, rows, threads)
-    suit_solver(pipeline[-1], "solver" in parameters, *features.shape)
+    if estimator in OWN and "solver" not in parameters:
+        suit_solver(pipeline[-1], *features.shape)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()

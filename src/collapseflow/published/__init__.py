@@ -71,16 +71,28 @@ REPORT_A_CURVES: Experiments = {
     if "finetune.epochs" in condition
 }
 
-#: Report A's classifiers: the class, and the parameters that may be chosen freely because they do
-#: not change what is fitted. Which solver a cell of its tables used is not recorded.
+#: Report A's classifiers: names of the class, and the parameters that may be chosen freely because
+#: they do not change what is fitted. Which solver a cell of its tables used is not recorded.
 CLASSIFIERS = {
     "lr": (
-        "sklearn.linear_model.LogisticRegression",
+        ("sklearn.linear_model.LogisticRegression", "collapseflow.LogisticRegression"),
         {"solver", "max_iter", "tol", "n_jobs", "random_state", "verbose"},
     ),
-    "svm": ("sklearn.svm.LinearSVC", {"dual", "max_iter", "tol", "random_state", "verbose"}),
-    "lda": ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", {"solver"}),
-    "rf": ("sklearn.ensemble.RandomForestClassifier", {"n_jobs", "random_state", "verbose"}),
+    "svm": (
+        ("sklearn.svm.LinearSVC", "collapseflow.LinearSVC"),
+        {"dual", "max_iter", "tol", "random_state", "verbose"},
+    ),
+    "lda": (
+        (
+            "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+            "collapseflow.LinearDiscriminantAnalysis",
+        ),
+        {"solver"},
+    ),
+    "rf": (
+        ("sklearn.ensemble.RandomForestClassifier", "collapseflow.RandomForestClassifier"),
+        {"n_jobs", "random_state", "verbose"},
+    ),
 }
 
 
@@ -105,8 +117,8 @@ def find_classifier(classifier: Mapping[str, Any]) -> str | None:
 
     ``classifier`` has the keys of the study file: estimator, parameters, scaling, n_train.
     """
-    for name, (estimator, free) in CLASSIFIERS.items():
-        if classifier["estimator"] == estimator:
+    for name, (estimators, free) in CLASSIFIERS.items():
+        if classifier["estimator"] in estimators:
             as_published = classifier["scaling"] == "none" and classifier["n_train"] is None
             return name if as_published and set(classifier["parameters"]) <= free else None
     return None

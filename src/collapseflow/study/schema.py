@@ -59,7 +59,8 @@ StudyName = _text(
 Sha256 = _text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
 Device = _text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
 Estimator = _text(
-    r"^sklearn(\.\w+)+$", "the import path of a classifier, for example sklearn.svm.SVC"
+    r"^(sklearn|collapseflow)(\.\w+)+$",
+    "the import path of a classifier, for example sklearn.svm.SVC",
 )
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -242,31 +243,32 @@ class Style(Section):
     samples_per_class: PositiveInt = 10
 
 
-_DEFAULT_CLASSIFIERS: dict[str, dict] = {
-    "lr": {
-        "estimator": "sklearn.linear_model.LogisticRegression",
-        "label": "LR",
-        "parameters": {"max_iter": 1000},
-    },
-    "svm": {"estimator": "sklearn.svm.LinearSVC", "label": "SVM", "parameters": {"dual": False}},
-    "lda": {
-        "estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-        "label": "LDA",
-    },
-    "rf": {"estimator": "sklearn.ensemble.RandomForestClassifier", "label": "RF"},
-}
+def _classifiers(lr: dict, svm: dict, lda: dict, rf: dict) -> dict[str, dict]:
+    named = {"lr": lr, "svm": svm, "lda": lda, "rf": rf}
+    return {key: {"label": key.upper(), **entry} for key, entry in named.items()}
+
+
 PRESETS: dict[str, dict[str, dict]] = {
-    "default": _DEFAULT_CLASSIFIERS,
+    # The same classifiers as scikit-learn's, sooner: see measures/probes.py.
+    "default": _classifiers(
+        lr={
+            "estimator": "collapseflow.LogisticRegression",
+            "parameters": {"max_iter": 1000},
+        },
+        svm={"estimator": "collapseflow.LinearSVC"},
+        lda={"estimator": "collapseflow.LinearDiscriminantAnalysis"},
+        rf={"estimator": "collapseflow.RandomForestClassifier"},
+    ),
     # Report A's own calls.
-    "report_a": {
-        **_DEFAULT_CLASSIFIERS,
-        "lr": {
+    "report_a": _classifiers(
+        lr={
             "estimator": "sklearn.linear_model.LogisticRegression",
-            "label": "LR",
             "parameters": {"solver": "saga", "max_iter": 1000},
         },
-        "svm": {"estimator": "sklearn.svm.LinearSVC", "label": "SVM"},
-    },
+        svm={"estimator": "sklearn.svm.LinearSVC"},
+        lda={"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"},
+        rf={"estimator": "sklearn.ensemble.RandomForestClassifier"},
+    ),
 }
 
 
