@@ -29,7 +29,7 @@ def plot_embeddings(
     """
     look.apply(style)
     n = len(embeddings)
-    rows, columns = look.grid(n, 2 if n <= 4 else 3 if n % 3 == 0 else 4)
+    rows, columns = look.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
     side = style["width"] / columns
     names = [
         name if name == str(number) else f"{number}  {name}"
