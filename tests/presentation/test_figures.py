@@ -1,6 +1,6 @@
 """What figures draw: who has which colour, line and marker, on which axes, with which intervals."""
 
-from itertools import product
+from itertools import combinations, product
 
 import matplotlib.colors
 import matplotlib.pyplot as plt
@@ -169,6 +169,31 @@ def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
     rows = [axis for axis in figures[2].axes if axis.patches]
     drawn = [{matplotlib.colors.to_hex(p.get_edgecolor()) for p in row.patches} for row in rows]
     assert drawn == [{colours["resnet34"]}, {look.NEUTRAL}]
+
+
+def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures):
+    n = 30
+    rows = [
+        ("raw", split, "intra_class", c, None, 1.0) for split in ("train", "test") for c in range(n)
+    ]
+    rows += [("raw", "train", "mean_distance", a, b, 1.0) for a, b in combinations(range(n), 2)]
+    columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
+    path = tmp_path / "variance.csv"
+    pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(path, index=False)
+    names = [f"class number {c}" for c in range(n)]
+    variance.plot_variance(path, {"raw": "raw pixels"}, [], names, "data", STYLE, [])
+    heat, bars = figures[0].axes[:2]
+    figures[0].canvas.draw()
+    for axis in (heat, bars):
+        shown = [text for text in axis.get_yticklabels() if text.get_text()]
+        assert [text.get_text() for text in shown] == names
+        middles = [
+            text.get_window_extent().y0 + text.get_window_extent().height / 2 for text in shown
+        ]
+        apart = np.abs(np.diff(middles)).min()
+        # What letters take of the height of their line, in pixels.
+        assert apart > 0.7 * shown[0].get_fontsize() * figures[0].dpi / 72
+    assert not [text for text in heat.get_xticklabels() if text.get_text()]
 
 
 def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(tmp_path, figures):

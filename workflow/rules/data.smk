@@ -8,6 +8,7 @@ rule prepare_dataset:
         "<results>/logs/prepare_dataset/{dataset}.log",
     benchmark:
         "<results>/benchmarks/prepare_dataset/{dataset}.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"

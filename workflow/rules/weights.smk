@@ -1,5 +1,5 @@
 # Where networks get their weights: ImageNet (torchvision's, or a package's), letters, or chance.
-# Most of a study waits for trained networks: what they wait for goes first.
+# Most of a study waits for trained networks: what they wait for goes first, here and in other files.
 
 
 rule download_weights:
@@ -9,6 +9,7 @@ rule download_weights:
         "resources/logs/download_weights/{model}.log",
     benchmark:
         "resources/benchmarks/download_weights/{model}.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
@@ -31,6 +32,7 @@ rule download_package:
         "resources/logs/download_package/{wheel}.log",
     benchmark:
         "resources/benchmarks/download_package/{wheel}.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
@@ -79,6 +81,7 @@ rule initialize_weights:
         "<results>/logs/initialize_weights/{backbone}.log",
     benchmark:
         "<results>/benchmarks/initialize_weights/{backbone}.tsv"
+    priority: 1
     localrule: True
     conda:
         "../envs/collapseflow.yaml"

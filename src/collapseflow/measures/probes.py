@@ -131,7 +131,7 @@ def _own(estimator: str, parameters: dict[str, Any]) -> BaseEstimator:
 
 
 def suit_solver(classifier: BaseEstimator, n: int, d: int) -> None:
-    """Give an LDA the fast solver for (n, d) features where it does.
+    """Give an LDA the fast solver where (n, d) features allow it.
 
     It solves with the d x d covariance instead of decomposing the n x d features; that is the same
     unless the covariance is nearly singular, as it is with few samples.

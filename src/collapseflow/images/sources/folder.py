@@ -159,7 +159,7 @@ def _is_image(path: Path) -> bool:
 
 
 def decode(
-    paths: Sequence[Path], size: int | None, root: Path, threads: int, others: Sequence[str] = ()
+    paths: Sequence[Path], size: int | None, root: Path, threads: int, others: Sequence[str]
 ) -> np.ndarray:
     """Decode images on several threads (Pillow lets go of the interpreter while it decodes).
 
