@@ -1,6 +1,8 @@
 """Training: bit for bit the same as a plain PyTorch loop, in one go or interrupted anywhere."""
 
 import itertools
+import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +17,13 @@ from safetensors import safe_open
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from collapseflow.features.extraction import Reading, write_network_features
+from collapseflow.features.extraction import Reading, store, write_network_features
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running import hardware
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import failure
 from collapseflow.training import loop as training
 from collapseflow.training.loop import (
-    Recipe,
     Training,
     finetune,
     initialize,
@@ -29,6 +31,7 @@ from collapseflow.training.loop import (
     seed_everything,
     train,
 )
+from collapseflow.training.recipes import Recipe
 
 CPU = torch.device("cpu")
 N_CLASSES = 10
@@ -38,9 +41,12 @@ RECIPE = Recipe(
     image_size=32,
     normalize="imagenet",
     precision="float32",
-    batch_size=8,
-    learning_rate=2e-4,
     seed=5,
+    epochs=3,
+    batch_size=8,
+    optimizer="adam",
+    learning_rate=2e-4,
+    head_gain=0.02,
 )
 #: One with batch norm as well, whose last layer is an ordinary linear one.
 BATCH_NORM = replace(RECIPE, model="mobilenet_v3_small")
@@ -85,28 +91,35 @@ def start(starts):
 
 
 def output_files(folder, epochs):
-    return [folder / f"epoch{epoch:03d}.safetensors" for epoch in range(1, epochs + 1)]
+    return [folder / "weights" / f"epoch{epoch:03d}.safetensors" for epoch in range(1, epochs + 1)]
 
 
-def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, head_gain=0.02):
-    """Fine-tune as the workflow does: outputs are deleted first, the progress folder stays."""
-    outputs = output_files(folder, epochs)
-    for path in outputs:
-        path.unlink(missing_ok=True)
+def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, kept=None):
+    """Fine-tune as the workflow does: outputs are deleted first, the progress folder stays.
+
+    Gives the weights of the epochs in ``kept``, all of them if it is not given.
+    """
+    shutil.rmtree(folder / "weights", ignore_errors=True)
+    (folder / "log.json").unlink(missing_ok=True)
     # What was drawn before must not matter.
     torch.manual_seed(100 + epochs)
     finetune(
         dataset,
-        recipe,
+        replace(recipe, epochs=epochs),
+        range(1, epochs + 1) if kept is None else kept,
         [CPU],
-        head_gain,
         start,
         "random weights",
         folder / "progress",
         code,
-        outputs,
+        folder / "weights",
+        folder / "log.json",
     )
-    return [safetensors.torch.load_file(path) for path in outputs]
+    return [safetensors.torch.load_file(path) for path in sorted(folder.glob("weights/*.safe*"))]
+
+
+def read_log(folder):
+    return json.loads((folder / "log.json").read_text())
 
 
 def parts(folder):
@@ -190,11 +203,34 @@ def kept(keep):
     return keep(3)
 
 
-def plain_loop(network, data, epochs):
-    """Train by hand, the images too, with everything in memory; weights, moments, loss by epoch."""
+def new_head(starts, recipe):
+    """The network that fine-tuning starts with, made by hand."""
+    seed_everything(recipe.seed, 0)
+    network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES)
+    path = LAST_LAYER[recipe.model]
+    last = network.get_submodule(path)
+    head = {f"{path}.{name}": value for name, value in last.named_parameters()}
+    network.load_state_dict({**torch.load(starts[recipe.model]), **head})
+    if recipe.head_gain is not None:
+        nn.init.xavier_normal_(last.weight, gain=recipe.head_gain)
+        nn.init.zeros_(last.bias)
+    return network
+
+
+def plain_loop(
+    network,
+    data,
+    epochs,
+    make_optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-4, fused=True),
+    rates=None,
+    loss_of=nn.functional.cross_entropy,
+):
+    """Train by hand, the images too, with everything in memory; by epoch weights, moments, loss
+    and the gradient's norm."""
     network = network.to(memory_format=torch.channels_last).train()
     assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=True)
+    optimizer = make_optimizer(network.parameters())
+    rates = iter(rates or ())
     images = nn.functional.interpolate(
         torch.from_numpy(data.images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
     )
@@ -203,18 +239,23 @@ def plain_loop(network, data, epochs):
     after = {}
     for epoch in epochs:
         order = seed_everything(RECIPE.seed, epoch).permutation(19)
-        losses = []
+        losses, norms = [], []
         for rows in order[:16].reshape(2, 8):
             batch = images[rows].contiguous(memory_format=torch.channels_last)
-            loss = nn.functional.cross_entropy(network(batch), torch.from_numpy(data.labels[rows]))
+            loss = loss_of(network(batch), torch.from_numpy(data.labels[rows]))
+            for rate in itertools.islice(rates, 1):
+                optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
             loss.backward()
+            gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+            norms.append(gradient.double().square().sum().sqrt().item())
             optimizer.step()
             losses.append(loss.item())
         after[epoch] = (
             {name: value.clone() for name, value in network.state_dict().items()},
             [{k: v.clone() for k, v in optimizer.state[p].items()} for p in network.parameters()],
             np.mean(losses),
+            np.mean(norms),
         )
     return after
 
@@ -239,14 +280,8 @@ def compared(request, data, dataset, starts, tmp_path_factory):
     else:
         folders = train_call_by_call(tmp_path_factory, dataset, start, request.param)
         one_call = run(tmp_path_factory.mktemp("one call"), 3, dataset, start, request.param)
-    seed_everything(RECIPE.seed, 0)
-    network = torchvision.models.get_model(model, num_classes=N_CLASSES)
-    last = network.get_submodule(LAST_LAYER[model])
-    head = {f"{LAST_LAYER[model]}.{name}": value for name, value in last.named_parameters()}
-    network.load_state_dict({**torch.load(start), **head})
-    nn.init.xavier_normal_(last.weight, gain=0.02)
-    nn.init.zeros_(last.bias)
-    return Compared(model, folders, one_call, plain_loop(network, data, (1, 2, 3)), dataset)
+    by_hand = plain_loop(new_head(starts, request.param), data, (1, 2, 3))
+    return Compared(model, folders, one_call, by_hand, dataset)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -283,7 +318,17 @@ def test_metadata_say_what_the_weights_are(compared, epoch):
     assert said["epoch"] == str(epoch)
     assert said["task"] == read_info(compared.dataset).sha256
     assert float(said["mean_loss"]) == pytest.approx(compared.by_hand[epoch][2], rel=1e-6)
-    assert float(said["seconds"]) > 0
+
+
+def test_the_log_has_the_loop_s_losses_and_gradients(compared):
+    log = read_log(compared.folders[3])
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+    for record in log:
+        _, _, loss, norm = compared.by_hand[record["epoch"]]
+        assert record["loss"] == pytest.approx(loss, rel=1e-6)
+        assert record["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+        assert record["learning_rate"] == 2e-4
+        assert record["images_per_second"] == pytest.approx(16 / record["seconds"])
 
 
 def test_a_training_repeated_is_the_same_and_another_seed_is_not(
@@ -335,11 +380,65 @@ def test_fewer_images_than_a_batch_are_refused(dataset, start, tmp_path):
     assert files_below(tmp_path) == []
 
 
-def test_a_diverging_loss_is_refused_and_leaves_no_weights(dataset, start, tmp_path):
+# --- a training that diverges -----------------------------------------------------------------
+
+
+def diverge_in(monkeypatch, epoch, what="loss"):
+    """Let one epoch end with a value that is not finite."""
+    train_one_epoch = training.train_one_epoch
+
+    def diverge(network, optimizer, data, recipe, now, *others):
+        log = train_one_epoch(network, optimizer, data, recipe, now, *others)
+        return {**log, what: math.nan} if now == epoch else log
+
+    monkeypatch.setattr(training, "train_one_epoch", diverge)
+
+
+def test_a_learning_rate_that_is_too_high_leaves_words_in_place_of_weights(
+    dataset, start, tmp_path, trained
+):
     wild = replace(RECIPE, learning_rate=1e30)
-    with pytest.raises(UserError, match="epoch 1 is not finite; lower the learning rate"):
-        run(tmp_path, 2, dataset, start, wild)
-    assert files_below(tmp_path) == []
+    for _ in range(2):
+        assert run(tmp_path, 2, dataset, start, wild) == []
+        assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
+        assert read_log(tmp_path) == []
+    # It is remembered: the second run does not train only to fail again.
+    assert trained == [1]
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
+def test_the_epochs_before_one_that_diverges_are_published(
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch, what
+):
+    with monkeypatch.context() as patch:
+        diverge_in(patch, 3, what)
+        weights = run(tmp_path, 4, dataset, start, kept=[1, 3])
+    assert trained == [1, 2, 3]
+    reason = f"the {what.replace('_', ' ')} of epoch 3 is not finite"
+    assert failure(tmp_path / "weights") == reason
+    assert [record["epoch"] for record in read_log(tmp_path)] == [1, 2]
+    (weights,) = weights
+    assert_equal(weights, uninterrupted[0])
+    # Fewer epochs do not come to the one that failed.
+    weights = run(tmp_path, 2, dataset, start)
+    assert failure(tmp_path / "weights") is None
+    assert trained == [1, 2, 3]
+    assert_equal(weights[1], uninterrupted[1])
+    # It is remembered while epochs before it are trained again.
+    flip_a_byte(parts(tmp_path) / "epoch001.safetensors")
+    weights = run(tmp_path, 4, dataset, start, kept=[1, 2])
+    assert failure(tmp_path / "weights") == reason
+    assert trained == [1, 2, 3, 1, 2]
+    for found, expected in zip(weights, uninterrupted[:2], strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_pretraining_that_diverges_is_a_mistake(dataset, tmp_path):
+    wild = replace(RECIPE, learning_rate=1e30)
+    words = "squeezenet1_1, pretraining: the loss of epoch 1 is not finite; lower the learning rate"
+    with pytest.raises(UserError, match=words):
+        run_pretrain(tmp_path, 1, dataset, wild)
+    assert not (tmp_path / "1.safetensors").exists()
 
 
 # --- finished epochs are kept -----------------------------------------------------------------
@@ -401,7 +500,7 @@ def test_a_training_may_be_interrupted_in_every_epoch(
             fail_at(patch, "write_json", 1)
             run(tmp_path, 3, dataset, start)
     assert trained == [1, 2, 3]
-    assert not any(path.exists() for path in output_files(tmp_path, 3))
+    assert not (tmp_path / "weights").exists()
     weights = run(tmp_path, 3, dataset, start)
     assert trained == [1, 2, 3]
     for found, expected in zip(weights, uninterrupted, strict=True):
@@ -432,16 +531,16 @@ def taken_over(monkeypatch):
     return seconds
 
 
-def seconds_of(folder, epochs):
-    return [float(metadata(path)["seconds"]) for path in output_files(folder, epochs)]
+def seconds_of(folder):
+    return [record["seconds"] for record in read_log(folder)]
 
 
 def test_the_seconds_of_epochs_of_earlier_runs_count(dataset, start, keep, taken_over):
     folder = keep(1)
     run(folder, 3, dataset, start)
-    assert taken_over == seconds_of(folder, 3)[:1]
+    assert taken_over == seconds_of(folder)[:1]
     run(folder, 3, dataset, start)
-    assert taken_over[1:] == seconds_of(folder, 3)
+    assert taken_over[1:] == seconds_of(folder)
 
 
 def test_the_seconds_of_epochs_that_are_trained_anew_do_not_count(dataset, start, keep, taken_over):
@@ -466,7 +565,7 @@ def test_the_seconds_before_memory_was_out_in_the_same_run_count_once(
     folder = keep(1)
     run(folder, 3, dataset, start)
     assert failures == []
-    assert taken_over == seconds_of(folder, 3)[:1]
+    assert taken_over == seconds_of(folder)[:1]
 
 
 def optimizer_states(folder):
@@ -519,17 +618,19 @@ def another(changed, data, dataset, start, folder):
         torch.save(state, arguments["start"])
     elif changed == "code":
         arguments["code"] = "1" * 16
-    elif changed == "head_gain":
-        arguments["head_gain"] = 0.03
     else:
         value = {"seed": 6, "learning_rate": 1e-4, "batch_size": 9, "normalize": "none"}
+        value |= {"head_gain": 0.03, "loss": "mse", "weight_decay": 0.1, "augmentation": "flip"}
         arguments["recipe"] = replace(RECIPE, **{changed: value[changed]})
     return arguments
 
 
 @pytest.mark.parametrize(
     "changed",
-    ["seed", "learning_rate", "batch_size", "normalize", "head_gain", "start", "data", "code"],
+    [
+        *("seed", "learning_rate", "batch_size", "normalize", "head_gain", "loss", "weight_decay"),
+        *("augmentation", "start", "data", "code"),
+    ],
 )
 def test_what_changes_the_weights_trains_anew_and_leaves_the_old_parts(
     data, dataset, start, uninterrupted, keep, tmp_path, trained, changed
@@ -662,6 +763,169 @@ def test_deleted_outputs_come_back_from_the_parts(dataset, start, kept, uninterr
         assert_equal(safetensors.torch.load_file(path), expected)
 
 
+# --- epochs whose weights are not kept --------------------------------------------------------
+
+
+def names_of(folder, pattern):
+    return sorted(path.name[:8] for path in folder.glob(pattern))
+
+
+def test_weights_are_published_and_kept_of_some_epochs_and_of_the_last(
+    dataset, start, uninterrupted, tmp_path, monkeypatch
+):
+    kept = []
+    train_one_epoch = training.train_one_epoch
+
+    def look(*arguments):
+        kept.append(names_of(parts(tmp_path), "epoch???.safetensors"))
+        return train_one_epoch(*arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", look)
+    first, last = run(tmp_path, 3, dataset, start, kept=[1])
+    assert kept == [[], ["epoch001"], ["epoch001", "epoch002"]]
+    assert names_of(parts(tmp_path), "epoch???.safetensors") == ["epoch001", "epoch003"]
+    assert names_of(tmp_path, "weights/*") == ["epoch001", "epoch003"]
+    assert len(read_log(tmp_path)) == 3
+    assert_equal(first, uninterrupted[0])
+    assert_equal(last, uninterrupted[2])
+
+
+def test_an_epoch_that_was_not_kept_is_trained_again_when_it_is_asked_for(
+    dataset, start, uninterrupted, tmp_path, trained
+):
+    run(tmp_path, 3, dataset, start, kept=[1])
+    for found, expected in zip(run(tmp_path, 3, dataset, start), uninterrupted, strict=True):
+        assert_equal(found, expected)
+    assert trained == [1, 2, 3, 1, 2, 3]
+    assert {"epoch001.safetensors", "epoch003.safetensors"} <= set(set_aside(tmp_path))
+
+
+def test_a_training_goes_on_after_an_epoch_whose_weights_only_the_newest_keeps(
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, "train_one_epoch", 3)
+        run(tmp_path, 3, dataset, start, kept=[])
+    (last,) = run(tmp_path, 3, dataset, start, kept=[])
+    assert trained == [1, 2, 3, 3]
+    assert_equal(last, uninterrupted[2])
+    assert names_of(parts(tmp_path), "epoch???.safetensors") == ["epoch003"]
+
+
+def test_epochs_that_are_no_longer_asked_for_stay(dataset, start, uninterrupted, keep, trained):
+    folder = keep(2)
+    (last,) = run(folder, 3, dataset, start, kept=[])
+    assert_equal(last, uninterrupted[2])
+    run(folder, 3, dataset, start)
+    assert trained == [3]
+
+
+# --- other recipes ----------------------------------------------------------------------------
+
+#: Each goes on right only with its own state, or with the learning rate of its epoch.
+OTHERS = {
+    "momentum": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.01, "weight_decay": 5e-4},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.01, "nesterov": True},
+    "plain sgd": {"optimizer": "sgd", "learning_rate": 0.01},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+    "cosine": {"schedule": "cosine", "warmup": 1, "learning_rate": 1e-3},
+    "step": {"schedule": "step", "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1},
+    "mse": {"loss": "mse", "head_gain": None, "optimizer": "sgd", "learning_rate": 0.01},
+    "smoothing": {"label_smoothing": 0.1},
+}
+OPTIMIZERS = {
+    "momentum": lambda p: torch.optim.SGD(p, 0.01, 0.9, weight_decay=5e-4, fused=True),
+    "nesterov": lambda p: torch.optim.SGD(p, 0.01, 0.9, nesterov=True, fused=True),
+    "plain sgd": lambda p: torch.optim.SGD(p, 0.01, fused=True),
+    "mse": lambda p: torch.optim.SGD(p, 0.01, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, 2e-4, weight_decay=0.1, fused=True),
+    "step": lambda p: torch.optim.SGD(p, 0.1, 0.9, fused=True),
+}
+#: For each of the six batches.
+RATES = {
+    "cosine": [0, 5e-4, 1e-3, *(1e-3 * (1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3))],
+    "step": [0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
+}
+LOSSES = {
+    "mse": lambda z, y: 0.5 * (z - torch.eye(N_CLASSES)[y]).square().sum(1).mean(),
+    "smoothing": nn.CrossEntropyLoss(label_smoothing=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_recipe_equals_the_plain_loop_and_goes_on_where_it_was_killed(
+    data, dataset, starts, tmp_path, monkeypatch, name
+):
+    recipe = replace(BATCH_NORM, **OTHERS[name])
+    start = starts[recipe.model]
+    weights = run(tmp_path / "one go", 3, dataset, start, recipe)
+    for _ in range(3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            fail_at(patch, "write_json", 1)
+            run(tmp_path, 3, dataset, start, recipe)
+    again = run(tmp_path, 3, dataset, start, recipe)
+    for found, expected in zip(again, weights, strict=True):
+        assert_equal(found, expected)
+    by_name = {"make_optimizer": OPTIMIZERS, "loss_of": LOSSES}
+    by_hand = plain_loop(
+        new_head(starts, recipe),
+        data,
+        (1, 2, 3),
+        rates=RATES.get(name),
+        **{key: of[name] for key, of in by_name.items() if name in of},
+    )
+    for epoch, found in enumerate(weights, start=1):
+        for key, value in by_hand[epoch][0].items():
+            if name == "mse":
+                torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6)
+            else:
+                assert torch.equal(found[key], value), key
+    for record, rate in zip(read_log(tmp_path), RATES.get(name, [])[1::2], strict=False):
+        assert record["learning_rate"] == pytest.approx(rate)
+
+
+def test_the_schedule_s_epochs_are_part_of_what_a_training_depends_on(
+    dataset, start, tmp_path, trained
+):
+    for epochs in (1, 2):
+        run(tmp_path, epochs, dataset, start, replace(RECIPE, schedule="cosine"))
+    assert trained == [1, 1, 2]
+    found = sorted(
+        json.loads(path.read_text())["recipe"]["epochs"]
+        for path in tmp_path.glob("progress/*/depends_on.json")
+    )
+    assert found == [1, 2]
+
+
+FROZEN_FROM = {"head": "classifier.3", "features.12": "features.12", "classifier": "classifier"}
+
+
+@pytest.mark.parametrize("trained_part", FROZEN_FROM)
+def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
+    dataset, starts, tmp_path, trained_part, monkeypatch
+):
+    recipe = replace(BATCH_NORM, trained=trained_part)
+    before = torch.load(starts[recipe.model])
+    weights = run(tmp_path, 2, dataset, starts[recipe.model], recipe)[-1]
+    names = list(before)
+    first = next(n for n, name in enumerate(names) if name.startswith(FROZEN_FROM[trained_part]))
+    for name in names[:first]:
+        assert torch.equal(weights[name], before[name]), name
+    for name in names[first:]:
+        assert weights[name].shape != before[name].shape or not torch.equal(
+            weights[name], before[name]
+        ), name
+    state = safetensors.torch.load_file(parts(tmp_path) / "epoch002.optimizer.safetensors")
+    parameters = dict(torchvision.models.get_model(recipe.model).named_parameters())
+    trained_names = [name for name in names[first:] if name in parameters]
+    assert {name.rsplit("/", 1)[0] for name in state} == set(trained_names)
+    again = tmp_path / "again"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, "write_json", 1)
+        run(again, 2, dataset, starts[recipe.model], recipe)
+    assert_equal(run(again, 2, dataset, starts[recipe.model], recipe)[-1], weights)
+
+
 # --- one level below --------------------------------------------------------------------------
 
 
@@ -670,17 +934,19 @@ def test_the_network_is_built_only_where_no_epoch_is_finished(dataset, tmp_path,
     new_network = Training.new_network
 
     def count(training):
-        built.append(training.epochs)
+        built.append(training.recipe.epochs)
         return new_network(training)
 
     monkeypatch.setattr(Training, "new_network", count)
     metadata_words = {"weights": "the network after epoch {epoch}"}
     for epochs in (1, 2):
-        plan = Training(str(dataset), BATCH_NORM, epochs, None, None, metadata_words)
-        weights = train(plan, [CPU], tmp_path)
-        assert weights == [tmp_path / f"epoch00{n}.safetensors" for n in range(1, epochs + 1)]
+        kept = tuple(range(1, epochs + 1))
+        recipe = replace(BATCH_NORM, epochs=epochs)
+        course = train(Training(str(dataset), recipe, kept, None, metadata_words), [CPU], tmp_path)
+        assert course.weights == {n: tmp_path / f"epoch00{n}.safetensors" for n in kept}
+        assert course.failed is None
     assert built == [1]
-    for epoch, path in enumerate(weights, start=1):
+    for epoch, path in course.weights.items():
         said = metadata(path)
         assert said["weights"] == f"the network after epoch {epoch}"
         assert said["epoch"] == str(epoch)
@@ -712,7 +978,7 @@ def test_random_weights_say_that_they_were_never_trained(tmp_path):
 def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
     path = folder / f"{epochs}.safetensors"
     torch.manual_seed(200 + epochs)
-    pretrain(dataset, recipe, epochs, [CPU], folder / "progress", code, path)
+    pretrain(dataset, replace(recipe, epochs=epochs), [CPU], folder / "progress", code, path)
     return path
 
 
@@ -720,7 +986,7 @@ def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
 def test_pretraining_equals_the_plain_loop_from_random_weights(data, dataset, tmp_path, recipe):
     seed_everything(recipe.seed, 0)
     network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES)
-    weights, _, loss = plain_loop(network, data, (1, 2))[2]
+    weights, _, loss, _ = plain_loop(network, data, (1, 2))[2]
     path = run_pretrain(tmp_path, 2, dataset, recipe)
     assert_equal(safetensors.torch.load_file(path), weights)
     assert float(metadata(path)["mean_loss"]) == pytest.approx(loss, rel=1e-6)
@@ -769,7 +1035,7 @@ def test_pretraining_starts_anew_with_other_data_recipe_or_code(
 def test_features_carry_predictions_only_of_networks_that_know_the_classes(
     data, dataset, kept, tmp_path
 ):
-    reading = Reading(RECIPE.model, None, "average", 32, "imagenet", "float32", 16)
+    reading = Reading(RECIPE.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
     pretrained = run_pretrain(tmp_path / "letters", 1, dataset)
     finetuned = parts(kept) / "epoch001.safetensors"
     foreign = write_digits(tmp_path / "foreign.h5", replace(data, images=255 - data.images))
@@ -781,7 +1047,6 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
         # The shape alone does not tell: all have a head for ten classes.
         state = safetensors.torch.load_file(path)
         assert len(state["classifier.1.weight"]) == N_CLASSES
-        store = tmp_path / "train.h5"
-        write_network_features(of, path, reading, CPU, {"train": store})
-        with h5py.File(store) as file:
+        write_network_features(of, path, reading, CPU, tmp_path / "features")
+        with h5py.File(store(tmp_path / "features", "penultimate", "train")) as file:
             assert ("predictions" in file) is knows

@@ -21,7 +21,8 @@ from collapseflow.images.datasets import Splits, make_split, write_dataset
 from collapseflow.running.errors import UserError
 from collapseflow.training import loop as training
 from collapseflow.training import parallel
-from collapseflow.training.loop import OutOfMemory, Recipe, Training, train, train_epochs
+from collapseflow.training.loop import OutOfMemory, Training, train, train_epochs
+from collapseflow.training.recipes import Recipe
 
 CPU = torch.device("cpu")
 #: Batch norm, no dropout: two processes must give what one gives.
@@ -30,11 +31,13 @@ RECIPE = Recipe(
     image_size=32,
     normalize="imagenet",
     precision="float32",
+    seed=5,
+    epochs=2,
     batch_size=10,
+    optimizer="adam",
     # Adam divides a gradient by its size: where it is nothing but rounding, its sign counts. With
     # small steps that stays small.
     learning_rate=1e-6,
-    seed=5,
 )
 
 
@@ -51,7 +54,14 @@ def dataset(small_digits, tmp_path_factory):
 
 
 def plan(dataset, epochs=2, recipe=RECIPE):
-    return Training(str(dataset), recipe, epochs, None, None, {"weights": "after {epoch}"})
+    kept = tuple(range(1, epochs + 1))
+    recipe = replace(recipe, epochs=epochs)
+    return Training(str(dataset), recipe, kept, None, {"weights": "after {epoch}"})
+
+
+def weights_of(training, devices, folder):
+    """Train; the weights after each epoch."""
+    return list(train(training, devices, folder).weights.values())
 
 
 def states(paths):
@@ -155,7 +165,8 @@ DROPOUT = """
     from pathlib import Path
     from collapseflow.images.datasets import read_split
     from collapseflow.training.parallel import rank
-    from collapseflow.training.loop import Recipe, new_optimizer, train_one_epoch
+    from collapseflow.training.loop import train_one_epoch
+    from collapseflow.training.recipes import Recipe, new_optimizer
 
     dist.init_process_group("gloo")
     masks = []
@@ -169,7 +180,7 @@ DROPOUT = """
             masks.append(self.dropout(torch.ones(images.shape)) > 0)
             return self.last(images.flatten(1))
 
-    recipe = Recipe("net", 32, "none", "float32", 10, 1e-3, seed=5)
+    recipe = Recipe("net", 32, "none", "float32", 5, 1, 10, "adam", 1e-3)
     network, data = Network(), read_split(sys.argv[1], "train")
     arguments = (new_optimizer(network, recipe), data, recipe, 1, torch.device("cpu"), 5)
     train_one_epoch(network, *arguments)
@@ -195,12 +206,12 @@ def test_each_process_draws_masks_of_its_own(dataset, tmp_path):
 
 @pytest.fixture(scope="module")
 def alone(dataset, tmp_path_factory):
-    return train(plan(dataset), [CPU], tmp_path_factory.mktemp("alone"))
+    return weights_of(plan(dataset), [CPU], tmp_path_factory.mktemp("alone"))
 
 
 @pytest.fixture(scope="module")
 def together(dataset, tmp_path_factory):
-    return train(plan(dataset), [CPU, CPU], tmp_path_factory.mktemp("together"))
+    return weights_of(plan(dataset), [CPU, CPU], tmp_path_factory.mktemp("together"))
 
 
 def test_two_processes_train_what_one_trains(alone, together):
@@ -217,20 +228,54 @@ def test_two_processes_train_what_one_trains(alone, together):
     assert one["bn1.num_batches_tracked"] == two["bn1.num_batches_tracked"] == 4
 
 
+def test_two_processes_train_some_layers_on_changed_images_as_one_does(dataset, tmp_path):
+    recipe = replace(
+        RECIPE,
+        optimizer="sgd",
+        momentum=0.9,
+        learning_rate=1e-2,
+        trained="layer4",
+        augmentation="shift+flip+crop",
+    )
+    courses = []
+    for devices in ([CPU], [CPU, CPU]):
+        folder = tmp_path / str(len(devices))
+        folder.mkdir()
+        courses.append(train(plan(dataset, 1, recipe), devices, folder))
+    one, two = states(course.weights[1] for course in courses)
+    before = plan(dataset, 1, recipe).new_network().state_dict()
+    for name in one:
+        frozen = not name.startswith(("layer4", "fc"))
+        assert torch.equal(one[name], before[name]) is frozen, name
+        assert torch.equal(two[name], before[name]) is frozen, name
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+    for key in ("loss", "gradient_norm"):
+        expected = courses[0].log[0][key]
+        assert courses[1].log[0][key] == pytest.approx(expected, rel=1e-4)
+
+
 def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, tmp_path):
-    weights = train(plan(dataset, 1), [CPU, CPU], tmp_path)
+    weights = weights_of(plan(dataset, 1), [CPU, CPU], tmp_path)
     first = weights[0].stat().st_mtime_ns
-    weights = train(plan(dataset, 2), [CPU], tmp_path)
+    weights = weights_of(plan(dataset, 2), [CPU], tmp_path)
     assert weights[0].stat().st_mtime_ns == first
     assert [metadata(path)["processes"] for path in weights] == ["2", "1"]
     loss = float(metadata(together[1])["mean_loss"])
     assert float(metadata(weights[1])["mean_loss"]) == pytest.approx(loss, rel=1e-4)
 
 
+def test_a_training_that_diverges_ends_in_every_process(dataset, tmp_path):
+    wild = plan(dataset, 2, replace(RECIPE, learning_rate=1e30))
+    course = train(wild, [CPU, CPU], tmp_path)
+    assert course.failed == "the loss of epoch 1 is not finite"
+    assert course.weights == {} and course.log == []
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch001.json"]
+
+
 def test_a_user_s_mistake_is_one_line(dataset, tmp_path):
-    wild = plan(dataset, 1, replace(RECIPE, learning_rate=1e30))
-    with pytest.raises(UserError, match="epoch 1 is not finite; lower the learning rate"):
-        train(wild, [CPU, CPU], tmp_path)
+    large = plan(dataset, 1, replace(RECIPE, batch_size=44))
+    with pytest.raises(UserError, match="batch_size: 44 is more than the 43 training images"):
+        train(large, [CPU, CPU], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -297,7 +342,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_gradient_summed(
     # Without batch norm the parts' gradients add up to the batch's.
     recipe = replace(RECIPE, model="squeezenet1_1")
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    (halved,) = train(plan(dataset, 1, recipe), [CPU], tmp_path)
+    (halved,) = weights_of(plan(dataset, 1, recipe), [CPU], tmp_path)
     assert seen == [10, 5] + [2] * 20
     assert "10 images at a time; going on with 5, in batches of 10 as before" in caplog.text
     assert "5 images at a time; going on with 2, in batches of 10 as before" in caplog.text
@@ -305,7 +350,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_gradient_summed(
     monkeypatch.undo()
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
     (tmp_path / "whole").mkdir()
-    (whole,) = train(plan(dataset, 1, recipe), [CPU], tmp_path / "whole")
+    (whole,) = weights_of(plan(dataset, 1, recipe), [CPU], tmp_path / "whole")
     assert metadata(whole)["micro_batch"] == "10"
     loss = float(metadata(whole)["mean_loss"])
     assert float(metadata(halved)["mean_loss"]) == pytest.approx(loss, rel=1e-4)
@@ -319,7 +364,7 @@ def test_a_training_goes_on_with_the_micro_batch_it_had(dataset, tmp_path, monke
     train(plan(dataset, 1), [CPU], tmp_path)
     monkeypatch.undo()
     seen = out_of_memory_above(monkeypatch, 100)
-    weights = train(plan(dataset, 2), [CPU], tmp_path)
+    weights = weights_of(plan(dataset, 2), [CPU], tmp_path)
     assert seen == [5] * 8
     assert [metadata(path)["micro_batch"] for path in weights] == ["5", "5"]
 
@@ -355,7 +400,7 @@ def test_processes_that_run_out_of_memory_start_again_with_less(
 
     monkeypatch.setattr(training, "launch", first_fails)
     recipe = replace(RECIPE, batch_size=batch_size)
-    (weights,) = train(plan(dataset, 1, recipe), [CPU, CPU], tmp_path)
+    (weights,) = weights_of(plan(dataset, 1, recipe), [CPU, CPU], tmp_path)
     assert requests == [5, 2]
     assert metadata(weights)["micro_batch"] == "4"
     # What the first process logs is in the log, once.
@@ -374,7 +419,7 @@ SHORT_OF_MEMORY = """
     torch.nn.functional.conv2d(torch.ones(8, 3, 8, 8), torch.ones(4, 3, 3, 3)) @ torch.ones(6, 2)
     limit_memory(int(sys.argv[3]))
     request = json.loads(Path(sys.argv[1]).read_text())
-    (weights,) = train(Training.from_json(request), [torch.device("cpu")], Path(sys.argv[2]))
+    train(Training.from_json(request), [torch.device("cpu")], Path(sys.argv[2]))
     print("trained")
 """
 
@@ -428,12 +473,12 @@ NO_MEMORY_FOR_CODE = """
 
     plan = training.Training.from_json(json.loads(Path(sys.argv[1]).read_text()))
     let_one_fail(training)
-    (weights,) = training.train(plan, [cpu], Path(sys.argv[2]))
+    weights = training.train(plan, [cpu], Path(sys.argv[2])).weights[1]
     let_one_fail(networks)
-    extractor = networks.open_extractor("resnet18", weights, None, "average", "")
+    extractor = networks.open_extractor("resnet18", weights, ["flatten"], "average", "")
     images = read_split(plan.dataset, "train").images
     parts = list(networks.extract(extractor, images, 32, "none", "float32", cpu, 20, "features"))
-    print([len(features) for features, _ in parts])
+    print([len(features["flatten"]) for features, _ in parts])
 """
 
 

@@ -1,5 +1,6 @@
 """From uint8 images to what a network takes, on the device, a batch at a time."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -38,19 +39,27 @@ def resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def preprocess(
-    images: torch.Tensor, image_size: int, normalize: Literal["imagenet", "none"]
+    images: torch.Tensor,
+    image_size: int,
+    normalize: Literal["imagenet", "none"],
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Resize, scale to [0, 1], make three channels, subtract ImageNet's mean, divide by its s.d.
 
     Parameters
     ----------
     images : uint8 tensor (N, H, W) or (N, H, W, 3), on any device
+    augment
+        What is done with the resized images before the mean is subtracted: float32 tensors
+        (N, 1 or 3, image_size, image_size) in [0, 1], black is 0.
 
     Returns
     -------
     float32 tensor (N, 3, image_size, image_size), channels last in memory
     """
     values = resize(images, image_size).div_(255)
+    if augment is not None:
+        values = augment(values)
     if normalize == "imagenet":
         mean, std = _imagenet_statistics(values.device)
         values = (values - mean).div_(std)

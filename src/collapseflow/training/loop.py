@@ -1,8 +1,8 @@
-"""Fine-tuning as in report A, one epoch at a time, and the pretraining on letters.
+"""Fine-tuning by a recipe, one epoch at a time, and the pretraining on letters.
 
-Everything random in an epoch (order, dropout) is seeded by the study's seed and the number of
-the epoch, and an epoch's result is a file: an interrupted run continues from the last file and
-ends in the same weights, bit for bit on a CPU with the same number of threads.
+Everything random in an epoch (order, augmentation, dropout) is seeded by the recipe's seed and the
+number of the epoch, and an epoch's result is a file: an interrupted run continues from the last
+file and ends in the same weights, bit for bit on a CPU with the same number of threads.
 
 The data set lies on the device as uint8 and is preprocessed there; within an epoch nothing waits
 for the device. Where a batch does not fit into memory, its gradient is summed over micro-batches.
@@ -13,13 +13,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from collapseflow.features.networks import (
     build,
@@ -34,7 +34,7 @@ from collapseflow.features.networks import (
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.images.datasets import Split, read_info, read_split
 from collapseflow.running.errors import TemporaryError, UserError
-from collapseflow.running.files import sha256_file, write_json
+from collapseflow.running.files import atomic_folder, sha256_file, write_failure, write_json
 from collapseflow.running.hardware import (
     autocast,
     call_again,
@@ -60,27 +60,24 @@ from collapseflow.training.parallel import (
     rank,
     share,
     total,
+    undistributed,
     wait_for_all,
+)
+from collapseflow.training.recipes import (
+    Recipe,
+    augment,
+    draw_augmentation,
+    freeze,
+    identity,
+    learning_rate,
+    loss_function,
+    new_optimizer,
+    optimizer_state,
+    restore_optimizer,
+    set_to_train,
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: Adam on all weights, cross-entropy, a constant learning rate.
-
-    ``precision``: see :func:`collapseflow.running.hardware.pick_precision`; the weights and Adam's
-    moments are float32 in any case.
-    """
-
-    model: str
-    image_size: int
-    normalize: str
-    precision: str
-    batch_size: int
-    learning_rate: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,9 @@ class Training:
     ----------
     dataset
         A data set's file; its training images are used.
-    start_weights, head_gain
+    kept
+        The epochs whose weights are wanted, ascending; the last is one of them.
+    start_weights
         The weights that training starts from, whose last layer is replaced
         (:func:`~collapseflow.features.networks.make_head`); None starts from random weights.
     metadata
@@ -100,15 +99,15 @@ class Training:
 
     dataset: str
     recipe: Recipe
-    epochs: int
+    kept: tuple[int, ...]
     start_weights: str | None
-    head_gain: float | None
     metadata: dict[str, str]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Training":
         """From what :func:`dataclasses.asdict` has made of one."""
-        return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+        recipe = Recipe.from_json(values["recipe"])
+        return cls(**{**values, "recipe": recipe, "kept": tuple(values["kept"])})
 
     def new_network(self) -> nn.Module:
         """The network before its first epoch."""
@@ -118,7 +117,26 @@ class Training:
             return build(self.recipe.model, n_classes)
         network, _ = load_network(self.recipe.model, self.start_weights)
         seed_everything(self.recipe.seed, 0)
-        return make_head(network, self.recipe.model, n_classes, self.head_gain)
+        return make_head(network, self.recipe.model, n_classes, self.recipe.head_gain)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training has come to.
+
+    Attributes
+    ----------
+    weights
+        Files of the kept epochs, by epoch.
+    log
+        A record for each finished epoch, as :func:`train_one_epoch` gives them.
+    failed
+        Why there are no more epochs; None if all are there.
+    """
+
+    weights: dict[int, Path]
+    log: list[dict[str, float]]
+    failed: str | None
 
 
 class OutOfMemory(Exception):
@@ -139,11 +157,6 @@ def seed_everything(seed: int, epoch: int, process: int = 0) -> np.random.Genera
     return np.random.default_rng(order)
 
 
-def new_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Adam:
-    """Adam (Kingma and Ba 2015) with PyTorch's default moments."""
-    return torch.optim.Adam(network.parameters(), recipe.learning_rate, fused=True)
-
-
 def train_one_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -152,7 +165,7 @@ def train_one_epoch(
     epoch: int,
     device: torch.device,
     micro_batch: int,
-) -> float:
+) -> dict[str, float]:
     """Train for one epoch; the last partial batch is dropped, as in report A.
 
     Parameters
@@ -163,77 +176,74 @@ def train_one_epoch(
 
     Returns
     -------
-    Mean cross-entropy of the epoch's batches.
+    ``epoch``; ``loss`` and ``gradient_norm``, the means over the batches of the loss and of the
+    gradient's L2 norm over all trained parameters (not finite where the training diverges);
+    ``learning_rate`` of the last batch; ``seconds``; ``images_per_second``.
 
     Raises
     ------
     UserError
-        If there are fewer images than one batch takes, or the loss is not finite.
+        If there are fewer images than one batch takes.
     OutOfMemory
         If a micro-batch does not fit; network and optimizer are then to be thrown away.
     """
-    n_batches = len(data.labels) // recipe.batch_size
+    n_images = len(data.labels)
+    n_batches = n_images // recipe.batch_size
     if n_batches == 0:
         raise UserError(
-            f"batch_size: {recipe.batch_size} is more than the {len(data.labels)} training images"
+            f"batch_size: {recipe.batch_size} is more than the {n_images} training images"
         )
+    started = time.perf_counter()
     shuffle = seed_everything(recipe.seed, epoch, rank())
-    order = torch.from_numpy(shuffle.permutation(len(data.labels))).to(device)
+    order = torch.from_numpy(shuffle.permutation(n_images)).to(device)
+    # Of an image, not of a place in a batch: the same however many processes and parts there are.
+    drawn = draw_augmentation(recipe.augmentation, n_images, recipe.image_size, shuffle)
+    draws = {kind: torch.from_numpy(values).to(device) for kind, values in drawn.items()}
     images = torch.from_numpy(data.images).to(device)
     labels = torch.from_numpy(data.labels).to(device)
     precision = pick_precision(recipe.precision, device)
-    network.train()
-    losses = torch.zeros((), device=device)
+    set_to_train(undistributed(network), recipe)
+    # Sums over the batches, of the loss and of the gradient's norm.
+    sums = torch.zeros(2, device=device)
     try:
         for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
+            rate = learning_rate(recipe, epoch - 1 + batch / n_batches)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
             parts = share(rows, micro_batch)
             optimizer.zero_grad(set_to_none=True)
             for part in parts:
-                inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
+                changed = partial(augment, draws={kind: of[part] for kind, of in draws.items()})
+                inputs = preprocess(images[part], recipe.image_size, recipe.normalize, changed)
                 with last_part_only(network, part is parts[-1]):
                     with autocast(device, precision):
-                        loss = functional.cross_entropy(network(inputs), labels[part])
+                        loss = loss_function(recipe, network(inputs), labels[part])
                     # Processes average their gradients; the batch's is the mean over its images.
                     loss = loss * (len(part) * n_processes() / recipe.batch_size)
                     loss.backward()
-                losses += loss.detach()
+                sums[0] += loss.detach()
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            sums[1] += nn.utils.get_total_norm(gradients)
             optimizer.step()
-        mean_loss = float(total(losses)) / n_processes() / n_batches
+        mean_loss, gradient_norm = (total(sums) / n_processes() / n_batches).tolist()
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemory(micro_batch) from None
         raise
-    if not np.isfinite(mean_loss):
-        raise UserError(
-            f"{recipe.model}: the loss of epoch {epoch} is not finite; lower the learning rate"
-        )
+    seconds = time.perf_counter() - started
     logger.info("%s epoch %d: mean loss %.4f", recipe.model, epoch, mean_loss)
-    return mean_loss
-
-
-def optimizer_state(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, torch.Tensor]:
-    """Adam's moments and step counts as flat tensors, by the names of the parameters."""
     return {
-        f"{name}/{key}": value
-        for name, parameter in network.named_parameters()
-        for key, value in optimizer.state[parameter].items()
+        "epoch": epoch,
+        "loss": mean_loss,
+        "learning_rate": rate,
+        "gradient_norm": gradient_norm,
+        "seconds": seconds,
+        "images_per_second": n_batches * recipe.batch_size / seconds,
     }
 
 
-def restore_optimizer(
-    network: nn.Module, optimizer: torch.optim.Adam, state: dict[str, torch.Tensor]
-) -> None:
-    """Put saved moments back into a fresh optimizer, in the memory layout of the parameters."""
-    for name, parameter in network.named_parameters():
-        moments = {
-            key: torch.empty_like(parameter).copy_(state[f"{name}/{key}"])
-            for key in ("exp_avg", "exp_avg_sq")
-        }
-        optimizer.state[parameter] = {"step": state[f"{name}/step"].to(parameter.device), **moments}
-
-
-def train(training: Training, devices: Sequence[torch.device], folder: Path) -> list[Path]:
+def train(training: Training, devices: Sequence[torch.device], folder: Path) -> Course:
     """Train all epochs, on one device or, with a process each, on several.
 
     When memory is out, the number of images that go through the network at a time is halved, and
@@ -244,19 +254,15 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
     folder
         From :func:`collapseflow.running.resume.valid_folder`.
 
-    Returns
-    -------
-    The weights after each epoch, in order.
-
     Raises
     ------
     UserError
         As :func:`train_one_epoch`; and if two images at a time are too many.
     """
-    batch_size = training.recipe.batch_size
-    files = [EpochFiles(folder, epoch) for epoch in range(1, training.epochs + 1)]
+    recipe = training.recipe
+    files = epoch_files(folder, recipe.epochs)
     finished_before = [of_epoch.finished_at() for of_epoch in files]
-    micro_batch = math.ceil(batch_size / len(devices))
+    micro_batch = math.ceil(recipe.batch_size / len(devices))
     attempt = train_epochs
     while True:
         try:
@@ -269,24 +275,30 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
             micro_batch = error.micro_batch // 2
             if micro_batch < 2:
                 raise TemporaryError(
-                    f"{training.recipe.model}: {error}; lower image_size, or use a larger machine"
+                    f"{recipe.model}: {error}; lower image_size, or use a larger machine"
                 ) from None
             logger.warning(
                 "%s: %s; going on with %d, in batches of %d as before (batch normalisation sees "
                 "%d images)",
-                training.recipe.model,
+                recipe.model,
                 error,
                 micro_batch,
-                batch_size,
+                recipe.batch_size,
                 micro_batch * len(devices),
                 extra={"progress": True},
             )
         attempt = call_again(train_epochs, devices[0])
         free_memory()
-    for of_epoch, before in zip(files, finished_before, strict=True):
+    finished = files[: n_finished(files)]
+    log = [of_epoch.read()["log"] for of_epoch in finished]
+    for of_epoch, record, before in zip(finished, log, finished_before, strict=False):
         if of_epoch.finished_at() == before:
-            take_over(float(read_metadata(of_epoch.weights)["seconds"]))
-    return [of_epoch.weights for of_epoch in files]
+            take_over(record["seconds"])
+    return Course(
+        weights={n: files[n - 1].weights for n in training.kept if n <= len(finished)},
+        log=log,
+        failed=files[len(finished)].read()["failed"] if len(finished) < len(files) else None,
+    )
 
 
 def _train_in_processes(
@@ -301,30 +313,28 @@ def _train_in_processes(
 
 
 def train_epochs(training: Training, device: torch.device, folder: Path, micro_batch: int) -> None:
-    """Train up to the last epoch, going on after the last one that ``folder`` holds.
+    """Train up to the last epoch, going on after the newest one that ``folder`` holds.
 
-    An epoch is finished when its record ``epochNNN.json`` stands beside its weights; the record
-    holds the SHA-256 of the weights and of Adam's state, which is kept for the newest epoch alone.
+    An epoch is finished when its record ``epochNNN.json`` is written. Weights are kept of the
+    epochs in ``training.kept`` and of the newest, the optimiser's state of the newest alone.
+    Where the loss or the gradient is not finite, the record says so, and training ends.
 
     Parameters
     ----------
     micro_batch
         As in :func:`train_one_epoch`; at most as many as the last finished epoch took.
     """
-    recipe, epochs = training.recipe, training.epochs
+    recipe = training.recipe
     precision = precision_name(recipe.precision, device)
-    files = [EpochFiles(folder, epoch) for epoch in range(1, epochs + 1)]
-    finished = 0
-    while finished < epochs and files[finished].is_whole("weights"):
-        finished += 1
-    if finished == epochs:
-        logger.info("%s: all %d epochs are kept", recipe.model, epochs)
+    files = epoch_files(folder, recipe.epochs)
+    finished = _go_on_after(files, training.kept)
+    if finished is None:
+        logger.info("%s: nothing is left to train", recipe.model)
         return
-    if finished and not files[finished - 1].is_whole("optimizer"):
-        finished = 0
     wait_for_all()
     if rank() == 0:
-        _clear(folder, {path for kept in files[:finished] for path in kept.paths()})
+        usable = {path for of_epoch in files[:finished] for path in of_epoch.paths()}
+        _clear(folder, usable | {of.record for of in files if "failed" in of.read()})
     made_from = read_info(training.dataset).made_with
     if finished:
         logger.info("%s: going on after epoch %d", recipe.model, finished)
@@ -350,39 +360,48 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     # Chosen once, for all epochs of a training.
     recipe = replace(recipe, precision=precision)
     network = network.to(device, memory_format=torch.channels_last)
+    freeze(network, recipe)
     distributed = distribute(network, device)
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
     data = read_split(training.dataset, "train")
     logger.info("%s: training in %s", recipe.model, precision)
-    for epoch in range(finished + 1, epochs + 1):
-        started = time.perf_counter()
-        loss = train_one_epoch(distributed, optimizer, data, recipe, epoch, device, micro_batch)
-        seconds = time.perf_counter() - started
+    for new in files[finished:]:
+        # So an earlier run ended; the epochs before were trained again for their weights alone.
+        if "failed" in new.read():
+            break
+        log = train_one_epoch(distributed, optimizer, data, recipe, new.epoch, device, micro_batch)
+        wrong = next((k for k in ("loss", "gradient_norm") if not math.isfinite(log[k])), None)
+        if wrong:
+            reason = f"the {wrong.replace('_', ' ')} of epoch {new.epoch} is not finite"
+            logger.warning("%s: %s", recipe.model, reason, extra={"progress": True})
+            if rank() == 0:
+                write_json(new.record, {"failed": reason})
+            break
         if rank() == 0:
-            new = files[epoch - 1]
-            save_state(new.optimizer, optimizer_state(network, optimizer), {"epoch": str(epoch)})
+            state = optimizer_state(network, optimizer)
+            save_state(new.optimizer, state, {"epoch": str(new.epoch)})
+            words = {key: text.format(epoch=new.epoch) for key, text in training.metadata.items()}
             metadata = {
-                **{key: words.format(epoch=epoch) for key, words in training.metadata.items()},
-                "epoch": str(epoch),
-                "mean_loss": repr(loss),
-                "seconds": repr(seconds),
+                **words,
+                "epoch": str(new.epoch),
+                "mean_loss": repr(log["loss"]),
                 "precision": precision,
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }
             save_state(new.weights, network.state_dict(), metadata, made_from)
-            new.seal()
-            for old in files[: epoch - 1]:
-                old.optimizer.unlink(missing_ok=True)
-        logger.info("%s: epoch %d of %d is finished", recipe.model, epoch, epochs)
+            new.seal(log, new.epoch in training.kept)
+            for old in files[: new.epoch - 1]:
+                old.make_room(old.epoch in training.kept)
+        logger.info("%s: epoch %d of %d is finished", recipe.model, new.epoch, recipe.epochs)
     wait_for_all()
 
 
 def _clear(folder: Path, usable: set[Path]) -> None:
     """Make room behind the last usable epoch: what an unfinished epoch has left is deleted,
-    finished epochs that cannot be gone on from, because a file is damaged, are set aside."""
+    finished epochs that are to be trained again, because a file is missing, are set aside."""
     rest = [path for path in folder.iterdir() if path not in usable and path.name != DEPENDENCIES]
     finished = {path.stem for path in rest if path.suffix == ".json"}
     damaged = [path for path in rest if path.name.split(".")[0] in finished]
@@ -390,7 +409,8 @@ def _clear(folder: Path, usable: set[Path]) -> None:
         path.unlink()
     if damaged:
         logger.warning(
-            "a kept epoch is damaged; what stands behind the last usable one is now in %s",
+            "weights are damaged or were not kept; what stands behind the last usable epoch is now "
+            "in %s",
             set_aside(damaged),
             extra={"progress": True},
         )
@@ -406,6 +426,7 @@ class EpochFiles:
 
     def __init__(self, folder: Path, epoch: int):
         stem = f"epoch{epoch:03d}"
+        self.epoch = epoch
         self.weights = folder / f"{stem}.safetensors"
         self.optimizer = folder / f"{stem}.optimizer.safetensors"
         self.record = folder / f"{stem}.json"
@@ -414,10 +435,17 @@ class EpochFiles:
         """All three."""
         return self.weights, self.optimizer, self.record
 
-    def seal(self) -> None:
-        """Write the record: from now on the epoch is finished."""
+    def seal(self, log: dict[str, float], kept: bool) -> None:
+        """Write the record: from now on the epoch is finished.
+
+        It holds the SHA-256 of weights and state, what is logged, and whether the weights are kept.
+        """
         digests = {name: sha256_file(getattr(self, name)) for name in ("weights", "optimizer")}
-        write_json(self.record, digests)
+        write_json(self.record, {**digests, "kept": kept, "log": log})
+
+    def read(self) -> dict[str, Any]:
+        """The record, or ``failed`` and why the epoch could not be trained; empty before."""
+        return read_kept(self.record) or {}
 
     def finished_at(self) -> int | None:
         """When the record was written, in nanoseconds; None before."""
@@ -428,27 +456,65 @@ class EpochFiles:
 
     def is_whole(self, name: Literal["weights", "optimizer"]) -> bool:
         """Whether a file is there as it was when the record was written."""
-        path, record = getattr(self, name), read_kept(self.record)
-        return record is not None and path.exists() and sha256_file(path) == record[name]
+        path = getattr(self, name)
+        return path.exists() and sha256_file(path) == self.read().get(name)
+
+    def make_room(self, kept: bool) -> None:
+        """Delete what only the newest epoch needs, when there is a newer one.
+
+        Weights stay that are kept now, or were when they were trained.
+        """
+        self.optimizer.unlink(missing_ok=True)
+        if not kept and self.weights.exists() and not self.read()["kept"]:
+            self.weights.unlink()
+
+
+def epoch_files(folder: Path, epochs: int) -> list[EpochFiles]:
+    """The files of all epochs, in order."""
+    return [EpochFiles(folder, epoch) for epoch in range(1, epochs + 1)]
+
+
+def n_finished(files: Sequence[EpochFiles]) -> int:
+    """How many epochs are finished, from the first one on without a gap."""
+    unfinished = (n for n, of_epoch in enumerate(files) if "log" not in of_epoch.read())
+    return next(unfinished, len(files))
+
+
+def _go_on_after(files: Sequence[EpochFiles], kept: Sequence[int]) -> int | None:
+    """After which epoch training goes on, 0 at the start; None if there is nothing to train."""
+    newest = n_finished(files)
+    lost = [epoch for epoch in kept if epoch <= newest and not files[epoch - 1].is_whole("weights")]
+    if not lost and (newest == len(files) or "failed" in files[newest].read()):
+        return None
+    newest = min(lost, default=newest + 1) - 1
+    while newest and not all(files[newest - 1].is_whole(n) for n in ("optimizer", "weights")):
+        newest -= 1
+    return newest
 
 
 def finetune(
     dataset: str | Path,
     recipe: Recipe,
+    kept: Sequence[int],
     devices: Sequence[torch.device],
-    head_gain: float,
     start_weights: str | Path,
     start: str,
     progress_folder: str | Path,
     code: str,
-    outputs: Sequence[str | Path],
+    weights: str | Path,
+    log: str | Path,
 ) -> None:
-    """Fine-tune a network for as many epochs as there are ``outputs``, its weights after each.
+    """Fine-tune a network; write the weights after some epochs, and a log of all.
+
+    A training that diverges is a result too: there are the epochs before, and why there are no more
+    (:func:`collapseflow.running.files.failure`).
 
     Parameters
     ----------
-    dataset, start_weights, head_gain
+    dataset, start_weights
         As in :class:`Training`.
+    kept
+        The epochs whose weights are written, and the last one in any case.
     devices
         One, or several for a process each.
     start
@@ -456,14 +522,17 @@ def finetune(
     progress_folder, code
         Where finished epochs are kept, and a digest of the code that trains: an epoch is taken
         from there as long as data, recipe, starting weights and code are the same.
+    weights
+        The folder to write, with ``epochNNN.safetensors`` for each.
+    log
+        The JSON file to write: the records of :func:`train_one_epoch`, one an epoch.
     """
     data = read_info(dataset).sha256
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
-        epochs=len(outputs),
+        kept=tuple(sorted({*kept, recipe.epochs})),
         start_weights=str(start_weights),
-        head_gain=head_gain,
         metadata={
             "weights": f"{recipe.model}, {_plain(start)}, fine-tuned for {{epoch}} epochs",
             # Whose classes the last layer tells: for other data it predicts nothing.
@@ -474,14 +543,18 @@ def finetune(
         progress_folder,
         {
             "dataset": data,
-            "recipe": asdict(recipe),
-            "head_gain": head_gain,
+            "recipe": identity(recipe),
             "start": weights_digest(start_weights),
             "code": code,
         },
     )
-    for part, output in zip(train(training, devices, folder), outputs, strict=True):
-        publish(part, output)
+    course = train(training, devices, folder)
+    with atomic_folder(weights) as published:
+        for part in course.weights.values():
+            publish(part, published / part.name)
+        if course.failed:
+            write_failure(published, course.failed)
+    write_json(log, course.log)
 
 
 def _plain(words: str) -> str:
@@ -492,7 +565,6 @@ def _plain(words: str) -> str:
 def pretrain(
     dataset: str | Path,
     recipe: Recipe,
-    epochs: int,
     devices: Sequence[torch.device],
     progress_folder: str | Path,
     code: str,
@@ -501,20 +573,27 @@ def pretrain(
     """Train a network from random weights on the source task; write its weights.
 
     ``devices``, ``progress_folder`` and ``code`` as in :func:`finetune`.
+
+    Raises
+    ------
+    UserError
+        If the training diverges: nothing can start from its weights.
     """
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
-        epochs=epochs,
+        kept=(recipe.epochs,),
         start_weights=None,
-        head_gain=None,
         metadata={"weights": f"{recipe.model} pretrained on rendered letters for {{epoch}} epochs"},
     )
     folder = valid_folder(
         progress_folder,
-        {"dataset": read_info(dataset).sha256, "recipe": asdict(recipe), "code": code},
+        {"dataset": read_info(dataset).sha256, "recipe": identity(recipe), "code": code},
     )
-    publish(train(training, devices, folder)[-1], output)
+    course = train(training, devices, folder)
+    if course.failed:
+        raise UserError(f"{recipe.model}, pretraining: {course.failed}; lower the learning rate")
+    publish(course.weights[recipe.epochs], output)
 
 
 def initialize(model: str, seed: int, output: str | Path) -> None:

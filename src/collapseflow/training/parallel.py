@@ -84,6 +84,11 @@ def distribute(network: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
+def undistributed(network: nn.Module) -> nn.Module:
+    """The network that was given to :func:`distribute`."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
 def last_part_only(network: nn.Module, is_last: bool):
     """A context in which gradients are averaged after the last part of a batch alone."""
     wait = isinstance(network, DistributedDataParallel) and not is_last
