@@ -32,6 +32,7 @@ from collapseflow.features.networks import (
     load_state,
     make_head,
     open_extractor,
+    own_name,
     penultimate_layer,
     positions,
     save_state,
@@ -43,6 +44,7 @@ from collapseflow.features.preprocessing import preprocess
 from collapseflow.running.errors import UserError
 
 CPU = torch.device("cpu")
+LAST = ["penultimate"]
 
 
 def random_images(n=3, size=32, seed=0):
@@ -89,6 +91,14 @@ def with_hook(network, layer, images):
     return seen[-1], logits
 
 
+def read_one(network, layer, average_over, with_logits, images):
+    """A layer's features, and logits or None."""
+    with torch.inference_mode():
+        features, logits = FeatureExtractor(network, {layer: average_over}, with_logits)(images)
+    assert list(features) == [layer]
+    return features[layer], logits
+
+
 # --- features ---------------------------------------------------------------------------------
 
 
@@ -97,8 +107,7 @@ def test_vgg_features_come_from_before_the_relu_that_works_in_place(vgg):
     assert vgg.classifier[4].inplace
     expected, logits = with_hook(vgg, "classifier.3", images)
     assert (expected < 0).any()
-    with torch.inference_mode():
-        features, own_logits = FeatureExtractor(vgg, "classifier.3", (), True)(images)
+    features, own_logits = read_one(vgg, "classifier.3", (), True, images)
     assert features.shape == (3, 4096)
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(own_logits, logits)
@@ -110,8 +119,7 @@ def test_any_layer_of_vgg_equals_a_hook(vgg, layer):
     expected, _ = with_hook(vgg, layer, images)
     if expected.ndim == 4:
         expected = expected.mean((2, 3))
-    with torch.inference_mode():
-        features, logits = FeatureExtractor(vgg, layer, positions("vgg11_bn", layer), False)(images)
+    features, logits = read_one(vgg, layer, positions("vgg11_bn", layer), False, images)
     assert logits is None
     torch.testing.assert_close(features, expected)
 
@@ -133,9 +141,9 @@ def test_resnet_features_are_the_512_pooled_values(resnet):
         maps = resnet_by_hand(resnet, images)
         expected = maps.mean((2, 3))
         layer = penultimate_layer("resnet18")
-        features, logits = FeatureExtractor(resnet, layer, (), True)(images)
-        pooled, _ = FeatureExtractor(resnet, "layer4", (2, 3), False)(images)
-        flat, _ = FeatureExtractor(resnet, "layer4", (), False)(images)
+        features, logits = read_one(resnet, layer, (), True, images)
+        pooled, _ = read_one(resnet, "layer4", (2, 3), False, images)
+        flat, _ = read_one(resnet, "layer4", (), False, images)
         own_logits = resnet(images)
     assert features.shape == (3, 512)
     torch.testing.assert_close(features, expected)
@@ -149,10 +157,9 @@ def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
     images = random_images(5)
     before = {k: v.clone() for k, v in resnet.state_dict().items()}
     resnet.train()
-    extractor = FeatureExtractor(resnet, "flatten", (), True)
-    with torch.inference_mode():
-        whole, _ = extractor(images)
-        single, _ = extractor(images[2:3])
+    whole, _ = read_one(resnet, "flatten", (), True, images)
+    resnet.train()
+    single, _ = read_one(resnet, "flatten", (), True, images[2:3])
     resnet.eval()
     torch.testing.assert_close(whole[2:3], single)
     assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
@@ -160,8 +167,8 @@ def test_features_do_not_depend_on_training_mode_or_on_the_other_images(resnet):
 
 def test_the_last_layer_itself_gives_the_logits_twice(resnet):
     images = random_images()
+    features, logits = read_one(resnet, "fc", (), True, images)
     with torch.inference_mode():
-        features, logits = FeatureExtractor(resnet, "fc", (), True)(images)
         expected = resnet(images)
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(logits, expected)
@@ -197,17 +204,17 @@ def test_the_penultimate_layer_is_what_the_last_layer_takes(request, model, head
     with torch.inference_mode():
         logits = network.eval()(images)
         handle.remove()
-        features, own_logits = FeatureExtractor(network, layer, (), True)(images)
+    features, own_logits = read_one(network, layer, (), True, images)
     torch.testing.assert_close(features, seen[0])
     torch.testing.assert_close(own_logits, logits)
 
 
 def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits):
     images = mnist_digits[0][:7]
-    extractor = FeatureExtractor(resnet, "flatten", (), True)
+    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
     parts = list(extract(extractor, images, 32, "imagenet", "float32", CPU, 3, "test"))
-    assert [len(features) for features, _ in parts] == [3, 3, 1]
-    features = np.concatenate([f for f, _ in parts])
+    assert [len(features["flatten"]) for features, _ in parts] == [3, 3, 1]
+    features = np.concatenate([f["flatten"] for f, _ in parts])
     predictions = np.concatenate([p for _, p in parts])
     with torch.inference_mode():
         inputs = preprocess(torch.from_numpy(images), 32, "imagenet")
@@ -231,7 +238,7 @@ def test_folded_batch_norms_change_nothing(model):
                 value.uniform_(-1, 1)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     images = random_images(2, 64)
-    extractor = FeatureExtractor(network, penultimate_layer(model), (), True)
+    extractor = FeatureExtractor(network, {penultimate_layer(model): ()}, True)
     with torch.inference_mode():
         expected = network.eval()(images)
         _, logits = extractor(images)
@@ -246,19 +253,86 @@ def test_folded_batch_norms_change_nothing(model):
 
 def test_a_convolution_that_is_read_itself_keeps_its_batch_norm(resnet):
     images = random_images()
-    features, logits = FeatureExtractor(resnet, "conv1", (), True)(images)
+    features, logits = read_one(resnet, "conv1", (), True, images)
     with torch.inference_mode():
         torch.testing.assert_close(features, resnet.conv1(images))
         torch.testing.assert_close(logits, resnet(images))
 
 
+# Nested blocks, in-place ReLUs, layers on one tensor, a convolution and its batch norm.
+SEVERAL = {
+    "vgg11_bn": ["features.3", "features.4", "features", "classifier.3", "classifier.4"],
+    "resnet18": ["conv1", "bn1", "layer3.0", "layer3", "layer4", "layer4.1", "avgpool", "fc"],
+}
+
+
+@pytest.mark.parametrize("pool", ["average", "flatten"])
+@pytest.mark.parametrize("model", SEVERAL)
+def test_each_of_several_layers_equals_a_hook_on_it(request, tmp_path, model, pool):
+    network = request.getfixturevalue({"resnet18": "resnet", "vgg11_bn": "vgg"}[model])
+    images = random_images(size=64)
+    path = tmp_path / "w.safetensors"
+    save_state(path, network.state_dict(), {"task": "theirs"})
+    extractor = open_extractor(model, path, SEVERAL[model], pool, "theirs")
+    with torch.inference_mode():
+        features, logits = extractor(images)
+    assert list(features) == SEVERAL[model]
+    for layer in SEVERAL[model]:
+        expected, own_logits = with_hook(network, layer, images)
+        if pool == "average" and expected.ndim == 4:
+            expected = expected.mean((2, 3))
+        torch.testing.assert_close(features[layer], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, own_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_has_the_same_values_bit_for_bit_read_alone_or_with_others(resnet):
+    images = random_images(size=64)
+    layers = {"bn1": (), "layer2": (2, 3), "layer4": (), "layer4.1.relu_1": (), "flatten": ()}
+    with torch.inference_mode():
+        together, _ = FeatureExtractor(resnet, layers, True)(images)
+    for layer, places in layers.items():
+        alone, _ = read_one(resnet, layer, places, False, images)
+        assert torch.equal(together[layer], alone), layer
+    assert torch.equal(together["layer4"], together["layer4.1.relu_1"])
+
+
+def test_only_a_convolution_that_is_read_keeps_its_batch_norm(resnet):
+    extractor = FeatureExtractor(resnet, {"layer2.0.conv1": (), "flatten": ()}, False)
+    modules = [
+        extractor.body.get_submodule(node.target)
+        for node in extractor.body.graph.nodes
+        if node.op == "call_module"
+    ]
+    (norm,) = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
+    assert torch.equal(norm.running_mean, resnet.layer2[0].bn1.running_mean)
+
+
+def test_one_pass_reads_all_layers(resnet, mnist_digits, monkeypatch):
+    batches = []
+    forward = nn.Conv2d.forward
+
+    def count(self, inputs):
+        if self.in_channels == 3:
+            batches.append(len(inputs))
+        return forward(self, inputs)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", count)
+    layers = {"layer1": (2, 3), "layer3": (2, 3), "flatten": ()}
+    extractor = FeatureExtractor(resnet, layers, True)
+    parts = list(extract(extractor, mnist_digits[0][:7], 32, "none", "float32", CPU, 3, "test"))
+    assert batches == [3, 3, 1]
+    shapes = [{layer: values.shape for layer, values in features.items()} for features, _ in parts]
+    assert shapes == [{"layer1": (n, 64), "layer3": (n, 256), "flatten": (n, 512)} for n in batches]
+
+
 def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digits):
-    extractor = FeatureExtractor(resnet, "flatten", (), True)
+    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
     found = {}
     for precision in ("float32", "bfloat16"):
-        ((features, _),) = extract(
+        ((layers, _),) = extract(
             extractor, mnist_digits[0][:8], 64, "imagenet", precision, CPU, 8, "test"
         )
+        features = layers["flatten"]
         assert features.dtype == np.float32
         found[precision] = features / np.linalg.norm(features, axis=1, keepdims=True)
     cosines = (found["float32"] * found["bfloat16"]).sum(axis=1)
@@ -268,9 +342,9 @@ def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digi
 
 def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, caplog):
     images = mnist_digits[0][:11]
-    extractor = FeatureExtractor(resnet, "flatten", (), False)
+    extractor = FeatureExtractor(resnet, {"flatten": ()}, False)
     arguments = (extractor, images, 32, "imagenet", "float32", CPU, 8, "features")
-    expected = np.concatenate([features for features, _ in extract(*arguments)])
+    expected = np.concatenate([features["flatten"] for features, _ in extract(*arguments)])
     sizes = []
     forward = FeatureExtractor.forward
 
@@ -281,7 +355,7 @@ def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, 
         return forward(self, batch)
 
     monkeypatch.setattr(FeatureExtractor, "forward", check)
-    found = np.concatenate([features for features, _ in extract(*arguments)])
+    found = np.concatenate([features["flatten"] for features, _ in extract(*arguments)])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
     assert "features: out of memory; 2 images at a time now" in caplog.text
@@ -294,8 +368,9 @@ def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, 
 
 def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
     images = mnist_digits[0][:2]
-    extractor = FeatureExtractor(resnet, "layer4", (), False)
-    ((features, predictions),) = extract(extractor, images, 64, "none", "float32", CPU, 8, "test")
+    extractor = FeatureExtractor(resnet, {"layer4": ()}, False)
+    ((layers, predictions),) = extract(extractor, images, 64, "none", "float32", CPU, 8, "test")
+    features = layers["layer4"]
     with torch.inference_mode():
         expected = resnet_by_hand(resnet, preprocess(torch.from_numpy(images), 64, "none"))
     assert predictions is None
@@ -359,11 +434,11 @@ def test_averaged_maps_are_what_the_network_itself_averages(tmp_path, model, map
     images = random_images(2, image_size)
     found = []
     for layer in (maps, pooled):
-        extractor = open_extractor(model, tmp_path / "w.safetensors", layer, "average", "")
+        extractor = open_extractor(model, tmp_path / "w.safetensors", [layer], "average", "")
         with torch.inference_mode():
             features, logits = extractor(images)
         assert logits is None
-        found.append(features)
+        found.append(features[layer])
     assert found[0].shape == found[1].shape and found[0].ndim == 2
     assert found[1].std() > 0
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
@@ -376,11 +451,11 @@ def test_tokens_are_averaged(tmp_path):
     expected, _ = with_hook(network, "encoder.ln", images)
     assert expected.shape == (2, 50, 768)
     extractor = open_extractor(
-        "vit_b_32", tmp_path / "w.safetensors", "encoder.ln", "average", "no task"
+        "vit_b_32", tmp_path / "w.safetensors", ["encoder.ln"], "average", "no task"
     )
     with torch.inference_mode():
         features, _ = extractor(images)
-    torch.testing.assert_close(features, expected.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features["encoder.ln"], expected.mean(1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +472,7 @@ def test_tokens_are_averaged(tmp_path):
 )
 def test_layers_without_a_layout_are_refused_before_any_job(model, layer, pool, message):
     with pytest.raises(UserError, match=message) as caught:
-        check_backbone(model, layer, ["random"], pool=pool)
+        check_backbone(model, [layer], ["random"], pool=pool)
     assert layer in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -635,19 +710,19 @@ def test_weights_say_which_versions_made_them_and_what_they_were_made_from(tmp_p
 
 def test_an_unknown_model_is_refused_with_the_list_of_models():
     with pytest.raises(UserError, match="model: 'resnet19' is unknown; .*resnet18.*vgg11_bn"):
-        check_backbone("resnet19", None, [])
+        check_backbone("resnet19", [], [])
 
 
 def test_segmentation_models_are_no_backbones():
     with pytest.raises(UserError, match="fcn_resnet50"):
-        check_backbone("fcn_resnet50", None, [])
+        check_backbone("fcn_resnet50", [], [])
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest_name_and_where_all_are():
     with pytest.raises(UserError) as caught:
-        check_backbone("densenet201", "features.denseblock1.denselayer1.conv3", [])
+        check_backbone("densenet201", ["features.denseblock1.denselayer1.conv3"], [])
     assert str(caught.value) == (
-        "layer: 'features.denseblock1.denselayer1.conv3' is no layer of densenet201; did you mean "
+        "layers: 'features.denseblock1.denselayer1.conv3' is no layer of densenet201; did you mean "
         "'features.denseblock1.denselayer1.conv2'? all: python -m collapseflow layers densenet201"
     )
 
@@ -659,9 +734,9 @@ def test_images_that_a_network_cannot_take_are_refused_with_the_least_that_it_ca
     model, batch_size
 ):
     least = torchvision.models.get_model_weights(model).DEFAULT.meta["min_size"][0]
-    check_backbone(model, None, [], least, batch_size)
+    check_backbone(model, LAST, [], least, batch_size)
     with pytest.raises(UserError) as caught:
-        check_backbone(model, None, [], least - 1, batch_size)
+        check_backbone(model, LAST, [], least - 1, batch_size)
     assert str(caught.value) == (
         f"image_size: {least - 1} is refused by {model}; allowed: {least} or more"
     )
@@ -669,47 +744,62 @@ def test_images_that_a_network_cannot_take_are_refused_with_the_least_that_it_ca
 
 @pytest.mark.parametrize("image_size", [32, 256])
 def test_a_network_for_one_image_size_is_refused_any_other(image_size):
-    check_backbone("vit_b_32", None, [], 224)
+    check_backbone("vit_b_32", LAST, [], 224)
     with pytest.raises(UserError, match=f"^image_size: {image_size} is .*; allowed: 224$"):
-        check_backbone("vit_b_32", None, [], image_size)
+        check_backbone("vit_b_32", LAST, [], image_size)
 
 
 def test_only_the_layers_that_are_read_must_take_the_images():
     # The pooling behind this layer has nothing left to pool.
-    check_backbone("vgg16", "features.28", [], 16, batch_size=None)
+    check_backbone("vgg16", ["features.28"], [], 16, batch_size=None)
     with pytest.raises(UserError, match="image_size: 16 is refused by vgg16"):
-        check_backbone("vgg16", "features.28", [], 16, batch_size=2)
+        check_backbone("vgg16", ["features.28"], [], 16, batch_size=2)
 
 
 def test_a_batch_of_one_is_refused_where_one_value_would_be_normalised():
-    check_backbone("resnet18", None, [], 64, batch_size=1)
+    check_backbone("resnet18", LAST, [], 64, batch_size=1)
     with pytest.raises(UserError, match="image_size: 32 leaves resnet18 one value"):
-        check_backbone("resnet18", None, [], 32, batch_size=1)
+        check_backbone("resnet18", LAST, [], 32, batch_size=1)
 
 
 def test_a_network_that_is_built_with_values_is_checked_without():
-    check_backbone("regnet_y_400mf", None, [], 32, batch_size=2)
+    check_backbone("regnet_y_400mf", LAST, [], 32, batch_size=2)
     assert all(p.is_meta for p in skeleton("regnet_y_400mf", 7).parameters())
 
 
 def test_a_layer_that_gives_no_features_is_refused():
-    with pytest.raises(UserError, match="layer: 'getattr' of vit_b_32 gives no features"):
-        check_backbone("vit_b_32", "getattr", [], 224)
+    with pytest.raises(UserError, match="layers: 'getattr' of vit_b_32 gives no features"):
+        check_backbone("vit_b_32", ["getattr"], [], 224)
 
 
 def test_a_structure_that_was_built_in_inference_mode_can_be_asked_outside_of_it():
     networks.skeleton.cache_clear()
     with torch.inference_mode():
         networks.skeleton("squeezenet1_1", 7)
-    check_backbone("squeezenet1_1", None, [], 64, batch_size=2)
+    check_backbone("squeezenet1_1", LAST, [], 64, batch_size=2)
     with pytest.raises(UserError, match="image_size: 12 is refused"):
-        check_backbone("squeezenet1_1", None, [], 12, batch_size=2)
+        check_backbone("squeezenet1_1", LAST, [], 12, batch_size=2)
+
+
+def test_each_of_several_layers_is_checked():
+    check_backbone("vit_b_32", ["penultimate", "encoder.ln", "conv_proj"], [], 224)
+    for wrong in ("getattr", "encoder.layer"):
+        with pytest.raises(UserError, match=f"layers: '{wrong}'"):
+            check_backbone("vit_b_32", ["penultimate", wrong, "encoder.ln"], [], 224)
+    with pytest.raises(UserError, match="pool: 'average' is refused for layer 'stage2.1.view'"):
+        check_backbone("shufflenet_v2_x0_5", ["conv5", "stage2.1.view"], [])
+
+
+@pytest.mark.parametrize("model", ["resnet18", "vgg11_bn", "vit_b_32"])
+def test_penultimate_is_a_name_for_a_layer_of_every_model(model):
+    assert own_name(model, "penultimate") == penultimate_layer(model)
+    assert own_name(model, "classifier.3") == "classifier.3"
 
 
 def test_layers_go_by_their_own_names_and_those_of_blocks():
-    check_backbone("resnet18", "layer4.1.relu_1", ["random", "imagenet"], 64)
-    check_backbone("resnet18", "layer4", [], 64)
-    check_backbone("vgg11_bn", "classifier.3", ["imagenet"], 64, pool="flatten")
+    check_backbone("resnet18", ["layer4.1.relu_1"], ["random", "imagenet"], 64)
+    check_backbone("resnet18", ["layer4"], [], 64)
+    check_backbone("vgg11_bn", ["classifier.3"], ["imagenet"], 64, pool="flatten")
 
 
 @pytest.mark.parametrize(
@@ -847,14 +937,14 @@ def test_torchvision_s_names_end_in_digests():
 
 
 def test_a_block_is_read_where_its_last_layer_ends():
-    check_backbone("resnet18", "layer3", ["random"])
-    with pytest.raises(UserError, match="layer: 'layer' is no layer of resnet18"):
-        check_backbone("resnet18", "layer", ["random"])
+    check_backbone("resnet18", ["layer3"], ["random"])
+    with pytest.raises(UserError, match="layers: 'layer' is no layer of resnet18"):
+        check_backbone("resnet18", ["layer"], ["random"])
     network = build("resnet18", 4).eval()
     seen = []
     network.layer3.register_forward_hook(lambda *call: seen.append(call[2].clone()))
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         network(images)
-        features, _ = FeatureExtractor(network, "layer3", (), False)(images)
+    features, _ = read_one(network, "layer3", (), False, images)
     torch.testing.assert_close(features, seen[0])

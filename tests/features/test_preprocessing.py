@@ -112,3 +112,19 @@ def test_the_output_lies_channels_last_in_memory():
 def test_the_description_says_what_was_done():
     assert "224 px" in describe(224, "imagenet") and "ImageNet" in describe(224, "imagenet")
     assert "no normalisation" in describe(32, "none")
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((2, 9, 9), 1), ((2, 9, 9, 3), 3)])
+def test_augmentation_comes_between_resizing_and_normalisation(shape, channels):
+    given = []
+
+    def blacken(values):
+        given.append(values.clone())
+        return torch.zeros_like(values)
+
+    images = torch.from_numpy(noise(shape))
+    ours = preprocess(images, 12, "imagenet", blacken)
+    assert torch.equal(given[0], resize(images, 12) / 255)
+    assert given[0].shape == (2, channels, 12, 12)
+    black = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    torch.testing.assert_close(ours, black(torch.zeros(2, 3, 12, 12)))

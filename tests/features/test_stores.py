@@ -177,10 +177,12 @@ def test_accuracy_is_the_share_of_right_predictions(good, make_store):
 def test_a_feature_that_is_not_finite_is_refused_with_the_image_s_id(tmp_path, provenance, value):
     bad = FEATURES.copy()
     bad[17, 2] = value
-    with pytest.raises(UserError, match=f"image {IDS[17]} are not finite"):
+    with pytest.raises(UserError, match=f"image {IDS[17]} are not finite") as caught:
         stores.write_store(
             tmp_path / "a.h5", [(bad[:10], None), (bad[10:], None)], LABELS, IDS, provenance
         )
+    assert caught.type is stores.NotFiniteError and caught.value.image == IDS[17]
+    assert str(caught.value).startswith(f"{tmp_path / 'a.h5'}: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,6 +236,35 @@ def test_a_batch_is_written_while_the_next_one_is_computed(tmp_path, provenance,
     monkeypatch.setattr(stores, "_write", write_and_tell)
     stores.write_store(tmp_path / "a.h5", batches(), LABELS, IDS, provenance)
     np.testing.assert_array_equal(stores.read_rows(tmp_path / "a.h5")[0], FEATURES)
+
+
+def test_several_stores_are_written_side_by_side(tmp_path, provenance, good):
+    predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+    names = ("a.h5", "b.h5")
+    with (
+        stores.open_writer(tmp_path / "a.h5", LABELS, IDS, provenance) as a,
+        stores.open_writer(tmp_path / "b.h5", LABELS, IDS, provenance) as b,
+    ):
+        for rows in (np.s_[:13], np.s_[13:]):
+            a.add(FEATURES[rows], predictions[rows])
+            b.add(FEATURES[rows, ::-1], predictions[rows])
+        assert not any((tmp_path / name).exists() for name in names)
+    np.testing.assert_array_equal(stores.read_rows(tmp_path / "b.h5")[0], FEATURES[:, ::-1])
+    digests = [stores.read_attributes(tmp_path / name)["digest"] for name in names]
+    assert digests[0] == stores.read_attributes(good)["digest"] != digests[1]
+
+
+def test_no_store_appears_if_one_of_several_cannot_be_written(tmp_path, provenance):
+    bad = FEATURES.copy()
+    bad[29] = np.inf
+    with (
+        pytest.raises(stores.NotFiniteError),
+        stores.open_writer(tmp_path / "a.h5", LABELS, IDS, provenance) as a,
+        stores.open_writer(tmp_path / "b.h5", LABELS, IDS, provenance) as b,
+    ):
+        a.add(FEATURES)
+        b.add(bad)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_arrays_may_take_turns_as_batches(tmp_path, provenance):

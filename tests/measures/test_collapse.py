@@ -225,9 +225,21 @@ def test_measure_stores_adds_the_accuracy_of_a_network_with_a_head(make_store):
 
 
 def test_measure_stores_names_the_store_that_has_no_measures(make_store):
-    path = make_store(np.zeros((6, 3), np.float32), np.arange(6) % 2)
-    with pytest.raises(UserError, match=path.name):
+    path = make_store(np.zeros((6, 3), np.float32), np.ones(6, int))
+    with pytest.raises(UserError, match=f"{path.name}: .*two classes"):
         measure_stores({"train": path})
+
+
+def test_a_split_whose_class_means_coincide_has_failed_and_the_other_is_measured(make_store):
+    features, labels = random_case(40, 5, 4, seed=10)
+    stores = {
+        "train": make_store(np.full((40, 5), 0.3, np.float32), labels, labels, "train.h5"),
+        "test": make_store(features.astype(np.float32), labels, None, "test.h5"),
+    }
+    answer = measure_stores(stores)
+    assert answer["train"] == {"failed": "a class mean coincides with the mean of all samples"}
+    expected, _ = dense_measures(features.astype(np.float32), labels)
+    np.testing.assert_allclose(answer["test"]["nc1"], expected["nc1"], rtol=1e-9)
 
 
 # --- threads ----------------------------------------------------------------------------------

@@ -6,7 +6,12 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from collapseflow.measures.embedding import embed, neighbour_recall, reduce
+from collapseflow.measures.embedding import (
+    embed,
+    neighbour_recall,
+    reduce,
+    write_failed_embedding,
+)
 
 OPTIONS = {
     "pca": 5,
@@ -153,3 +158,16 @@ def test_a_sample_is_stratified_and_counts_the_whole(store, tmp_path):
 def test_the_perplexity_is_at_most_a_third_of_the_other_points(store, tmp_path, method):
     content = run(store, tmp_path / "a.npz", method, n_samples=31, perplexity=30.0)
     assert content["perplexity"] == 10
+
+
+def test_features_that_failed_have_no_points_but_a_reason(tmp_path, make_store):
+    features, labels = blobs(20)
+    store = make_store(features.astype(np.float32), labels)
+    embed(store, "sklearn", None, 5.0, 0, 1, tmp_path / "good.npz")
+    write_failed_embedding(tmp_path / "bad.npz", "the loss of epoch 3 is not finite")
+    with np.load(tmp_path / "bad.npz") as bad, np.load(tmp_path / "good.npz") as good:
+        assert str(bad["failed"]) == "the loss of epoch 3 is not finite"
+        assert bad["coordinates"].shape == (0, 2) and bad["labels"].shape == (0,)
+        assert set(bad) - set(good) == {"failed"}
+        for name in good:
+            assert bad[name].dtype.kind == good[name].dtype.kind

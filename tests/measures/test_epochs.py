@@ -2,6 +2,8 @@
 
 import shutil
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +13,20 @@ import torchvision.models
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from collapseflow.features.extraction import Reading, write_network_features
+from collapseflow.features.extraction import Reading, store, write_state_features
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.measures import epochs as module
 from collapseflow.measures.collapse import measure_stores
-from collapseflow.measures.epochs import measure_epochs
+from collapseflow.measures.epochs import measure_epochs, states_of_run
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import atomic_path
+from collapseflow.running.files import atomic_folder, write_failure
 
 CPU = torch.device("cpu")
-READING = Reading("squeezenet1_1", None, "average", 32, "imagenet", "float32", 64)
+LAYERS = ["features.7", "penultimate"]
+READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 64)
 CODE = "0" * 16
 SIZES = {"train": 8, "test": 4}
+WIDTHS = {"features.7": 256, "penultimate": 512}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def write_weights(path, seed, data, task):
     network = torchvision.models.squeezenet1_1(num_classes=10)
     state = network.state_dict()
     safetensors.torch.save_file(state, path)
-    features = torch.from_numpy(by_torchvision(path, data.images)[0])
+    features = torch.from_numpy(by_torchvision(path, data.images)[0]["penultimate"])
     means = torch.stack([features[data.labels == c].mean(0) for c in range(10)])
     middle = means.mean(0)
     state["classifier.1.weight"] = (means - middle).float()[:, :, None, None]
@@ -74,21 +78,24 @@ def weights(splits, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ends(dataset, weights, tmp_path_factory):
-    """The stores before the first epoch and after the last."""
-    stores = []
-    for name, path in (("first", weights[0]), ("last", weights[-1])):
-        folder = tmp_path_factory.mktemp(name)
-        stores.append({split: folder / f"{split}.h5" for split in ("train", "test")})
-        write_network_features(dataset, path, READING, CPU, stores[-1])
-    return stores
+    """The folders of features before the first epoch and after the last."""
+    folders = [tmp_path_factory.mktemp("ends") / name for name in ("first", "last")]
+    for folder, epoch in zip(folders, (0, 3), strict=True):
+        write_state_features(dataset, weights[epoch], epoch, READING, CPU, folder)
+    return folders
 
 
 def by_torchvision(path, images):
-    """Features before the last layer, and the predicted classes."""
+    """Features by layer, and the predicted classes."""
     network = torchvision.models.squeezenet1_1(num_classes=10)
     network.load_state_dict(safetensors.torch.load_file(path))
-    seen = []
-    network.classifier[1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    seen = {}
+    network.features[7].register_forward_hook(
+        lambda layer, inputs, output: seen.update({"features.7": output.clone()})
+    )
+    network.classifier[1].register_forward_pre_hook(
+        lambda layer, inputs: seen.update(penultimate=inputs[0].clone())
+    )
     values = nn.functional.interpolate(
         torch.from_numpy(images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
     )
@@ -97,7 +104,7 @@ def by_torchvision(path, images):
     )
     with torch.inference_mode():
         predicted = network.eval()(values).argmax(1).numpy()
-    return seen[0].double().mean((2, 3)).numpy(), predicted
+    return {layer: of.double().mean((2, 3)).numpy() for layer, of in seen.items()}, predicted
 
 
 def dense_measures(x, labels):
@@ -118,8 +125,8 @@ def dense_measures(x, labels):
 
 
 def run(folder, dataset, ends, weights, reading=READING, code=CODE):
-    first, last = ends
-    return measure_epochs(dataset, first, weights[1:-1], last, reading, CPU, folder, code)
+    states = dict(enumerate([ends[0], *weights[1:-1], ends[1]]))
+    return measure_epochs(dataset, states, reading, CPU, folder, code)
 
 
 @pytest.fixture(scope="module")
@@ -142,22 +149,24 @@ def extracted(monkeypatch):
 
     def count(dataset, weights, *arguments):
         paths.append(weights)
-        write_network_features(dataset, weights, *arguments)
+        write_state_features(dataset, weights, *arguments)
 
-    monkeypatch.setattr(module, "write_network_features", count)
+    monkeypatch.setattr(module, "write_state_features", count)
     return paths
 
 
-def test_every_epoch_has_its_number_and_both_splits(measured):
+def test_every_epoch_has_its_number_its_layers_and_both_splits(measured):
     assert [of_epoch["epoch"] for of_epoch in measured[1]] == [0, 1, 2, 3]
     for of_epoch in measured[1]:
-        assert of_epoch.keys() == {"epoch", "train", "test", "made_with"}
+        assert of_epoch.keys() == {"epoch", "layers", "made_with"}
         (line,) = of_epoch["made_with"]
         assert f"torch {torch.__version__.split('+')[0]}" in line
-        for split, n in SIZES.items():
-            assert of_epoch[split]["n_samples"] == 10 * n
-            assert of_epoch[split]["n_features"] == 512
-            assert of_epoch[split]["rank"] == 9
+        assert list(of_epoch["layers"]) == LAYERS
+        for layer, split in product(LAYERS, SIZES):
+            found = of_epoch["layers"][layer][split]
+            assert found["n_samples"] == 10 * SIZES[split]
+            assert found["n_features"] == WIDTHS[layer]
+            assert found["rank"] == 9
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -165,23 +174,26 @@ def test_every_epoch_has_its_number_and_both_splits(measured):
 def test_the_measures_equal_dense_formulas_on_torchvision_s_features(
     measured, splits, weights, epoch, split
 ):
-    found = measured[1][epoch][split]
     labels = splits[split].labels
     features, predicted = by_torchvision(weights[epoch], splits[split].images)
-    for name, value in dense_measures(features, labels).items():
-        assert found[name] == pytest.approx(value, rel=1e-3), name
-    assert found["accuracy"] == np.mean(predicted == labels)
-    assert 0.3 < found["accuracy"] < 1
+    for layer in LAYERS:
+        found = measured[1][epoch]["layers"][layer][split]
+        for name, value in dense_measures(features[layer], labels).items():
+            assert found[name] == pytest.approx(value, rel=1e-3), (layer, name)
+        assert found["accuracy"] == np.mean(predicted == labels)
+        assert 0.3 < found["accuracy"] < 1
 
 
 def test_every_epoch_is_another(measured):
-    for split in SIZES:
-        assert len({of_epoch[split]["nc1"] for of_epoch in measured[1]}) == 4
+    for layer, split in product(LAYERS, SIZES):
+        assert len({of_epoch["layers"][layer][split]["nc1"] for of_epoch in measured[1]}) == 4
 
 
 def test_the_first_and_the_last_epoch_are_read_from_their_stores(measured, ends):
-    for stores, of_epoch in zip(ends, (measured[1][0], measured[1][-1]), strict=True):
-        assert {split: of_epoch[split] for split in SIZES} == measure_stores(stores)
+    for folder, of_epoch in zip(ends, (measured[1][0], measured[1][-1]), strict=True):
+        for layer in LAYERS:
+            stores = {split: store(folder, layer, split) for split in SIZES}
+            assert of_epoch["layers"][layer] == measure_stores(stores)
 
 
 def test_every_epoch_is_told_in_its_order_also_the_last(dataset, ends, weights, kept, caplog):
@@ -203,14 +215,14 @@ def test_measured_epochs_are_not_extracted_again(measured, dataset, ends, weight
     def never(*arguments):
         raise AssertionError
 
-    monkeypatch.setattr(module, "write_network_features", never)
+    monkeypatch.setattr(module, "write_state_features", never)
     assert run(measured[0], dataset, ends, weights) == measured[1]
 
 
 def test_a_fine_tuning_of_one_epoch_has_nothing_between(dataset, ends, weights, tmp_path, measured):
     found = run(tmp_path, dataset, ends, [weights[0], weights[-1]])
     assert [of_epoch["epoch"] for of_epoch in found] == [0, 1]
-    assert found[1]["train"] == measured[1][3]["train"]
+    assert found[1]["layers"] == measured[1][3]["layers"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -236,7 +248,7 @@ def test_the_same_weights_in_another_file_are_not_measured_again(
     assert extracted == []
 
 
-@pytest.mark.parametrize("changed", ["image_size", "batch_size", "layer", "code", "dataset"])
+@pytest.mark.parametrize("changed", ["image_size", "batch_size", "layers", "code", "dataset"])
 def test_another_reading_data_or_code_measures_all_epochs_again(
     dataset, ends, weights, splits, measured, kept, tmp_path, extracted, changed
 ):
@@ -249,13 +261,15 @@ def test_another_reading_data_or_code_measures_all_epochs_again(
     elif changed == "code":
         arguments["code"] = "1" * 16
     else:
-        value = {"image_size": 40, "batch_size": 32, "layer": "features.9"}[changed]
+        value = {"image_size": 40, "batch_size": 32, "layers": ["penultimate"]}[changed]
         arguments["reading"] = replace(READING, **{changed: value})
     found = run(kept, ends=ends, weights=weights, **arguments)
     assert extracted == weights[1:-1]
-    if changed in ("image_size", "layer", "dataset"):
-        for epoch in (1, 2):
-            assert found[epoch]["test"] != measured[1][epoch]["test"]
+    for epoch in (1, 2):
+        before, after = (of[epoch]["layers"]["penultimate"]["test"] for of in (measured[1], found))
+        if changed in ("image_size", "dataset"):
+            assert before != after
+    assert all(list(of_epoch["layers"]) == arguments["reading"].layers for of_epoch in found)
 
 
 def test_an_interrupted_measurement_goes_on_and_leaves_no_features(
@@ -279,31 +293,103 @@ def test_an_interrupted_measurement_goes_on_and_leaves_no_features(
     assert extracted == [weights[1], weights[2], weights[2]]
 
 
-def test_an_extraction_that_fails_in_the_middle_leaves_no_features(
-    dataset, ends, weights, tmp_path, monkeypatch
-):
-    folder = tmp_path / "progress"
-    there = []
-
-    def fail(dataset, path, reading, device, stores):
-        write_network_features(dataset, path, reading, device, {"train": stores["train"]})
-        there.append(stores["train"].exists())
-        raise UserError("the features are not finite")
-
-    monkeypatch.setattr(module, "write_network_features", fail)
-    with pytest.raises(UserError):
-        run(folder, dataset, ends, weights)
-    assert there == [True]
-    assert list(folder.iterdir()) == []
-
-
 def test_features_of_a_killed_measurement_are_removed(dataset, ends, weights, measured, tmp_path):
     folder = tmp_path / "progress"
-    for split in SIZES:
-        with atomic_path(folder / f"{split}.h5") as half:
-            half.write_bytes(b"half")
-        (folder / f"{split}.h5").rename(half)
-        (folder / f"{split}.h5").write_bytes(b"whole, but not measured")
-    assert len(list(folder.iterdir())) == 4
+    with atomic_folder(folder / "features") as half:
+        (half / "train.h5").write_bytes(b"half")
+    (folder / "features").rename(half)
+    (folder / "features").mkdir()
+    (folder / "features" / "train.h5").write_bytes(b"whole, but not measured")
+    assert len(list(folder.iterdir())) == 2
     assert run(folder, dataset, ends, weights) == measured[1]
     assert sorted(path.name for path in folder.iterdir()) == ["epoch001.json", "epoch002.json"]
+
+
+# --- what fails -------------------------------------------------------------------------------
+
+
+def change_weights(path, output, name, value):
+    """Weights of which one tensor has another value everywhere."""
+    state = safetensors.torch.load_file(path)
+    state[name] = torch.full_like(state[name], value)
+    safetensors.torch.save_file(state, output)
+    return output
+
+
+def failures(of_epoch):
+    """What each layer and split says of its failure."""
+    return {
+        (layer, split): found.get("failed")
+        for layer, by_split in of_epoch["layers"].items()
+        for split, found in by_split.items()
+    }
+
+
+def test_an_epoch_whose_features_are_not_finite_has_failed_and_is_not_read_again(
+    dataset, ends, weights, measured, kept, tmp_path, extracted
+):
+    # Behind the first of the layers that are read.
+    bad = change_weights(
+        weights[1], tmp_path / "w.safetensors", "features.12.squeeze.weight", torch.nan
+    )
+    changed = [weights[0], bad, *weights[2:]]
+    found = run(kept, dataset, ends, changed)
+    reason = "the features of image 0 after epoch 1 are not finite"
+    assert failures(found[1]) == dict.fromkeys(product(LAYERS, SIZES), reason)
+    assert [found[n] == measured[1][n] for n in range(4)] == [True, False, True, True]
+    assert run(kept, dataset, ends, changed) == found
+    assert extracted == [bad]
+
+
+def test_an_epoch_whose_features_are_one_point_has_failed_at_that_layer(
+    dataset, ends, weights, measured, kept, tmp_path
+):
+    dead = change_weights(weights[1], tmp_path / "w.safetensors", "features.12.squeeze.weight", 0.0)
+    found = run(kept, dataset, ends, [weights[0], dead, *weights[2:]])
+    reason = "a class mean coincides with the mean of all samples"
+    assert failures(found[1]) == {
+        **dict.fromkeys(product(["features.7"], SIZES), None),
+        **dict.fromkeys(product(["penultimate"], SIZES), reason),
+    }
+    for split in SIZES:
+        before, after = (of[1]["layers"]["features.7"][split]["nc1"] for of in (measured[1], found))
+        assert before == after
+
+
+def test_a_state_without_features_has_failed_for_its_reason(
+    dataset, ends, weights, measured, kept, tmp_path
+):
+    with atomic_folder(tmp_path / "epoch003") as folder:
+        write_failure(folder, "the loss of epoch 2 is not finite")
+    found = run(kept, dataset, [ends[0], tmp_path / "epoch003"], weights)
+    assert found[:3] == measured[1][:3]
+    reason = "the loss of epoch 2 is not finite"
+    assert failures(found[3]) == dict.fromkeys(product(LAYERS, SIZES), reason)
+    assert found[3]["made_with"] == measured[1][3]["made_with"]
+
+
+def make_files(folder, *names):
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_the_states_of_a_run_are_its_ends_and_the_weights_between(tmp_path):
+    folder = make_files(tmp_path / "weights", *(f"epoch00{n}.safetensors" for n in (1, 2, 4, 9)))
+    assert states_of_run("first", folder, "last", [1, 4, 9]) == {
+        0: Path("first"),
+        1: folder / "epoch001.safetensors",
+        4: folder / "epoch004.safetensors",
+        9: Path("last"),
+    }
+    assert states_of_run("first", folder, "last", [1]) == {0: Path("first"), 1: Path("last")}
+
+
+def test_a_training_that_failed_has_the_states_before(tmp_path):
+    folder = make_files(tmp_path / "weights", "epoch001.safetensors")
+    with pytest.raises(UserError, match=r"weights: has no weights of epoch 4, only epoch001"):
+        states_of_run("first", folder, "last", [1, 4, 9])
+    write_failure(folder, "the loss of epoch 3 is not finite")
+    states = states_of_run("first", folder, "last", [1, 4, 9])
+    assert list(states) == [0, 1, 9]

@@ -323,6 +323,25 @@ def test_standardisation_is_a_step_of_its_own():
     assert len(build_classifier(LOGISTIC, {}, "none", seed=0, threads=1)) == 1
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["Linear", "Quadratic"])
+def test_a_classifier_that_constant_features_cannot_fit_says_so_in_one_line(
+    make_store, value, kind
+):
+    stores = make_store(np.full((40, 6), value, np.float32), np.arange(40) % 4)
+    estimator = f"sklearn.discriminant_analysis.{kind}DiscriminantAnalysis"
+    cell = run((stores, stores), estimator)
+    assert cell.keys() == {"failed"}
+    assert cell["failed"].startswith("cannot be fitted: ") and "\n" not in cell["failed"]
+
+
+def test_constant_features_of_which_a_classifier_knows_the_classes_shares_only(make_store):
+    labels = np.array([0] * 30 + [1] * 10)
+    stores = make_store(np.full((40, 6), 0.5, np.float32), labels)
+    for estimator in (LOGISTIC, "collapseflow.RandomForestClassifier"):
+        assert run((stores, stores), estimator)["accuracy"] == 0.75
+
+
 # --- several classifiers ----------------------------------------------------------------------
 
 NEIGHBOURS = "sklearn.neighbors.KNeighborsClassifier"
@@ -486,3 +505,15 @@ def test_every_classifier_is_told_on_the_screen(paths, tmp_path, caplog):
         f"classifier {n} of 3, {name}: {100 * cells[name]['accuracy']:.2f} % of the test images"
         for n, name in enumerate(SEVERAL, start=1)
     ]
+
+
+def test_what_cannot_be_fitted_keeps_no_other_from_being(make_store, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    store = make_store(np.full((40, 6), 0.5, np.float32), np.arange(40) % 4)
+    lda = "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"
+    several = {"first": {**SEVERAL["lda"], "estimator": lda}, "second": SEVERAL["rf"]}
+    cells = run_all((store, store), tmp_path, several)
+    assert cells["first"].keys() == {"failed"}
+    assert cells["second"]["accuracy"] == 0.25
+    assert f"classifier 1 of 2, first: {cells['first']['failed']}" in caplog.messages
+    assert run_all((store, store), tmp_path, several)["first"] == cells["first"]

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from collapseflow.measures.embedding import write_failed_embedding
 from collapseflow.measures.variance import class_scatter, class_variances, compare_variances
 
 
@@ -112,3 +113,18 @@ def test_compare_variances_halves_on_the_coordinates_only(tmp_path, make_store):
         np.testing.assert_allclose(
             table[split, "features", "mean_distance", 0, 4], distance @ distance
         )
+
+
+def test_a_feature_set_that_failed_has_no_variances(tmp_path, make_store):
+    features, labels = toy()
+    good = make_store(features.astype(np.float32), labels)
+    np.savez(tmp_path / "good.npz", coordinates=features[:, :2], labels=labels)
+    write_failed_embedding(tmp_path / "bad.npz", "the loss of epoch 3 is not finite")
+    missing = tmp_path / "missing.h5"
+    records = compare_variances(
+        ["failed", "raw"],
+        [missing, missing, good, good],
+        [tmp_path / f"{name}.npz" for name in ("bad", "bad", "good", "good")],
+    )
+    assert {record["features"] for record in records} == {"raw"}
+    assert {record["split"] for record in records} == {"train", "test"}

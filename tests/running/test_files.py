@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -11,10 +13,14 @@ import torch
 
 from collapseflow.features.networks import save_state
 from collapseflow.running.files import (
+    FAILED,
+    atomic_folder,
     atomic_path,
+    failure,
     read_json,
     remove_partial,
     sha256_file,
+    write_failure,
     write_json,
     write_text,
 )
@@ -123,6 +129,107 @@ def test_there_is_nothing_half_written_in_a_folder_that_does_not_exist(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+# --- folders ----------------------------------------------------------------------------------
+
+
+def content(folder):
+    """The text of every file below a folder, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "an old result"])
+def test_a_finished_folder_takes_the_place_of_what_was_there(tmp_path, before):
+    target = tmp_path / "new" / "weights"
+    if before != "nothing":
+        target.mkdir(parents=True)
+    if before == "an old result":
+        (target / "layer4").mkdir()
+        (target / "layer4" / "old.txt").write_text("old")
+        (target / "a.txt").write_text("old")
+    old = content(target) if target.exists() else None
+    with atomic_folder(target) as temporary:
+        assert temporary.parent == target.parent
+        assert list(temporary.iterdir()) == []
+        (temporary / "layer3").mkdir()
+        (temporary / "layer3" / "b.txt").write_text("b")
+        write_text(temporary / "a.txt", "a")
+        assert (content(target) if target.exists() else None) == old
+    assert content(target) == {"layer3/b.txt": "b", "a.txt": "a"}
+    assert list(target.parent.iterdir()) == [target]
+    assert sorted(path.name for path in target.iterdir()) == ["a.txt", "layer3"]
+
+
+def test_an_exception_leaves_no_new_folder_and_keeps_the_old_one(tmp_path):
+    target = tmp_path / "weights"
+
+    def half():
+        with pytest.raises(KeyboardInterrupt), atomic_folder(target) as temporary:
+            (temporary / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    half()
+    assert list(tmp_path.iterdir()) == []
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    half()
+    assert list(tmp_path.iterdir()) == [target]
+    assert content(target) == {"old.txt": "old"}
+
+
+KILLED = """
+import os, signal, sys
+from collapseflow.running import files
+with files.atomic_folder(sys.argv[1]) as temporary:
+    (temporary / "layer").mkdir()
+    (temporary / "layer" / "a.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["epoch001", "weight_decay=0.0005", "a[1]"])
+def test_half_written_folders_of_a_killed_job_are_removed_and_no_others(tmp_path, name):
+    path = tmp_path / name
+    for neighbour in (path, path, tmp_path / f"{name}2"):
+        subprocess.run([sys.executable, "-c", KILLED, str(neighbour)], check=False)
+    (tmp_path / name).mkdir()
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_partial(path)
+    assert path.is_dir()
+    (other,) = set(tmp_path.iterdir()) - {path}
+    assert content(other) == {"layer/a.txt": "half"}
+
+
+def test_files_of_a_folder_are_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+
+    def sync(number):
+        synced.append(os.fstat(number).st_ino)
+        assert not (tmp_path / "weights").exists()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_folder(tmp_path / "weights") as temporary:
+        (temporary / "layer").mkdir()
+        for name in ("a.txt", "layer/b.txt"):
+            (temporary / name).write_text(name)
+    files = [tmp_path / "weights" / name for name in ("a.txt", "layer/b.txt")]
+    assert sorted(synced) == sorted(file.stat().st_ino for file in files)
+
+
+def test_the_reason_of_a_failure_is_read_where_it_was_written(tmp_path):
+    assert failure(tmp_path) is None
+    assert failure(tmp_path / "missing") is None
+    write_failure(tmp_path, "the loss of epoch 3 is not finite")
+    assert failure(tmp_path) == "the loss of epoch 3 is not finite"
+    assert FAILED == "failed.json"
+    assert json.loads((tmp_path / FAILED).read_text()) == {
+        "failed": "the loss of epoch 3 is not finite"
+    }
+
+
+# --- who may read -----------------------------------------------------------------------------
+
+
 def write_hdf5(path):
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file["a"] = 1
@@ -142,11 +249,14 @@ def test_the_umask_says_who_may_read_a_file(tmp_path, kind, umask):
     try:
         WRITERS[kind](tmp_path / "file")
         (tmp_path / "folder").mkdir()
+        with atomic_folder(tmp_path / "atomic"):
+            pass
     finally:
         os.umask(before)
     mode = stat.S_IMODE((tmp_path / "file").stat().st_mode)
     assert mode == 0o666 & ~umask
-    assert mode == stat.S_IMODE((tmp_path / "folder").stat().st_mode) & 0o666
+    of_folders = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("folder", "atomic")]
+    assert of_folders == [0o777 & ~umask] * 2
 
 
 def test_a_linked_file_keeps_its_permissions(tmp_path):

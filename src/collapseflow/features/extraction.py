@@ -1,8 +1,8 @@
 """From a network's weights to feature stores."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,21 +12,27 @@ from collapseflow.features.networks import (
     describe_weights,
     extract,
     open_extractor,
+    own_name,
     weights_made_with,
 )
 from collapseflow.features.preprocessing import describe
-from collapseflow.features.stores import write_features
-from collapseflow.images.datasets import read_info
+from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
+from collapseflow.images.datasets import SPLITS, read_info, read_split
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import atomic_folder, failure, write_failure
 from collapseflow.running.hardware import precision_name
 
 
 @dataclass(frozen=True)
 class Reading:
     """How features are read from a network: the keys of a backbone in the study file, and the
-    precision of :meth:`~collapseflow.study.schema.Study.reading_precision`."""
+    precision of :meth:`~collapseflow.study.schema.Study.reading_precision`.
+
+    ``layers`` may contain ``penultimate``, the input of the last layer.
+    """
 
     model: str
-    layer: str | None
+    layers: Sequence[str]
     pool: Literal["average", "flatten"]
     image_size: int
     normalize: Literal["imagenet", "none"]
@@ -34,34 +40,127 @@ class Reading:
     batch_size: int
 
 
+def store(folder: str | Path, layer: str, split: str) -> Path:
+    """Where the features of a layer stand in the folder of a state."""
+    return Path(folder, layer, f"{split}.h5")
+
+
+def weights_after(folder: str | Path, epoch: int) -> Path:
+    """The file of an epoch's weights in the folder of a training."""
+    return Path(folder, f"epoch{epoch:03d}.safetensors")
+
+
+def epoch_failure(folder: str | Path, epoch: int) -> str | None:
+    """Why the folder of a training lacks an epoch's weights; None if it has them.
+
+    Raises
+    ------
+    UserError
+        If they are missing although the training did not fail.
+    """
+    if weights_after(folder, epoch).exists():
+        return None
+    reason = failure(folder)
+    if reason is None:
+        there = sorted(path.stem for path in Path(folder).glob("epoch*.safetensors"))
+        raise UserError(
+            f"{folder}: has no weights of epoch {epoch}, only {', '.join(there) or 'none'}; "
+            "delete it and run again"
+        )
+    return reason
+
+
+def write_state_features(
+    dataset: str | Path,
+    weights: str | Path,
+    epoch: int,
+    reading: Reading,
+    device: torch.device,
+    output: str | Path,
+) -> None:
+    """Make the folder of a state: its feature stores, or only why there are none.
+
+    Parameters
+    ----------
+    weights
+        A file, or the folder of a training, from which the epoch's file is taken.
+    epoch
+        After which the weights are; 0 are those of a start, which must give finite features.
+
+    Raises
+    ------
+    UserError
+        As :func:`epoch_failure` and :func:`write_network_features`.
+    """
+    reason = None
+    if Path(weights).is_dir():
+        reason = epoch_failure(weights, epoch)
+        weights = weights_after(weights, epoch)
+    if reason is None:
+        try:
+            with atomic_folder(output) as folder:
+                write_network_features(dataset, weights, reading, device, folder)
+            return
+        except NotFiniteError as error:
+            if epoch == 0:
+                raise
+            reason = f"the features of image {error.image} after epoch {epoch} are not finite"
+    with atomic_folder(output) as folder:
+        write_failure(folder, reason)
+
+
 def write_network_features(
     dataset: str | Path,
     weights: str | Path,
     reading: Reading,
     device: torch.device,
-    outputs: Mapping[str, str | Path],
+    folder: str | Path,
 ) -> None:
-    """Store the features of a data set's splits; ``outputs`` are the stores by split."""
-    task = read_info(dataset).sha256
-    extractor = open_extractor(reading.model, weights, reading.layer, reading.pool, task)
+    """Store the features of a data set's splits at each layer in a folder (:func:`store`).
+
+    The network sees each image once, however many layers are read.
+
+    Raises
+    ------
+    NotFiniteError
+        Naming the weights, if a feature of any layer is not finite.
+    UserError
+        If the weights cannot be read.
+    """
+    own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
+    extractor = open_extractor(
+        reading.model, weights, list(own_names.values()), reading.pool, read_info(dataset).sha256
+    )
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     computed_in = precision_name(reading.precision, device)
-    for split, path in outputs.items():
-        write_features(
-            dataset,
-            split,
-            path,
-            partial(
-                extract,
-                extractor,
-                **preprocessing,
-                precision=reading.precision,
-                device=device,
-                batch_size=reading.batch_size,
-                what=f"{reading.model}, {split}",
-            ),
-            f"{reading.model} {extractor.layer} ({reading.pool})",
-            describe_weights(weights),
-            f"{describe(**preprocessing)}; computed in {computed_in}",
-            weights_made_with(weights),
-        )
+    description = describe_weights(weights)
+    try:
+        for split in SPLITS:
+            images = read_split(dataset, split)
+            with ExitStack() as stack:
+                writers = []
+                for layer, name in own_names.items():
+                    provenance = provenance_of(
+                        dataset,
+                        split,
+                        f"{reading.model} {name} ({reading.pool})",
+                        description,
+                        f"{describe(**preprocessing)}; computed in {computed_in}",
+                        weights_made_with(weights),
+                    )
+                    path = store(folder, layer, split)
+                    writer = open_writer(path, images.labels, images.ids, provenance)
+                    writers.append((name, stack.enter_context(writer)))
+                for features, predictions in extract(
+                    extractor,
+                    images.images,
+                    **preprocessing,
+                    precision=reading.precision,
+                    device=device,
+                    batch_size=reading.batch_size,
+                    what=f"{reading.model}, {split}",
+                ):
+                    for name, writer in writers:
+                        writer.add(features[name], predictions)
+    except NotFiniteError as error:
+        raise NotFiniteError(weights, error.image) from None

@@ -8,7 +8,7 @@ import logging
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
@@ -73,11 +73,20 @@ def layer_names(model: str) -> tuple[str, ...]:
     return tuple(get_graph_node_names(skeleton(model, 7))[1])
 
 
+#: Stands for the layer whose output the last layer takes, in any model.
+PENULTIMATE = "penultimate"
+
+
 def penultimate_layer(model: str) -> str:
     """The layer whose output the last layer takes."""
     names = layer_names(model)
     head = head_parameters(model)[0].rsplit(".", 1)[0]
     return names[names.index(head) - 1]
+
+
+def own_name(model: str, layer: str) -> str:
+    """The name that a layer has in its network, also where it was called ``penultimate``."""
+    return penultimate_layer(model) if layer == PENULTIMATE else layer
 
 
 #: Pixels a side at which torchvision builds the networks that know their image size.
@@ -115,7 +124,7 @@ def output_shape(network: nn.Module, layer: str, image_size: int) -> tuple[int, 
     images = torch.empty(n_images, 3, image_size, image_size, device="meta")
     output = create_feature_extractor(network, {layer: "output"})(images)["output"]
     if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
-        raise UserError(f"layer: {layer!r} gives no features of each image; allowed: others")
+        raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
     return tuple(output.shape[1:])
 
 
@@ -147,7 +156,7 @@ def positions(model: str, layer: str) -> tuple[int, ...]:
 
 def check_backbone(
     model: str,
-    layer: str | None,
+    layers: Sequence[str],
     weights: list[str],
     image_size: int = 224,
     batch_size: int | None = None,
@@ -157,6 +166,8 @@ def check_backbone(
 
     Parameters
     ----------
+    layers
+        Names of layers or of blocks, and ``penultimate``.
     batch_size
         Images of the smallest batch in training, where 2 stands for all more; None where only
         features are read.
@@ -170,16 +181,19 @@ def check_backbone(
     # A block goes by its own name, too: torchvision reads it where its last layer ends.
     paths = [name.split(".") for name in layer_names(model)]
     blocks = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
-    if layer is not None and layer not in blocks:
-        raise UserError(
-            f"layer: {layer!r} is no layer of {model}; {did_you_mean(layer, sorted(blocks))}"
-            f"all: python -m collapseflow layers {model}"
-        )
+    for layer in layers:
+        if layer not in {*blocks, PENULTIMATE}:
+            raise UserError(
+                f"layers: {layer!r} is no layer of {model}; {did_you_mean(layer, sorted(blocks))}"
+                f"all: python -m collapseflow layers {model}"
+            )
     if "imagenet" in weights:
         imagenet_weights(model)
-    check_image_size(model, layer, image_size, batch_size)
+    layers = [own_name(model, layer) for layer in layers]
+    check_image_size(model, layers, image_size, batch_size)
     if pool == "average":
-        positions(model, layer or penultimate_layer(model))
+        for layer in layers:
+            positions(model, layer)
 
 
 def require_model(model: str) -> None:
@@ -198,7 +212,7 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     UserError
         If the network cannot take images of this size.
     """
-    check_image_size(model, None, image_size, None)
+    check_image_size(model, [penultimate_layer(model)], image_size, None)
     body = create_feature_extractor(skeleton(model, 1000), {n: n for n in layer_names(model)})
     outputs = body(torch.empty(1, 3, image_size, image_size, device="meta"))
     return {n: tuple(o.shape[1:]) for n, o in outputs.items() if isinstance(o, torch.Tensor)}
@@ -206,18 +220,18 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def check_image_size(
-    model: str, layer: str | None, image_size: int, batch_size: int | None
+    model: str, layers: Sequence[str], image_size: int, batch_size: int | None
 ) -> None:
-    """Run a network without values up to a layer and, where it is trained, to its end.
+    """Run a network without values up to its layers and, where it is trained, to its end.
 
     Raises
     ------
     UserError
-        If it cannot take images of this size, with sizes that it can take; if ``layer`` gives no
+        If it cannot take images of this size, with sizes that it can take; if a layer gives no
         features; or if a batch of one is normalised over a single value.
     """
     network = skeleton(model, 7)
-    reader = create_feature_extractor(network, {layer or penultimate_layer(model): "features"})
+    reader = read_layers(network, layers)
     trained = copy.deepcopy(network).train() if batch_size else None
 
     def fits(size: int, batch: int = 2) -> bool:
@@ -246,12 +260,13 @@ def check_image_size(
             f"image_size: {image_size} leaves {model} one value to normalise in a batch of one "
             "image; allowed: larger images, or a larger batch_size in training"
         )
-    features = reader(torch.empty(2, 3, image_size, image_size, device="meta"))["features"]
-    if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != 2:
-        raise UserError(
-            f"layer: {layer!r} of {model} gives no features of each image; "
-            f"all that do: python -m collapseflow layers {model}"
-        )
+    outputs = reader(torch.empty(2, 3, image_size, image_size, device="meta"))
+    for layer, features in outputs.items():
+        if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != 2:
+            raise UserError(
+                f"layers: {layer!r} of {model} gives no features of each image; "
+                f"all that do: python -m collapseflow layers {model}"
+            )
 
 
 #: Image sizes that torchvision's networks are made for, or take at least.
@@ -439,16 +454,17 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None
     return network, None if absent else metadata.get("task")
 
 
-def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn.Module:
+def make_head(network: nn.Module, model: str, n_classes: int, gain: float | None) -> nn.Module:
     """The same network with a new last layer: Xavier-normal weights, zero bias (Glorot and
-    Bengio 2010; report A uses gain 0.02). Draws from PyTorch's global generator."""
+    Bengio 2010; report A uses gain 0.02); with ``gain`` None, the model's own initialisation.
+    Draws from PyTorch's global generator."""
     fresh = build(model, n_classes)
     head = head_parameters(model)
     state = fresh.state_dict()
     state.update((k, value) for k, value in network.state_dict().items() if k not in head)
     fresh.load_state_dict(state)
     for name, parameter in fresh.named_parameters():
-        if name in head:
+        if name in head and gain is not None:
             if parameter.ndim > 1:
                 nn.init.xavier_normal_(parameter, gain)
             else:
@@ -456,43 +472,72 @@ def make_head(network: nn.Module, model: str, n_classes: int, gain: float) -> nn
     return fresh
 
 
-class FeatureExtractor(nn.Module):
-    """A network in evaluation mode that gives a layer's output and, with it, its logits.
+def read_layers(network: nn.Module, layers: Iterable[str]) -> GraphModule:
+    """The part of a network, in evaluation mode, that gives the outputs of some layers by their
+    names. A block's output is that of its last layer."""
+    names = get_graph_node_names(network)[1]
+    nodes = {
+        layer: next(name for name in reversed(names) if f"{name}.".startswith(f"{layer}."))
+        for layer in layers
+    }
+    # torchvision gives a node to one name only, but a block may be read beside its last layer.
+    body = create_feature_extractor(
+        network,
+        train_return_nodes=dict.fromkeys(nodes, "unused"),
+        eval_return_nodes={node: node for node in nodes.values()},
+    ).eval()
+    output = output_node(body)
+    output.args = ({layer: output.args[0][node] for layer, node in nodes.items()},)
+    body.recompile()
+    return body
 
-    The layer's output is copied where it is made: layers behind it may work in place
-    (torchvision's ReLUs do). Then it is averaged over the dimensions ``average_over``. Batch
-    normalisation behind a convolution is folded into its weights.
+
+def output_node(module: GraphModule) -> Node:
+    """The node that says what a graph gives."""
+    return next(node for node in module.graph.nodes if node.op == "output")
+
+
+class FeatureExtractor(nn.Module):
+    """A network in evaluation mode that gives the outputs of layers and, with them, its logits.
+
+    Each output is copied, or averaged, where it is made: layers behind it may work in place
+    (torchvision's ReLUs do). Batch normalisation behind a convolution is folded into its weights,
+    unless the convolution's own output is read.
+
+    Parameters
+    ----------
+    average_over
+        The dimensions over which each layer's output is averaged, by the layer's name; none
+        leaves the output as it is.
     """
 
     def __init__(
-        self, network: nn.Module, layer: str, average_over: tuple[int, ...], with_logits: bool
+        self, network: nn.Module, average_over: Mapping[str, tuple[int, ...]], with_logits: bool
     ):
         super().__init__()
         network.eval()
         last = get_graph_node_names(network)[1][-1]
-        nodes = {layer: "features"}
-        if with_logits and last != layer:
-            nodes[last] = "logits"
-        self.body = create_feature_extractor(network, nodes).eval()
+        self.body = read_layers(network, [*average_over, *([last] if with_logits else [])])
         graph = self.body.graph
-        output = next(node for node in graph.nodes if node.op == "output")
-        features = output.args[0]["features"]
-        with graph.inserting_after(features):
-            copied = graph.call_function(torch.clone, (features,))
-        output.args = ({**output.args[0], "features": copied},)
+        output = output_node(self.body)
+        outputs = output.args[0]
+        logits = outputs[last] if with_logits else None
+        features = {}
+        for layer, places in average_over.items():
+            with graph.inserting_after(outputs[layer]):
+                features[layer] = (
+                    graph.call_function(torch.mean, (outputs[layer], places))
+                    if places
+                    else graph.call_function(torch.clone, (outputs[layer],))
+                )
+        output.args = ((features, logits),)
         fold_batch_norms(self.body)
         self.body.recompile()
-        self.layer = layer
-        self.average_over = average_over
-        self.with_logits = with_logits
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Features, (N, d) or of any shape when not averaged, and logits (N, classes) or None."""
-        outputs = self.body(images)
-        features = outputs["features"]
-        if self.average_over:
-            features = features.mean(self.average_over)
-        return features, outputs.get("logits", features) if self.with_logits else None
+    def forward(self, images: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        """Features by layer, (N, d) or of any shape when not averaged, and logits (N, classes) or
+        None."""
+        return self.body(images)
 
 
 def fold_batch_norms(module: GraphModule) -> None:
@@ -516,21 +561,20 @@ def fold_batch_norms(module: GraphModule) -> None:
 
 
 def open_extractor(
-    model: str, weights: str | Path, layer: str | None, pool: str, task: str
+    model: str, weights: str | Path, layers: Sequence[str], pool: str, task: str
 ) -> FeatureExtractor:
     """Load a network for reading features; one that was fine-tuned on the same data also predicts.
 
     Parameters
     ----------
-    layer
-        None takes the input of the last layer.
+    layers
+        The layers' own names (:func:`own_name`).
     task
         Digest of the data set whose features are read.
     """
     network, trained_on = load_network(model, weights)
-    layer = layer or penultimate_layer(model)
-    average_over = positions(model, layer) if pool == "average" else ()
-    return FeatureExtractor(network, layer, average_over, with_logits=trained_on == task)
+    average_over = {layer: positions(model, layer) if pool == "average" else () for layer in layers}
+    return FeatureExtractor(network, average_over, with_logits=trained_on == task)
 
 
 def extract(
@@ -542,7 +586,7 @@ def extract(
     device: torch.device,
     batch_size: int,
     what: str,
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
     """Run images through a network in evaluation mode, a batch at a time.
 
     The results of a batch are on their way to the host while the next is computed. A batch that
@@ -555,7 +599,7 @@ def extract(
 
     Yields
     ------
-    features float32 (n, ...), and predicted classes int64 (n,) or None
+    features float32 (n, ...) by layer, and predicted classes int64 (n,) or None
     """
     extractor = extractor.to(device, memory_format=torch.channels_last)
     on_device = torch.from_numpy(images).to(device)
@@ -566,7 +610,8 @@ def extract(
         with torch.inference_mode(), autocast(device, number):
             features, logits = extractor(inputs)
             classes = None if logits is None else logits.argmax(1)
-            return OnTheirWay(features.float().contiguous(), classes)
+            values = {layer: of.float().contiguous() for layer, of in features.items()}
+            return OnTheirWay(values, classes)
 
     attempt = forward
     batches = on_device.split(batch_size)
@@ -596,22 +641,25 @@ class OnTheirWay:
     From a card they go into pinned memory, beside what the card computes meanwhile.
     """
 
-    def __init__(self, features: torch.Tensor, classes: torch.Tensor | None):
-        self._copies = [self._send(tensor) for tensor in (features, classes)]
-        self._done = torch.cuda.Event() if features.is_cuda else None
+    def __init__(self, features: Mapping[str, torch.Tensor], classes: torch.Tensor | None):
+        self._features = {layer: self._send(values) for layer, values in features.items()}
+        self._classes = None if classes is None else self._send(classes)
+        on_card = any(values.is_cuda for values in features.values())
+        self._done = torch.cuda.Event() if on_card else None
         if self._done:
             self._done.record()
 
     @staticmethod
-    def _send(tensor: torch.Tensor | None) -> torch.Tensor | None:
-        if tensor is None or not tensor.is_cuda:
+    def _send(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_cuda:
             return tensor
         pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return pinned.copy_(tensor, non_blocking=True)
 
-    def arrived(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features float32 (n, ...) and classes int64 (n,) or None, when the copy has ended."""
+    def arrived(self) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Features float32 (n, ...) by layer and classes int64 (n,) or None, when the copy has
+        ended."""
         if self._done:
             self._done.synchronize()
-        features, classes = self._copies
-        return features.numpy(), None if classes is None else classes.numpy()
+        features = {layer: values.numpy() for layer, values in self._features.items()}
+        return features, None if self._classes is None else self._classes.numpy()

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
-from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -54,21 +53,87 @@ def content_digest(
     return digest.hexdigest()
 
 
-def write_store(
-    path: str | Path,
-    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
-    labels: np.ndarray,
-    ids: np.ndarray,
-    provenance: dict[str, str],
-) -> None:
-    """Write features batch by batch; the file appears when the last batch is written.
+class NotFiniteError(UserError):
+    """Features that are not finite, of the image with the number ``image``."""
+
+    def __init__(self, path: str | Path, image: int) -> None:
+        super().__init__(
+            f"{path}: the features of image {image} are not finite; the weights have diverged or "
+            "are damaged: lower the learning rate, or replace the weights"
+        )
+        self.image = image
+
+
+class StoreWriter:
+    """An open store that takes features batch by batch (:func:`open_writer`).
+
+    Each batch is written and inspected at the same time, while the next one is computed.
+    """
+
+    def __init__(self, path: str | Path, temporary: Path, n: int, ids: np.ndarray) -> None:
+        self.path, self.temporary, self.n, self.ids = path, temporary, n, ids
+        self.row = 0
+        self.predictions: list[np.ndarray] = []
+        self._file: FileIO | None = None
+        self._pool = ThreadPoolExecutor(2)
+        self._running: list[Future] = []
+
+    def add(self, features: np.ndarray, predictions: np.ndarray | None = None) -> None:
+        """The next features (n, ...), every row flattened to d float32 values, and the predicted
+        classes (n,) if the network knows the classes.
+
+        The memory of the features must not change before the next call has ended.
+        """
+        if self._file is None:
+            self._begin(features.shape[1:])
+        self._join()
+        self.row += len(features)
+        if self.row > self.n:
+            raise ValueError(f"more than {self.n} rows of features")
+        if predictions is not None:
+            self.predictions.append(predictions)
+        flat = np.ascontiguousarray(features.reshape(len(features), -1), np.float32)
+        self._running = [
+            self._pool.submit(_write, self._file, flat),
+            self._pool.submit(self.inspector.look_at, flat),
+        ]
+
+    def _begin(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.inspector = _Inspector(self.path, self.ids, rows_per_block(prod(shape)))
+        offset = _create(self.temporary, self.n, prod(shape))
+        self._file = FileIO(self.temporary, "r+")
+        _reserve(self._file)
+        self._file.seek(offset)
+
+    def _join(self) -> None:
+        for part in self._running:
+            part.result()
+        self._running = []
+
+    def end(self) -> None:
+        """Wait until all is written."""
+        if self._file is None:
+            raise ValueError(f"no features for {self.n} labels")
+        self._join()
+        if self.row != self.n:
+            raise ValueError(f"{self.row} rows of features for {self.n} labels")
+
+    def close(self) -> None:
+        """Stop writing."""
+        self._pool.shutdown()
+        if self._file is not None:
+            self._file.close()
+
+
+@contextmanager
+def open_writer(
+    path: str | Path, labels: np.ndarray, ids: np.ndarray, provenance: Mapping[str, str]
+) -> Iterator[StoreWriter]:
+    """Give a writer of features; the file appears when the block ends.
 
     Parameters
     ----------
-    batches
-        Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
-        labels; every row is flattened to d float32 values. While the next batch is computed, the
-        last one is being written: its memory must not change before yet another one is asked for.
     labels, ids
         int64 arrays (N,).
     provenance
@@ -76,7 +141,7 @@ def write_store(
 
     Raises
     ------
-    UserError
+    NotFiniteError
         If a feature is not finite.
     ValueError
         If the batches do not add up to N rows, or provenance is missing.
@@ -86,39 +151,48 @@ def write_store(
     missing = set(PROVENANCE) - set(provenance)
     if missing:
         raise ValueError(f"provenance lacks {', '.join(sorted(missing))}")
-    predictions: list[np.ndarray] = []
-
-    def features_only() -> Iterator[np.ndarray]:
-        for features, predicted in batches:
-            if predicted is not None:
-                predictions.append(predicted)
-            yield features
-
     with atomic_path(path) as temporary:
-        stream = features_only()
-        first = next(stream, None)
-        if first is None:
-            raise ValueError(f"no features for {len(labels)} labels")
-        shape = first.shape[1:]
-        offset = _create(temporary, len(labels), prod(shape))
-        rows = rows_per_block(prod(shape))
-        inspector = _Inspector(path, ids, rows)
-        with open(temporary, "r+b", buffering=0) as file:
-            _reserve(file)
-            file.seek(offset)
-            _write_rows(file, chain([first], stream), len(labels), inspector)
-        checksums = inspector.checksums()
+        writer = StoreWriter(path, temporary, len(labels), ids)
+        try:
+            yield writer
+            writer.end()
+        finally:
+            writer.close()
+        checksums, rows = writer.inspector.checksums(), writer.inspector.rows
         columns = {"labels": labels, "ids": ids}
-        if predictions:
-            columns["predictions"] = np.concatenate(predictions)
+        if writer.predictions:
+            columns["predictions"] = np.concatenate(writer.predictions)
         columns = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
         with h5py.File(temporary, "r+") as file:
             for name, column in (columns | {"checksums": checksums}).items():
                 file.create_dataset(name, data=column)
             file.attrs.update(provenance)
-            file.attrs["shape"] = shape
+            file.attrs["shape"] = writer.shape
             file.attrs["rows_per_block"] = rows
-            file.attrs["digest"] = content_digest(shape, rows, checksums, columns)
+            file.attrs["digest"] = content_digest(writer.shape, rows, checksums, columns)
+
+
+def write_store(
+    path: str | Path,
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    labels: np.ndarray,
+    ids: np.ndarray,
+    provenance: Mapping[str, str],
+) -> None:
+    """Write what a stream gives into a store.
+
+    Parameters
+    ----------
+    batches
+        Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
+        labels. While the next batch is computed, the last one is being written: its memory must
+        not change before yet another one is asked for.
+    labels, ids, provenance
+        As :func:`open_writer`, which also says what is raised.
+    """
+    with open_writer(path, labels, ids, provenance) as writer:
+        for features, predictions in batches:
+            writer.add(features, predictions)
 
 
 def _create(path: Path, n: int, d: int) -> int:
@@ -163,11 +237,7 @@ class _Inspector:
             finite = np.isfinite(part)
             if not finite.all():
                 bad = self.row + int(np.argmin(finite.all(axis=1)))
-                raise UserError(
-                    f"{self.path}: the features of image {self.ids[bad]} are not finite; the "
-                    "weights have diverged or are damaged: lower the learning rate, or replace "
-                    "the weights"
-                )
+                raise NotFiniteError(self.path, int(self.ids[bad]))
             self.row += len(part)
 
     def checksums(self) -> np.ndarray:
@@ -175,29 +245,39 @@ class _Inspector:
         return np.array([part.intdigest() for part in self.hashes], np.uint64)
 
 
-def _write_rows(file: FileIO, batches: Iterable[np.ndarray], n: int, inspector: _Inspector) -> None:
-    """Write and inspect each batch at the same time, while the next one is computed."""
-    row = 0
-    running: list[Future] = []
-    with ThreadPoolExecutor(2) as pool:
-        for features in batches:
-            for part in running:
-                part.result()
-            row += len(features)
-            if row > n:
-                raise ValueError(f"more than {n} rows of features")
-            flat = np.ascontiguousarray(features.reshape(len(features), -1), np.float32)
-            running = [pool.submit(_write, file, flat), pool.submit(inspector.look_at, flat)]
-        for part in running:
-            part.result()
-    if row != n:
-        raise ValueError(f"{row} rows of features for {n} labels")
-
-
 def _write(file: FileIO, flat: np.ndarray) -> None:
     left = flat.reshape(-1).view(np.uint8)
     while len(left):
         left = left[file.write(left) :]
+
+
+def provenance_of(
+    dataset: str | Path,
+    split: str,
+    features: str,
+    weights: str,
+    preprocessing: str,
+    made_from: Iterable[str] = (),
+) -> dict[str, str]:
+    """What a store of a data set's split says of itself.
+
+    Parameters
+    ----------
+    features, weights, preprocessing
+        What they are, in words.
+    made_from
+        Versions of the libraries behind the weights.
+    """
+    info = read_info(dataset)
+    return {
+        "dataset": Path(dataset).stem,
+        "dataset_sha256": info.sha256,
+        "split": split,
+        "features": features,
+        "weights": weights,
+        "preprocessing": preprocessing,
+        MADE_WITH: json.dumps(made_with(info.made_with, made_from)),
+    }
 
 
 def write_features(
@@ -208,7 +288,6 @@ def write_features(
     features: str,
     weights: str,
     preprocessing: str,
-    made_from: Iterable[str] = (),
 ) -> None:
     """Compute the features of one split of a data set and store them with their provenance.
 
@@ -218,20 +297,10 @@ def write_features(
         Called with the images, uint8 (N, H, W) or (N, H, W, 3); gives what
         :func:`write_store` takes.
     features, weights, preprocessing
-        What they are, in words.
-    made_from
-        Versions of the libraries behind the weights.
+        As :func:`provenance_of`.
     """
-    images, info = read_split(dataset, split), read_info(dataset)
-    provenance = {
-        "dataset": Path(dataset).stem,
-        "dataset_sha256": info.sha256,
-        "split": split,
-        "features": features,
-        "weights": weights,
-        "preprocessing": preprocessing,
-        MADE_WITH: json.dumps(made_with(info.made_with, made_from)),
-    }
+    images = read_split(dataset, split)
+    provenance = provenance_of(dataset, split, features, weights, preprocessing)
     write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
 

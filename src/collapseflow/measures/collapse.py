@@ -111,6 +111,13 @@ def _class_sums(features: np.ndarray, labels: np.ndarray) -> list[tuple[int, int
     ]
 
 
+class CollapsedError(ValueError):
+    """A class mean coincides with the mean of all samples: it has no direction."""
+
+    def __init__(self) -> None:
+        super().__init__("a class mean coincides with the mean of all samples")
+
+
 @dataclass(frozen=True)
 class CollapseMeasures:
     """The measures of one set of features.
@@ -167,7 +174,9 @@ def collapse_measures(
     Raises
     ------
     ValueError
-        If fewer than two classes are present, or the class means coincide.
+        If fewer than two classes are present.
+    CollapsedError
+        If class means coincide.
     """
     means = class_means(stream, threads)
     n_classes, n_features = means.means.shape
@@ -177,7 +186,7 @@ def collapse_measures(
     norms = np.linalg.norm(centred, axis=1)
     # Means that are equal but for rounding have no direction.
     if norms.min() <= 1e-13 * np.linalg.norm(means.means, axis=1).max():
-        raise ValueError("a class mean coincides with the mean of all samples")
+        raise CollapsedError
     directions, singular, _ = np.linalg.svd(centred.T, full_matrices=False)
     eigenvalues = singular**2 / n_classes
     if cutoff is None:
@@ -214,22 +223,29 @@ def collapse_measures(
 
 
 def measure_stores(stores: dict[str, str], threads: int = 1) -> dict[str, dict]:
-    """The measures of one epoch on each split, with the accuracy where the network has a head.
+    """The measures of one layer on each split, with the accuracy where the network has a head.
 
     Parameters
     ----------
     stores
         Feature stores by split.
 
+    Returns
+    -------
+    By split: names and values, or ``{"failed": reason}`` if class means coincide.
+
     Raises
     ------
     UserError
-        Naming the store whose features have no measures.
+        Naming the store whose features have fewer than two classes.
     """
     answer = {}
     for split, path in stores.items():
         try:
             measures = collapse_measures(partial(iterate, path), threads=threads).as_dict()
+        except CollapsedError as error:
+            answer[split] = {"failed": str(error)}
+            continue
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
         share = accuracy(path)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -136,13 +137,32 @@ def embed(
         coordinates = embed_sklearn(features, perplexity, seed, threads)
     recall = neighbour_recall(features, coordinates, seed)
     logger.info("10-nearest-neighbour recall %.3f", recall)
+    _write(
+        output,
+        coordinates=coordinates.astype(np.float32),
+        labels=labels,
+        n_total=read_attributes(store)["n"],
+        perplexity=perplexity,
+        recall=recall,
+        made_with=made_with(read_made_with(store)),
+    )
+
+
+def write_failed_embedding(output: str | Path, reason: str) -> None:
+    """Write, in place of what :func:`embed` writes, no points and, as ``failed``, why there are
+    none."""
+    _write(
+        output,
+        coordinates=np.empty((0, 2), np.float32),
+        labels=np.empty(0, np.int64),
+        n_total=0,
+        perplexity=np.nan,
+        recall=np.nan,
+        made_with=made_with(),
+        failed=reason,
+    )
+
+
+def _write(output: str | Path, **arrays: Any) -> None:
     with atomic_path(output) as temporary:
-        np.savez(
-            temporary,
-            coordinates=coordinates.astype(np.float32),
-            labels=labels,
-            n_total=read_attributes(store)["n"],
-            perplexity=perplexity,
-            recall=recall,
-            made_with=made_with(read_made_with(store)),
-        )
+        np.savez(temporary, **arrays)

@@ -48,6 +48,9 @@ PRECONDITIONED = {
     LogisticRegression: PreconditionedLogisticRegression,
     LinearSVC: PreconditionedLinearSVC,
 }
+#: What classifiers raise for features from which nothing can be learned: scikit-learn's LDA an
+#: IndexError where all features are constant, its QDA a LinAlgError.
+CANNOT_FIT = (ValueError, ArithmeticError, LookupError)
 
 
 def build_classifier(
@@ -158,7 +161,8 @@ def evaluate(
     -------
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
-    closed-form or tree method), ``converged`` (None where nothing iterates) and ``made_with``.
+    closed-form or tree method), ``converged`` (None where nothing iterates) and ``made_with``;
+    only ``failed``, one line, if the classifier cannot be fitted to these features.
     """
     pipeline = build_classifier(estimator, parameters, scaling, seed, threads)
     rows = None
@@ -170,7 +174,11 @@ def evaluate(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()
-        pipeline.fit(features, labels)
+        try:
+            pipeline.fit(features, labels)
+        except CANNOT_FIT as error:
+            line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return {"failed": f"cannot be fitted: {line}"}
         fit_seconds = time.perf_counter() - started
     for message in {str(w.message) for w in caught}:
         logger.warning("%s: %s", estimator, message)
@@ -247,12 +255,14 @@ def evaluate_all(
             depends_on,
             partial(evaluate, train_store, test_store, **classifier, seed=seed, threads=threads),
         )
+        cell = cells[name]
+        found = cell.get("failed") or f"{100 * cell['accuracy']:.2f} % of the test images"
         logger.info(
-            "classifier %d of %d, %s: %.2f %% of the test images",
+            "classifier %d of %d, %s: %s",
             done,
             len(classifiers),
             name,
-            100 * cells[name]["accuracy"],
+            found,
             extra={"progress": True},
         )
     return cells

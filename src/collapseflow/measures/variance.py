@@ -80,12 +80,14 @@ def compare_variances(
     -------
     Records with the keys features, split, space (``features`` or ``t-SNE coordinates``), quantity,
     class_a, class_b and value. On the coordinates the values are means over the coordinates, as
-    in report B, and there is no distance of means.
+    in report B, and there is no distance of means. A feature set that could not be made has none.
     """
     records = []
     pairs = [(name, split) for name in features for split in ("train", "test")]
     for (name, split), store, embedding in zip(pairs, stores, embeddings, strict=True):
         with np.load(embedding) as file:
+            if "failed" in file:
+                continue
             embedded = [(file["coordinates"], file["labels"])]
         streams = {
             "t-SNE coordinates": (lambda blocks_in_use, batches=embedded: batches),

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,8 @@ LIBRARIES = (
 )
 #: Under this name results carry what :func:`made_with` gives, where a file has names.
 MADE_WITH = "made_with"
+#: In a folder of results: why they, or those that are missing, cannot be had.
+FAILED = "failed.json"
 
 
 @contextmanager
@@ -34,9 +37,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as matplotlib and numpy choose the format by it. Process
-    # numbers would not do: on a cluster two machines may use the same one in the same folder.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = _temporary(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -53,11 +54,51 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a new folder beside ``path``; it takes the place of ``path`` when the block succeeds.
+
+    What stood at ``path`` is replaced whole: the empty folder that Snakemake makes, or an old
+    result. The files are flushed to the disk before. If the block raises, the new folder is removed
+    and ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = _temporary(path), _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        # A folder can be renamed to the name of an empty one only.
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside ``path``, of which :func:`remove_partial` knows.
+
+    The suffix stays last: writers such as matplotlib and numpy choose the format by it. Process
+    numbers would not do: on a cluster two machines may use the same one in the same folder.
+    """
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
 def remove_partial(path: str | os.PathLike) -> None:
-    """Delete what killed jobs were writing when they died under :func:`atomic_path`."""
+    """Delete what killed jobs were writing when they died under :func:`atomic_path` or
+    :func:`atomic_folder`."""
     path = Path(path)
     for partial in path.parent.glob(f".{glob.escape(path.stem)}.????????.part{path.suffix}"):
-        partial.unlink(missing_ok=True)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -74,6 +115,20 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 def read_json(path: str | os.PathLike) -> dict:
     """Read one JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_failure(folder: str | os.PathLike, reason: str) -> None:
+    """Leave in a folder of results, in place of those that are missing, why they are.
+
+    ``reason`` is one line; tables show it in a note.
+    """
+    write_json(Path(folder, FAILED), {"failed": reason})
+
+
+def failure(folder: str | os.PathLike) -> str | None:
+    """Why results are missing in a folder, as :func:`write_failure` was told; None if none are."""
+    path = Path(folder, FAILED)
+    return read_json(path)["failed"] if path.exists() else None
 
 
 def versions() -> str:

@@ -1,0 +1,201 @@
+"""The folder of a state: stores of all its layers, or why there are none."""
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision.models
+
+from collapseflow.features import networks
+from collapseflow.features.extraction import (
+    Reading,
+    epoch_failure,
+    store,
+    weights_after,
+    write_network_features,
+    write_state_features,
+)
+from collapseflow.features.networks import save_state
+from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.stores import NotFiniteError, read_attributes, read_rows, verify
+from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import failure, write_failure
+
+CPU = torch.device("cpu")
+LAYERS = ["features.3", "penultimate", "classifier.1"]
+READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 4)
+N = {"train": 10, "test": 6}
+
+
+@pytest.fixture(scope="module")
+def splits(small_digits):
+    return {
+        "train": make_split(small_digits[:10], np.arange(10), np.arange(10) + 100),
+        "test": make_split(small_digits[20:26], np.arange(6), np.arange(6) + 200),
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(splits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "digits.h5"
+    write_dataset(path, Splits(**splits, class_names=list("0123456789"), source="digits"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return torchvision.models.squeezenet1_1(num_classes=10).eval()
+
+
+@pytest.fixture
+def weights(dataset, network, tmp_path):
+    """The folder of a training with the weights after its second epoch."""
+    folder = tmp_path / "weights"
+    metadata = {"weights": "some", "task": read_info(dataset).sha256}
+    save_state(weights_after(folder, 2), network.state_dict(), metadata)
+    return folder
+
+
+def by_hooks(network, images):
+    """The averaged outputs of the layers, and the predicted classes, of a plain forward pass."""
+    modules = {
+        "features.3": network.features[3],
+        "penultimate": network.classifier[0],
+        "classifier.1": network.classifier[1],
+    }
+    seen = {}
+
+    def keep(layer):
+        return lambda module, inputs, output: seen.update({layer: output.clone()})
+
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
+    with torch.inference_mode():
+        logits = network(preprocess(torch.from_numpy(images), 32, "imagenet"))
+    for handle in handles:
+        handle.remove()
+    return {layer: values.mean((2, 3)).numpy() for layer, values in seen.items()}, logits.argmax(1)
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def change(path, name, value):
+    """Give one tensor in a file of weights the same value everywhere."""
+    state = safetensors.torch.load_file(path)
+    state[name] = torch.full_like(state[name], value)
+    safetensors.torch.save_file(state, path)
+
+
+def test_every_layer_of_both_splits_equals_a_hook_on_a_plain_network(
+    dataset, splits, network, weights, tmp_path
+):
+    output = tmp_path / "features" / "epoch002"
+    # As Snakemake does before the job.
+    output.mkdir(parents=True)
+    write_state_features(dataset, weights, 2, READING, CPU, output)
+    assert files(output) == sorted(f"{layer}/{split}.h5" for layer in LAYERS for split in N)
+    assert list(output.parent.iterdir()) == [output]
+    assert failure(output) is None
+    for split, of_split in splits.items():
+        expected, classes = by_hooks(network, of_split.images)
+        for layer in LAYERS:
+            path = store(output, layer, split)
+            assert verify(path)
+            features, labels = read_rows(path)
+            np.testing.assert_allclose(features, expected[layer], rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(labels, of_split.labels)
+            with h5py.File(path) as file:
+                np.testing.assert_array_equal(file["predictions"][:], classes)
+                np.testing.assert_array_equal(file["ids"][:], of_split.ids)
+
+
+def test_a_store_says_which_layer_of_which_weights_it_holds(dataset, weights, tmp_path):
+    write_state_features(dataset, weights, 2, READING, CPU, tmp_path / "out")
+    for layer, words in {
+        "features.3": "squeezenet1_1 features.3 (average)",
+        # The penultimate layer by its own name.
+        "penultimate": "squeezenet1_1 classifier.0 (average)",
+    }.items():
+        attributes = read_attributes(store(tmp_path / "out", layer, "test"))
+        assert attributes["features"] == words
+        assert attributes["split"] == "test" and attributes["dataset"] == "digits"
+        assert attributes["weights"].startswith("some; SHA-256 of the tensors ")
+        assert attributes["preprocessing"].endswith("; computed in float32")
+
+
+def test_one_pass_a_split_reads_all_layers(dataset, weights, tmp_path, monkeypatch):
+    sizes = []
+    forward = networks.FeatureExtractor.forward
+
+    def count(self, images):
+        sizes.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(networks.FeatureExtractor, "forward", count)
+    write_network_features(dataset, weights_after(weights, 2), READING, CPU, tmp_path)
+    assert sizes == [4, 4, 2, 4, 2]
+
+
+def test_two_names_of_one_layer_hold_the_same(dataset, weights, tmp_path):
+    reading = Reading(**{**vars(READING), "layers": ["penultimate", "classifier.0"]})
+    write_network_features(dataset, weights_after(weights, 2), reading, CPU, tmp_path / "out")
+    digests = [
+        read_attributes(store(tmp_path / "out", layer, "train"))["digest"]
+        for layer in reading.layers
+    ]
+    assert digests[0] == digests[1]
+
+
+# --- what fails -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", ["nothing", "an empty folder"])
+def test_features_that_are_not_finite_leave_only_the_reason(dataset, weights, tmp_path, before):
+    # The first layer that is read is finite.
+    change(weights_after(weights, 2), "features.12.squeeze.bias", torch.inf)
+    output = tmp_path / "features" / "epoch002"
+    if before == "an empty folder":
+        output.mkdir(parents=True)
+    write_state_features(dataset, weights, 2, READING, CPU, output)
+    assert files(output) == ["failed.json"]
+    assert failure(output) == "the features of image 100 after epoch 2 are not finite"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_a_start_whose_features_are_not_finite_is_a_mistake(dataset, weights, tmp_path):
+    path = weights_after(weights, 2)
+    change(path, "features.12.squeeze.bias", torch.inf)
+    with pytest.raises(NotFiniteError) as caught:
+        write_state_features(dataset, path, 0, READING, CPU, tmp_path / "out")
+    assert str(caught.value).startswith(f"{path}: the features of image 100 are not finite; ")
+    assert "replace the weights" in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+def test_a_training_that_failed_before_passes_its_reason_on(dataset, weights, tmp_path):
+    write_failure(weights, "the loss of epoch 3 is not finite")
+    write_state_features(dataset, weights, 5, READING, CPU, tmp_path / "out")
+    assert files(tmp_path / "out") == ["failed.json"]
+    assert failure(tmp_path / "out") == "the loss of epoch 3 is not finite"
+    # What it has is read.
+    write_state_features(dataset, weights, 2, READING, CPU, tmp_path / "earlier")
+    assert failure(tmp_path / "earlier") is None
+    assert epoch_failure(weights, 2) is None
+
+
+@pytest.mark.parametrize(("there", "words"), [([], "none"), ([2, 10], "epoch002, epoch010")])
+def test_weights_that_are_missing_for_no_reason_are_a_mistake(dataset, tmp_path, there, words):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for epoch in there:
+        weights_after(folder, epoch).touch()
+    with pytest.raises(UserError) as caught:
+        write_state_features(dataset, folder, 5, READING, CPU, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{folder}: has no weights of epoch 5, only {words}; delete it and run again"
+    )
+    assert list(tmp_path.iterdir()) == [folder]
