@@ -1,5 +1,6 @@
 """What figures draw: who has which colour, line and marker, on which axes, with which intervals."""
 
+import math
 from itertools import combinations, product
 
 import matplotlib.colors
@@ -7,18 +8,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from made_up import BACKBONES, DATASETS, describe_run, describe_runs, measured
+from scipy.stats import binomtest, gmean
 
 from collapseflow import published
-from collapseflow.measures.intervals import wilson_interval
-from collapseflow.presentation.figures import embedding, epochs, variance
+from collapseflow.presentation.figures import embedding, epochs, layers, sweep, training, variance
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import MEASURES, read_csv
+from collapseflow.presentation.tables import training_table
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
-DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
-BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
-N_TEST = {"mnist5k": 1000, "digits": 359, "fashion": 10_000}
+N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
 
 
@@ -31,34 +32,42 @@ def figures(monkeypatch):
     plt.close("all")
 
 
-def labels(datasets=DATASETS, backbones=BACKBONES, all_backbones=None, of_report=None):
-    return {
-        "datasets": datasets,
-        "backbones": backbones,
-        "all_backbones": list(all_backbones or backbones),
-        "published": of_report or {},
-    }
+def value_of(run, epoch, layer, split, quantity):
+    """A value that each data set, backbone, seed and layer has of its own."""
+    who = 1 + list(DATASETS).index(run["dataset"]) + 3 * list(BACKBONES).index(run["backbone"])
+    return (who + run["seed"] / 4 + run["layers"].index(layer) / 2) / (2 + epoch)
+
+
+def share_of(run, epoch, split):
+    """An accuracy that is a whole number of images."""
+    who = list(DATASETS).index(run["dataset"]) / 10 + list(BACKBONES).index(run["backbone"]) / 50
+    return None if epoch == 0 else round(0.9 - who - 0.05 * (split == "test") - 0.1 / epoch, 2)
 
 
 @pytest.fixture
-def collapse(tmp_path):
-    """Measures of three backbones on three data sets, each with a value of its own."""
-    rows = []
-    for (d, dataset), (b, backbone) in product(enumerate(DATASETS), enumerate(BACKBONES)):
-        for epoch, split in product(range(N_EPOCHS + 1), ("train", "test")):
-            values = dict.fromkeys(epochs.MEASURES, (1 + d + 3 * b) / (2 + epoch))
-            values["n_samples"] = N_TEST[dataset]
-            if epoch:
-                values["accuracy"] = 0.95 - 0.1 * d - 0.02 * b - 0.1 / epoch
-            for measure, value in values.items():
-                low = high = None
-                if measure == "accuracy" and split == "test":
-                    low, high = wilson_interval(value, N_TEST[dataset])
-                rows.append((dataset, backbone, epoch, split, measure, value, low, high))
-    path = tmp_path / "collapse.csv"
-    columns = ["dataset", "backbone", "epoch", "split", "measure", "value", "low", "high"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
-    return path
+def arguments(collect):
+    """A function that gives what the figures take, of some runs with made-up results."""
+
+    def make(runs, value=value_of, share=share_of, measured_epochs=None):
+        contents = [
+            measured(
+                run,
+                measured_epochs or range(run["last"] + 1),
+                value,
+                share,
+                {"train": 1000, "test": N_TEST[run["dataset"]]},
+            )
+            for run in runs
+        ]
+        return (*collect(runs, contents), runs, DATASETS, BACKBONES, STYLE, [])
+
+    return make
+
+
+@pytest.fixture
+def crowd(arguments):
+    """What the figures take, of three backbones on three data sets."""
+    return arguments(describe_runs(DATASETS, BACKBONES))
 
 
 def curves_of(axis):
@@ -68,6 +77,24 @@ def curves_of(axis):
         for line in axis.lines
         if line.get_marker() not in ("None", "", None)
     ]
+
+
+def marked(axis):
+    """The lines of a panel that have markers."""
+    return [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
+
+
+def words_of(figure):
+    """What stands below a figure: the words of the legend, and above them the notes."""
+    legend = figure.legends[0]
+    words = {text.get_text().strip() for text in legend.get_texts()} - {""}
+    return words, legend.get_title().get_text()
+
+
+def band_of(axis, number=0):
+    """Lowest and highest edge of a band of a panel, by its places on the axis."""
+    places, edges = axis.collections[number].get_paths()[0].vertices.T
+    return {x: (edges[places == x].min(), edges[places == x].max()) for x in np.unique(places)}
 
 
 # --- one assignment for a study ---------------------------------------------------------------
@@ -135,13 +162,21 @@ def test_a_backbone_keeps_its_colour_whatever_else_a_figure_shows():
     assert look.backbone_colours(study[:2]) == {b: everywhere[b] for b in study[:2]}
 
 
+def test_every_series_has_a_colour_of_its_own_where_a_backbone_has_several():
+    study = ["resnet18", "vgg11"]
+    alone = look.line_colours({"tuned": "vgg11"}, study)
+    assert alone == {"tuned": look.backbone_colours(study)["vgg11"]}
+    several = look.line_colours({"a": "vgg11", "b": "vgg11", "c": "resnet18"}, study)
+    assert len(set(several.values())) == 3
+
+
 def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
-    collapse, tmp_path, figures
+    arguments, tmp_path, figures
 ):
-    shown = {name: BACKBONES[name] for name in ("resnet34", "vgg11")}
-    named = labels(backbones=shown, all_backbones=BACKBONES)
-    epochs.plot_accuracy(collapse, named, STYLE, [])
-    epochs.plot_collapse(collapse, named, STYLE, [])
+    shown = ("resnet34", "vgg11")
+    given = arguments(describe_runs(DATASETS, shown))
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given)
     accuracy, measures = figures
     colours = {b: c.lower() for b, c in look.backbone_colours(list(BACKBONES)).items()}
     lines = look.dataset_lines(list(DATASETS))
@@ -155,7 +190,7 @@ def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
 
     values = pd.DataFrame(
         [
-            (f"{b}-pretrain" if b != "raw" else b, split, "features", quantity, 0, other, 1.0)
+            (f"{b}/pretrain" if b != "raw" else b, split, "features", quantity, 0, other, 1.0)
             for b in ("resnet34", "raw")
             for split in ("train", "test")
             for quantity, other in (("intra_class", None), ("mean_distance", 1))
@@ -163,7 +198,7 @@ def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
         columns=["features", "split", "space", "quantity", "class_a", "class_b", "value"],
     )
     values.to_csv(tmp_path / "variance.csv", index=False)
-    features = {"resnet34-pretrain": "ResNet34, letters", "raw": "raw pixels"}
+    features = {"resnet34/pretrain": "ResNet34, letters", "raw": "raw pixels"}
     path = tmp_path / "variance.csv"
     variance.plot_variance(path, features, list(BACKBONES), ["a", "b"], "data", STYLE, [])
     rows = [axis for axis in figures[2].axes if axis.patches]
@@ -196,93 +231,366 @@ def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures)
     assert not [text for text in heat.get_xticklabels() if text.get_text()]
 
 
-def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(tmp_path, figures):
+def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(collect, figures):
     datasets = {f"set{i}": f"set {i}" for i in range(10)}
     backbones = {f"net{i}": f"net {i}" for i in range(10)}
-    rows = [
-        (dataset, backbone, 0, "train", measure, 1.0, None, None)
-        for dataset, backbone, measure in product(datasets, backbones, epochs.MEASURES)
-    ]
-    columns = ["dataset", "backbone", "epoch", "split", "measure", "value", "low", "high"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "collapse.csv", index=False)
-    named = labels(datasets, backbones)
-    epochs.plot_collapse(tmp_path / "collapse.csv", named, STYLE, [])
+    runs = describe_runs(datasets, backbones, last=1)
+    contents = [measured(run, (0, 1), lambda *_: 1.0, lambda *_: 0.5) for run in runs]
+    tables = collect(runs, contents, datasets=datasets)
+    epochs.plot_collapse(*tables, runs, datasets, backbones, STYLE, [])
     for panel in figures[0].axes:
         drawn = curves_of(panel)
         assert len(drawn) == len(set(drawn)) == 100
 
 
-def test_the_legend_names_every_backbone_data_set_and_split(collapse, figures):
-    epochs.plot_accuracy(collapse, labels(), STYLE, [])
-    epochs.plot_collapse(collapse, labels(), STYLE, [])
-    accuracy, measures = (
-        {text.get_text().strip() for text in figure.legends[0].get_texts()} - {""}
-        for figure in figures
-    )
+def test_the_legend_names_every_series_data_set_and_split(crowd, figures):
+    epochs.plot_accuracy(*crowd)
+    epochs.plot_collapse(*crowd)
+    accuracy, measures = map(words_of, figures)
     splits = {"training images", "test images, 95 % interval"}
-    assert accuracy == {*BACKBONES.values(), *splits}
-    assert measures == {*BACKBONES.values(), *DATASETS.values()}
+    assert accuracy == ({*BACKBONES.values(), *splits}, "")
+    assert measures == ({*BACKBONES.values(), *DATASETS.values()}, "")
 
 
 # --- axes and intervals -----------------------------------------------------------------------
 
 
-def test_panels_that_are_compared_have_the_same_axes(collapse, figures):
-    epochs.plot_accuracy(collapse, labels(), STYLE, [])
+def test_panels_that_are_compared_have_the_same_axes(crowd, figures):
+    epochs.plot_accuracy(*crowd)
     panels = figures[0].axes[: len(DATASETS)]
     assert len({panel.get_ylim() for panel in panels}) == 1
     assert len({panel.get_xlim() for panel in panels}) == 1
     low, high = panels[0].get_ylim()
-    accuracies = pd.read_csv(collapse).query("measure == 'accuracy'")
-    assert low < 100 * accuracies["low"].min() and 100 * accuracies["high"].max() < high
+    accuracies = read_csv(crowd[0]).query("quantity == 'accuracy'")
+    assert low < 100 * accuracies["low"].min() and 100 * accuracies["value"].max() < high
     # Whoever has no panel below has the numbers of the epochs.
     assert [panel.get_xlabel() for panel in panels] == ["", "epoch", "epoch"]
 
 
-def test_the_panels_of_collapse_share_their_epochs_and_keep_their_scales(collapse, figures):
-    epochs.plot_collapse(collapse, labels(), STYLE, [])
+def test_the_panels_of_collapse_share_their_epochs_and_keep_their_scales(crowd, figures):
+    epochs.plot_collapse(*crowd)
     panels = figures[0].axes
     assert len({panel.get_xlim() for panel in panels}) == 1
     assert [panel.get_yscale() for panel in panels] == ["log", "linear", "linear", "linear"]
+    assert [panel.get_ylim()[0] for panel in panels[1:]] == [0, 0, 0]
     assert [panel.get_title()[4:7] for panel in panels] == ["NC1", "NC2", "NC2", "NC2"]
     assert all(panel.get_ylabel() and panel.yaxis.get_tick_params()["labelleft"] is not False
                for panel in panels)  # fmt: skip
 
 
-def test_accuracies_on_test_images_have_their_intervals(collapse, figures):
-    epochs.plot_accuracy(collapse, labels(), STYLE, [])
+def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
+    epochs.plot_accuracy(*crowd)
     panel = figures[0].axes[list(DATASETS).index("digits")]
-    assert "359 test images" in panel.get_title()
+    assert "400 test images" in panel.get_title()
     bars = [bar for container in panel.containers for bar in container[2]]
     assert len(bars) == len(BACKBONES)  # test images only
-    for b, bar in enumerate(bars):
+    for backbone, bar in zip(BACKBONES, bars, strict=True):
         for epoch, ((x, low), (same, high)) in enumerate(bar.get_segments(), start=1):
             assert x == same and abs(x - epoch) < 0.2
-            # A made-up accuracy is no whole number of images: SciPy gets the nearest.
-            share = 0.95 - 0.1 - 0.02 * b - 0.1 / epoch
-            interval = binomtest(round(359 * share), 359).proportion_ci(method="wilson")
-            assert (low, high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=0.2)
+            share = share_of(describe_run("digits", backbone), epoch, "test")
+            interval = binomtest(round(400 * share), 400).proportion_ci(method="wilson")
+            assert (low, high) == pytest.approx((100 * interval.low, 100 * interval.high))
 
 
-def test_training_and_test_images_are_told_apart(collapse, figures):
-    epochs.plot_accuracy(collapse, labels(backbones={"vgg11": "VGG11"}), STYLE, [])
-    markers = [line for line in figures[0].axes[0].lines if line.get_marker() == "o"]
-    faces = [matplotlib.colors.to_hex(line.get_markerfacecolor()) for line in markers]
-    assert faces == [look.backbone_colours(["vgg11"])["vgg11"].lower(), "#ffffff"]
+def test_training_and_test_images_are_told_apart(arguments, figures):
+    epochs.plot_accuracy(*arguments(describe_runs(["mnist5k"], ["vgg11"])))
+    faces = [matplotlib.colors.to_hex(m.get_markerfacecolor()) for m in marked(figures[0].axes[0])]
+    assert faces == [look.backbone_colours(list(BACKBONES))["vgg11"].lower(), "#ffffff"]
+
+
+# --- seeds ------------------------------------------------------------------------------------
+
+
+def test_seeds_are_a_mean_and_a_band_of_one_standard_deviation(arguments, figures):
+    runs = describe_runs(["digits"], ["vgg11"], seeds=(0, 1, 3))
+
+    def share(run, epoch, split):
+        return share_of(run, epoch, split) and (0.9, 0.92, None, 0.97)[run["seed"]]
+
+    given = arguments(runs, share=share)
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given)
+    accuracy, collapse = figures
+    panel = accuracy.axes[0]
+    assert not panel.containers
+    on_train, _ = marked(panel)
+    assert on_train.get_ydata() == pytest.approx([93] * N_EPOCHS)
+    # Of 90, 92, 97: deviations -3, -1, 4, squares 26, over 2.
+    sd = math.sqrt(13)
+    assert band_of(panel) == {
+        epoch: pytest.approx((93 - sd, 93 + sd)) for epoch in range(1, N_EPOCHS + 1)
+    }
+    assert "mean and s.d. over seeds 0, 1, 3" in words_of(accuracy)[0]
+    assert "mean and s.d. over seeds 0, 1, 3 (log axes: geometric)" in words_of(collapse)[0]
+    for panel, measure in zip(collapse.axes, MEASURES, strict=True):
+        (line,) = marked(panel)
+        for epoch, middle in zip(line.get_xdata(), line.get_ydata(), strict=True):
+            values = np.array([value_of(run, epoch, "flatten", "train", measure) for run in runs])
+            if measure == "nc1":
+                assert middle == pytest.approx(gmean(values))
+                factor = np.exp(np.std(np.log(values), ddof=1))
+                expected = middle / factor, middle * factor
+            else:
+                assert middle == pytest.approx(values.mean())
+                expected = middle - values.std(ddof=1), middle + values.std(ddof=1)
+            assert band_of(panel)[epoch] == pytest.approx(expected)
+
+
+def test_the_onset_of_the_terminal_phase_is_the_mean_over_the_seeds_that_reach_it(
+    arguments, figures
+):
+    runs = describe_runs(["digits", "mnist5k"], ["resnet18", "vgg11"], seeds=(0, 1, 2))
+
+    def share(run, epoch, split):
+        # Seed 0 from epoch 2 and seed 1 from epoch 3; seed 2 and the other runs never.
+        reached = run["backbone"] == "vgg11" and run["dataset"] == "digits"
+        reached = reached and split == "train" and run["seed"] < 2 and epoch >= 2 + run["seed"]
+        return 1.0 if reached else share_of(run, epoch, split)
+
+    given = arguments(runs, share=share)
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given)
+    colour = look.backbone_colours(list(BACKBONES))["vgg11"]
+    onsets = [
+        [
+            (line.get_xdata()[0], line.get_color())
+            for line in panel.lines
+            if list(line.get_ydata()) == [0, 1] and line.get_xdata()[0] == line.get_xdata()[1]
+        ]
+        for figure in figures
+        for panel in figure.axes
+    ]
+    # Data sets in the order of the study: mnist5k, digits.
+    assert onsets == [[], [(2.5, colour)], *[[(2.5, colour)]] * 4]
+    for figure in figures:
+        assert "train error 0 (onset of the terminal phase)" in words_of(figure)[0]
+
+
+def test_a_failed_seed_leaves_its_line_to_the_others_and_is_named(arguments, figures):
+    runs = describe_runs(["digits"], ["vgg11"], seeds=(0, 1))
+
+    def value(run, epoch, layer, split, quantity):
+        failed = run["seed"] == 1 and epoch > 2
+        return "the loss is not finite" if failed else value_of(run, epoch, layer, split, quantity)
+
+    given = arguments(runs, value=value)
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given)
+    for figure in figures:
+        _, note = words_of(figure)
+        assert note == "Failed: Digits 8×8, VGG11, seed 1, epoch 3: the loss is not finite"
+    (line,) = marked(figures[1].axes[1])
+    first, last = (value_of(runs[0], e, "flatten", "train", "nc2_equinorm") for e in (0, 4))
+    assert line.get_ydata()[4] == pytest.approx(last)
+    assert line.get_ydata()[0] == pytest.approx(first + 0.25 / 2 / 2)
+
+
+def test_only_three_failures_stand_below_a_figure(arguments, figures):
+    settings = [{"weight_decay": value} for value in (1, 2, 3, 4, 5)]
+    epochs.plot_collapse(*arguments(describe_runs(settings=settings), lambda *_: "lost"))
+    lines = words_of(figures[0])[1].splitlines()
+    assert [line.split(",")[2] for line in lines[:3]] == [f" weight decay {n}" for n in (1, 2, 3)]
+    assert lines[3:] == ["and 2 more failed; see the summary"]
+
+
+# --- long trainings ---------------------------------------------------------------------------
+
+
+def test_a_long_training_is_seen_from_its_start_to_its_end(arguments, figures):
+    measured_epochs = [0, 1, 2, 3, *range(4, 350, 4), 350]
+    runs = describe_runs(["digits"], last=350)
+    given = arguments(runs, measured_epochs=measured_epochs)
+    epochs.plot_collapse(*given)
+    epochs.plot_accuracy(*given)
+    for panel in figures[0].axes:
+        (line,) = marked(panel)
+        assert list(line.get_xdata()) == measured_epochs
+        shown = [measured_epochs[position] for position in line.get_markevery()]
+        assert shown[0] == 0 and shown[-1] == 350 and 5 <= len(shown) <= 8
+        assert panel.get_xscale() == "symlog"
+        low, high = panel.get_xlim()
+        assert low < 0 and high > 350
+        assert panel.get_xticks().tolist() == [0, 1, 2, 5, 10, 20, 50, 100, 200]
+    # So many intervals are a band, and no bars.
+    panel = figures[1].axes[0]
+    assert not panel.containers
+    share = share_of(runs[0], 3, "test")
+    interval = binomtest(round(400 * share), 400).proportion_ci(method="wilson")
+    assert band_of(panel)[3] == pytest.approx((100 * interval.low, 100 * interval.high))
+
+
+def test_a_short_training_has_a_marker_at_every_epoch_and_a_linear_axis(arguments, figures):
+    epochs.plot_collapse(*arguments(describe_runs(["digits"], last=19)))
+    (line,) = marked(figures[0].axes[0])
+    assert line.get_markevery() is None and len(line.get_xdata()) == 20
+    assert figures[0].axes[0].get_xscale() == "linear"
+
+
+# --- training, layers, sweeps -----------------------------------------------------------------
+
+
+def test_what_training_said_has_four_panels(tmp_path, write, collect, figures):
+    runs = describe_runs(["digits", "mnist5k"], ["vgg11"], seeds=(0, 1))
+    logs = [
+        [
+            {
+                "epoch": epoch,
+                "loss": (1 + run["seed"]) / epoch if epoch < 4 else 0.0,
+                "learning_rate": 0.1,
+                "gradient_norm": 2.0 ** run["seed"],
+                "seconds": 1.0,
+                "images_per_second": 100.0 + run["seed"],
+            }
+            for epoch in range(1, 5)
+        ]
+        for run in runs
+    ]
+    training_table(runs, write("log", logs), tmp_path / "training.csv")
+    _, failures = collect([], [])
+    training.plot_training(
+        tmp_path / "training.csv", failures, runs, DATASETS, BACKBONES, STYLE, []
+    )
+    panels = figures[0].axes
+    assert [panel.get_yscale() for panel in panels] == ["log", "linear", "log", "linear"]
+    assert [len(marked(panel)) for panel in panels] == [2] * 4
+    loss, rate, norm, speed = (marked(panel)[0] for panel in panels)
+    # Geometric means of 1 and 2; a loss of zero has no place on a logarithmic axis.
+    assert loss.get_ydata() == pytest.approx([math.sqrt(2) / n for n in (1, 2, 3)])
+    assert norm.get_ydata() == pytest.approx([math.sqrt(2)] * 4)
+    assert rate.get_ydata() == pytest.approx([0.1] * 4)
+    assert speed.get_ydata() == pytest.approx([100.5] * 4)
+    words = {"VGG11", "MNIST subset", "Digits 8×8"}
+    assert words_of(figures[0])[0] == {
+        *words,
+        "mean and s.d. over seeds 0, 1 (log axes: geometric)",
+    }
+
+
+def test_layers_in_order_before_and_after_training(arguments, figures):
+    names = ["conv1", "layer2", "flatten"]
+    several = describe_runs(["digits", "mnist5k"], ["vgg11"], layers=names)
+    layers.plot_layers(*arguments([*several, *describe_runs(["digits"], ["resnet18"])]))
+    panels = figures[0].axes
+    assert len(panels) == 4
+    assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
+    colour = look.backbone_colours(list(BACKBONES))["vgg11"].lower()
+    markers = {d: look.dataset_lines(list(DATASETS))[d]["marker"] for d in DATASETS}
+    for panel, measure in zip(panels, MEASURES, strict=True):
+        assert {c for c, _, _ in curves_of(panel)} == {colour}
+        drawn = iter(marked(panel))
+        for run, epoch in product(several, (0, N_EPOCHS)):
+            line = next(drawn)
+            expected = [value_of(run, epoch, layer, "train", measure) for layer in names]
+            assert line.get_ydata() == pytest.approx(expected)
+            assert line.get_xdata().tolist() == [0, 1, 2]
+            assert line.get_marker() == markers[run["dataset"]]
+            assert (line.get_linestyle(), line.get_alpha()) == (
+                ("--", 0.45) if epoch == 0 else ("-", None)
+            )
+        assert next(drawn, None) is None
+    assert "ResNet18" not in words_of(figures[0])[0]
+
+
+def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figures):
+    runs = describe_runs(["digits"], ["vgg11"], layers=["a", "flatten"])
+    runs += describe_runs(["digits"], ["resnet18"], layers=["b", "c", "flatten"])
+    layers.plot_layers(*arguments(runs))
+    panels = figures[0].axes
+    assert [panel.get_title().partition(":")[0] for panel in panels] == ["VGG11", "ResNet18"] * 4
+    ticks = [[label.get_text() for label in panel.get_xticklabels()] for panel in panels[-2:]]
+    assert ticks == [["a", "flatten"], ["b", "c", "flatten"]]
+    for left, right in zip(panels[::2], panels[1::2], strict=True):
+        assert left.get_ylim() == right.get_ylim()
+        low, high = left.get_ylim()
+        for line in marked(left) + marked(right):
+            assert low < line.get_ydata().min() and line.get_ydata().max() < high
+
+
+@pytest.mark.parametrize(
+    ("values", "positions", "scale"),
+    [
+        ([1e-3, 1e-5, 1e-4], {"1e-05": 1e-5, "0.0001": 1e-4, "0.001": 1e-3}, "log"),
+        ([8, 16, 32], {"8": 8, "16": 16, "32": 32}, "linear"),
+        ([0.01, 0.0, 0.1], {"0": 0, "0.01": 1, "0.1": 2}, "words"),
+        (["step", "constant"], {"step": 0, "constant": 1}, "words"),
+        ([None, 0.02], {"none": 0, "0.02": 1}, "words"),
+        ([True, False], {"true": 0, "false": 1}, "words"),
+    ],
+)
+def test_swept_values_have_their_places(values, positions, scale):
+    assert sweep.place(values) == (positions, scale)
+
+
+def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures):
+    settings = [
+        {"weight_decay": decay, "momentum": momentum}
+        for decay, momentum in product((1e-4, 1e-2), (0.0, 0.9))
+    ]
+    runs = describe_runs(["digits"], ["vgg11"], (0, 1), settings)
+
+    def value(run, epoch, layer, split, quantity):
+        height = 1000 * run["setting"]["weight_decay"] + run["setting"]["momentum"]
+        return height + run["seed"] + 10 * (4 - epoch)
+
+    def share(run, epoch, split):
+        return (0.5 + run["seed"] / 10) if epoch == 4 else 0.1
+
+    sweep.plot_sweep(*arguments(runs, value, share))
+    panels = figures[0].axes
+    assert len(panels) == 6
+    assert [panel.get_xscale() for panel in panels] == ["log"] * 6
+    assert {panel.get_xlabel() for panel in panels} == {"weight decay"}
+    for panel in panels[:2]:
+        for line in marked(panel):
+            assert line.get_ydata() == pytest.approx([55, 55])
+    for panel, geometric in zip(panels[2:], (True, False, False, False), strict=True):
+        assert len({line.get_color() for line in marked(panel)}) == 2
+        for line, momentum in zip(marked(panel), (0.0, 0.9), strict=True):
+            assert line.get_xdata().tolist() == [1e-4, 1e-2]
+            pairs = np.array([[0.1, 1.1], [10, 11]]) + momentum
+            middle = gmean(pairs, axis=1) if geometric else pairs.mean(axis=1)
+            assert line.get_ydata() == pytest.approx(middle)
+    words, _ = words_of(figures[0])
+    assert {"VGG11, momentum 0", "VGG11, momentum 0.9"} < words
+    assert "mean and s.d. over seeds 0, 1 (log axes: geometric)" in words
+
+
+def test_every_swept_recipe_has_panels_and_a_failed_point_is_left_out(arguments, figures):
+    schedules = [{"schedule": word} for word in ("constant", "step", "cosine")]
+    runs = describe_runs(["digits"], settings=schedules)
+    runs += describe_runs(["digits"], settings=[{"batch_size": n} for n in (8, 16)], recipe="size")
+
+    def value(run, epoch, layer, split, quantity):
+        return "lost" if run["setting"].get("schedule") == "step" and epoch else 0.5
+
+    sweep.plot_sweep(*arguments(runs, value))
+    panels = figures[0].axes
+    assert len(panels) == 12
+    assert panels[0].get_xlabel() == "schedule (decay)"
+    assert panels[6].get_xlabel() == "batch size (size)"
+    assert marked(panels[3])[0].get_xdata().tolist() == [0, 2]
+    assert marked(panels[9])[0].get_xdata().tolist() == [8, 16]
+    words, note = words_of(figures[0])
+    assert "95 % interval" in words
+    assert note == "Failed: Digits 8×8, ResNet18, schedule step, seed 0, epoch 1: lost"
 
 
 # --- published curves -------------------------------------------------------------------------
 
 
 def faint(panel):
-    """The lines of a panel that have no marker and no interval."""
+    """The lines of a panel that have no marker, but can be seen."""
     return [line for line in panel.lines if line.get_marker() in ("None", "") and line.get_alpha()]
 
 
-def test_published_curves_lie_behind_those_of_the_same_experiment_only(collapse, figures):
-    named = labels(of_report={"digits/resnet34": ["fashion_mnist", "vgg11_bn_finetuned"]})
-    epochs.plot_accuracy(collapse, named, STYLE, [])
-    epochs.plot_collapse(collapse, named, STYLE, [])
+def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments, figures):
+    runs = describe_runs(DATASETS, BACKBONES)
+    for run in runs:
+        if (run["dataset"], run["backbone"]) == ("digits", "resnet34"):
+            run["published"] = ["fashion_mnist", "vgg11_bn_finetuned"]
+    given = arguments(runs)
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given)
     accuracy, measures = figures
     assert [len(faint(panel)) for panel in accuracy.axes[:3]] == [0, 2, 0]
     assert [len(faint(panel)) for panel in measures.axes] == [1, 1, 1, 1]
@@ -295,3 +603,39 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(collapse,
     np.testing.assert_array_equal(drawn.get_ydata(), expected["value"])
     colour = look.backbone_colours(list(BACKBONES))["resnet34"]
     assert drawn.get_color() == colour
+
+
+# --- what failed ------------------------------------------------------------------------------
+
+
+def test_the_panel_of_features_that_failed_says_so(tmp_path, figures):
+    rng = np.random.default_rng(0)
+    there, failed = tmp_path / "there.npz", tmp_path / "failed.npz"
+    values = {"perplexity": 5.0, "recall": 0.5}
+    coordinates, labels = rng.normal(size=(20, 2)), np.repeat([0, 1], 10)
+    np.savez(there, coordinates=coordinates, labels=labels, n_total=20, **values)
+    nothing = {"coordinates": np.empty((0, 2)), "labels": np.empty(0, int), "n_total": 0}
+    np.savez(failed, failed="the loss is not finite", **nothing, perplexity=np.nan, recall=np.nan)
+    embedding.plot_embeddings([there, failed], ["raw", "tuned"], ["a", "b"], "mine", STYLE, [])
+    left, right = figures[0].axes
+    assert "20 images" in left.get_xlabel() and not right.get_xlabel()
+    assert not right.collections
+    (text,) = right.texts
+    assert " ".join(text.get_text().split()) == "failed: the loss is not finite"
+    assert (left.get_title(), right.get_title()) == ("raw", "tuned")
+
+
+def test_variances_of_features_that_failed_are_an_empty_row(tmp_path, figures):
+    rows = [
+        ("raw", split, "intra_class", c, None, 1.0) for split in ("train", "test") for c in (0, 1)
+    ]
+    rows.append(("raw", "train", "mean_distance", 0, 1, 2.0))
+    columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
+    path = tmp_path / "variance.csv"
+    pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(path, index=False)
+    features = {"raw": "raw pixels", "vgg11/imagenet": "VGG11"}
+    variance.plot_variance(path, features, ["vgg11"], ["a", "b"], "data", STYLE, [])
+    assert [[text.get_text() for text in axis.texts] for axis in figures[0].axes[:4]] == [
+        *([], [], ["failed"], []),
+    ]
+    assert len(figures[0].axes[1].patches) == 4 and not figures[0].axes[3].patches

@@ -1,12 +1,14 @@
-"""The page's words about what made the results."""
+"""The page: what it says of seeds, recipes, failures, and what made the results."""
 
 import json
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
-from collapseflow.presentation.summary import PRECISIONS, versions_behind
+from collapseflow.presentation.rows import IDENTITY
+from collapseflow.presentation.summary import PRECISIONS, versions_behind, write_summary
 
 OLD, NEW = "torch 1, scipy 1", "torch 2, scipy 1"
 
@@ -22,7 +24,8 @@ def results(tmp_path):
             file["images"] = np.zeros((2, 8, 8), np.uint8)
             file.attrs.update(info | {"made_with": json.dumps(lines[0])})
         np.savez(files[1], made_with=np.array(lines[1]))
-        files[2].write_text(json.dumps({"lda": {"made_with": lines[2]}, "rf": {"made_with": []}}))
+        cells = {"lda": {"made_with": lines[2]}, "rf": {"made_with": []}, "lr": {"failed": "lost"}}
+        files[2].write_text(json.dumps(cells))
         files[3].write_text(json.dumps([{"epoch": 0, "made_with": lines[3]}]))
         return files
 
@@ -36,6 +39,39 @@ def test_what_all_results_share_is_said_once(results):
 def test_what_differs_is_counted_with_all_that_stands_behind_a_result(results):
     lines = versions_behind(results([NEW], [OLD, NEW], [NEW], [OLD, NEW]))
     assert lines == [f"- 4 results: {NEW}.", f"- 2 results: {OLD}."]
+
+
+FAILURE = {"dataset": "digits", "backbone": "net", "start": "random", "recipe": "plain", "seed": 1}
+
+
+@pytest.mark.parametrize("failed", [[], [{**FAILURE, "what": "Digits, Net", "reason": "lost"}]])
+def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
+    data, *_ = results([NEW], [NEW], [NEW], [NEW])
+    table = pd.DataFrame(failed, columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
+    table.to_csv(tmp_path / "failures.csv", index=False)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "collapse.md").write_text("the table\n")
+    study = {
+        "study": "toy",
+        "seeds": [0, 2],
+        "precision": "float32",
+        "recipes": {
+            "decay": {"epochs": 20, "weight_decay": 0.0005, "steps": [0.25, 0.5]},
+            "plain": {},
+        },
+    }
+    sections = [("Collapse", ["figures/collapse.png", "tables/collapse.md"])]
+    page = tmp_path / "summary.md"
+    write_summary(study, {"Digits": data}, tmp_path / "failures.csv", sections, [data], page)
+    lines = page.read_text().splitlines()
+    assert lines[0] == "# Study `toy`"
+    assert f"Seeds 0, 2. {PRECISIONS['float32']}" in lines
+    assert "- Recipe `decay`: epochs 20, weight decay 0.0005, steps 0.25 and 0.5." in lines
+    assert "- Recipe `plain`: the defaults." in lines
+    assert ("- Digits, Net, seed 1: lost" in lines) == bool(failed)
+    assert ("## What failed" in lines) == bool(failed)
+    assert {"![Collapse](figures/collapse.png)", "[PDF](figures/collapse.pdf)"} < set(lines)
+    assert "the table" in lines and f"{NEW}." in lines
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,28 +1,24 @@
 """Tables from made-up results: marks, published values, LaTeX, and the tidy CSV beside them."""
 
 import json
-from types import SimpleNamespace
+import statistics
 
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from made_up import BACKBONES, DATASETS, RAW, cell, describe_features, describe_runs, measured
 
+from collapseflow.presentation.rows import read_csv
 from collapseflow.presentation.tables import (
     accuracy_table,
     collapse_table,
     runtime_table,
+    spread,
+    sweep_table,
     to_latex,
     to_markdown,
+    training_table,
     variance_table,
 )
-
-
-@pytest.fixture
-def out(tmp_path):
-    """The three files of a table."""
-    return SimpleNamespace(
-        csv=tmp_path / "table.csv", md=tmp_path / "table.md", tex=tmp_path / "table.tex"
-    )
 
 
 def cells_of(markdown):
@@ -41,9 +37,12 @@ def latex_rows(latex):
 
 
 def test_markdown_of_a_small_table():
-    assert to_markdown(["a", "b"], [["x", "1"], ["y", "2"]]) == (
-        "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n"
-    )
+    lines = to_markdown(["a", "b|c"], [["x", "1.50"], ["y", "**2**"]]).splitlines()
+    header, rule, *rows = [line.replace(" ", "") for line in lines]
+    # The first column to the left, the other to the right; numbers as they were.
+    assert header == r"|a|b\|c|"
+    assert rule.startswith("|:--") and rule.endswith("--:|") and rule.count(":") == 2
+    assert rows == ["|x|1.50|", "|y|**2**|"]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +51,9 @@ def test_markdown_of_a_small_table():
         ("50 %", r"50 \%"),
         ("a_b & #1 $", r"a\_b \& \#1 \$"),
         ("8×8", r"8$\times$8"),
+        ("97.1 ± 0.2", r"97.1 $\pm$ 0.2"),
+        ("{a}~b^2", r"\{a\}\textasciitilde{}b\textasciicircum{}2"),
+        ("C:\\x", r"C:\textbackslash{}x"),
         ("91.00†", r"91.00$^\dagger$"),
         ("**97.05**", r"\textbf{97.05}"),
         ("**97.05**† (98.10)", r"\textbf{97.05}$^\dagger$ (98.10)"),
@@ -69,51 +71,77 @@ def test_latex_has_one_column_for_each_cell():
     assert latex_rows(latex) == [["a", "b", "c"], ["x", "1", "2"]]
 
 
+# --- means over seeds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mean", "sd", "expected"),
+    [
+        ("accuracy", 0.97123, 0.0012, "97.12 ± 0.12"),
+        ("accuracy_lr", 1.0, float("nan"), "100.00"),
+        ("nc1", 3.0, 0.266, "3.00 ± 0.27"),
+        ("nc1", 0.0123456, 0.00111, "0.0123 ± 0.0011"),
+        ("nc1", 1234.5, 12.3, "1.23e+03 ± 12"),
+        ("nc2_equinorm", 123.0, float("nan"), "123"),
+    ],
+)
+def test_means_have_the_digits_that_tell_something(quantity, mean, sd, expected):
+    assert spread(quantity, mean, sd) == expected
+
+
 # --- accuracies -----------------------------------------------------------------------------
 
-FEATURES = {"raw": "raw pixels", "net-imagenet": "Net_1, ImageNet"}
+NET = describe_features("net/imagenet", label="Net_1, ImageNet")
+TUNED = describe_features(
+    "net/imagenet/plain",
+    (0, 1, 2),
+    epoch=10,
+    recipe="plain",
+    setting={"weight_decay": 0.5},
+    label="Net_1, tuned",
+)
 CLASSIFIERS = {"lr": "LR", "svm": "SVM", "rf": "RF"}
 #: Made-up accuracies, LR, SVM, RF; SVM on raw pixels and RF on the network tie with the best.
-ACCURACIES = {"raw": [0.8, 0.9012, 0.9012], "net-imagenet": [0.95, 0.5, 0.94999]}
+ACCURACIES = {"raw": [0.8, 0.9012, 0.9012], "net": [0.95, 0.5, 0.94999]}
 
 
-def write_cells(folder, **changes):
-    """For each feature set a file with a cell for each classifier."""
-    paths = []
-    for feature, accuracies in ACCURACIES.items():
-        cells = {}
-        for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True):
-            cells[classifier] = {
-                "accuracy": accuracy,
-                "accuracy_interval": [accuracy - 0.01, accuracy + 0.02],
-                "n_train": 12000,
-                "n_test": 3000,
-                "n_features": {"raw": 784, "net-imagenet": 512}[feature],
-                "fit_seconds": 1.5,
-                "predict_seconds": 0.5,
-                "iterations": 7 if classifier != "rf" else None,
-                "converged": True if classifier != "rf" else None,
-                "made_with": ["torch 1"],
-            }
-            cells[classifier] |= changes.get(f"{feature.split('-')[0]}_{classifier}", {})
-        paths.append(folder / f"{feature}.json")
-        paths[-1].write_text(json.dumps(cells))
-    return paths
+def cells_with(accuracies, **changes):
+    """A cell for each classifier, of which some are changed."""
+    cells = {
+        classifier: cell(accuracy)
+        for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True)
+    }
+    cells["rf"] |= {"iterations": None, "converged": None}
+    for classifier, change in changes.items():
+        cells[classifier] |= change
+    return cells
 
 
-def make_accuracy_table(tmp_path, out, published_names=None, **changes):
-    cells = write_cells(tmp_path, **changes)
-    classifiers = {name: name for name in CLASSIFIERS}
-    names = published_names or {}
-    accuracy_table(
-        cells, "MNIST", FEATURES, CLASSIFIERS, names, classifiers, out.csv, out.md, out.tex
-    )
-    return out.md.read_text()
+@pytest.fixture
+def tabulate(write, out):
+    """A function that makes an accuracy table of contents of cells and gives its Markdown."""
+
+    def make(contents, features=(RAW, NET), classifiers=CLASSIFIERS, names=None):
+        names = {name: name for name in classifiers} if names is None else names
+        paths = write("cells", contents)
+        files = (out.csv, out.md, out.tex)
+        accuracy_table("mnist", "MNIST", features, paths, classifiers, names, *files)
+        return out.md.read_text()
+
+    return make
 
 
-def test_accuracies_are_percent_with_the_best_of_each_column_in_bold(tmp_path, out):
-    rows = cells_of(make_accuracy_table(tmp_path, out))
-    assert rows == [
+def two(published=None, **changes):
+    """Cells on raw pixels, of which some are changed, and on a network; and their columns."""
+    raw = cells_with(ACCURACIES["raw"])
+    for classifier in raw:
+        raw[classifier] |= {"n_features": 784} | changes.get(classifier, {})
+    columns = ({**RAW, "published": published}, NET)
+    return [raw, cells_with(ACCURACIES["net"])], columns
+
+
+def test_accuracies_are_percent_with_the_best_of_each_column_in_bold(tabulate):
+    assert cells_of(tabulate(*two())) == [
         ["MNIST", "raw pixels", "Net_1, ImageNet"],
         ["LR", "80.00", "**95.00**"],
         ["SVM", "**90.12**", "50.00"],
@@ -122,8 +150,8 @@ def test_accuracies_are_percent_with_the_best_of_each_column_in_bold(tmp_path, o
     ]
 
 
-def test_latex_and_markdown_say_the_same(tmp_path, out):
-    make_accuracy_table(tmp_path, out)
+def test_latex_and_markdown_say_the_same(tabulate, out):
+    tabulate(*two())
     assert latex_rows(out.tex.read_text()) == [
         ["MNIST", "raw pixels", r"Net\_1, ImageNet"],
         ["LR", "80.00", r"\textbf{95.00}"],
@@ -133,142 +161,243 @@ def test_latex_and_markdown_say_the_same(tmp_path, out):
     ]
 
 
-def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tmp_path, out):
-    text = make_accuracy_table(tmp_path, out, {"raw": ["mnist", "raw"]})
+def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tabulate):
+    text = tabulate(*two(["mnist", "raw"]))
     rows = cells_of(text)
     # Report A, table 1, raw pixels: LR 89.65, random forest 69.54.
     assert rows[1] == ["LR", "80.00 (89.65)", "**95.00**"]
     assert rows[3] == ["RF", "**90.12** (69.54)", "95.00"]
     assert "published in report A" in text
-    assert "published" not in make_accuracy_table(tmp_path, out)
+    assert "published" not in tabulate(*two())
 
 
-def test_published_accuracies_go_by_the_reports_names_of_the_classifiers(tmp_path, out):
-    path = write_cells(tmp_path)[0]
-    path.write_text(path.read_text().replace('"svm"', '"knn"').replace('"rf"', '"forest"'))
-    accuracy_table(
-        [path],
-        "MNIST",
-        {"raw": "raw"},
-        {"lr": "LR", "knn": "kNN", "forest": "RF"},
-        {"raw": ["mnist", "raw"]},
-        {"forest": "rf"},
-        out.csv,
-        out.md,
-        out.tex,
-    )
-    rows = cells_of(out.md.read_text())
+def test_published_accuracies_go_by_the_reports_names_of_the_classifiers(tabulate):
+    (raw, _), (column, _) = two(["mnist", "raw"])
+    raw = {"lr": raw["lr"], "knn": raw["svm"], "forest": raw["rf"]}
+    classifiers = {"lr": "LR", "knn": "kNN", "forest": "RF"}
+    rows = cells_of(tabulate([raw], [column], classifiers, {"forest": "rf"}))
     assert [row[1] for row in rows[1:4]] == ["80.00", "**90.12**", "**90.12** (69.54)"]
 
 
-def test_other_numbers_of_features_have_no_published_accuracy(tmp_path, out):
-    names = {"raw": ["mnist", "raw"]}
-    text = make_accuracy_table(tmp_path, out, names, raw_lr={"n_features": 196})
-    rows = cells_of(text)
+def test_other_numbers_of_features_have_no_published_accuracy(tabulate):
+    rows = cells_of(tabulate(*two(["mnist", "raw"], lr={"n_features": 196})))
     assert rows[1][1] == "80.00" and rows[3][1] == "**90.12** (69.54)"
 
 
-def test_a_solver_that_did_not_converge_is_marked(tmp_path, out):
-    text = make_accuracy_table(
-        tmp_path, out, {"raw": ["mnist", "raw"]}, raw_lr={"converged": False}
-    )
+def test_a_solver_that_did_not_converge_is_marked(tabulate):
+    text = tabulate(*two(["mnist", "raw"], lr={"converged": False}))
     rows = cells_of(text)
     assert rows[1][1] == "80.00† (89.65)"
     assert sum("†" in cell for row in rows for cell in row) == 1
     assert "iteration limit" in text
-    assert "†" not in make_accuracy_table(tmp_path, out)
+    assert "†" not in tabulate(*two())
 
 
-def test_the_note_gives_the_numbers_of_images(tmp_path, out):
-    text = make_accuracy_table(tmp_path, out)
+def test_the_notes_give_the_numbers_of_images_and_the_widest_interval(tabulate):
+    text = tabulate(*two(svm={"accuracy_interval": [0.88, 0.93]}))
     assert "12,000 training" in text and "3,000 test" in text
-    text = make_accuracy_table(tmp_path, out, raw_svm={"n_train": 500})
-    assert "500 to 12,000 training" in text
+    # The others are 3 points wide.
+    assert "95 % intervals of the accuracies are at most ± 2.5 points." in text
+    assert "500 to 12,000 training" in tabulate(*two(svm={"n_train": 500}))
 
 
-def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tmp_path, out):
-    make_accuracy_table(
-        tmp_path, out, {"raw": ["mnist", "raw"]}, net_svm={"converged": False, "iterations": 100}
-    )
-    table = pd.read_csv(out.csv).set_index(["features", "classifier"])
-    assert len(table) == 6
-    for feature, accuracies in ACCURACIES.items():
-        for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True):
-            row = table.loc[(feature, classifier)]
-            assert row["accuracy"] == accuracy
-            assert row["accuracy_low"] == pytest.approx(accuracy - 0.01)
-            assert row["accuracy_high"] == pytest.approx(accuracy + 0.02)
-            assert row["features_label"] == FEATURES[feature]
-    assert table.loc[("raw", "lr"), "published_accuracy"] == pytest.approx(0.8965)
-    assert pd.isna(table.loc[("net-imagenet", "lr"), "published_accuracy"])
-    assert table["best"].tolist() == [False, True, True, True, False, False]
-    assert table.loc[("net-imagenet", "svm"), "iterations"] == 100
-    assert str(table.loc[("net-imagenet", "svm"), "converged"]) == "False"
+def test_several_seeds_are_mean_and_standard_deviation(tabulate):
+    raw = cells_with(ACCURACIES["raw"])
+    svm = [0.9, 0.91, 0.95]
+    seeds = [cells_with([0.9, value, 0.5], rf={"n_train": 99}) for value in svm]
+    seeds[2]["svm"]["converged"] = False
+    text = tabulate([raw, *seeds], [RAW, TUNED])
+    assert cells_of(text)[1:] == [
+        ["LR", "80.00", "90.00 ± 0.00"],
+        # Mean 92; deviations -2, -1, 3: squares 14, over 2.
+        ["SVM", "**90.12**", "**92.00 ± 2.65**†"],
+        ["RF", "**90.12**", "50.00 ± 0.00"],
+        ["size", "512", "512"],
+    ]
+    assert statistics.stdev(svm) == pytest.approx(0.0265, abs=5e-5)
+    assert "±: standard deviation over seeds 0, 1, 2; columns without it" in text
+    assert "intervals" not in text
 
 
-def test_columns_and_rows_follow_the_names_not_the_order_in_the_files(tmp_path, out):
-    expected = make_accuracy_table(tmp_path, out)
-    paths = write_cells(tmp_path)
-    for path in paths:
-        cells = json.loads(path.read_text())
-        path.write_text(json.dumps(dict(reversed(cells.items()))))
-    accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
-    assert out.md.read_text() == expected
+def test_a_failed_seed_is_left_out_and_named_with_its_reason(tabulate, out):
+    lost = {name: {"failed": "the loss is not finite"} for name in CLASSIFIERS}
+    seeds = [cells_with([0.5, value, 0.25]) for value in (0.9, 0.94)]
+    text = tabulate([lost, seeds[0], lost, seeds[1]], [NET, TUNED])
+    assert cells_of(text)[1:] == [
+        ["LR", "", "50.00 ± 0.00"],
+        ["SVM", "", "**92.00 ± 2.83**"],
+        ["RF", "", "25.00 ± 0.00"],
+        ["size", "", "512"],
+    ]
+    assert "Failed, and left out: Net_1, ImageNet: the loss is not finite.\n" in text
+    assert "Failed, and left out: Net_1, tuned, seed 1: the loss is not finite.\n" in text
+    assert read_csv(out.csv)["seed"].tolist() == [0, 0, 0, 2, 2, 2]
+    text = tabulate([lost], [NET])
+    assert cells_of(text)[1:] == [["LR", ""], ["SVM", ""], ["RF", ""], ["size", ""]]
 
 
-def test_cells_that_do_not_fill_the_table_are_an_error(tmp_path, out):
-    paths = write_cells(tmp_path)
+def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tabulate, out):
+    contents, columns = two(["mnist", "raw"])
+    seeds = [cells_with([0.1 * n, 0.2, 0.3]) for n in range(3)]
+    seeds[1]["svm"] |= {"converged": False, "iterations": 100}
+    tabulate([contents[0], *seeds], [columns[0], TUNED])
+    table = pd.read_csv(out.csv)
+    names = ["dataset", "backbone", "start", "recipe", "weight_decay", "seed", "epoch", "layer"]
+    assert table.columns.tolist()[:13] == [
+        *names,
+        *("classifier", "accuracy", "low", "high", "published"),
+    ]
+    assert len(table) == 12
+    raw = table[table["backbone"] == "raw"].set_index("classifier")
+    assert raw["accuracy"].tolist() == ACCURACIES["raw"]
+    assert raw["low"].tolist() == pytest.approx([0.79, 0.8912, 0.8912])
+    assert raw["high"].tolist() == pytest.approx([0.82, 0.9212, 0.9212])
+    assert raw.loc["lr", "published"] == pytest.approx(0.8965)
+    assert raw[["start", "recipe", "weight_decay", "seed", "epoch"]].isna().all(axis=None)
+    tuned = table[table["backbone"] == "net"].set_index(["seed", "classifier"])
+    assert tuned["published"].isna().all()
+    assert tuned.loc[(2, "lr"), "accuracy"] == pytest.approx(0.2)
+    assert tuned.loc[(1, "svm"), "iterations"] == 100
+    assert str(tuned.loc[(1, "svm"), "converged"]) == "False"
+    assert set(tuned["dataset"]) == {"mnist"} and set(tuned["weight_decay"]) == {0.5}
+    # Whole numbers also beside what has no seed and no epoch.
+    written = pd.read_csv(out.csv, dtype=str)
+    assert set(written["seed"].dropna()) == {"0", "1", "2"} and set(written["epoch"].dropna()) == {
+        "10"
+    }
+
+
+def test_rows_follow_the_names_not_the_order_in_the_files(tabulate):
+    contents, columns = two()
+    expected = tabulate(contents, columns)
+    assert tabulate([dict(reversed(c.items())) for c in contents], columns) == expected
+
+
+def test_cells_that_do_not_fill_the_table_are_an_error(tabulate, out):
+    contents, columns = two()
     with pytest.raises(ValueError):
-        accuracy_table(paths[:-1], "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
-    cells = json.loads(paths[1].read_text())
-    del cells["svm"]
-    paths[1].write_text(json.dumps(cells))
+        tabulate(contents[:1], columns)
+    del contents[1]["svm"]
     with pytest.raises(KeyError, match="svm"):
-        accuracy_table(paths, "MNIST", FEATURES, CLASSIFIERS, {}, {}, out.csv, out.md, out.tex)
+        tabulate(contents, columns)
     assert not out.csv.exists()
 
 
 # --- collapse -------------------------------------------------------------------------------
 
-
-def test_the_tidy_measures_of_collapse_name_everything(tmp_path):
-    starts = {"resnet18": "pretrain", "vgg": "imagenet"}
-    paths, expected = [], []
-    for dataset, backbone in [("mnist", "resnet18"), ("mnist", "vgg"), ("digits", "vgg")]:
-        epochs = []
-        for epoch in (0, 1, 2):
-            measures = {}
-            for split in ("train", "test"):
-                # Only a network with a head of its own predicts classes.
-                measures[split] = {"nc1": len(expected) + 0.5, "n_samples": 300}
-                if epoch:
-                    measures[split]["accuracy"] = (200 + len(expected)) / 300
-                for name, value in measures[split].items():
-                    row = (dataset, backbone, starts[backbone], epoch, split, name, value)
-                    expected.append(row)
-            epochs.append({"epoch": epoch, **measures})
-        paths.append(tmp_path / dataset / f"{backbone}.json")
-        paths[-1].parent.mkdir(exist_ok=True)
-        paths[-1].write_text(json.dumps(epochs))
-    collapse_table(paths, starts, tmp_path / "collapse.csv")
-    table = pd.read_csv(tmp_path / "collapse.csv")
-    names = ["dataset", "backbone", "start", "epoch", "split", "measure", "value"]
-    assert table.columns.tolist() == [*names, "low", "high"]
-    assert [tuple(row) for row in table[names].itertuples(index=False)] == expected
-    assert len(expected) == 48
+WORDS = ["train accuracy, %", "test accuracy, %", "NC1"]
+WORDS += ["NC2, equal norms", "NC2, equal angles", "NC2, maximal angle"]
 
 
-def test_accuracies_on_test_images_have_an_interval_and_nothing_else_has(tmp_path):
-    measures = {"nc1": 0.5, "n_samples": 359, "accuracy": 354 / 359}
-    path = tmp_path / "digits" / "net.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps([{"epoch": 1, "train": measures, "test": measures}]))
-    collapse_table([path], {"net": "random"}, tmp_path / "collapse.csv")
-    table = pd.read_csv(tmp_path / "collapse.csv").set_index(["split", "measure"])
-    expected = binomtest(354, 359).proportion_ci(method="wilson")
-    found = table.loc[("test", "accuracy"), ["low", "high"]].tolist()
-    assert found == pytest.approx([expected.low, expected.high], abs=1e-12)
-    assert table.drop(("test", "accuracy"))[["low", "high"]].isna().all(axis=None)
+def values(run, epoch, layer, split, quantity):
+    """NC1 1, 2, 4 of seeds 0, 1, 2 and less by the layer; 0.5 before training."""
+    if epoch == 0:
+        return 0.5
+    return (2.0 ** run["seed"] if quantity == "nc1" else 0.25) / (1 + run["layers"].index(layer))
+
+
+def shares(run, epoch, split):
+    return None if epoch == 0 else {"train": 1.0, "test": 0.9 + run["seed"] / 100}[split]
+
+
+def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
+    runs = describe_runs(datasets=("mnist5k", "digits"), seeds=(0, 1, 2), last=3)
+    contents = [measured(run, range(4), values, shares) for run in runs]
+    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    text = out.md.read_text()
+    nc2 = ["0.250 ± 0.0"] * 3
+    # Of 1, 2 and 4 the mean is 7/3, the squares of the deviations are 14/3, over 2.
+    end = ["100.00 ± 0.00", "91.00 ± 1.00", "2.33 ± 1.5", *nc2]
+    start = ["", "", "0.500 ± 0.0", *["0.500 ± 0.0"] * 3]
+    assert cells_of(text) == [
+        ["data set", "network", "epoch", *WORDS],
+        ["MNIST subset", "ResNet18", "0", *start],
+        ["MNIST subset", "ResNet18", "3", *end],
+        ["Digits 8×8", "ResNet18", "0", *start],
+        ["Digits 8×8", "ResNet18", "3", *end],
+    ]
+    assert latex_rows(out.tex.read_text())[2][4] == r"91.00 $\pm$ 1.00"
+    assert "±: standard deviation over seeds 0, 1, 2." in text
+    tidy = pd.read_csv(out.csv)
+    assert tidy.columns.tolist() == [
+        *("dataset", "backbone", "start", "recipe", "layer", "epoch", "split", "quantity"),
+        *("mean", "sd", "n_seeds"),
+    ]
+    # 2 data sets x 4 epochs x 2 splits x 4 measures, and accuracies after training.
+    assert len(tidy) == 64 + 12
+    nc1 = tidy.query("quantity == 'nc1' and epoch == 2 and split == 'test'")
+    assert nc1["mean"].tolist() == pytest.approx([7 / 3] * 2)
+    assert nc1["sd"].tolist() == pytest.approx([(7 / 3) ** 0.5] * 2)
+    assert set(tidy["n_seeds"]) == {3}
+
+
+def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect, out):
+    runs = describe_runs(layers=["conv1", "flatten"])
+    contents = [measured(run, (0, 4), values, shares) for run in runs]
+    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    text = out.md.read_text()
+    rows = cells_of(text)
+    assert rows[0][:4] == ["data set", "network", "layer", "epoch"]
+    assert [row[2:7] for row in rows[1:]] == [
+        ["conv1", "0", "", "", "0.500"],
+        ["conv1", "4", "100.00", "90.00", "1.00"],
+        ["flatten", "0", "", "", "0.500"],
+        ["flatten", "4", "100.00", "90.00", "0.500"],
+    ]
+    assert "±" not in text
+    assert pd.read_csv(out.csv)["sd"].isna().all()
+
+
+def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
+    runs = describe_runs(settings=[{"weight_decay": 0.0}, {"weight_decay": 0.1}], seeds=(0, 1))
+
+    def diverging(run, epoch, layer, split, quantity):
+        fails = run["setting"]["weight_decay"] and epoch == 4
+        return "the loss is not finite." if fails else values(run, epoch, layer, split, quantity)
+
+    contents = [measured(run, (0, 4), diverging, shares) for run in runs]
+    tables = collect(runs, contents)
+    note = (
+        "Failed, and left out: Digits 8×8, ResNet18, weight decay 0.1, seeds 0, 1, epoch 4: the "
+        "loss is not finite.\n"
+    )
+    collapse_table(*tables, runs, DATASETS, out.csv, out.md, out.tex)
+    text = out.md.read_text()
+    assert [any(row[3:]) for row in cells_of(text)[1:]] == [True, True, True, False]
+    assert note in text
+    sweep_table(*tables, runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
+    text = out.md.read_text()
+    assert cells_of(text) == [
+        ["data set", "network", "recipe", "weight decay", *WORDS],
+        # Of 1 and 2 the deviation is the root of 1/2.
+        ["Digits 8×8", "ResNet18", "decay", "0", "100.00 ± 0.00", "90.50 ± 0.71", "1.50 ± 0.71",
+         *["0.250 ± 0.0"] * 3],
+        ["Digits 8×8", "ResNet18", "decay", "0.1", *[""] * 6],
+    ]  # fmt: skip
+    assert note in text
+    tidy = pd.read_csv(out.csv)
+    assert set(tidy["epoch"]) == {4} and set(tidy["weight_decay"]) == {0.0}
+    assert set(tidy["split"]) == {"train", "test"}
+
+
+def test_the_log_of_training_becomes_tidy_rows(write, out):
+    runs = describe_runs(settings=[{"learning_rate": 0.1}, {"learning_rate": 0.2}], seeds=(5,))
+    records = [
+        [
+            {"epoch": epoch, "loss": 1.5 / epoch, "learning_rate": rate, "gradient_norm": 2.0}
+            for epoch in (1, 2)
+        ]
+        for rate in (0.1, 0.2)
+    ]
+    training_table(runs, write("log", records), out.csv)
+    table = pd.read_csv(out.csv)
+    assert table.columns.tolist() == [
+        *("dataset", "backbone", "start", "recipe", "learning_rate", "seed", "epoch"),
+        *("quantity", "value"),
+    ]
+    assert len(table) == 12
+    found = table.query("learning_rate == 0.2 and epoch == 2").set_index("quantity")["value"]
+    assert found.to_dict() == {"loss": 0.75, "learning_rate": 0.2, "gradient_norm": 2.0}
 
 
 # --- variances ------------------------------------------------------------------------------
@@ -277,7 +406,10 @@ COORDINATES = "t-SNE coordinates"
 NAMES = ["T-shirt/top", "Trouser", "Pullover"]
 
 
-def variance_records(feature="resnet18-imagenet"):
+FOLDER = "resnet18/imagenet/epoch000/flatten"
+
+
+def variance_records(feature=FOLDER):
     def record(space, quantity, a, b, value, split="train"):
         return {
             "features": feature,
@@ -299,10 +431,10 @@ def variance_records(feature="resnet18-imagenet"):
     ]
 
 
-def make_variance_table(out, published_names):
+def make_variance_table(out, published_names, failed=False):
     variance_table(
         variance_records(),
-        {"resnet18-imagenet": "ResNet18"},
+        {FOLDER: "ResNet18", "vgg11": "VGG11"} if failed else {FOLDER: "ResNet18"},
         NAMES,
         published_names,
         out.csv,
@@ -313,7 +445,7 @@ def make_variance_table(out, published_names):
 
 
 def test_variances_stand_beside_the_published_ones(out):
-    text = make_variance_table(out, {"resnet18-imagenet": ["fashion_mnist", "resnet18_pretrained"]})
+    text = make_variance_table(out, {FOLDER: ["fashion_mnist", "resnet18_pretrained"]})
     rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
     # Report B, ResNet18, training set: T-shirt/top 453.983.
     assert rows["ResNet18, train: T-shirt/top"] == ["500.0 (454.0)", "", "123.5", "", ""]
@@ -345,7 +477,14 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
     table = pd.read_csv(out.csv, dtype=str, keep_default_na=False)
     assert table["value"].tolist()[:3] == ["500.04", "900.0", "123.456"]
     assert table["class_b"].tolist() == ["", "1", "", "1", "1", ""]
-    assert set(table["features_label"]) == {"ResNet18"}
+
+
+def test_features_that_failed_have_no_variances_and_are_named(out):
+    assert "Failed" not in make_variance_table(out, {})
+    assert "Failed, and left out: VGG11." in make_variance_table(out, {}, failed=True)
+    files = (out.csv, out.md, out.tex)
+    variance_table([], {"vgg11": "VGG11"}, NAMES, {}, *files)
+    assert len(cells_of(out.md.read_text())) == 1
 
 
 # --- run times ------------------------------------------------------------------------------

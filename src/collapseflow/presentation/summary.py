@@ -2,12 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from collapseflow.images.datasets import read_info
+from collapseflow.presentation.rows import (
+    failures_in_words,
+    read_csv,
+    seeds_in_words,
+    setting_text,
+)
 from collapseflow.presentation.tables import to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
 
@@ -21,8 +27,9 @@ PRECISIONS = {
 
 
 def write_summary(
-    study: dict,
-    datasets: dict[str, str | Path],
+    study: Mapping,
+    datasets: Mapping[str, str | Path],
+    failures: str | Path,
     sections: Sequence[tuple[str, Sequence[str]]],
     results: Iterable[str | Path],
     output: str | Path,
@@ -32,20 +39,25 @@ def write_summary(
     Parameters
     ----------
     study
-        The checked content of the study file.
+        The keys ``study``, ``seeds``, ``precision``, and ``recipes``: of each recipe that trains,
+        by its name, the keys that the study file gives.
     datasets
         Labels of the data sets and their files.
+    failures
+        What :func:`collapseflow.presentation.rows.collect_measures` wrote of what failed.
     sections
         Headings, each with paths relative to the page.
     results
         The files behind them, which say what they were made with.
     """
     output = Path(output)
+    seeds = seeds_in_words([study])
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"Seed {study['seed']}. Fine-tuning: {study['finetune']['epochs']} epochs. "
-        f"{PRECISIONS[study['precision']]}",
+        f"{seeds.capitalize()}. {PRECISIONS[study['precision']]}",
+        "",
+        *(f"- Recipe `{name}`: {recipe_in_words(r)}." for name, r in study["recipes"].items()),
         "",
     ]
     rows = []
@@ -54,6 +66,9 @@ def write_summary(
         sizes = [f"{info.n[split]:,}" for split in ("train", "test")]
         rows.append([label, info.source, *sizes, f"`{info.sha256[:16]}…`"])
     lines += [to_markdown(["data set", "source", "train", "test", "SHA-256"], rows), ""]
+    failed = failures_in_words(read_csv(failures))
+    if failed:
+        lines += ["## What failed", "", *(f"- {line}" for line in failed), ""]
     for heading, paths in sections:
         lines += [f"## {heading}", ""]
         for path in paths:
@@ -64,6 +79,17 @@ def write_summary(
                 lines += [(output.parent / path).read_text(encoding="utf-8"), ""]
     lines += ["## Made with", "", *versions_behind(results), ""]
     write_text(output, "\n".join(lines))
+
+
+def recipe_in_words(recipe: Mapping) -> str:
+    """The keys of a recipe with their values."""
+    words = [
+        f"{key.replace('_', ' ')} {' and '.join(map(setting_text, value))}"
+        if isinstance(value, list)
+        else f"{key.replace('_', ' ')} {setting_text(value)}"
+        for key, value in recipe.items()
+    ]
+    return ", ".join(words) or "the defaults"
 
 
 def versions_behind(results: Iterable[str | Path]) -> list[str]:
@@ -84,4 +110,5 @@ def _made_with(path: str | Path) -> list[str]:
             return file[MADE_WITH].tolist()
     content = read_json(path)
     results = content if isinstance(content, list) else content.values()
-    return sorted({line for result in results for line in result[MADE_WITH]})
+    # What failed was made with nothing.
+    return sorted({line for result in results for line in result.get(MADE_WITH, [])})

@@ -1,43 +1,78 @@
 """Tables: tidy CSV for machines, Markdown and LaTeX for readers."""
 
-from collections.abc import Sequence
-from itertools import product
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from collapseflow import published
-from collapseflow.measures.intervals import wilson_interval
-from collapseflow.running.files import MADE_WITH, atomic_path, read_json, write_text
+from collapseflow.presentation.rows import (
+    MEASURES,
+    failure_of_cells,
+    failures_in_words,
+    identity,
+    networks_in_words,
+    of_runs,
+    over_seeds,
+    read_cells,
+    read_csv,
+    seeds_in_words,
+    several_seeds,
+    swept_keys,
+    write_csv,
+)
+from collapseflow.running.files import MADE_WITH, read_json, write_text
 from collapseflow.running.resume import read_kept
 
+#: What the tables of runs show: quantity, split and words.
+SHOWN = (
+    ("accuracy", "train", "train accuracy, %"),
+    ("accuracy", "test", "test accuracy, %"),
+    *((quantity, "train", words) for quantity, words in MEASURES.items()),
+)
+#: What has a meaning in LaTeX, and what its older versions do not know.
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+        "†": r"$^\dagger$",
+        "²": "$^2$",
+    }
+)
 
-def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table; the first column is left-aligned, the others to the right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
+    """A pipe table; the first ``n_left`` columns are left-aligned, the others to the right."""
+    alignment = ["left"] * n_left + ["right"] * (len(header) - n_left)
+    table = pd.DataFrame(rows, columns=header).map(_pipe).rename(columns=_pipe)
+    return table.to_markdown(index=False, disable_numparse=True, colalign=alignment) + "\n"
 
 
-def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A ``tabular`` in the style of booktabs, from cells in Markdown's notation."""
-    lines = [r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule"]
-    lines.append(" & ".join(map(_latex, header)) + r" \\")
-    lines.append(r"\midrule")
-    lines += [" & ".join(map(_latex, row)) + r" \\" for row in rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
+def _pipe(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
+    """A ``tabular`` in the style of booktabs, from cells in Markdown's notation.
+
+    The cells are put into LaTeX's notation here: pandas' own escaping would make a whole cell bold,
+    with the published number that stands beside our best one.
+    """
+    table = pd.DataFrame(rows, columns=header).map(_latex).rename(columns=_latex)
+    alignment = "l" * n_left + "r" * (len(header) - n_left)
+    return table.style.hide(axis="index").to_latex(column_format=alignment, hrules=True)
 
 
 def _latex(cell: str) -> str:
-    bold = cell.startswith("**")
-    if bold:
-        head, _, rest = cell.removeprefix("**").partition("**")
-        return rf"\textbf{{{_latex(head)}}}{_latex(rest)}"
-    for character in "&%_#$":
-        cell = cell.replace(character, "\\" + character)
-    for character, command in {"×": r"$\times$", "†": r"$^\dagger$", "²": "$^2$"}.items():
-        cell = cell.replace(character, command)
-    return cell
+    if cell.startswith("**"):
+        bold, _, rest = cell.removeprefix("**").partition("**")
+        return rf"\textbf{{{_latex(bold)}}}{_latex(rest)}"
+    return cell.translate(_LATEX)
 
 
 def write_table(
@@ -48,28 +83,38 @@ def write_table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
     notes: Sequence[str],
+    n_left: int = 1,
 ) -> None:
     """Write one table in its three forms, each atomically."""
     write_csv(csv, tidy)
     footer = "".join(f"\n{note}\n" for note in notes)
-    write_text(md, to_markdown(header, rows) + footer)
+    write_text(md, to_markdown(header, rows, n_left) + footer)
     comments = "".join(f"% {note}\n" for note in notes)
-    write_text(tex, comments + to_latex(header, rows))
+    write_text(tex, comments + to_latex(header, rows, n_left))
 
 
-def write_csv(path: str | Path, tidy: pd.DataFrame) -> None:
-    """Write a data frame without its index, atomically."""
-    with atomic_path(path) as temporary:
-        tidy.to_csv(temporary, index=False)
+def spread(quantity: str, mean: float, sd: float) -> str:
+    """``mean ± sd`` of one of the quantities of measures.csv; the mean alone where there is one
+    seed. Accuracies are in percent with two decimals, others have three and two digits."""
+    if quantity.startswith("accuracy"):
+        words = [f"{100 * mean:.2f}", f"{100 * sd:.2f}"]
+    else:
+        words = [f"{mean:#.3g}".removesuffix("."), f"{sd:#.2g}".removesuffix(".")]
+    return words[0] if math.isnan(sd) else " ± ".join(words)
+
+
+def _failed(words: Sequence[str]) -> list[str]:
+    """The notes about what failed."""
+    return [f"Failed, and left out: {line.removesuffix('.')}." for line in words]
 
 
 def accuracy_table(
-    cells: Sequence[str | Path],
+    dataset: str,
     title: str,
-    features: dict[str, str],
-    classifiers: dict[str, str],
-    published_names: dict[str, Sequence[str]],
-    published_classifiers: dict[str, str],
+    features: Sequence[Mapping],
+    cells: Sequence[str | Path],
+    classifiers: Mapping[str, str],
+    published_classifiers: Mapping[str, str],
     csv: str | Path,
     md: str | Path,
     tex: str | Path,
@@ -78,67 +123,104 @@ def accuracy_table(
 
     Parameters
     ----------
+    dataset, title
+        Name and label of the data set.
+    features
+        The columns, as :mod:`collapseflow.presentation.rows` describes them. ``published`` are
+        report A's data set and name of the features.
     cells
-        For each feature set a file of what :func:`collapseflow.measures.probes.evaluate_all` gives.
-    features, classifiers
-        Names and labels, in the order of columns and rows.
-    published_names, published_classifiers
-        For feature sets and classifiers that report A has: its data set and its name of the
-        features, and its name of the classifier. A published number is shown where the number of
-        features is the same, too.
+        For each seed of each feature set the file of what
+        :func:`collapseflow.measures.probes.evaluate_all` gives, or why there is nothing.
+    classifiers
+        Labels of the classifiers, in the order of rows.
+    published_classifiers
+        Report A's names of the classifiers that it has. A published number is shown where the
+        number of features is the same, too.
+    csv
+        A row for each feature set, seed and classifier that there is; shares of 1.
     """
     known = published.accuracies()
-    by_features = dict(zip(features, map(read_json, cells), strict=True))
-    records = []
-    for feature, classifier in product(features, classifiers):
-        cell = by_features[feature][classifier]
-        low, high = cell.pop("accuracy_interval")
-        del cell[MADE_WITH]
-        name = (
-            *published_names.get(feature, ()),
-            cell["n_features"],
-            published_classifiers.get(classifier),
-        )
-        value = known.get(name)
-        records.append(
-            {
-                "features": feature,
-                "features_label": features[feature],
-                "classifier": classifier,
-                "accuracy": cell.pop("accuracy"),
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "published_accuracy": None if value is None else value / 100,
-                **cell,
-            }
-        )
-    tidy = pd.DataFrame(records)
+    keys = swept_keys(features)
+    records, failed = [], []
+    for one, seed, content in read_cells(features, cells):
+        reason = failure_of_cells(content)
+        if reason is not None:
+            words = [one["label"], *([] if seed is None else [f"seed {seed}"])]
+            failed.append(f"{', '.join(words)}: {reason}")
+            continue
+        for classifier in classifiers:
+            cell = content[classifier]
+            low, high = cell.pop("accuracy_interval")
+            del cell[MADE_WITH]
+            name = (
+                *(one["published"] or ()),
+                cell["n_features"],
+                published_classifiers.get(classifier),
+            )
+            value = known.get(name)
+            records.append(
+                {
+                    "column": one["features"],
+                    **identity({**one, "dataset": dataset}, seed, keys),
+                    "epoch": one["epoch"],
+                    "layer": one["layer"],
+                    "classifier": classifier,
+                    "accuracy": cell.pop("accuracy"),
+                    "low": low,
+                    "high": high,
+                    "published": None if value is None else value / 100,
+                    **cell,
+                }
+            )
+    columns = ["column", "seed", "epoch", "classifier", "accuracy", "low", "high", "published"]
+    counts = ["n_train", "n_test", "n_features", "converged"]
+    tidy = pd.DataFrame(records, columns=None if records else columns + counts)
+    tidy = tidy.astype({"seed": "Int64", "epoch": "Int64"})
+    means = over_seeds(tidy.assign(value=tidy["accuracy"]), ["column", "classifier"])
     # The published bold marks the best of a column, and so do we; ties are all marked.
-    tidy["best"] = tidy["accuracy"] == tidy.groupby("features")["accuracy"].transform("max")
-    by_cell = tidy.set_index(["features", "classifier"])
+    means["best"] = means["mean"] == means.groupby("column")["mean"].transform("max")
+    by_cell = means.set_index(["column", "classifier"])
+    groups = dict(list(tidy.groupby(["column", "classifier"])))
     rows = []
     for classifier, label in classifiers.items():
         row = [label]
-        for feature in features:
-            cell = by_cell.loc[(feature, classifier)]
-            text = f"{100 * cell['accuracy']:.2f}"
+        for one in features:
+            name = (one["features"], classifier)
+            if name not in groups:
+                row.append("")
+                continue
+            group, cell = groups[name], by_cell.loc[name]
+            text = spread("accuracy", cell["mean"], cell["sd"])
             text = f"**{text}**" if cell["best"] else text
-            text += "†" if cell["converged"] is False else ""
-            if pd.notna(cell["published_accuracy"]):
-                text += f" ({100 * cell['published_accuracy']:.2f})"
-            row.append(text)
+            text += "†" if any(converged is False for converged in group["converged"]) else ""
+            value = group["published"].iloc[0]
+            row.append(text if pd.isna(value) else f"{text} ({100 * value:.2f})")
         rows.append(row)
-    sizes = tidy.drop_duplicates("features").set_index("features")["n_features"]
-    rows.append(["size", *(str(sizes[feature]) for feature in features)])
-    notes = [
-        f"{title}: test accuracy in %, classifiers fitted on {_range(tidy['n_train'])} training "
-        f"images and scored on {_range(tidy['n_test'])} test images. Bold: the best of a column."
-    ]
-    if tidy["published_accuracy"].notna().any():
+    sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
+    rows.append(["size", *(str(sizes.get(one["features"], "")) for one in features)])
+    notes = [f"{title}: test accuracy in %."]
+    if len(tidy):
+        notes = [
+            f"{title}: test accuracy in %, classifiers fitted on {_range(tidy['n_train'])} "
+            f"training images and scored on {_range(tidy['n_test'])} test images. Bold: the best "
+            "of a column."
+        ]
+    seeded = [one for one in features if len(one["seeds"]) > 1]
+    if seeded:
+        notes.append(
+            f"±: standard deviation over {seeds_in_words(seeded)}; columns without it are touched "
+            "by no seed, or have one."
+        )
+    elif len(tidy):
+        widest = ((tidy["high"] - tidy["low"]) / 2).max()
+        notes.append(f"95 % intervals of the accuracies are at most ± {100 * widest:.1f} points.")
+    if tidy["published"].notna().any():
         notes.append("In brackets: published in report A.")
     if any(converged is False for converged in tidy["converged"]):
         notes.append("†: the solver stopped at its iteration limit before it converged.")
-    write_table(csv, md, tex, tidy, [title, *features.values()], rows, notes)
+    header = [title, *(one["label"] for one in features)]
+    tidy = tidy.drop(columns="column")
+    write_table(csv, md, tex, tidy, header, rows, [*notes, *_failed(failed)])
 
 
 def _range(numbers: pd.Series) -> str:
@@ -146,48 +228,171 @@ def _range(numbers: pd.Series) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def collapse_table(
-    statistics: Sequence[str | Path], starts: dict[str, str], csv: str | Path
-) -> None:
-    """All epochs of all fine-tunings: data set, backbone, epoch, split, measure, value.
+def _notes_on_runs(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
+    """What the tables of runs say below: over which seeds, and what failed."""
+    notes = []
+    if several_seeds(runs):
+        notes.append(f"±: standard deviation over {seeds_in_words(runs)}.")
+    failed = read_csv(failures)
+    if len(failed):
+        failed = of_runs(failed, runs)
+    return notes + _failed(failures_in_words(failed))
 
-    ``low`` and ``high`` are the 95 % interval of an accuracy on test images, which are a sample of
-    all there could be; the training images are all that there are.
+
+def _shown(table: pd.DataFrame) -> list[str]:
+    """The cells of one row: mean and standard deviation of all that :data:`SHOWN` lists."""
+    by_quantity = table.set_index(["quantity", "split"])
+    return [
+        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd"]])
+        if (quantity, split) in by_quantity.index
+        else ""
+        for quantity, split, _ in SHOWN
+    ]
+
+
+def _measured(measures: str | Path, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
+    """Mean and standard deviation of all quantities of some runs, and the names of the columns
+    that say what of."""
+    rows = of_runs(read_csv(measures), runs)
+    rows = rows[rows["quantity"].isin(["accuracy", *MEASURES])]
+    names = ["dataset", "backbone", "start", "recipe", *swept_keys(runs)]
+    names += ["layer", "epoch", "split", "quantity"]
+    return over_seeds(rows, ["series", *names]), names
+
+
+def collapse_table(
+    measures: str | Path,
+    failures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Accuracy and neural collapse of all runs, at the start and after the last epoch.
 
     Parameters
     ----------
-    statistics
-        Files ``<data set>/<backbone>.json`` of what
-        :func:`collapseflow.measures.epochs.measure_epochs` gives.
+    measures, failures
+        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
+    datasets
+        Labels of the data sets.
+    csv
+        Mean, standard deviation and number of seeds, at all epochs, layers and on both splits.
     """
+    table, names = _measured(measures, runs)
+    several = any(len(run["layers"]) > 1 for run in runs)
+    rows = []
+    for (dataset, series), run in {(run["dataset"], run["series"]): run for run in runs}.items():
+        chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
+        for layer in run["layers"]:
+            of_layer = chosen[chosen["layer"].isin(["", layer])]
+            words = [datasets[dataset], run["label"], *([layer] if several else [])]
+            for epoch in (0, run["last"]):
+                shown = _shown(of_layer[of_layer["epoch"] == epoch])
+                rows.append([*words, str(epoch), *shown])
+    header = ["data set", "network", *(["layer"] if several else []), "epoch"]
+    notes = [
+        "Accuracy of the network itself; neural collapse of its features of the training images. "
+        "Epoch 0 is the network before it is trained on the data set.",
+        *_notes_on_runs(runs, failures),
+    ]
+    tidy = table[[*names, "mean", "sd", "n_seeds"]]
+    n_left = len(header) - 1
+    header += [words for *_, words in SHOWN]
+    write_table(csv, md, tex, tidy, header, rows, notes, n_left)
+
+
+def sweep_table(
+    measures: str | Path,
+    failures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Accuracy and neural collapse after the last epoch at every point of the swept recipes.
+
+    Parameters
+    ----------
+    measures, failures, datasets
+        As those of :func:`collapse_table`.
+    runs
+        The runs of recipes that are swept; the measures are those at the layer of each.
+    backbones
+        Labels of the backbones.
+    csv
+        Mean, standard deviation and number of seeds, on both splits.
+    """
+    table, names = _measured(measures, runs)
+    keys = swept_keys(runs)
+    points = {(run["dataset"], run["series"]): run for run in runs}
+    networks = networks_in_words(runs, backbones)
+    parts, rows = [], []
+    for (dataset, series), run in points.items():
+        chosen = table[
+            (table["dataset"] == dataset)
+            & (table["series"] == series)
+            & (table["epoch"] == run["last"])
+            & table["layer"].isin(["", run["layer"]])
+        ]
+        parts.append(chosen)
+        who = identity(run, run["seed"], keys)
+        setting = [who[key] for key in keys]
+        rows.append(
+            [
+                datasets[dataset],
+                networks[run["backbone"], run["start"]],
+                run["recipe"],
+                *setting,
+                *_shown(chosen),
+            ]
+        )
+    swept = [key.replace("_", " ") for key in keys]
+    header = ["data set", "network", "recipe", *swept, *(words for *_, words in SHOWN)]
+    notes = [
+        "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
+        "the training images.",
+        *_notes_on_runs(runs, failures),
+    ]
+    tidy = pd.concat(parts)[[*names, "mean", "sd", "n_seeds"]]
+    write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
+
+
+def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str | Path) -> None:
+    """What training said of every epoch of every run, as tidy rows.
+
+    Parameters
+    ----------
+    logs
+        Of each run the file of what :func:`collapseflow.training.loop.finetune` logs.
+    csv
+        Columns as in measures.csv, as far as they apply; quantities ``loss``, ``learning_rate``
+        (of the last batch), ``gradient_norm`` (mean over the batches), ``seconds``,
+        ``images_per_second``.
+    """
+    keys = swept_keys(runs)
     records = []
-    for path in map(Path, statistics):
-        for of_epoch, split in product(read_json(path), ("train", "test")):
-            for measure, value in of_epoch[split].items():
-                low = high = None
-                if measure == "accuracy" and split == "test":
-                    low, high = wilson_interval(value, of_epoch[split]["n_samples"])
-                records.append(
-                    {
-                        "dataset": path.parent.name,
-                        "backbone": path.stem,
-                        "start": starts[path.stem],
-                        "epoch": of_epoch["epoch"],
-                        "split": split,
-                        "measure": measure,
-                        "value": value,
-                        "low": low,
-                        "high": high,
-                    }
-                )
-    write_csv(csv, pd.DataFrame(records))
+    for run, path in zip(runs, logs, strict=True):
+        who = identity(run, run["seed"], keys)
+        for record in read_json(path):
+            epoch = record.pop("epoch")
+            records += [
+                {**who, "epoch": epoch, "quantity": quantity, "value": value}
+                for quantity, value in record.items()
+            ]
+    columns = ["dataset", "backbone", "start", "recipe", *keys]
+    columns += ["seed", "epoch", "quantity", "value"]
+    write_csv(csv, pd.DataFrame(records, columns=columns))
 
 
 def variance_table(
     values: Sequence[dict],
-    features: dict[str, str],
+    features: Mapping[str, str],
     class_names: Sequence[str],
-    published_names: dict[str, Sequence[str]],
+    published_names: Mapping[str, Sequence[str]],
     csv: str | Path,
     md: str | Path,
     tex: str | Path,
@@ -198,7 +403,11 @@ def variance_table(
     ----------
     values
         Records with the keys features, split, space (``t-SNE coordinates`` or ``features``),
-        quantity, class_a, class_b and value.
+        quantity, class_a, class_b and value; none of feature sets that failed.
+    features
+        Labels of the feature sets.
+    published_names
+        For feature sets that report B has: its data set and its name of the features.
     """
     known = published.variances()
     kinds = {"intra_class": "intra", "pooled_pair": "inter"}
@@ -210,9 +419,9 @@ def variance_table(
         kind = kinds.get(record["quantity"])
         return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
 
-    tidy = pd.DataFrame([{**r, "published": lookup(r)} for r in values])
+    names = ["features", "split", "space", "quantity", "class_a", "class_b", "value", "published"]
+    tidy = pd.DataFrame([{**r, "published": lookup(r)} for r in values], columns=names)
     tidy["class_b"] = tidy["class_b"].astype("Int64")
-    tidy.insert(2, "features_label", tidy["features"].map(features))
     columns = [
         ("t-SNE coordinates", "intra_class", "intra-class, t-SNE"),
         ("t-SNE coordinates", "pooled_pair", "pooled pair, t-SNE"),
@@ -244,6 +453,8 @@ def variance_table(
     ]
     if tidy["published"].notna().any():
         notes.append("In brackets: published in report B.")
+    there = set(tidy["features"])
+    notes += _failed([label for name, label in features.items() if name not in there])
     write_table(csv, md, tex, tidy, ["classes", *(c[2] for c in columns)], rows, notes)
 
 

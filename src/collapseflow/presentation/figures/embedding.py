@@ -1,6 +1,7 @@
 """t-SNE pictures: one panel an embedding, and under each what it is worth."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def plot_embeddings(
     """Draw embeddings side by side in the colours of their classes.
 
     Under each panel: the number of points (and of how many they are a sample), the perplexity,
-    and the share of each point's 10 nearest neighbours that the picture keeps.
+    and the share of each point's 10 nearest neighbours that the picture keeps. A panel without
+    points, of features that do not exist, says why (``failed`` of its file).
     """
     look.apply(style)
     n = len(embeddings)
@@ -48,12 +50,17 @@ def plot_embeddings(
     for axis, path, title in zip(axes.flat, embeddings, titles, strict=False):
         with np.load(path) as file:
             content = {key: file[key] for key in file.files}
-        _draw(axis, content, looks, named, style)
+        failed = str(content["failed"]) if "failed" in content else None
+        if failed is None:
+            _draw(axis, content, looks, named, style)
+            axis.set_xlabel(_worth(content), fontsize=style["font_size"] - 2)
+        else:
+            words = textwrap.fill(f"failed: {failed}", int(side * 72 / (0.6 * style["font_size"])))
+            axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_on()
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
         axis.set_title(title.replace(", ", "\n", 1))
         axis.spines[:].set_visible(False)
-        axis.set_xlabel(_worth(content), fontsize=style["font_size"] - 2)
     if named:
         handles = [
             plt.Line2D([], [], linestyle="", marker=marker, color=colour, label=name)

@@ -89,6 +89,24 @@ def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
     return dict(zip(backbones, colours, strict=False))
 
 
+def line_colours(owners: Mapping[str, str], backbones: Sequence[str]) -> dict[str, str]:
+    """A colour for each line, the same in all figures that show the same lines.
+
+    Where each backbone has one line it is the backbone's colour, else every line has its own.
+
+    Parameters
+    ----------
+    owners
+        The backbone of each line.
+    backbones
+        All backbones of the study.
+    """
+    if len(set(owners.values())) < len(owners):
+        return backbone_colours(list(owners))
+    of_backbone = backbone_colours(backbones)
+    return {line: of_backbone[backbone] for line, backbone in owners.items()}
+
+
 def dataset_lines(datasets: Sequence[str]) -> dict[str, dict]:
     """``linestyle`` and ``marker`` for each data set of a study, the same in all its figures.
 

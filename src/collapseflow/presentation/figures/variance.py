@@ -31,6 +31,8 @@ def plot_variance(
 
     Parameters
     ----------
+    features
+        Labels of the feature sets by their folders, which begin with the backbone.
     backbones
         All backbones of the study, which share out the colours.
     """
@@ -52,13 +54,19 @@ def plot_variance(
         squeeze=False,
         gridspec_kw={"width_ratios": [1.15, 1]},
     )
-    for (heat, bars), (name, label) in zip(axes, features.items(), strict=True):
-        chosen = table[table["features"] == name]
+    for (heat, bars), (folder, label) in zip(axes, features.items(), strict=True):
+        chosen = table[table["features"] == folder]
         pairs = chosen[(chosen["quantity"] == "mean_distance") & (chosen["split"] == "train")]
         matrix = np.full((n, n), np.nan)
         for row in pairs.itertuples():
             a, b = row.class_a, int(row.class_b)
             matrix[a, b] = matrix[b, a] = row.value
+        if chosen.empty:
+            heat.text(0.5, 0.5, "failed", ha="center", va="center", transform=heat.transAxes)
+            heat.set_title(label)
+            heat.set_axis_off()
+            bars.set_axis_off()
+            continue
         shown = heat.imshow(matrix, cmap="viridis", vmin=0)
         if many:
             heat.set_xticks([])
@@ -69,7 +77,7 @@ def plot_variance(
         heat.set_yticks(range(n), class_names, fontsize=beside_heat if many else size)
         heat.set_title(f"{label}:{separator}squared distance of class means")
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
-        colour = colours.get(name.split("-")[0], look.NEUTRAL)
+        colour = colours.get(folder.partition("/")[0], look.NEUTRAL)
         for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
             intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
             bars.barh(

@@ -1,0 +1,164 @@
+"""What swept keys of recipes do to accuracy and neural collapse."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from collapseflow.presentation.figures import curves
+from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import (
+    networks_in_words,
+    of_runs,
+    read_csv,
+    seeds_in_words,
+    setting_text,
+    several_seeds,
+)
+
+#: The panels of a recipe: quantity, split, title.
+PANELS = (
+    ("accuracy", "test", "test accuracy, %"),
+    ("accuracy", "train", "train accuracy, %"),
+    *((quantity, "train", title) for quantity, title in curves.TITLES.items()),
+)
+#: Positive values whose ratio is larger than this stand on a logarithmic axis.
+WIDE = 30
+
+
+def place(values: Sequence[Any]) -> tuple[dict[str, float], str]:
+    """Where swept values stand on an axis, by their texts, and its scale.
+
+    Returns
+    -------
+    Positions, and ``log`` or ``linear`` for numbers, ``words`` for what has no distances: words,
+    and numbers with a zero among them, in ascending order.
+    """
+    texts = {setting_text(value): value for value in values}
+    numeric = all(type(value) in (int, float) for value in texts.values())
+    if numeric:
+        texts = dict(sorted(texts.items(), key=lambda item: item[1]))
+    if not numeric or 0 in texts.values():
+        return {text: float(position) for position, text in enumerate(texts)}, "words"
+    low, high = min(texts.values()), max(texts.values())
+    scale = "log" if low > 0 and high / low > WIDE else "linear"
+    return {text: float(value) for text, value in texts.items()}, scale
+
+
+def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
+    if scale == "log":
+        axis.set_xscale("log")
+    words = {position: text for text, position in positions.items()}
+    axis.xaxis.set_major_locator(FixedLocator(list(words)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: words[x]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    if max(map(len, positions)) * len(positions) > 24:
+        for label in axis.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
+def plot_sweep(
+    measures: str | Path,
+    failures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    style: Mapping,
+    paths: Sequence[str | Path],
+) -> None:
+    """Accuracy, NC1 and the three parts of NC2 after the last epoch, against a swept value.
+
+    Six panels for each recipe, over the values of its first swept key. A line for each backbone,
+    start and combination of the other swept keys has a colour; the data set has the kind of line.
+    Of several seeds the mean with bars of one standard deviation, of NC1 the geometric ones; of one
+    seed its values, with the 95 % interval of the accuracy on the test images.
+
+    Parameters
+    ----------
+    runs
+        The runs of recipes that are swept. The other parameters are those of
+        :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
+    """
+    look.apply(style)
+    networks = networks_in_words(runs, backbones)
+
+    def line_of(run: Mapping) -> str:
+        others = list(run["setting"].items())[1:]
+        words = [f"{key.replace('_', ' ')} {setting_text(value)}" for key, value in others]
+        return ", ".join([networks[run["backbone"], run["start"]], *words])
+
+    table = of_runs(read_csv(measures), runs)
+    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
+    if several_seeds(runs):
+        # Bars have one meaning in a figure.
+        table = table.assign(low=np.nan, high=np.nan)
+        bars["label"] = f"mean and s.d. over {seeds_in_words(runs)} (log axes: geometric)"
+    else:
+        bars["label"] = "95 % interval"
+    colours = look.line_colours({line_of(run): run["backbone"] for run in runs}, list(backbones))
+    lines = look.dataset_lines(list(datasets))
+    shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
+    recipes = dict.fromkeys(run["recipe"] for run in runs)
+    figure, axes = plt.subplots(
+        2 * len(recipes),
+        3,
+        figsize=(style["width"], 0.66 * style["width"] * len(recipes)),
+        squeeze=False,
+    )
+    for number, recipe in enumerate(recipes):
+        of_recipe = [run for run in runs if run["recipe"] == recipe]
+        key = next(iter(of_recipe[0]["setting"]))
+        positions, scale = place([run["setting"][key] for run in of_recipe])
+        # Each line over the positions of its runs.
+        points: dict[tuple[str, str], list[Mapping]] = {}
+        for run in of_recipe:
+            points.setdefault((line_of(run), run["dataset"]), []).append(run)
+        panels = axes[2 * number : 2 * number + 2].flat
+        for axis, (quantity, split, title) in zip(panels, PANELS, strict=True):
+            chosen = table[(table["quantity"] == quantity) & (table["split"] == split)]
+            for (line, dataset), of_line in points.items():
+                curve = _over(chosen, of_line, key, positions, geometric=quantity == "nc1")
+                if quantity == "accuracy":
+                    curve = 100 * curve
+                looks = {"color": colours[line], **lines[dataset]}
+                curves.draw(axis, curve.index, curve, bars=True, **looks)
+            axis.set(title=title, ylabel=curves.FORMULAS.get(quantity, "%"))
+            words = key.replace("_", " ")
+            axis.set_xlabel(words if len(recipes) == 1 else f"{words} ({recipe})")
+            _swept_axis(axis, positions, scale)
+            if quantity == "accuracy":
+                axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+            else:
+                curves.value_axis(axis, logarithmic=quantity == "nc1")
+    labels = {line: line for line in colours}
+    groups = [
+        curves.keys(labels, {line: {"color": colours[line]} for line in labels}),
+        curves.keys(shown, {d: {"color": look.NEUTRAL, **lines[d]} for d in shown}),
+        [Line2D([], [], **bars)],
+    ]
+    notes = curves.failure_notes(failures, runs)
+    curves.finish(figure, groups, notes, style, paths)
+
+
+def _over(
+    rows: pd.DataFrame,
+    runs: Sequence[Mapping],
+    key: str,
+    positions: Mapping[str, float],
+    geometric: bool,
+) -> pd.DataFrame:
+    """One quantity after the last epochs of some runs, over the positions of a swept key."""
+    where = {run["series"]: positions[setting_text(run["setting"][key])] for run in runs}
+    last = {run["series"]: run["last"] for run in runs}
+    chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
+    chosen = chosen[
+        (chosen["epoch"] == chosen["series"].map(last))
+        & chosen["layer"].isin(["", runs[0]["layer"]])
+    ]
+    return curves.around(chosen.assign(x=chosen["series"].map(where)), "x", geometric)

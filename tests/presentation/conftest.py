@@ -1,0 +1,43 @@
+"""Fixtures that write made-up results and collect them."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from made_up import DATASETS
+
+from collapseflow.presentation.rows import collect_measures
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes some contents, each in a JSON file of its own."""
+
+    def write_files(name, contents):
+        paths = [tmp_path / f"{name}-{number}.json" for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_text(json.dumps(content))
+        return paths
+
+    return write_files
+
+
+@pytest.fixture
+def out(tmp_path):
+    """The three files of a table."""
+    return SimpleNamespace(
+        csv=tmp_path / "table.csv", md=tmp_path / "table.md", tex=tmp_path / "table.tex"
+    )
+
+
+@pytest.fixture
+def collect(tmp_path, write):
+    """A function that collects the contents of runs and classifiers: measures.csv, failures.csv."""
+
+    def collect_all(runs, contents, features=None, cells=(), datasets=DATASETS):
+        paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
+        measures, cells = write("measures", contents), write("cells", list(cells))
+        collect_measures(runs, measures, features or {}, cells, datasets, *paths)
+        return paths
+
+    return collect_all

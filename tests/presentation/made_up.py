@@ -1,0 +1,95 @@
+"""Made-up results of studies: runs, their measures, classifiers on their features."""
+
+from itertools import product
+
+DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
+BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
+
+
+def describe_run(dataset="digits", backbone="resnet18", seed=0, setting=None, **changes):
+    """A run as the study describes it."""
+    setting = setting or {}
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in setting.items())
+    run = {
+        "dataset": dataset,
+        "backbone": backbone,
+        "start": "random",
+        "recipe": "decay" if setting else "plain",
+        "setting": setting,
+        "seed": seed,
+        "label": ", ".join(filter(None, [BACKBONES.get(backbone, backbone), words])),
+        "start_label": "random",
+        "layers": ["flatten"],
+        "layer": "flatten",
+        "last": 4,
+        "published": None,
+    } | changes
+    return {"series": "/".join([backbone, run["start"], run["recipe"], words]), **run}
+
+
+def describe_runs(
+    datasets=("digits",), backbones=("resnet18",), seeds=(0,), settings=({},), **more
+):
+    """The runs of every combination."""
+    of_all = product(datasets, backbones, settings, seeds)
+    return [describe_run(d, b, seed, setting, **more) for d, b, setting, seed in of_all]
+
+
+def measured(run, epochs, value, accuracy, n=None):
+    """What measure_epochs gives of a run.
+
+    ``value(run, epoch, layer, split, quantity)`` and ``accuracy(run, epoch, split)`` say the
+    numbers; a text is the reason of a failure, None no accuracy.
+    """
+    n = n or {"train": 1000, "test": 400}
+    content = []
+    for epoch in epochs:
+        layers = {}
+        for layer, split in product(run["layers"], ("train", "test")):
+            quantities = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
+            values = {q: value(run, epoch, layer, split, q) for q in quantities}
+            if isinstance(values["nc1"], str):
+                values = {"failed": values["nc1"]}
+            else:
+                values |= {"rank": 9, "n_classes": 10, "n_samples": n[split], "n_features": 64}
+                share = accuracy(run, epoch, split)
+                values |= {} if share is None else {"accuracy": share}
+            layers.setdefault(layer, {})[split] = values
+        content.append({"epoch": epoch, "made_with": ["torch 1"], "layers": layers})
+    return content
+
+
+def describe_features(features, seeds=(), epoch=0, **changes):
+    """A column of an accuracy table as the study describes it."""
+    return {
+        "features": features,
+        "backbone": features.split("/")[0],
+        "start": "imagenet",
+        "recipe": "",
+        "setting": {},
+        "epoch": epoch,
+        "layer": "flatten",
+        "label": features,
+        "seeds": list(seeds),
+        "published": None,
+    } | changes
+
+
+RAW = describe_features("raw", start="", layer="", label="raw pixels", epoch=None)
+
+
+def cell(accuracy, **changes):
+    """What a classifier on a feature set gives."""
+    return {
+        "accuracy": accuracy,
+        "accuracy_interval": [accuracy - 0.01, accuracy + 0.02],
+        "implementation": "collapseflow 1",
+        "n_train": 12000,
+        "n_test": 3000,
+        "n_features": 512,
+        "fit_seconds": 1.5,
+        "predict_seconds": 0.5,
+        "iterations": 7,
+        "converged": True,
+        "made_with": ["torch 1"],
+    } | changes

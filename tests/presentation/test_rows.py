@@ -1,0 +1,191 @@
+"""The tidy rows of a study against numbers worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+from made_up import RAW, cell, describe_features, describe_run, describe_runs, measured
+from scipy.stats import binomtest
+
+from collapseflow.presentation.rows import (
+    COLUMNS,
+    MEASURES,
+    failures_in_words,
+    networks_in_words,
+    of_runs,
+    over_seeds,
+    read_csv,
+    seeds_in_words,
+    several_seeds,
+    write_csv,
+)
+from collapseflow.running.errors import UserError
+
+
+def number(run, epoch, layer, split, quantity):
+    """A value that says where it is from."""
+    parts = [run["seed"], epoch, run["layers"].index(layer), ["train", "test"].index(split)]
+    return float("".join(map(str, parts))) + list(MEASURES).index(quantity) / 10
+
+
+def no_head_before_training(run, epoch, split):
+    return None if epoch == 0 else 0.95
+
+
+def test_a_row_for_every_measure_layer_and_split_and_one_accuracy_a_split(collect):
+    runs = describe_runs(seeds=(0, 3), layers=["conv1", "flatten"], last=2)
+    contents = [measured(run, (0, 2), number, no_head_before_training) for run in runs]
+    table = read_csv(collect(runs, contents)[0])
+    assert table.columns.tolist() == COLUMNS
+    # 2 seeds x 2 epochs x 2 layers x 2 splits x 4 measures, accuracies of the last epoch.
+    assert len(table) == 64 + 4
+    found = table.query("quantity == 'nc2_equinorm' and layer == 'flatten' and split == 'test'")
+    assert dict(
+        zip(zip(found["seed"], found["epoch"], strict=True), found["value"], strict=True)
+    ) == {
+        (0, 0): 11.1,
+        (0, 2): 211.1,
+        (3, 0): 3011.1,
+        (3, 2): 3211.1,
+    }
+    assert set(found["n"]) == {400}
+    assert found["low"].isna().all()
+    accuracies = table[table["quantity"] == "accuracy"].set_index(["seed", "split"])
+    assert accuracies["layer"].tolist() == [""] * 4
+    interval = binomtest(380, 400).proportion_ci(method="wilson")
+    on_test = accuracies.loc[(3, "test")]
+    assert (on_test["value"], on_test["n"]) == (0.95, 400)
+    assert (on_test["low"], on_test["high"]) == pytest.approx((interval.low, interval.high))
+    assert accuracies.xs("train", level="split")[["low", "high"]].isna().all(axis=None)
+
+
+def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
+    seeded = describe_features("vgg11/random", (0, 1), start="random")
+    tuned = describe_features("vgg11/imagenet/plain", (1,), epoch=10, recipe="plain")
+    features = {"digits": [RAW, seeded, tuned]}
+    cells = [{"lr": cell(0.25 + n / 8), "rf": cell(0.5)} for n in range(4)]
+    table = read_csv(collect([], [], features, cells)[0])
+    found = table[table["quantity"] == "accuracy_lr"].set_index("value")
+    assert found["backbone"].to_dict() == {
+        0.25: "raw",
+        0.375: "vgg11",
+        0.5: "vgg11",
+        0.625: "vgg11",
+    }
+    assert found["recipe"].to_dict() == {0.25: "", 0.375: "", 0.5: "", 0.625: "plain"}
+    assert found["seed"].fillna(-1).tolist() == [-1, 0, 1, 1]
+    assert found["epoch"].fillna(-1).tolist() == [-1, 0, 0, 10]
+    assert found["layer"].tolist() == ["", "flatten", "flatten", "flatten"]
+    assert set(table["split"]) == {"test"} and set(table["n"]) == {3000}
+    assert found["high"].tolist() == pytest.approx([0.27, 0.395, 0.52, 0.645])
+    assert set(table["quantity"]) == {"accuracy_lr", "accuracy_rf"}
+
+
+def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
+    runs = [
+        describe_run(setting={"weight_decay": 0.0, "loss": "mse"}),
+        describe_run(setting={"weight_decay": 5e-4, "loss": "mse"}),
+        describe_run(setting={"head_gain": None}, recipe="gain"),
+        describe_run(),
+    ]
+    contents = [measured(run, (0,), number, no_head_before_training) for run in runs]
+    path, _ = collect(runs, contents)
+    table = read_csv(path)
+    assert table.columns.tolist() == [*COLUMNS, "weight_decay", "loss", "head_gain"]
+    settings = table[["recipe", "weight_decay", "loss", "head_gain"]].drop_duplicates()
+    assert settings.to_numpy().tolist() == [
+        ["decay", "0", "mse", ""],
+        ["decay", "0.0005", "mse", ""],
+        ["gain", "", "", "none"],
+        ["plain", "", "", ""],
+    ]
+    # pandas alone reads the numbers as numbers.
+    assert pd.read_csv(path)["weight_decay"].dropna().unique().tolist() == [0.0, 0.0005]
+    for run in runs:
+        chosen = of_runs(table, [run])
+        assert len(chosen) == 8 and set(chosen["series"]) == {run["series"]}
+
+
+def test_what_failed_has_no_rows_and_is_told_with_its_reason(collect):
+    runs = describe_runs(seeds=(0, 1, 2), last=5)
+
+    def diverging(run, epoch, layer, split, quantity):
+        fails = run["seed"] > 0 and epoch >= 4
+        return "features are not finite" if fails else number(run, epoch, layer, split, quantity)
+
+    contents = [measured(run, range(6), diverging, no_head_before_training) for run in runs]
+    # The same run's features have no classifiers, for the same reason; others fail on their own.
+    tuned = describe_features(
+        "resnet18/random/plain", (0, 1), start="random", recipe="plain", epoch=5, label="tuned"
+    )
+    dead = describe_features("vgg11/imagenet", label="VGG11, ImageNet")
+    lost = {"lr": {"failed": "features are not finite"}}
+    cells = [{"lr": cell(0.5)}, lost, lost]
+    measures, failures = collect(runs, contents, {"digits": [tuned, dead]}, cells)
+    table = read_csv(measures)
+    assert table.groupby("seed")["epoch"].max().to_dict() == {0: 5, 1: 3, 2: 3}
+    assert (table["quantity"] == "accuracy_lr").sum() == 1
+    told = read_csv(failures)
+    assert told["seed"].fillna(-1).tolist() == [1, 2, -1]
+    assert told["epoch"].tolist() == [4, 4, 0]
+    assert failures_in_words(told) == [
+        "Digits 8×8, ResNet18, seeds 1, 2, epoch 4: features are not finite",
+        "Digits 8×8, VGG11, ImageNet, flatten, epoch 0: features are not finite",
+    ]
+
+
+def test_one_failed_layer_leaves_the_others_and_the_accuracy(collect):
+    run = describe_run(layers=["conv1", "flatten"])
+
+    def collapsing(run, epoch, layer, split, quantity):
+        fails = layer == "conv1" and split == "train" and epoch == 1
+        return "a class mean coincides" if fails else number(run, epoch, layer, split, quantity)
+
+    content = measured(run, range(3), collapsing, lambda run, epoch, split: 0.75)
+    measures, failures = collect([run], [content])
+    table = read_csv(measures)
+    # Of 3 epochs x 2 layers x 2 splits one is missing.
+    assert (table["quantity"] == "nc1").sum() == 11
+    assert (table["quantity"] == "accuracy").sum() == 6
+    assert failures_in_words(read_csv(failures)) == [
+        "Digits 8×8, ResNet18, conv1, seed 0, epoch 1: a class mean coincides"
+    ]
+
+
+def test_means_and_standard_deviations_are_those_of_the_seeds():
+    rows = pd.DataFrame(
+        {"who": ["a", "a", "a", "b"], "seed": [0, 1, 2, 0], "value": [1.0, 2.0, 6.0, 5.0]}
+    )
+    a, b = over_seeds(rows, ["who"]).itertuples(index=False)
+    # Mean 3; deviations -2, -1, 3: squares 14, over 2.
+    assert (a.who, a.mean, a.n_seeds) == ("a", 3, 3)
+    assert a.sd == pytest.approx(math.sqrt(7))
+    assert (b.mean, b.n_seeds) == (5, 1) and math.isnan(b.sd)
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
+    table = pd.DataFrame({"dataset": ["NA", "1e3", "null"], "value": [0.1, 1 / 3, 1e-17]})
+    write_csv(tmp_path / "table.csv", table)
+    again = read_csv(tmp_path / "table.csv")
+    assert again["dataset"].tolist() == ["NA", "1e3", "null"]
+    assert again["value"].tolist() == [0.1, 1 / 3, 1e-17]
+
+
+def test_what_is_no_table_is_told_in_one_line(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\xff")
+    with pytest.raises(UserError, match=r"picture\.png: is no table of measures: [^\n]+$"):
+        read_csv(tmp_path / "picture.png")
+
+
+def test_seeds_and_networks_in_words():
+    runs = describe_runs(backbones=("resnet18", "vgg11"), seeds=(2, 0))
+    assert seeds_in_words(runs) == "seeds 0, 2"
+    assert seeds_in_words(runs[:1]) == "seed 2"
+    assert several_seeds(runs)
+    assert not several_seeds([runs[0], describe_run(seed=1, dataset="fashion")])
+    runs.append(describe_run(backbone="vgg11", start="imagenet", start_label="ImageNet"))
+    assert networks_in_words(runs, {"resnet18": "R", "vgg11": "V"}) == {
+        ("resnet18", "random"): "R",
+        ("vgg11", "random"): "V, random",
+        ("vgg11", "imagenet"): "V, ImageNet",
+    }
