@@ -15,12 +15,14 @@ pathvars:
 
 
 wildcard_constraints:
-    dataset=any_of(STUDY.datasets),
-    backbone=any_of(STUDY.backbones),
-    model=any_of(entry.model for entry in STUDY.backbones.values()),
-    wheel=any_of(package.wheel for package in PACKAGES.values()),
-    features=any_feature_set(),
-    epoch=r"\d\d\d+",
+    dataset=one_of(STUDY.datasets),
+    backbone=one_of(STUDY.backbones),
+    model=one_of(entry.model for entry in STUDY.backbones.values()),
+    wheel=one_of(package.wheel for package in PACKAGES.values()),
+    run=PLAN.run_pattern(),
+    state=PLAN.state_pattern(),
+    features=PLAN.features_pattern(),
+    seed=one_of(map(str, STUDY.training_seeds())),
     split="train|test",
     method="opentsne|sklearn",
 
@@ -36,7 +38,7 @@ onsuccess:
 # The first rule, and so the default target.
 rule all:
     input:
-        everything(),
+        PLAN.everything(),
         f"{RESULTS}/summary.md",
     message:
         f"Every table and figure of the study {STUDY.study} is there"
@@ -56,62 +58,87 @@ include: "workflow/rules/summary.smk"
 # The numbers of the reports: the first and the second data set of the study file.
 rule fig1:
     input:
-        of_each_dataset(figure, "scattering"),
+        of_each_dataset(FILES.figure, "scattering"),
 
 
 rule fig2:
     input:
-        of_dataset(0, figure, "embedding"),
+        required(of_dataset(0, FILES.figure, "embedding"), "fig2"),
 
 
 rule fig3:
     input:
-        required(of_dataset(1, figure, "embedding"), f"fig3: {NO_SECOND}"),
+        required(of_dataset(1, FILES.figure, "embedding"), "fig3"),
 
 
 rule fig4:
     input:
-        required(of_finetuning(figure("accuracy_per_epoch")), f"fig4: {NO_FINETUNING}"),
+        required(FILES.figure("accuracy_per_epoch"), "fig4"),
 
 
 rule fig5:
     input:
-        required(of_finetuning(figure("collapse")), f"fig5: {NO_FINETUNING}"),
+        required(FILES.figure("collapse"), "fig5"),
 
 
 rule table1:
     input:
-        of_dataset(0, table, "accuracy"),
+        required(of_dataset(0, FILES.table, "accuracy"), "table1"),
 
 
 rule table2:
     input:
-        required(of_dataset(1, table, "accuracy"), f"table2: {NO_SECOND}"),
+        required(of_dataset(1, FILES.table, "accuracy"), "table2"),
 
 
 rule fig_embedding_b:
     input:
-        required(of_variance(figure("embedding_train_test")), f"fig_embedding_b: {NO_VARIANCE}"),
+        required(FILES.figure("embedding_train_test"), "fig_embedding_b"),
 
 
 rule fig_variance:
     input:
-        required(of_variance(figure("variance")), f"fig_variance: {NO_VARIANCE}"),
+        required(FILES.figure("variance"), "fig_variance"),
 
 
 rule table_variance:
     input:
-        required(of_variance(table("variance")), f"table_variance: {NO_VARIANCE}"),
+        required(FILES.table("variance"), "table_variance"),
 
 
 rule fig_samples:
     input:
-        of_each_dataset(figure, "samples"),
+        of_each_dataset(FILES.figure, "samples"),
+
+
+rule fig_training:
+    input:
+        required(FILES.figure("training"), "fig_training"),
+
+
+rule fig_layers:
+    input:
+        required(FILES.figure("layers"), "fig_layers"),
+
+
+rule fig_sweep:
+    input:
+        required(FILES.figure("sweep"), "fig_sweep"),
+
+
+rule table_sweep:
+    input:
+        required(FILES.table("sweep"), "table_sweep"),
+
+
+rule table_collapse:
+    input:
+        required(FILES.table("collapse"), "table_collapse"),
 
 
 rule table_runtime:
     input:
-        table("runtime"),
+        FILES.table("runtime"),
 
 
 refuse_unknown_targets()

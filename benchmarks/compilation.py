@@ -18,7 +18,8 @@ def side(folder: Path, model: str, compiled: bool) -> Work:
     import torch
 
     from collapseflow.running.hardware import prepare_process
-    from collapseflow.training.loop import new_optimizer, train_one_epoch
+    from collapseflow.training.loop import train_one_epoch
+    from collapseflow.training.recipes import new_optimizer
     from harness import CORES
     from training import starting_network
 
@@ -30,7 +31,8 @@ def side(folder: Path, model: str, compiled: bool) -> Work:
     called = torch.compile(network) if compiled else network
 
     def train(epoch: int, some) -> float:
-        return train_one_epoch(called, optimizer, some, plan, epoch, device(), BATCH_SIZE)
+        record = train_one_epoch(called, optimizer, some, plan, epoch, device(), BATCH_SIZE)
+        return record["loss"]
 
     started = time.perf_counter()
     train(2, read_images(folder, "train", BATCH_SIZE))

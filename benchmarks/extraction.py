@@ -28,10 +28,11 @@ def side(folder: Path, model: str, precision: str | None) -> Work:
         import h5py
 
         work()
-        with h5py.File(folder / "features.h5") as file:
+        with h5py.File(written) as file:
             features = file["features"][:COMPARED].tolist()
         return {"items": n, "features": features, "unrounded": unrounded}
 
+    written = folder / (f"{LAYERS[model]}/train.h5" if precision else "features.h5")
     unrounded = None if precision else _plain_features(folder, model)
     return answer
 
@@ -69,10 +70,9 @@ def _ours(folder: Path, model: str, precision: str, n: int):
     from harness import CORES
 
     prepare_process(CORES)
-    reading = Reading(model, LAYERS[model], "average", 224, "imagenet", precision, 64)
-    outputs = {"train": folder / "features.h5"}
+    reading = Reading(model, [LAYERS[model]], "average", 224, "imagenet", precision, 64)
     dataset, weights = folder / f"{model}.h5", folder / f"{model}.safetensors"
-    return lambda: write_network_features(dataset, weights, reading, device(), outputs)
+    return lambda: write_network_features(dataset, weights, reading, device(), folder)
 
 
 def _loader(folder: Path, model: str, n: int):

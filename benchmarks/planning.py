@@ -2,8 +2,8 @@
 
     python benchmarks/planning.py [DATASETS...]
 
-Studies are made from configuration alone: ten networks, 100 epochs of fine-tuning, and 11 and 110
-data sets, which is about 1,000 and 10,000 jobs; 1100 is 100,000.
+Studies are made from configuration alone: ten networks, two recipes of 100 epochs, five seeds, and
+2 and 20 data sets, which is about 1,000 and 10,000 jobs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ BACKBONES = 10
 
 
 def study(datasets: int) -> dict:
-    """A sweep over data sets and ten networks, one seed."""
+    """Runs of ten networks with two recipes and five seeds on some data sets."""
     return {
         "study": "sweep",
         "datasets": {f"data{n}": {"source": "digits"} for n in range(datasets)},
@@ -27,7 +27,8 @@ def study(datasets: int) -> dict:
             for n in range(BACKBONES)
         },
         "scattering": {"J": 1, "L": 4, "order": 1},
-        "finetune": {"epochs": 100, "batch_size": 64},
+        "seeds": [0, 1, 2, 3, 4],
+        "recipes": {"decay": {"epochs": 100, "weight_decay": [0, 0.0005], "measure": "log"}},
     }
 
 
@@ -46,12 +47,12 @@ def plan(datasets: int) -> tuple[int, Answer]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("datasets", nargs="*", type=int, default=[11, 110])
+    parser.add_argument("datasets", nargs="*", type=int, default=[2, 20])
     asked = parser.parse_args().datasets
     print("## Planning of large sweeps\n")
     print(
-        "`snakemake --dry-run` of studies made from configuration alone: ten networks, 100 epochs "
-        "of fine-tuning, more and more data sets.\n"
+        "`snakemake --dry-run` of studies made from configuration alone: ten networks, two "
+        "recipes of 100 epochs, five seeds, more and more data sets.\n"
     )
     print("| data sets | jobs | seconds | ms a job | memory, MiB | KiB a job |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")

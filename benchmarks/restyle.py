@@ -25,7 +25,7 @@ def quick(study: dict) -> dict:
         **study,
         "datasets": {"mnist5k": study["datasets"]["mnist5k"]},
         "pretrain": {**study["pretrain"], "images": 500, "epochs": 1},
-        "finetune": {**study["finetune"], "epochs": 1},
+        "recipes": {"report_a": {**study["recipes"]["report_a"], "epochs": 1}},
     }
 
 

@@ -33,13 +33,13 @@ def read_features(network, images, precision: str):
     number, cpu = getattr(torch, precision), torch.device("cpu")
     # The weights stay float32 under autocast; only in float64 they are converted.
     of_weights = torch.float64 if precision == "float64" else torch.float32
-    extractor = FeatureExtractor(copy.deepcopy(network), "flatten", (), True).to(of_weights)
+    extractor = FeatureExtractor(copy.deepcopy(network), {"flatten": ()}, True).to(of_weights)
     features, classes = [], []
     with torch.inference_mode(), autocast(cpu, number):
         for batch in torch.from_numpy(images).split(BATCH_SIZE):
             inputs = preprocess(batch, IMAGE_SIZE, "imagenet").to(of_weights)
             batch_features, logits = extractor(inputs)
-            features.append(batch_features.double())
+            features.append(batch_features["flatten"].double())
             classes.append(logits.argmax(1))
     return torch.cat(features).numpy(), torch.cat(classes).numpy()
 
@@ -67,7 +67,8 @@ def main() -> None:
     from collapseflow.images.datasets import read_split
     from collapseflow.images.sources.prepare import prepare_dataset
     from collapseflow.running.hardware import prepare_process
-    from collapseflow.training.loop import Recipe, seed_everything, train_one_epoch
+    from collapseflow.training.loop import seed_everything, train_one_epoch
+    from collapseflow.training.recipes import Recipe
 
     prepare_process(CORES)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +77,9 @@ def main() -> None:
         entry = {"source": "mnist5k", "class_names": None, "subset": subset}
         prepare_dataset(entry, 0.2, 0, Path(folder), path)
         data = read_split(path, "train")
-    plan = Recipe("resnet18", IMAGE_SIZE, "imagenet", "float32", BATCH_SIZE, LEARNING_RATE, 0)
+    plan = Recipe(
+        "resnet18", IMAGE_SIZE, "imagenet", "float32", 0, EPOCHS, BATCH_SIZE, "sgd", LEARNING_RATE
+    )
     seed_everything(0, 0)
     network = build(plan.model, 10).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(

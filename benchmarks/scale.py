@@ -162,18 +162,18 @@ def scattering(folder: Path, size: int) -> Work:
 
 def network(folder: Path, size: int) -> Work:
     """ResNet18's 512 pooled values at 32 px to a store."""
-    from collapseflow.features.extraction import Reading, write_network_features
+    from collapseflow.features.extraction import Reading, store, write_network_features
     from collapseflow.features.networks import save_state
     from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)
-    weights, path = folder / "weights.safetensors", folder / "network.h5"
+    weights = folder / "weights.safetensors"
     save_state(weights, starting_network("resnet18").state_dict(), {"weights": "random"})
-    reading = Reading("resnet18", "flatten", "average", 32, "imagenet", "auto", 256)
+    reading = Reading("resnet18", ["flatten"], "average", 32, "imagenet", "auto", 256)
 
     def work() -> dict:
-        write_network_features(folder / "images.h5", weights, reading, device(), {"train": path})
-        return on_disk(path)
+        write_network_features(folder / "images.h5", weights, reading, device(), folder)
+        return on_disk(store(folder, "flatten", "train"))
 
     return work
 
@@ -184,7 +184,8 @@ def epoch(folder: Path, size: int) -> Work:
 
     from collapseflow.images.datasets import read_split
     from collapseflow.running.hardware import prepare_process
-    from collapseflow.training.loop import new_optimizer, train_one_epoch
+    from collapseflow.training.loop import train_one_epoch
+    from collapseflow.training.recipes import new_optimizer
 
     prepare_process(CORES)
     plan, data = recipe("resnet18", "auto", 32), read_split(folder / "images.h5", "train")
@@ -192,7 +193,8 @@ def epoch(folder: Path, size: int) -> Work:
     optimizer = new_optimizer(net, plan)
 
     def work() -> dict:
-        return {"loss": train_one_epoch(net, optimizer, data, plan, 1, device(), BATCH_SIZE)}
+        record = train_one_epoch(net, optimizer, data, plan, 1, device(), BATCH_SIZE)
+        return {"loss": record["loss"]}
 
     return work
 

@@ -27,16 +27,18 @@ def device():
 
 def recipe(model: str, precision: str, image_size: int = 224):
     """Report A's, with batches of 64."""
-    from collapseflow.training.loop import Recipe
+    from collapseflow.training.recipes import Recipe
 
     return Recipe(
         model=model,
         image_size=image_size,
         normalize="imagenet",
         precision=precision,
-        batch_size=BATCH_SIZE,
-        learning_rate=2e-4,
         seed=0,
+        epochs=1,
+        batch_size=BATCH_SIZE,
+        optimizer="adam",
+        learning_rate=2e-4,
     )
 
 
@@ -64,7 +66,8 @@ def ours(folder: Path, model: str, precision: str, n: int, image_size: int = 224
     import torch
 
     from collapseflow.running.hardware import prepare_process
-    from collapseflow.training.loop import new_optimizer, train_one_epoch
+    from collapseflow.training.loop import train_one_epoch
+    from collapseflow.training.recipes import new_optimizer
     from harness import CORES
 
     prepare_process(CORES)
@@ -74,7 +77,7 @@ def ours(folder: Path, model: str, precision: str, n: int, image_size: int = 224
     optimizer = new_optimizer(network, plan)
 
     def train(epoch: int, some=images) -> float:
-        return train_one_epoch(network, optimizer, some, plan, epoch, where, BATCH_SIZE)
+        return train_one_epoch(network, optimizer, some, plan, epoch, where, BATCH_SIZE)["loss"]
 
     return network, train
 

@@ -1,5 +1,6 @@
-"""The commands for study files and layers."""
+"""The commands for study files, layers and the comparison of studies."""
 
+import pandas as pd
 import pytest
 import torch
 from torchvision import models
@@ -24,6 +25,14 @@ def test_a_study_file_that_is_right_is_told_in_one_line(tmp_path, capsys):
         (
             "backbones: {vgg16: {image_size: 16, weights: [random]}}\n",
             "config key backbones.vgg16.image_size: 16 is refused by vgg16; allowed: 32 or more",
+        ),
+        (
+            "backbones: {resnet18: {layers: [layer4, layer9], weights: [random]}}\n",
+            "config key backbones.resnet18.layers: 'layer9' is no layer of resnet18; ",
+        ),
+        (
+            "backbones: {resnet18: {weights: [random]}}\nrecipes: {mine: {trained: layer9}}\n",
+            "config key recipes.mine.trained: 'layer9' is no layer of resnet18; ",
         ),
     ],
 )
@@ -70,3 +79,79 @@ def test_layers_are_listed_with_the_shapes_that_hooks_see(capsys):
 def test_layers_of_what_cannot_be_are_one_line(capsys, words, line):
     assert main(["layers", *words]) == 1
     assert capsys.readouterr().out.startswith(line)
+
+
+COLUMNS = ["dataset", "backbone", "start", "recipe", "seed", "epoch", "layer", "split", "quantity"]
+COLUMNS += ["value", "low", "high", "n"]
+
+
+def write_study(folder, rows, **swept):
+    """The measures.csv of a study from seed, epoch, quantity and value of its rows."""
+    folder.mkdir(parents=True)
+    table = pd.DataFrame(
+        [
+            ("digits", "net", "random", "plain", seed, epoch, "fc", "test", quantity, value)
+            for seed, epoch, quantity, value in rows
+        ],
+        columns=COLUMNS[:-3],
+    )
+    table.reindex(columns=COLUMNS).assign(**swept).to_csv(folder / "measures.csv", index=False)
+    return str(folder)
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """The folders of two studies: two seeds and two epochs, one seed and another last epoch."""
+    one = [(s, e, "nc1", 1.0 + s + e) for s in (0, 1) for e in (0, 4)]
+    one += [(0, 4, "accuracy", 0.96), (1, 4, "accuracy", 0.98)]
+    two = [(0, 20, "nc1", 0.5), (0, 20, "accuracy_lr", 0.75)]
+    return write_study(tmp_path / "one", one), write_study(tmp_path / "two", two)
+
+
+def cells(text):
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    return [rows[0], *rows[2:]]
+
+
+def test_studies_are_compared_side_by_side(studies, capsys):
+    assert main(["compare", *studies]) == 0
+    header, *rows = cells(capsys.readouterr().out)
+    who = ["data set", "backbone", "start", "recipe", "epoch", "layer", "split", "quantity"]
+    assert header == [*who, "one", "two"]
+    what = ["digits", "net", "random", "plain"]
+    # Mean and deviation of 5 and 6, of 96 and 98.
+    assert rows == [
+        [*what, "4 / 20", "fc", "test", "nc1", "5.50 ± 0.71", "0.500"],
+        [*what, "4", "fc", "test", "accuracy, %", "97.00 ± 1.41", ""],
+        [*what, "20", "fc", "test", "accuracy_lr, %", "", "75.00"],
+    ]
+
+
+def test_the_rows_of_compared_studies_are_written_with_their_names(studies, tmp_path, capsys):
+    swept = write_study(tmp_path / "deep" / "two", [(0, 4, "nc1", 1.0)], weight_decay=0.5)
+    assert main(["compare", *studies, swept, "--csv", str(tmp_path / "all.csv")]) == 0
+    header, *rows = cells(capsys.readouterr().out)
+    # Two folders have the same name.
+    assert header[-3:] == [*studies, swept]
+    assert [row[3] for row in rows] == ["plain"] * 3 + ["plain, weight decay 0.5"]
+    table = pd.read_csv(tmp_path / "all.csv")
+    assert table.columns.tolist() == ["study", *COLUMNS, "weight_decay"]
+    assert table["study"].value_counts().to_dict() == dict(
+        zip([*studies, swept], (6, 2, 1), strict=True)
+    )
+    assert table["weight_decay"].dropna().tolist() == [0.5]
+
+
+def test_what_cannot_be_compared_is_told_in_one_line(studies, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    other.write_text("dataset,backbone\ndigits,net\n")
+    (tmp_path / "empty").mkdir()
+    for place, line in (
+        (tmp_path / "empty", f"{tmp_path}/empty/measures.csv: is missing; finish the study, or "),
+        (tmp_path / "no.csv", f"{tmp_path}/no.csv: is missing; finish the study, or "),
+        (other, f"{other}: has no column 'start'; name a measures.csv"),
+        (studies[0], f"{studies[0]}/measures.csv: is named twice; name each study once"),
+    ):
+        assert main(["compare", studies[0], str(place)]) == 1
+        out = capsys.readouterr().out
+        assert out.startswith(line) and out.count("\n") == 1

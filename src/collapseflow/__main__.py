@@ -1,4 +1,4 @@
-"""``python -m collapseflow COMMAND``: check files and study files, list layers."""
+"""``python -m collapseflow COMMAND``: check files and study files, list layers, compare studies."""
 
 import argparse
 import json
@@ -21,8 +21,9 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def check_config(arguments: argparse.Namespace) -> None:
+    from collapseflow.study.check import check_against_libraries
     from collapseflow.study.file import parse, read
-    from collapseflow.study.schema import check_against_libraries, load
+    from collapseflow.study.schema import load
 
     if arguments.file == "-":
         study = load(parse(sys.stdin.read(), "standard input"))
@@ -55,6 +56,12 @@ def schema(arguments: argparse.Namespace) -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    from collapseflow.presentation.comparison import compare_studies
+
+    print(compare_studies(arguments.study, arguments.csv), end="")
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     number = int(text)
@@ -83,6 +90,12 @@ def main(argv: list[str] | None = None) -> int:
     command.set_defaults(run=layers)
     command = commands.add_parser("schema", help="the JSON schema of study files, for editors")
     command.set_defaults(run=schema)
+    command = commands.add_parser(
+        "compare", help="the measures of several studies side by side, as a Markdown table"
+    )
+    command.add_argument("study", nargs="+", help="a folder results/<study>, or a measures.csv")
+    command.add_argument("--csv", metavar="FILE", help="write the rows of all studies to FILE")
+    command.set_defaults(run=compare)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

@@ -35,18 +35,18 @@ STUDY = {
         }
     },
     "backbones": {"net": {"model": "resnet18", "image_size": 32, "weights": ["random"]}},
-    "finetune": {"epochs": EPOCHS, "batch_size": 20},
+    "recipes": {"report_a": {"epochs": EPOCHS, "batch_size": 20}},
     "classifiers": {
         "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
     },
     "embedding": {"n_samples": 150, "iterations": 100},
 }
-LAST = f"results/tiny/finetune/digits/net/epoch{EPOCHS:03d}.safetensors"
-RAW = "results/tiny/features/digits/raw/test.h5"
-PROGRESS = "results/tiny/progress/finetune/digits/net"
+TRAINED = "results/tiny/training/digits/net/random/report_a/s0/weights"
+RAW = "results/tiny/features/digits/raw"
+PROGRESS = "results/tiny/progress/finetune/digits/net/random/s0"
 HISTORY = f"{PROGRESS}/history.log"
-FINETUNING = "rule_finetune_wildcards_digits_net"
-LEASE = "results/tiny/logs/finetune/digits/net.log.lease"
+FINETUNING = "rule_finetune_wildcards_digits_net_random_report_a_s0"
+LEASE = "results/tiny/logs/finetune/digits/net/random/report_a/s0.log.lease"
 
 #: Snakemake as it is, but for the pause between two questions about jobs, which otherwise grows
 #: by ten seconds each time.
@@ -147,7 +147,7 @@ def remote(cluster, local, tmp_path_factory):
 
 def assert_same_weights(folder, local):
     for epoch in range(1, EPOCHS + 1):
-        path = f"results/tiny/finetune/digits/net/epoch{epoch:03d}.safetensors"
+        path = f"{TRAINED}/epoch{epoch:03d}.safetensors"
         expected = safetensors.torch.load_file(local / path)
         weights = safetensors.torch.load_file(folder / path)
         assert expected.keys() == weights.keys()
@@ -208,7 +208,7 @@ def test_a_job_waits_until_a_gpu_is_free(cluster, tmp_path):
     card = ["sbatch", "--parsable", "--chdir=/", "--output=/dev/null", "--partition=gpu"]
     card += ["--mem=100", f"--gpus={slurm_cluster.GPU_MODEL}:1", "--wrap=sleep 600"]
     others = [cluster.ask(*card).strip() for _ in range(2)]
-    target = "results/tiny/features/digits/scattering/test.h5"
+    target = "results/tiny/features/digits/scattering"
     words = command(tmp_path, target, *on_slurm(tmp_path))
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -239,8 +239,7 @@ def test_one_figure_submits_only_what_it_needs(cluster, tmp_path):
     succeed(command(tmp_path, target, *on_slurm(tmp_path)), cluster.environment)
     assert (tmp_path / target).exists()
     assert jobs_of(cluster, tmp_path) == []
-    target = "results/tiny/features/digits/raw/test.h5"
-    succeed(command(tmp_path, target, *on_slurm(tmp_path)), cluster.environment)
+    succeed(command(tmp_path, RAW, *on_slurm(tmp_path)), cluster.environment)
     assert [rule_of(job) for job in jobs_of(cluster, tmp_path)] == ["extract_raw"]
 
 
@@ -251,7 +250,7 @@ def test_one_figure_submits_only_what_it_needs(cluster, tmp_path):
 def prepared(tmp_path_factory):
     """A folder in which fine-tuning is the next thing to do."""
     folder = tmp_path_factory.mktemp("prepared")
-    targets = ["results/tiny/data/digits.h5", "results/tiny/weights/net-random.safetensors"]
+    targets = ["results/tiny/data/digits.h5", "results/tiny/weights/net/random/s0.safetensors"]
     succeed(command(folder, "--cores", "2", *targets))
     return folder
 
@@ -266,7 +265,7 @@ class Faulty:
         self.snakemake = None
 
     def words(self, *more):
-        return command(self.folder, LAST, *on_slurm(self.folder, *more))
+        return command(self.folder, TRAINED, *on_slurm(self.folder, *more))
 
     def submit(self, *more):
         with open(self.folder / "output", "w") as output:
@@ -466,7 +465,7 @@ def test_a_second_study_in_the_folder_leaves_the_jobs_of_the_first_alone(
     fault = Faulty(cluster, prepared, local, tmp_path)
     try:
         job = fault.in_the_midst()
-        target = "results/other/features/digits/raw/test.h5"
+        target = "results/other/features/digits/raw"
         words = command(tmp_path, target, *on_slurm(tmp_path), "--config", "study=other")
         text = succeed(words, cluster.environment)
         assert f"SLURM jobs {job['JobId']} are left alone" in text and "cancelled" not in text
@@ -531,7 +530,7 @@ def test_a_wrong_partition_ends_before_the_first_job_in_one_line(
     cluster, prepared, tmp_path, site, line
 ):
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, symlinks=True)
-    answer = run(command(tmp_path, LAST, *on_slurm(tmp_path, **site)), cluster.environment)
+    answer = run(command(tmp_path, TRAINED, *on_slurm(tmp_path, **site)), cluster.environment)
     assert answer.returncode != 0
     assert [said for said in answer.text.splitlines() if said.startswith("profiles/slurm:")] == [
         line
@@ -546,16 +545,15 @@ def test_a_wrong_partition_ends_before_the_first_job_in_one_line(
 @with_accounting
 def test_with_accounting_states_come_from_sacct_and_a_report_is_written(prepared, tmp_path):
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, symlinks=True)
-    store = "results/tiny/features/digits/raw/train.h5"
     with slurm_cluster.cluster(accounting=True) as cluster:
         wrong = run(
-            command(tmp_path, LAST, *on_slurm(tmp_path, account="nobody")), cluster.environment
+            command(tmp_path, TRAINED, *on_slurm(tmp_path, account="nobody")), cluster.environment
         )
         assert wrong.returncode != 0 and "Traceback" not in wrong.text
         lines = [said for said in wrong.text.splitlines() if said.startswith("profiles/slurm:")]
         assert lines == ["profiles/slurm: account 'nobody' is not yours; allowed: root, thesis"]
 
-        targets = [LAST, store]
+        targets = [TRAINED, RAW]
         words = command(tmp_path, *targets, *on_slurm(tmp_path, account="thesis"), "--verbose")
         text = succeed(words, cluster.environment)
         assert "command=sacct" in text
@@ -566,7 +564,7 @@ def test_with_accounting_states_come_from_sacct_and_a_report_is_written(prepared
         jobs = {line.split("|")[-1]: line.split("|") for line in listed.splitlines()}
     assert sorted(jobs) == [
         "rule_extract_raw_wildcards_digits",
-        "rule_finetune_wildcards_digits_net",
+        FINETUNING,
     ]
     for comment, (account, state, partition, tres, _) in jobs.items():
         assert account == "thesis" and state == "COMPLETED"

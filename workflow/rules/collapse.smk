@@ -1,46 +1,90 @@
-# Accuracy, NC1 and the three parts of NC2 of neural collapse, epoch by epoch.
+# Accuracy, NC1 and the three parts of NC2 of neural collapse, epoch by epoch and layer by layer.
 
 
 rule measure_collapse:
     input:
         dataset="<results>/data/{dataset}.h5",
-        first=stores_before,
+        first=features_at(0),
         weights=rules.finetune.output.weights,
-        last=stores_after,
+        last=features_at(-1),
     output:
-        statistics="<results>/collapse/{dataset}/{backbone}.json",
+        statistics="<results>/measures/{dataset}/{run}.json",
     log:
-        "<results>/logs/measure_collapse/{dataset}/{backbone}.log",
+        "<results>/logs/measure_collapse/{dataset}/{run}.log",
     benchmark:
-        "<results>/benchmarks/measure_collapse/{dataset}/{backbone}.tsv"
+        "<results>/benchmarks/measure_collapse/{dataset}/{run}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
+        mem_mb=reading_memory(run_of),
         runtime=minutes(240),
         gpu=GPUS,
     params:
-        reading=lambda wildcards: feature_reading(wildcards.backbone),
+        reading=lambda wildcards: PLAN.reading(run_of(wildcards).backbone),
+        kept=epochs_of,
         device=STUDY.device,
-        progress=progress_folder("measure_collapse/{dataset}/{backbone}"),
+        progress=progress_folder("measure_collapse/{dataset}/{run}"),
         code=code_of("measure_collapse"),
     message:
-        "Collapse of {wildcards.backbone} on {wildcards.dataset} after every epoch"
+        "Collapse of {wildcards.run} on {wildcards.dataset}, epoch by epoch"
     script:
         "../scripts/measure_collapse.py"
 
 
-rule tabulate_collapse:
+# Every measure of the study, a row each: tables and figures are filters of it.
+rule collect_measures:
     input:
-        statistics=epoch_statistics,
+        measures=[FILES.measures(run.dataset, run.path) for run in PLAN.runs],
+        cells=[
+            FILES.cells(dataset, features.path)
+            for dataset in STUDY.datasets
+            for column in PLAN.columns(dataset)
+            for features in column.sets
+        ],
     output:
         csv=report(
-            "<results>/tables/collapse.csv",
-            caption="../report/collapse.rst",
-            category="Neural collapse",
-            labels={"table": "measures per epoch"},
+            "<results>/measures.csv",
+            caption="../report/measures.rst",
+            category="Summary",
+            labels={"table": "all measures"},
         ),
+        failures="<results>/failures.csv",
+    log:
+        "<results>/logs/collect_measures.log",
+    benchmark:
+        "<results>/benchmarks/collect_measures.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.describe_runs(),
+        columns={dataset: PLAN.describe_columns(dataset) for dataset in STUDY.datasets},
+        datasets=PLAN.dataset_labels(),
+        code=code_of("collect_measures"),
+    message:
+        "Collecting every measure of the study"
+    script:
+        "../scripts/collect_measures.py"
+
+
+rule tabulate_collapse:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+    output:
+        csv="<results>/tables/collapse.csv",
+        md=report(
+            "<results>/tables/collapse.md",
+            caption="../report/collapse_table.rst",
+            category="Neural collapse",
+            labels={"table": "first and last epoch"},
+        ),
+        tex="<results>/tables/collapse.tex",
     log:
         "<results>/logs/tabulate_collapse.log",
     benchmark:
@@ -53,17 +97,19 @@ rule tabulate_collapse:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        starts={b: STUDY.state_label(b, first_state(b)) for b in STUDY.finetuned_backbones()},
+        runs=PLAN.describe_runs(),
+        datasets=PLAN.dataset_labels(),
         code=code_of("tabulate_collapse"),
     message:
-        "Collecting the statistics of all epochs"
+        "Tabulating accuracy and collapse of the first and the last epoch"
     script:
         "../scripts/tabulate_collapse.py"
 
 
 rule plot_accuracy_per_epoch:
     input:
-        collapse="<results>/tables/collapse.csv",
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
     output:
         pdf="<results>/figures/accuracy_per_epoch.pdf",
         png=report(
@@ -84,8 +130,10 @@ rule plot_accuracy_per_epoch:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        labels=curve_labels(),
-        style=STUDY.style.model_dump(),
+        runs=PLAN.describe_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
         code=code_of("plot_accuracy_per_epoch"),
     message:
         "Drawing accuracy per epoch"
@@ -95,7 +143,8 @@ rule plot_accuracy_per_epoch:
 
 rule plot_collapse:
     input:
-        collapse="<results>/tables/collapse.csv",
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
     output:
         pdf="<results>/figures/collapse.pdf",
         png=report(
@@ -116,10 +165,117 @@ rule plot_collapse:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        labels=curve_labels(),
-        style=STUDY.style.model_dump(),
+        runs=PLAN.describe_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
         code=code_of("plot_collapse"),
     message:
         "Drawing NC1 and NC2 of neural collapse per epoch"
     script:
         "../scripts/plot_collapse.py"
+
+
+rule plot_layers:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+    output:
+        pdf="<results>/figures/layers.pdf",
+        png=report(
+            "<results>/figures/layers.png",
+            caption="../report/layers.rst",
+            category="Neural collapse",
+            labels={"figure": "measures by layer"},
+        ),
+    log:
+        "<results>/logs/plot_layers.log",
+    benchmark:
+        "<results>/benchmarks/plot_layers.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.layered_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
+        code=code_of("plot_layers"),
+    message:
+        "Drawing NC1 and NC2 of neural collapse by layer"
+    script:
+        "../scripts/plot_layers.py"
+
+
+rule tabulate_sweep:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+    output:
+        csv="<results>/tables/sweep.csv",
+        md=report(
+            "<results>/tables/sweep.md",
+            caption="../report/sweep.rst",
+            category="Neural collapse",
+            labels={"table": "across swept values"},
+        ),
+        tex="<results>/tables/sweep.tex",
+    log:
+        "<results>/logs/tabulate_sweep.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_sweep.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.swept_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        code=code_of("tabulate_sweep"),
+    message:
+        "Tabulating the last epoch across the values of recipes"
+    script:
+        "../scripts/tabulate_sweep.py"
+
+
+rule plot_sweep:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+    output:
+        pdf="<results>/figures/sweep.pdf",
+        png=report(
+            "<results>/figures/sweep.png",
+            caption="../report/sweep.rst",
+            category="Neural collapse",
+            labels={"figure": "across swept values"},
+        ),
+    log:
+        "<results>/logs/plot_sweep.log",
+    benchmark:
+        "<results>/benchmarks/plot_sweep.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.swept_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
+        code=code_of("plot_sweep"),
+    message:
+        "Drawing the last epoch across the values of recipes"
+    script:
+        "../scripts/plot_sweep.py"

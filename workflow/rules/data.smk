@@ -53,8 +53,8 @@ rule plot_samples:
         mem_mb=megabytes(2000),
         runtime=minutes(15),
     params:
-        title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
-        style=STUDY.style.model_dump(),
+        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        style=STYLE,
         seed=STUDY.seed,
         code=code_of("plot_samples"),
     message:

@@ -3,7 +3,7 @@
 
 rule embed:
     input:
-        store="<results>/features/{dataset}/{features}/{split}.h5",
+        features=folder_of,
     output:
         embedding="<results>/embeddings/{dataset}/{features}/{split}-{method}.npz",
     log:
@@ -17,6 +17,7 @@ rule embed:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
     params:
+        store=store_of(),
         options=lambda wildcards: embedding_options(wildcards.method),
         seed=STUDY.seed,
         code=code_of("embed"),
@@ -50,9 +51,9 @@ rule plot_embedding:
         mem_mb=megabytes(2000),
         runtime=minutes(15),
     params:
-        titles=[STUDY.feature_label(f) for f in COMPARED],
-        heading=lambda wildcards: f"{STUDY.dataset_label(wildcards.dataset)}, training images",
-        style=STUDY.style.model_dump(),
+        titles=lambda wildcards: [column.label for column in PLAN.columns(wildcards.dataset)],
+        heading=lambda wildcards: f"{PLAN.dataset_label(wildcards.dataset)}, training images",
+        style=STYLE,
         code=code_of("plot_embedding"),
     message:
         "Drawing the t-SNE of {wildcards.dataset}"

@@ -1,12 +1,12 @@
-# Feature stores: one HDF5 file for each data set, feature set and split.
+# Feature stores: a folder for each data set and feature set, or state with all its layers, in which
+# each split is one HDF5 file.
 
 
 rule extract_raw:
     input:
         dataset="<results>/data/{dataset}.h5",
     output:
-        train="<results>/features/{dataset}/raw/train.h5",
-        test="<results>/features/{dataset}/raw/test.h5",
+        features=directory("<results>/features/{dataset}/raw"),
     log:
         "<results>/logs/extract/{dataset}/raw.log",
     benchmark:
@@ -29,8 +29,7 @@ rule extract_scattering:
     input:
         dataset="<results>/data/{dataset}.h5",
     output:
-        train="<results>/features/{dataset}/scattering/train.h5",
-        test="<results>/features/{dataset}/scattering/test.h5",
+        features=directory("<results>/features/{dataset}/scattering"),
     log:
         "<results>/logs/extract/{dataset}/scattering.log",
     benchmark:
@@ -52,33 +51,32 @@ rule extract_scattering:
         "../scripts/extract_scattering.py"
 
 
-# Networks with any weights: ImageNet, letters, random, a local file, or an epoch's.
+# Networks with any weights: ImageNet, letters, random, a local file, or an epoch's. All layers are
+# read in one pass.
 rule extract_network:
     input:
         dataset="<results>/data/{dataset}.h5",
         weights=extraction_weights,
     output:
-        train="<results>/features/{dataset}/{backbone}-{state}/train.h5",
-        test="<results>/features/{dataset}/{backbone}-{state}/test.h5",
+        features=directory("<results>/features/{dataset}/{state}"),
     log:
-        "<results>/logs/extract/{dataset}/{backbone}-{state}.log",
+        "<results>/logs/extract/{dataset}/{state}.log",
     benchmark:
-        "<results>/benchmarks/extract/{dataset}/{backbone}-{state}.tsv"
-    wildcard_constraints:
-        state=r"imagenet|package|pretrain|random|file|epoch\d\d\d+",
+        "<results>/benchmarks/extract/{dataset}/{state}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=network_memory(lambda backbone: STUDY.backbones[backbone].batch_size, 60),
+        mem_mb=reading_memory(state_of),
         runtime=minutes(240),
         gpu=GPUS,
     params:
-        reading=lambda wildcards: feature_reading(wildcards.backbone),
+        reading=lambda wildcards: PLAN.reading(state_of(wildcards).backbone),
+        epoch=lambda wildcards: state_of(wildcards).epoch,
         device=STUDY.device,
         code=code_of("extract_network"),
     message:
-        "Features of {wildcards.dataset} from {wildcards.backbone} ({wildcards.state})"
+        "Features of {wildcards.dataset} from {wildcards.state}"
     script:
         "../scripts/extract_network.py"
 
@@ -107,8 +105,8 @@ rule plot_scattering:
         runtime=minutes(15),
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
-        title=lambda wildcards: STUDY.dataset_label(wildcards.dataset),
-        style=STUDY.style.model_dump(),
+        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        style=STYLE,
         code=code_of("plot_scattering"),
     message:
         "Drawing scattering coefficients of {wildcards.dataset}"

@@ -1,6 +1,6 @@
-# One job a fine-tuning: a busy queue is waited for once. Each finished epoch is kept in
-# progress/, outside the outputs, which Snakemake deletes before a job runs again: a killed job
-# goes on after its last whole epoch, and more epochs later train only the new ones.
+# One job a run: a busy queue is waited for once. Each finished epoch is kept in progress/, outside
+# the outputs, which Snakemake deletes before a job runs again: a killed job goes on after its last
+# whole epoch, and where the rate is constant, more epochs later train only the new ones.
 
 
 rule finetune:
@@ -8,35 +8,89 @@ rule finetune:
         dataset="<results>/data/{dataset}.h5",
         weights=starting_weights,
     output:
-        weights=expand(
-            "<results>/finetune/{{dataset}}/{{backbone}}/{epoch}.safetensors",
-            epoch=EPOCHS,
-        ),
+        weights=directory("<results>/training/{dataset}/{run}/weights"),
+        log="<results>/training/{dataset}/{run}/log.json",
     log:
-        "<results>/logs/finetune/{dataset}/{backbone}.log",
+        "<results>/logs/finetune/{dataset}/{run}.log",
     benchmark:
-        "<results>/benchmarks/finetune/{dataset}/{backbone}.tsv"
+        "<results>/benchmarks/finetune/{dataset}/{run}.tsv"
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=network_memory(lambda backbone: STUDY.finetune.batch_size, 130),
+        mem_mb=network_memory(run_of, lambda state: STUDY.recipes[state.recipe].batch_size, 130),
         runtime=minutes(480),
         gpu=TRAINING_GPUS,
     params:
-        recipe=lambda wildcards: training_recipe(
-            wildcards.backbone, STUDY.finetune.batch_size, STUDY.finetune.learning_rate
-        ),
-        head_gain=STUDY.finetune.head_gain,
-        start=lambda wildcards: STUDY.state_label(
-            wildcards.backbone, first_state(wildcards.backbone)
-        ),
+        recipe=lambda wildcards: PLAN.finetuning(run_of(wildcards)),
+        kept=epochs_of,
+        start=starting_label,
         device=STUDY.device,
         gpus=STUDY.gpus,
-        progress=progress_folder("finetune/{dataset}/{backbone}"),
+        progress=training_progress,
         code=code_of("finetune"),
     message:
-        "Fine-tuning {wildcards.backbone} on {wildcards.dataset}"
+        "Training {wildcards.run} on {wildcards.dataset}"
     script:
         "../scripts/finetune.py"
+
+
+rule tabulate_training:
+    input:
+        logs=[FILES.log(run.dataset, run.path) for run in PLAN.runs],
+    output:
+        csv="<results>/tables/training.csv",
+    log:
+        "<results>/logs/tabulate_training.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_training.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.describe_runs(),
+        code=code_of("tabulate_training"),
+    message:
+        "Collecting the logs of all trainings"
+    script:
+        "../scripts/tabulate_training.py"
+
+
+rule plot_training:
+    input:
+        training="<results>/tables/training.csv",
+        failures="<results>/failures.csv",
+    output:
+        pdf="<results>/figures/training.pdf",
+        png=report(
+            "<results>/figures/training.png",
+            caption="../report/training.rst",
+            category="Neural collapse",
+            labels={"figure": "loss, rate, gradient, speed"},
+        ),
+    log:
+        "<results>/logs/plot_training.log",
+    benchmark:
+        "<results>/benchmarks/plot_training.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.describe_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
+        code=code_of("plot_training"),
+    message:
+        "Drawing loss, rate, gradient norm and speed per epoch"
+    script:
+        "../scripts/plot_training.py"

@@ -25,9 +25,9 @@ rule tabulate_runtime:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        jobs=computing_jobs(),
+        jobs=PLAN.computing_jobs(),
         logs=files_of_jobs("logs", "log"),
-        published=published_minutes(),
+        published=PLAN.published_minutes(),
         code=code_of("tabulate_runtime"),
     message:
         "Tabulating wall time and memory of the jobs that compute"
@@ -37,9 +37,10 @@ rule tabulate_runtime:
 
 rule summarize:
     input:
-        contents=everything(),
-        datasets=[f"{RESULTS}/data/{d}.h5" for d in STUDY.datasets],
-        results=results_behind_the_summary,
+        contents=PLAN.everything(),
+        datasets=[FILES.dataset(d) for d in STUDY.datasets],
+        failures="<results>/failures.csv",
+        results=PLAN.small_results(),
     output:
         summary=report(
             "<results>/summary.md",
@@ -59,9 +60,9 @@ rule summarize:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        study=STUDY.model_dump(),
-        labels=[STUDY.dataset_label(d) for d in STUDY.datasets],
-        sections=summary_sections(),
+        study=PLAN.describe_study(),
+        labels=[PLAN.dataset_label(d) for d in STUDY.datasets],
+        sections=PLAN.sections(),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"

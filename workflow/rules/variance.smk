@@ -3,7 +3,7 @@
 
 rule plot_embedding_train_test:
     input:
-        embeddings=variance_embeddings,
+        embeddings=variance_embeddings(),
         dataset=variance_dataset,
     output:
         pdf="<results>/figures/embedding_train_test.pdf",
@@ -27,7 +27,7 @@ rule plot_embedding_train_test:
     params:
         titles=variance_titles(),
         heading=variance_heading(),
-        style=STUDY.style.model_dump(),
+        style=STYLE,
         code=code_of("plot_embedding"),
     message:
         "Drawing the t-SNE of training and test features"
@@ -37,8 +37,11 @@ rule plot_embedding_train_test:
 
 rule tabulate_variance:
     input:
-        stores=variance_stores,
-        embeddings=variance_embeddings,
+        stores=[
+            FILES.features(STUDY.variance.dataset, column.first.folder)
+            for column in PLAN.variance_columns()
+        ],
+        embeddings=variance_embeddings(),
         dataset=variance_dataset,
     output:
         csv="<results>/tables/variance.csv",
@@ -60,7 +63,8 @@ rule tabulate_variance:
         mem_mb=megabytes(2000),
         runtime=minutes(60),
     params:
-        features=labels_of(STUDY.variance_features()),
+        stores=PLAN.variance_files(FILES.store),
+        features=variance_labels(),
         published=variance_published(),
         code=code_of("tabulate_variance"),
     message:
@@ -93,10 +97,10 @@ rule plot_variance:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        features=labels_of(STUDY.variance_features()),
+        features=variance_labels(),
         backbones=list(STUDY.backbones),
         heading=variance_heading(),
-        style=STUDY.style.model_dump(),
+        style=STYLE,
         code=code_of("plot_variance"),
     message:
         "Drawing the variances within and between classes"

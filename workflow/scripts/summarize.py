@@ -7,6 +7,7 @@ with job(snakemake):
     write_summary(
         snakemake.params.study,
         dict(zip(snakemake.params.labels, snakemake.input.datasets, strict=True)),
+        snakemake.input.failures,
         snakemake.params.sections,
         snakemake.input.results,
         snakemake.output.summary,

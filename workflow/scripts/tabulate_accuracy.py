@@ -5,11 +5,11 @@ from collapseflow.running.jobs import job
 
 with job(snakemake):
     accuracy_table(
-        snakemake.input.cells,
+        snakemake.params.dataset,
         snakemake.params.title,
-        snakemake.params.features,
+        snakemake.params.columns,
+        snakemake.input.cells,
         snakemake.params.classifiers,
-        snakemake.params.published,
         snakemake.params.published_classifiers,
         **dict(snakemake.output.items()),
     )

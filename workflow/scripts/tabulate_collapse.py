@@ -1,7 +1,13 @@
-"""Collect the statistics of all epochs in one tidy table."""
+"""Tabulate accuracy and neural collapse at the start and the end of all runs."""
 
 from collapseflow.presentation.tables import collapse_table
 from collapseflow.running.jobs import job
 
 with job(snakemake):
-    collapse_table(snakemake.input.statistics, snakemake.params.starts, snakemake.output.csv)
+    collapse_table(
+        snakemake.input.measures,
+        snakemake.input.failures,
+        snakemake.params.runs,
+        snakemake.params.datasets,
+        **dict(snakemake.output.items()),
+    )

@@ -8,7 +8,7 @@ from collapseflow.running.jobs import job
 with job(snakemake):
     features = snakemake.params.features
     variance_table(
-        compare_variances(list(features), snakemake.input.stores, snakemake.input.embeddings),
+        compare_variances(list(features), snakemake.params.stores, snakemake.input.embeddings),
         features,
         read_info(snakemake.input.dataset).class_names,
         snakemake.params.published,

@@ -2,7 +2,7 @@
 
 A published number stands beside one of ours only where both are of the same experiment. The
 experiments are written down here as conditions: for each key the values that mean the same.
-:meth:`collapseflow.study.schema.Study.condition` describes a study's feature sets with the same
+:meth:`collapseflow.study.plan.Plan.condition` describes a study's feature sets with the same
 keys.
 """
 
@@ -23,15 +23,26 @@ _NETWORK = {
     "image_size": (224,),
     "weights": ("imagenet",),
 }
-# None is the default, the input of the last layer.
-_RESNET18 = {**_NETWORK, "model": ("resnet18",), "layer": (None, "flatten")}
+_RESNET18 = {**_NETWORK, "model": ("resnet18",), "layer": ("penultimate", "flatten")}
 _VGG11 = {**_NETWORK, "model": ("vgg11_bn",), "layer": ("classifier.3",)}
 _VGG16 = {**_NETWORK, "model": ("vgg16",), "layer": ("features.28",)}
 _FINETUNED = {
-    "finetune.epochs": (10,),
-    "finetune.batch_size": (512,),
-    "finetune.learning_rate": (2e-4,),
-    "finetune.head_gain": (0.02,),
+    "recipe.epochs": (10,),
+    "recipe.batch_size": (512,),
+    "recipe.optimizer": ("adam",),
+    "recipe.learning_rate": (2e-4,),
+    "recipe.momentum": (0,),
+    "recipe.nesterov": (False,),
+    "recipe.weight_decay": (0,),
+    "recipe.schedule": ("constant",),
+    "recipe.steps": ([1 / 3, 2 / 3],),
+    "recipe.step_factor": (0.1,),
+    "recipe.warmup": (0,),
+    "recipe.loss": ("cross_entropy",),
+    "recipe.label_smoothing": (0,),
+    "recipe.trained": ("all",),
+    "recipe.head_gain": (0.02,),
+    "recipe.augmentation": ("none",),
 }
 _SCATTERING = {
     "mnist": {"J": (2,), "L": (9,), "order": (1,)},
@@ -66,9 +77,9 @@ REPORT_B: Experiments = {
 #: Report A, figures 4 and 5. An epoch is the same however many come after it: the learning rate
 #: is constant.
 REPORT_A_CURVES: Experiments = {
-    name: {key: values for key, values in condition.items() if key != "finetune.epochs"}
+    name: {key: values for key, values in condition.items() if key != "recipe.epochs"}
     for name, condition in REPORT_A.items()
-    if "finetune.epochs" in condition
+    if "recipe.epochs" in condition
 }
 
 #: Report A's classifiers: names of the class, and the parameters that may be chosen freely because
@@ -108,7 +119,7 @@ def find(experiments: Experiments, condition: Mapping[str, Any]) -> tuple[str, s
 
 def find_curves(condition: Mapping[str, Any]) -> tuple[str, str] | None:
     """The name of report A's curves over the epochs of a fine-tuning; None if it has none."""
-    condition = {key: value for key, value in condition.items() if key != "finetune.epochs"}
+    condition = {key: value for key, value in condition.items() if key != "recipe.epochs"}
     return find(REPORT_A_CURVES, condition)
 
 

@@ -84,7 +84,7 @@ def _refuse_repeated_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()
 def with_arguments(config: Mapping[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
     """The configuration, with the types that ``--config KEY=VALUE`` gives to nested values.
 
-    Snakemake reads ``finetune={epochs: 20}`` as a mapping of texts.
+    Snakemake reads ``pretrain={epochs: 20}`` as a mapping of texts.
     """
     result = dict(config)
     for argument in arguments:

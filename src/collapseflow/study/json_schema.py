@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from collapseflow.study.schema import PRESETS, Study
+from collapseflow.study.recipes import NOT_SWEPT
+from collapseflow.study.schema import NAME, PRESETS, Study
 
 #: A key of a study file, by the section that it is in, and a form in which it can be given beside
 #: the one that it has once a study file is read.
@@ -26,6 +27,13 @@ def json_schema() -> dict[str, Any]:
     for (section, key), form in SHORTHANDS.items():
         properties = sections[section]["properties"]
         properties[key] = {"anyOf": [form, properties[key]]}
+    recipe = sections["Recipe"]["properties"]
+    for key, one in recipe.items():
+        if key not in NOT_SWEPT:
+            recipe[key] = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    # Points with their longer names come from lists alone.
+    recipes = sections["Study"]["properties"]["recipes"]
+    recipes["patternProperties"] = {NAME: {"$ref": "#/$defs/Recipe"}}
     for section, key in FILLED_IN:
         sections[section]["required"].remove(key)
         if not sections[section]["required"]:

@@ -1,35 +1,22 @@
-"""The study file: its schema, its defaults, its checks, and the names derived from it.
+"""The study file: its schema, its defaults and its checks.
 
 :func:`load` turns the mapping that Snakemake read into a :class:`Study`. Whatever is wrong is
 reported in one line with the key, the value and what is allowed, before any job runs. The
-schema needs neither PyTorch nor scikit-learn; :func:`check_against_libraries`, which does,
-runs in a process of its own and its answer is kept.
+schema needs neither PyTorch nor scikit-learn; what they refuse is found by
+:mod:`collapseflow.study.check`.
 """
 
-import hashlib
 import json
 import math
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from collapseflow import __version__
 from collapseflow.images.sources.known import (
     IDX_FILES,
     PACKAGES,
@@ -39,45 +26,38 @@ from collapseflow.images.sources.known import (
     n_used,
 )
 from collapseflow.running.errors import UserError, instead
-
-#: What each pattern of the schema allows, in words.
-PATTERNS: dict[str, str] = {}
-
-
-def _text(pattern: str, words: str) -> type:
-    """The type of a text that has a pattern, which messages tell in words."""
-    PATTERNS[pattern] = words
-    return Annotated[str, StringConstraints(pattern=pattern)]
-
+from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
+from collapseflow.study.section import PATTERNS, Fraction, PositiveFloat, Section, text
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
-Name = _text(NAME, "a name of letters, digits and _, a letter first")
-StudyName = _text(
+Name = text(NAME, "a name of letters, digits and _, a letter first")
+StudyName = text(
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
     "a name of letters, digits, '_', '.' and '-', a letter or digit first",
 )
-Sha256 = _text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
-Device = _text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
-Estimator = _text(
+Sha256 = text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
+Device = text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
+Estimator = text(
     r"^(sklearn|collapseflow)(\.\w+)+$",
     "the import path of a classifier, for example sklearn.svm.SVC",
 )
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+PointName = text(r"^[A-Za-z][A-Za-z0-9_]*(/.*)?$", PATTERNS[NAME])
+LayerName = text(r"^[A-Za-z0-9_.-]+$", "the name of a layer")
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 WEIGHT_SOURCES = ("imagenet", "package", "pretrain", "random")
+#: Where weights come from that a seed decides.
+SEEDED = ("pretrain", "random")
+#: Features that no network gives.
+WITHOUT_NETWORK = ("raw", "scattering")
+#: Stands for the input of a network's last layer.
+PENULTIMATE = "penultimate"
 #: The end of the name of a package's file.
 WHEEL = ".whl"
 DATA_SOURCES = (
     *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters"),
 )
-
-
-class Section(BaseModel):
-    """A part of the study file: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Scattering(Section):
@@ -157,20 +137,21 @@ class Dataset(Section):
 
 
 class Backbone(Section):
-    """A torchvision model, the layer its features are read from, and its weights."""
+    """A torchvision model, the layers its features are read from, and its first weights."""
 
     model: str
     label: str | None = None
-    layer: str | None = None
+    layers: Annotated[list[LayerName], Field(min_length=1)] = [PENULTIMATE]
     pool: Literal["average", "flatten"] = "average"
     image_size: PositiveInt = 224
     normalize: Literal["imagenet", "none"] = "imagenet"
     weights: Annotated[list[str], Field(min_length=1)] = ["imagenet"]
-    finetune: bool = True
     batch_size: PositiveInt = 256
 
     @model_validator(mode="after")
-    def _weights_are_distinct(self) -> "Backbone":
+    def _names_are_distinct(self) -> "Backbone":
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError("layers: each name may stand only once")
         states = [weight_state(source) for source in self.weights]
         if len(set(states)) < len(states):
             raise ValueError(
@@ -193,16 +174,30 @@ class Pretrain(Section):
     learning_rate: PositiveFloat = 1e-3
 
 
-class Finetune(Section):
-    """Report A's fine-tuning: Adam on all weights, a new last layer, a checkpoint an epoch.
+class Selection(Section):
+    """Runs of a study: those with one of the listed values under each key; all under no key."""
 
-    Its batches had 512 images; the default suits a folder of a few hundred, too.
-    """
+    datasets: list[str] | None = None
+    backbones: list[str] | None = None
+    starts: list[str] | None = None
+    recipes: list[str] | None = None
+    seeds: list[Seed] | None = None
 
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 2e-4
-    head_gain: PositiveFloat = 0.02
+    def takes(self, run: "RunName") -> bool:
+        """Whether a run is one of these."""
+        values = (run.dataset, run.backbone, run.start, recipe_of(run.recipe), run.seed)
+        chosen = (self.datasets, self.backbones, self.starts, self.recipes, self.seeds)
+        return all(names is None or v in names for v, names in zip(values, chosen, strict=True))
+
+
+class RunName(NamedTuple):
+    """A training by what it is named by; ``recipe`` is a point of one (study/recipes.py)."""
+
+    dataset: str
+    backbone: str
+    start: str
+    recipe: str
+    seed: int
 
 
 class Classifier(Section):
@@ -276,7 +271,8 @@ class Study(Section):
     """A whole study file."""
 
     study: StudyName
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     device: Device = "auto"
     gpus: PositiveInt = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -285,9 +281,10 @@ class Study(Section):
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)]
     scattering: Scattering = Scattering()
     backbones: dict[Name, Backbone] = {}
+    recipes: dict[PointName, Recipe] = {"finetuned": Recipe()}
+    runs: list[Selection] | None = None
     features: list[str] | None = None
     pretrain: Pretrain = Pretrain()
-    finetune: Finetune = Finetune()
     classifiers: dict[Name, Classifier] = Field(
         default_factory=lambda: {k: Classifier(**v) for k, v in PRESETS["default"].items()}
     )
@@ -315,48 +312,52 @@ class Study(Section):
                 key: {"model": key, **value} if isinstance(value, Mapping) else value
                 for key, value in backbones.items()
             }
+        if "recipes" in data:
+            data["recipes"] = expand(data["recipes"])
         return data
 
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> "Study":
-        known = list(self.feature_names())
-        for key, names in {
-            "features": self.features or [],
-            "variance.features": self.variance.features if self.variance else [],
-        }.items():
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{key}: {name!r} is unknown; {instead(name, known)}")
-            if len(set(names)) < len(names):
-                raise ValueError(f"{key}: each name may stand only once")
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: each may stand only once")
+        for point, recipe in self.recipes.items():
+            if point != point_name(recipe_of(point), setting_of(point, recipe)):
+                raise ValueError(f"recipes: {point!r} is no name; allowed: {PATTERNS[NAME]}")
+        for name in WITHOUT_NETWORK:
+            if name in self.backbones:
+                raise ValueError(
+                    f"backbones.{name}: is what features without a network are called; "
+                    "allowed: another name"
+                )
+        self._selections_take_something()
+        self._features_are_known("features", self.features or [], list(self.datasets))
         if self.gpus > 1 and self.device.startswith("cuda:"):
             raise ValueError(
                 f"gpus: {self.gpus} cards, but device is {self.device!r}; "
                 "allowed: 1, or device auto or cuda"
             )
-        if self.features == []:
-            raise ValueError(f"features: is empty; allowed: {', '.join(known)}")
         if self.variance and self.variance.dataset not in self.datasets:
             raise ValueError(
                 f"variance.dataset: {self.variance.dataset!r} is unknown; "
                 f"{instead(self.variance.dataset, self.datasets)}"
             )
+        if self.variance:
+            asked = self.variance
+            self._features_are_known("variance.features", asked.features, [asked.dataset])
         if not self.classifiers:
             raise ValueError("classifiers: is empty; allowed: a preset or a table of classifiers")
         for name, dataset in self.datasets.items():
-            J, known = self.scattering_of(name).J, SOURCES.get(dataset.source)
-            if known and known.image_size.bit_length() <= J:
+            J, source = self.scattering_of(name).J, SOURCES.get(dataset.source)
+            if source and source.image_size.bit_length() <= J:
                 key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
                 raise ValueError(
-                    f"{key}: {J} averages over 2^{J} pixels, more than the {known.image_size} of "
-                    f"datasets.{name}; allowed: up to {known.image_size.bit_length() - 1}"
+                    f"{key}: {J} averages over 2^{J} pixels, more than the {source.image_size} of "
+                    f"datasets.{name}; allowed: up to {source.image_size.bit_length() - 1}"
                 )
-        pretrained = any("pretrain" in backbone.weights for backbone in self.backbones.values())
-        for key, used in {"finetune": self.finetuned_backbones(), "pretrain": pretrained}.items():
-            batch_size = getattr(self, key).batch_size
-            if used and batch_size < self.gpus:
+        for key, batch_size in self._training_batches().items():
+            if batch_size < self.gpus:
                 raise ValueError(
-                    f"{key}.batch_size: {batch_size} images are fewer than gpus, which share each "
+                    f"{key}: {batch_size} images are fewer than gpus, which share each "
                     f"batch; allowed: {self.gpus} or more"
                 )
         for key, backbone in self.backbones.items():
@@ -367,6 +368,46 @@ class Study(Section):
                         f"{instead(source, WEIGHT_SOURCES)}, or the path of a state dict or wheel"
                     )
         return self
+
+    def _features_are_known(self, key: str, names: list[str], datasets: list[str]) -> None:
+        known = self.feature_names(datasets)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{key}: {name!r} is unknown; {instead(name, known)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{key}: each name may stand only once")
+
+    def _selections_take_something(self) -> None:
+        """Each name of a selection is one of the study's, and each selection takes a run."""
+        known = {
+            "datasets": list(self.datasets),
+            "backbones": list(self.backbones),
+            "starts": [s for b in self.backbones.values() for s in map(weight_state, b.weights)],
+            "recipes": list(map(recipe_of, self.recipes)),
+            "seeds": self.training_seeds(),
+        }
+        for position, selection in enumerate(self.runs or []):
+            for key, names in known.items():
+                for name in getattr(selection, key) or []:
+                    if name not in names:
+                        allowed = list(dict.fromkeys(map(str, names)))
+                        raise ValueError(
+                            f"runs.{position}.{key}: {name!r} is unknown; "
+                            f"{instead(str(name), allowed)}"
+                        )
+            if not any(map(selection.takes, self._all_runs())):
+                raise ValueError(f"runs.{position}: takes no run; allowed: what the study has")
+
+    def _training_batches(self) -> dict[str, int]:
+        """The batch sizes of all trainings, by their keys."""
+        trained = dict.fromkeys(run.recipe for run in self.run_names())
+        batches = {
+            f"recipes.{recipe_of(point)}.batch_size": self.recipes[point].batch_size
+            for point in sorted(trained, key=lambda p: -self.recipes[p].batch_size)
+        }
+        if any("pretrain" in backbone.weights for backbone in self.backbones.values()):
+            batches["pretrain.batch_size"] = self.pretrain.batch_size
+        return batches
 
     @model_validator(mode="after")
     def _images_are_enough(self) -> "Study":
@@ -392,8 +433,11 @@ class Study(Section):
                     )
             n = n_used(dataset.model_dump(), self.test_fraction).get("train")
             asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
-            if self.finetuned_backbones():
-                asked_for["finetune.batch_size"] = self.finetune.batch_size
+            for run in self.run_names():
+                if run.dataset == name:
+                    key = f"recipes.{recipe_of(run.recipe)}.batch_size"
+                    largest = max(asked_for.get(key, 0), self.recipes[run.recipe].batch_size)
+                    asked_for[key] = largest
             for key, asked in asked_for.items():
                 if asked is not None and n is not None and asked > n:
                     raise ValueError(
@@ -402,39 +446,38 @@ class Study(Section):
                     )
         return self
 
-    # --- names derived from the study -----------------------------------------------------
+    # --- what follows from several keys ---------------------------------------------------
 
-    def feature_names(self) -> dict[str, str]:
-        """Every feature set that the study file may name, and the name of its folder.
+    def training_seeds(self) -> list[int]:
+        """The seeds of trainings and of random weights."""
+        return self.seeds or [self.seed]
 
-        They differ for fine-tuned networks: the folder says after how many epochs.
-        """
-        folders = {"raw": "raw", "scattering": "scattering"}
-        for key, backbone in self.backbones.items():
-            for source in backbone.weights:
-                name = f"{key}-{weight_state(source)}"
-                folders[name] = name
-            if backbone.finetune:
-                folders[f"{key}-finetuned"] = f"{key}-{epoch_state(self.finetune.epochs)}"
-        return folders
+    def _all_runs(self) -> Iterator[RunName]:
+        for dataset in self.datasets:
+            for key, backbone in self.backbones.items():
+                for start in map(weight_state, backbone.weights):
+                    for recipe in self.recipes:
+                        for seed in self.training_seeds():
+                            yield RunName(dataset, key, start, recipe, seed)
 
-    def compared_features(self) -> list[str]:
-        """The feature sets that tables and t-SNE figures compare, in the order of the columns."""
-        folders = self.feature_names()
-        return [folders[name] for name in self.features or folders]
-
-    def variance_features(self) -> list[str]:
-        """The feature sets of report B's comparison."""
-        folders = self.feature_names()
-        return [folders[name] for name in self.variance.features] if self.variance else []
-
-    def finetuned_backbones(self) -> list[str]:
-        """Backbones whose fine-tuned features are compared."""
+    def run_names(self) -> list[RunName]:
+        """The runs of the study, in the order of its keys."""
+        selections = self.runs
         return [
-            key
-            for key, backbone in self.backbones.items()
-            if backbone.finetune and (self.features is None or f"{key}-finetuned" in self.features)
+            run
+            for run in self._all_runs()
+            if selections is None or any(selection.takes(run) for selection in selections)
         ]
+
+    def feature_names(self, datasets: Collection[str]) -> list[str]:
+        """Every name that ``features`` may hold for some data sets; one names all layers, recipes
+        and seeds of it."""
+        trained = {run.backbone for run in self.run_names() if run.dataset in datasets}
+        names = list(WITHOUT_NETWORK)
+        for key, backbone in self.backbones.items():
+            names += [f"{key}-{weight_state(source)}" for source in backbone.weights]
+            names += [f"{key}-finetuned"] if key in trained else []
+        return names
 
     def reading_precision(self) -> Literal["float32", "bfloat16"]:
         """The precision in which features are read: float32, unless bfloat16 is asked for.
@@ -444,97 +487,9 @@ class Study(Section):
         """
         return "bfloat16" if self.precision == "bfloat16" else "float32"
 
-    def questions_about_networks(self) -> dict[str, dict[str, Any]]:
-        """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
-        questions = {}
-        for key, backbone in self.backbones.items():
-            batches = []
-            if key in self.finetuned_backbones():
-                batches.append(self.finetune.batch_size)
-            if "pretrain" in backbone.weights:
-                batches.append(self.pretrain.batch_size)
-            questions[key] = {
-                **backbone.model_dump(include={"model", "layer", "weights", "image_size", "pool"}),
-                "batch_size": min([2, *batches]) if batches else None,
-            }
-        return questions
-
     def scattering_of(self, dataset: str) -> Scattering:
         """The scattering parameters of one data set."""
         return self.datasets[dataset].scattering or self.scattering
-
-    def condition(self, dataset: str, features: str) -> dict[str, Any]:
-        """All that a feature set follows from, but for seeds and rounding, by flat keys."""
-        entry = self.datasets[dataset]
-        condition = {
-            "source": entry.source,
-            "subset.train": entry.subset.train,
-            "subset.test": entry.subset.test,
-        }
-        if features == "raw":
-            return {**condition, "features": "raw"}
-        if features == "scattering":
-            return {
-                **condition,
-                "features": "scattering",
-                **self.scattering_of(dataset).model_dump(),
-            }
-        key, state = features.split("-", 1)
-        backbone = self.backbones[key]
-        condition |= {"features": "network", "weights": state}
-        condition |= backbone.model_dump(exclude={"label", "weights", "finetune", "batch_size"})
-        if state.startswith("epoch"):
-            recipe = {**self.finetune.model_dump(), "epochs": int(state.removeprefix("epoch"))}
-            condition |= {f"finetune.{name}": value for name, value in recipe.items()}
-            condition["weights"] = weight_state(backbone.weights[0])
-        return condition
-
-    def dataset_label(self, dataset: str) -> str:
-        """The name of a data set as figures print it; a subset is called one."""
-        labels = {
-            "mnist": "MNIST",
-            "fashion_mnist": "Fashion-MNIST",
-            "mnist5k": "MNIST subset",
-            "digits": "Digits 8×8",
-        }
-        entry = self.datasets[dataset]
-        label = entry.label or labels.get(entry.source, entry.name or dataset)
-        cut = entry.subset.train or entry.subset.test
-        return f"{label} (subset)" if cut and not label.endswith("subset") else label
-
-    def backbone_label(self, key: str) -> str:
-        """The name of a backbone as figures print it."""
-        return self.backbones[key].label or key
-
-    def feature_label(self, features: str) -> str:
-        """The name of a feature set as figures print it; it always says which weights."""
-        if features == "raw":
-            return "raw pixels"
-        if features == "scattering":
-            return "scattering"
-        key, state = features.split("-", 1)
-        return f"{self.backbone_label(key)}, {self.state_label(key, state)}"
-
-    def state_label(self, key: str, state: str) -> str:
-        """What the weights of a backbone are, in words."""
-        weights = self.backbones[key].weights
-        words = {"imagenet": "ImageNet", "pretrain": "letters", "random": "random"}
-        package = PACKAGES.get(self.backbones[key].model)
-        if package:
-            # torchvision's own are other weights of the same name.
-            origin = f" ({package.name})" if "imagenet" in weights else ""
-            words["package"] = f"{package.trained_on}{origin}"
-        if state == "file":
-            return f"file {Path(self.weights_file(key)).stem}"
-        if state in words:
-            return words[state]
-        start = weight_state(weights[0])
-        start = "a file" if start == "file" else words[start]
-        return f"{start} + fine-tuned {int(state.removeprefix('epoch'))} ep."
-
-    def has_weights_file(self, key: str) -> bool:
-        """Whether a local file is among a backbone's sources of weights."""
-        return "file" in map(weight_state, self.backbones[key].weights)
 
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
@@ -563,11 +518,6 @@ def weight_state(source: str) -> str:
     return source if source in WEIGHT_SOURCES else "file"
 
 
-def epoch_state(epoch: int) -> str:
-    """The part of a feature set's name for weights after ``epoch`` epochs of fine-tuning."""
-    return f"epoch{epoch:03d}"
-
-
 def load(config: Mapping[str, Any]) -> Study:
     """Check a study file's content.
 
@@ -584,7 +534,7 @@ def load(config: Mapping[str, Any]) -> Study:
 
 
 def _one_line(error: Mapping[str, Any]) -> str:
-    location = ".".join(str(part) for part in error["loc"] if not _is_type_tag(part))
+    location = ".".join(map(str, _path(error["loc"])))
     if error["type"] == "value_error":
         message = re.sub(r"^Value error, ", "", error["msg"])
         if not location:
@@ -600,7 +550,10 @@ def _one_line(error: Mapping[str, Any]) -> str:
         if ":" in str(key):
             return f"config key {location}: is unknown; YAML wants a space behind the colon"
         return f"config key {location}: is unknown; {instead(key, _allowed_keys(error['loc']))}"
-    value = json.dumps(error["input"], default=str, ensure_ascii=False)
+    value = error["input"]
+    if error["loc"][0] == "recipes" and error["loc"][-1] == "[key]" and isinstance(value, str):
+        value = recipe_of(value)
+    value = json.dumps(value, default=str, ensure_ascii=False)
     if len(value) > 80:
         value = f"{value[:77]}..."
     return f"config key {location}: value {value} is refused; {_what_is_allowed(error)}"
@@ -625,11 +578,12 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         "float_type": lambda: "a number",
         "bool_type": lambda: "true or false",
         "greater_than": lambda: f"more than {context['gt']:g}",
-        "greater_than_equal": lambda: f"{context['ge']} or more",
+        "greater_than_equal": lambda: f"{context['ge']:g} or more",
         "less_than": lambda: f"less than {context['lt']:.10g}",
         "finite_number": lambda: "a finite number",
         "list_type": lambda: "a list, for example [a, b]",
         "too_short": lambda: f"at least {context['min_length']} entry",
+        "allowed": lambda: error["msg"],
     }
     sections = ("dict_type", "model_type", "model_attributes_type")
     if kind in sections:
@@ -658,23 +612,36 @@ def _as_number(text: str, whole: bool) -> str:
     return f"write {mantissa}e{sign or '+'}{digits}"
 
 
+def _path(location: tuple) -> list:
+    """An error's place as the user knows it: without the library's tags and names of points."""
+    path = [part for part in location if not _is_type_tag(part)]
+    if path[:1] == ["recipes"] and len(path) > 1:
+        path[1] = recipe_of(str(path[1]))
+    return path
+
+
 def _is_type_tag(part: object) -> bool:
     return isinstance(part, str) and (part.startswith("function-") or part == "[key]")
 
 
 def _allowed_keys(location: tuple) -> list[str]:
     """The keys of the section that an unknown key stands in."""
-    tables = {"datasets": Dataset, "backbones": Backbone, "classifiers": Classifier}
+    tables = {
+        "datasets": Dataset,
+        "backbones": Backbone,
+        "recipes": Recipe,
+        "classifiers": Classifier,
+        "runs": Selection,
+    }
     sections = {
         "scattering": Scattering,
         "subset": Subset,
         "pretrain": Pretrain,
-        "finetune": Finetune,
         "embedding": Embedding,
         "variance": Variance,
         "style": Style,
     }
-    path = [part for part in location[:-1] if not _is_type_tag(part)]
+    path = _path(location[:-1])
     model: type[Section] = Study
     if path and path[0] in tables:
         # The second part is a name that the user gave, whatever it is.
@@ -682,77 +649,3 @@ def _allowed_keys(location: tuple) -> list[str]:
     for part in path:
         model = sections[part]
     return sorted(model.model_fields)
-
-
-# --- checks that need the libraries ---------------------------------------------------------
-
-
-def check_against_libraries(study: Study) -> list[str]:
-    """Data sets, models, layers, image sizes and classifier parameters that torchvision and
-    scikit-learn refuse.
-
-    Returns one line for each; an empty list means that all is well. Imports both libraries.
-    """
-    from collapseflow.features.networks import check_backbone
-    from collapseflow.images.sources.torchvision import check_arguments
-    from collapseflow.measures.probes import build_classifier
-
-    lines = []
-    for key, dataset in study.datasets.items():
-        if dataset.source == "torchvision":
-            try:
-                check_arguments(dataset.name, dataset.arguments)
-            except UserError as error:
-                lines.append(f"config key datasets.{key}.{error}")
-    for key, questions in study.questions_about_networks().items():
-        try:
-            check_backbone(**questions)
-        except UserError as error:
-            lines.append(f"config key backbones.{key}.{error}")
-    for key, classifier in study.classifiers.items():
-        try:
-            build_classifier(
-                classifier.estimator, classifier.parameters, classifier.scaling, seed=0, threads=1
-            )
-        except UserError as error:
-            lines.append(f"config key classifiers.{key}.{error}")
-    return lines
-
-
-def check_once(study: Study, cache: Path) -> None:
-    """Run :func:`check_against_libraries` in its own process and remember that it passed.
-
-    The libraries take seconds to import; planning a study a second time does not wait for them.
-
-    Raises
-    ------
-    UserError
-        With one line for each thing that is wrong.
-    """
-    asked = {
-        "datasets": {
-            key: [d.name, d.arguments]
-            for key, d in study.datasets.items()
-            if d.source == "torchvision"
-        },
-        "backbones": study.questions_about_networks(),
-        "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
-        "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
-        "checked_by": __version__,
-    }
-    content = json.dumps(asked, sort_keys=True, default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    passed = cache / f"{digest}.ok"
-    if passed.exists():
-        return
-    answer = subprocess.run(
-        [sys.executable, "-m", "collapseflow", "check-config", "-"],
-        input=study.model_dump_json(),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if answer.returncode:
-        raise UserError(answer.stdout.strip() or answer.stderr.strip())
-    cache.mkdir(parents=True, exist_ok=True)
-    passed.touch()

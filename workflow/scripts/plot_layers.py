@@ -1,0 +1,15 @@
+"""Draw NC1 and the three parts of NC2 of neural collapse from layer to layer."""
+
+from collapseflow.presentation.figures.layers import plot_layers
+from collapseflow.running.jobs import job
+
+with job(snakemake):
+    plot_layers(
+        snakemake.input.measures,
+        snakemake.input.failures,
+        snakemake.params.runs,
+        snakemake.params.datasets,
+        snakemake.params.backbones,
+        snakemake.params.style,
+        snakemake.output,
+    )
