@@ -59,8 +59,13 @@ TINY = {
 }
 RUN = "net/pretrain/report_a/s0"
 LAST = f"{RUN}/epoch002/penultimate"
-#: What is made of measures.csv.
-OVER_EPOCHS = {"tabulate_collapse": 1, "plot_collapse": 1, "plot_accuracy_per_epoch": 1}
+#: What is made of measures.csv and failures.csv.
+OVER_EPOCHS = {
+    "tabulate_collapse": 1,
+    "plot_collapse": 1,
+    "plot_accuracy_per_epoch": 1,
+    "plot_training": 1,
+}
 
 
 def changed(**changes):
@@ -114,7 +119,8 @@ def test_every_table_and_figure_appears(tiny):
     for path in (results / "figures").iterdir():
         start = path.read_bytes()[:4]
         assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
-    summary = (results / "summary.md").read_text()
+    # Columns of tables are padded with blanks.
+    summary = re.sub(" +", " ", (results / "summary.md").read_text())
     for stem in figures:
         if stem.endswith(".png"):
             assert f"(figures/{stem})" in summary
@@ -170,7 +176,7 @@ def test_a_cell_of_the_accuracy_table_equals_scikit_learn_on_the_images(tiny):
     lda = LinearDiscriminantAnalysis().fit(pixels[split == 0], labels[split == 0])
     expected = np.mean(lda.predict(pixels[split == 1]) == labels[split == 1])
     table = pd.read_csv(results / "tables" / "accuracy_digits.csv")
-    cell = table[(table["features"] == "raw") & (table["classifier"] == "lda")].iloc[0]
+    cell = table[(table["backbone"] == "raw") & (table["classifier"] == "lda")].iloc[0]
     assert cell["accuracy"] == pytest.approx(expected, abs=1e-12)
     assert cell["n_train"] == 240 and cell["n_test"] == 100 and cell["n_features"] == 64
     # Nothing was published about these data.
@@ -301,7 +307,7 @@ def test_weights_that_were_made_again_and_are_equal_train_nothing_anew(tiny, tmp
     answer = snakemake(tmp_path, TINY, target)
     assert planned(answer)["finetune"] == 1
     log = (tmp_path / f"results/tiny/logs/finetune/digits/{RUN}.log").read_text()
-    assert "all 2 epochs are kept" in log and "is finished" not in log
+    assert "nothing is left to train" in log and "is finished" not in log
     assert "Nothing to be done" in snakemake(tmp_path, TINY, target).text
 
 
@@ -349,7 +355,7 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
 
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
-    assert names == ["measures.csv", "tables", "figures", "summary.md"]
+    assert names == ["measures.csv", "failures.csv", "tables", "figures", "summary.md"]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
     light = ("collect_", "plot_", "tabulate_", "summarize", "all")
@@ -425,7 +431,6 @@ def test_the_report_builds(tiny):
                 "collect_measures": 1,
                 **OVER_EPOCHS,
                 "tabulate_training": 1,
-                "plot_training": 1,
                 "tabulate_runtime": 1,
                 "summarize": 1,
                 "all": 1,
@@ -526,7 +531,6 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "collect_measures": 1,
         **OVER_EPOCHS,
         "tabulate_training": 1,
-        "plot_training": 1,
         "plot_embedding_train_test": 1,
         "tabulate_variance": 1,
         "plot_variance": 1,
@@ -599,7 +603,7 @@ def test_a_slice_of_the_real_data_gives_the_sizes_and_about_the_numbers_of_the_r
     }
     snakemake(tmp_path, study, "table1")
     results = tmp_path / "results" / "slice"
-    table = pd.read_csv(results / "tables" / "accuracy_mnist.csv").set_index("features")
+    table = pd.read_csv(results / "tables" / "accuracy_mnist.csv").set_index("backbone")
     assert table.loc["scattering", "n_features"] == 19 * 7 * 7
     # The report's numbers are of all images.
     assert table["published"].isna().all()
@@ -751,3 +755,161 @@ def test_another_workflow_imports_this_one_and_takes_a_figure_from_it(tmp_path):
     with Image.open(tmp_path / "figure-1.png") as image:
         assert min(image.size) > 200
     assert "Nothing to be done" in run("paper").text
+
+
+# --- many runs --------------------------------------------------------------------------------
+
+MANY = {
+    "study": "many",
+    "threads": 1,
+    "seeds": [0, 1],
+    "datasets": {"digits": {"source": "digits", "subset": {"train": 240, "test": 100}}},
+    "scattering": {"J": 1, "L": 2, "order": 1},
+    "backbones": {
+        "net": {
+            "model": "resnet18",
+            "image_size": 32,
+            "weights": ["random"],
+            "layers": ["layer3", "penultimate"],
+        }
+    },
+    "recipes": {
+        "sgd": {
+            "optimizer": "sgd",
+            "momentum": 0.9,
+            "learning_rate": [0.01, 0.02],
+            "schedule": "cosine",
+            "epochs": 3,
+            "batch_size": 40,
+            "measure": [1],
+        },
+        "wild": {"optimizer": "sgd", "learning_rate": 10**12, "epochs": 2, "batch_size": 40},
+    },
+    "features": ["raw", "net-finetuned"],
+    "classifiers": {
+        "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
+    },
+    "embedding": {"n_samples": 90, "perplexity": 10, "iterations": 50},
+}
+SGD = [f"net/random/sgd/learning_rate={rate}/s{seed}" for rate in (0.01, 0.02) for seed in (0, 1)]
+
+
+def with_recipe(name, **changes):
+    """Some keys of a recipe of the study of many runs replaced."""
+    return {**MANY, "recipes": {**MANY["recipes"], name: {**MANY["recipes"][name], **changes}}}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A study of six runs, two of which diverge, run to its end once."""
+    folder = tmp_path_factory.mktemp("many")
+    snakemake(folder, MANY)
+    return folder
+
+
+def test_each_run_keeps_the_epochs_that_are_measured_and_a_log_of_all(many):
+    training = many / "results" / "many" / "training" / "digits"
+    for run in SGD:
+        weights = {path.name for path in (training / run / "weights").iterdir()}
+        weights.discard(".snakemake_timestamp")
+        assert weights == {"epoch001.safetensors", "epoch003.safetensors"}
+        log = json.loads((training / run / "log.json").read_text())
+        assert [record["epoch"] for record in log] == [1, 2, 3]
+    table = pd.read_csv(many / "results" / "many" / "tables" / "training.csv")
+    rates = table[(table["quantity"] == "learning_rate") & (table["recipe"] == "sgd")]
+    # 240 images are six batches of 40 an epoch; the cosine ends at 0 after the 18th.
+    course = [np.cos(np.pi * (6 * epoch - 1) / 18) for epoch in (1, 2, 3)]
+    for rate, of_rate in rates.groupby("learning_rate"):
+        values = of_rate[of_rate["seed"] == 1].sort_values("epoch")["value"]
+        np.testing.assert_allclose(values, [rate * (1 + c) / 2 for c in course], rtol=1e-6)
+
+
+def test_rows_of_all_runs_stand_in_one_table_and_seeds_differ(many):
+    rows = pd.read_csv(many / "results" / "many" / "measures.csv")
+    of_runs = rows[(rows["recipe"] == "sgd") & (rows["quantity"] == "nc1")]
+    sizes = of_runs.groupby(["learning_rate", "seed", "layer", "split"])["epoch"].apply(sorted)
+    assert len(sizes) == 2 * 2 * 2 * 2 and all(epochs == [0, 1, 3] for epochs in sizes)
+    # The value of a row is that of the store that the classifiers read.
+    path = many / "results/many/features/digits" / SGD[3] / "epoch003/layer3/train.h5"
+    with h5py.File(path) as file:
+        features, labels = file["features"][:].astype(float), file["labels"][:]
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(10)])
+    within = (features - means[labels]).T @ (features - means[labels]) / len(features)
+    centred = means - features.mean(axis=0)
+    (row,) = of_runs[
+        (of_runs["learning_rate"] == 0.02)
+        & (of_runs["seed"] == 1)
+        & (of_runs["layer"] == "layer3")
+        & (of_runs["split"] == "train")
+        & (of_runs["epoch"] == 3)
+    ].itertuples()
+    expected = np.trace(within @ pinv(centred.T @ centred / 10)) / 10
+    assert row.value == pytest.approx(expected, rel=1e-6)
+    last = of_runs[(of_runs["epoch"] == 3) & (of_runs["layer"] == "penultimate")]
+    assert last["value"].nunique() == len(last) == 8
+
+
+def test_a_table_gives_mean_and_standard_deviation_over_the_seeds(many):
+    results = many / "results" / "many"
+    cells = [
+        json.loads((results / "classification/digits" / run / "epoch003/layer3.json").read_text())
+        for run in SGD[:2]
+    ]
+    values = [100 * cell["lda"]["accuracy"] for cell in cells]
+    text = (results / "tables" / "accuracy_digits.md").read_text()
+    assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in text
+    assert "over seeds 0, 1;" in text
+
+
+def test_what_diverges_is_named_and_the_rest_of_the_study_appears(many):
+    results = many / "results" / "many"
+    summary = (results / "summary.md").read_text()
+    assert "the loss of epoch 1 is not finite" in summary
+    failures = pd.read_csv(results / "failures.csv")
+    assert set(failures["recipe"]) == {"wild"} and set(failures["seed"]) == {0, 1}
+    for figure in ("accuracy_per_epoch", "collapse", "training", "layers", "sweep"):
+        assert (results / "figures" / f"{figure}.png").exists()
+    cells = pd.read_csv(results / "tables" / "accuracy_digits.csv")
+    assert set(cells["recipe"].dropna()) == {"sgd"}
+
+
+@pytest.mark.parametrize(
+    ("study", "trained"),
+    [
+        pytest.param({**MANY, "seeds": [0, 1, 2]}, 3, id="another seed"),
+        pytest.param(with_recipe("sgd", learning_rate=[0.005, 0.01, 0.02]), 2, id="another value"),
+        pytest.param(
+            {**MANY, "recipes": {**MANY["recipes"], "more": {"epochs": 1, "batch_size": 40}}},
+            2,
+            id="another recipe",
+        ),
+        pytest.param(
+            {**MANY, "recipes": {**MANY["recipes"], "wild_too": MANY["recipes"]["wild"]}},
+            0,
+            id="the same recipe under another name",
+        ),
+        pytest.param(
+            {
+                **MANY,
+                "backbones": {
+                    "net": {**MANY["backbones"]["net"], "layers": ["layer2", "penultimate"]}
+                },
+            },
+            0,
+            id="another layer",
+        ),
+    ],
+)
+def test_what_is_added_trains_nothing_of_the_rest_anew(many, study, trained):
+    assert planned(snakemake(many, study, "--dry-run")).get("finetune", 0) == trained
+
+
+def test_another_number_of_epochs_that_changes_the_rate_s_course_is_told_beforehand(many, tmp_path):
+    shutil.copytree(many, tmp_path, dirs_exist_ok=True)
+    target = f"results/many/training/digits/{SGD[0]}/weights"
+    text = snakemake(tmp_path, with_recipe("sgd", epochs=4), "--", target).text
+    (line,) = [line for line in text.splitlines() if "instead of" in line]
+    assert "4 epochs instead of 3" in line and "'cosine'" in line
+    assert text.index("instead of") < text.index("Training net/random/sgd")
+    log = (tmp_path / "results/many/logs/finetune/digits" / f"{SGD[0]}.log").read_text()
+    assert re.findall(r"epoch (\d) of 4 is finished", log) == ["1", "2", "3", "4"]
