@@ -55,7 +55,7 @@ def test_a_name_and_a_data_set_are_enough():
     assert loaded.seed == 0
     assert loaded.training_seeds() == [0]
     assert loaded.feature_names(["digits"]) == ["raw", "scattering"]
-    assert loaded.run_names() == []
+    assert loaded.run_names == []
     assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
 
 
@@ -146,7 +146,7 @@ TWO_NETWORKS = study(
 
 
 def runs(selections):
-    return [tuple(run) for run in load({**TWO_NETWORKS, "runs": selections}).run_names()]
+    return [tuple(run) for run in load({**TWO_NETWORKS, "runs": selections}).run_names]
 
 
 def test_without_a_selection_every_combination_is_run():
@@ -184,8 +184,8 @@ def test_several_selections_take_a_run_once_in_the_order_of_the_study():
 
 
 def test_trainings_have_the_study_s_seed_where_no_others_are_named():
-    assert [run.seed for run in load({**backbone(), "seed": 5}).run_names()] == [5]
-    assert [run.seed for run in load({**backbone(), "seed": 5, "seeds": [1]}).run_names()] == [1]
+    assert [run.seed for run in load({**backbone(), "seed": 5}).run_names] == [5]
+    assert [run.seed for run in load({**backbone(), "seed": 5, "seeds": [1]}).run_names] == [1]
 
 
 # --- the page about it ------------------------------------------------------------------------

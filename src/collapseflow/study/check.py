@@ -58,7 +58,7 @@ def check_against_libraries(study: Study) -> list[str]:
 def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
     """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
     questions = {}
-    runs = study.run_names()
+    runs = study.run_names
     for key, backbone in study.backbones.items():
         batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
         if "pretrain" in backbone.weights:
@@ -72,7 +72,7 @@ def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
 
 def trained_models(study: Study) -> list[tuple[str, str]]:
     """Each point of a recipe with each model that it trains."""
-    runs = study.run_names()
+    runs = study.run_names
     return list(dict.fromkeys((r.recipe, study.backbones[r.backbone].model) for r in runs))
 
 

@@ -14,6 +14,7 @@ any epoch, ``<backbone>/<start>[/s<seed>]/epoch000``.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from collapseflow.study.schema import SEEDED
@@ -143,6 +144,17 @@ class Files:
         return [f"{self.results}/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
 
 
-def one_of(names) -> str:
-    """A pattern that matches some names and nothing else."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+def one_of(paths: Iterable[str]) -> str:
+    """A pattern that matches some names or paths and nothing else.
+
+    Folder by folder: thousands of paths one after another would take as many attempts a file.
+    """
+    below: dict[str, list[str]] = {}
+    for path in paths:
+        folder, separator, rest = path.partition("/")
+        below.setdefault(folder + separator, []).append(rest)
+    parts = [
+        f"{re.escape(folder)}(?:{one_of(rest)})" if folder.endswith("/") else re.escape(folder)
+        for folder, rest in below.items()
+    ]
+    return "|".join(parts) or "(?!)"

@@ -78,8 +78,23 @@ class Plan:
                 run.recipe,
                 State(run.backbone, run.start, self.trained_as[run.recipe], run.seed),
             )
-            for run in self.study.run_names()
+            for run in self.study.run_names
         ]
+
+    @cached_property
+    def _runs_by_network(self) -> dict[tuple[str, str], list[Run]]:
+        runs: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            runs.setdefault((run.dataset, run.state.backbone), []).append(run)
+        return runs
+
+    @cached_property
+    def _trained_starts(self) -> dict[str, set[str]]:
+        """The starts that each backbone is trained from."""
+        starts: dict[str, set[str]] = {}
+        for run in self.runs:
+            starts.setdefault(run.state.backbone, set()).add(run.state.start)
+        return starts
 
     @cached_property
     def trained_as(self) -> dict[str, str]:
@@ -155,12 +170,19 @@ class Plan:
 
     # --- feature sets ---------------------------------------------------------------------
 
+    @cached_property
+    def _columns(self) -> dict[str, list[Column]]:
+        columns = {}
+        for dataset in self.study.datasets:
+            names = self.study.features
+            if names is None:
+                names = self.study.feature_names([dataset])
+            columns[dataset] = [c for name in names for c in self.columns_named(dataset, name)]
+        return columns
+
     def columns(self, dataset: str) -> list[Column]:
         """The feature sets that tables and t-SNE figures compare on a data set, in order."""
-        names = self.study.features
-        if names is None:
-            names = self.study.feature_names([dataset])
-        return [column for name in names for column in self.columns_named(dataset, name)]
+        return self._columns[dataset]
 
     def columns_named(self, dataset: str, name: str) -> list[Column]:
         """The columns behind one name of the key ``features``: all layers, starts and recipes."""
@@ -170,11 +192,10 @@ class Plan:
         key, start = name.split("-", 1)
         states: dict[tuple[State, str], list[State]] = {}
         if start == "finetuned":
-            for run in self.runs:
-                if (run.dataset, run.state.backbone) == (dataset, key):
-                    last = run.state.at(self.last_epoch(run.recipe))
-                    without_seed = State(key, last.start, run.recipe, None, last.epoch)
-                    states.setdefault((without_seed, run.recipe), []).append(last)
+            for run in self._runs_by_network.get((dataset, key), []):
+                last = run.state.at(self.last_epoch(run.recipe))
+                without_seed = State(key, last.start, run.recipe, None, last.epoch)
+                states.setdefault((without_seed, run.recipe), []).append(last)
         else:
             of_start = [s for s in self.starts() if (s.backbone, s.start) == (key, start)]
             states[State(key, start), ""] = of_start
@@ -253,9 +274,9 @@ class Plan:
     def series_label(self, run: Run) -> str:
         """What tells the curve of a run from the others of the study."""
         key = run.state.backbone
-        starts = {r.state.start for r in self.runs if r.state.backbone == key}
         words = [self.backbone_label(key)]
-        words += [self.start_label(key, run.state.start)] if len(starts) > 1 else []
+        several = len(self._trained_starts[key]) > 1
+        words += [self.start_label(key, run.state.start)] if several else []
         words += [self.recipe_label(run.recipe)] if len(self.study.recipes) > 1 else []
         return ", ".join(words)
 
@@ -266,6 +287,10 @@ class Plan:
 
     def describe_runs(self) -> list[dict[str, Any]]:
         """The runs as JSON-like values, in the order of :attr:`runs`."""
+        return self._described
+
+    @cached_property
+    def _described(self) -> list[dict[str, Any]]:
         return [
             {
                 "dataset": run.dataset,
@@ -399,6 +424,10 @@ class Plan:
 
     def everything(self) -> list[str]:
         """Every table and figure of the study."""
+        return list(self._everything)
+
+    @cached_property
+    def _everything(self) -> list[str]:
         figure, table = self.files.figure, self.files.table
         made = [f"{self.files.results}/{name}.csv" for name in ("measures", "failures")]
         for dataset in self.study.datasets:

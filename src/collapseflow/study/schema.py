@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
@@ -400,7 +401,7 @@ class Study(Section):
 
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
-        trained = dict.fromkeys(run.recipe for run in self.run_names())
+        trained = dict.fromkeys(run.recipe for run in self.run_names)
         batches = {
             f"recipes.{recipe_of(point)}.batch_size": self.recipes[point].batch_size
             for point in sorted(trained, key=lambda p: -self.recipes[p].batch_size)
@@ -433,7 +434,7 @@ class Study(Section):
                     )
             n = n_used(dataset.model_dump(), self.test_fraction).get("train")
             asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
-            for run in self.run_names():
+            for run in self.run_names:
                 if run.dataset == name:
                     key = f"recipes.{recipe_of(run.recipe)}.batch_size"
                     largest = max(asked_for.get(key, 0), self.recipes[run.recipe].batch_size)
@@ -460,6 +461,7 @@ class Study(Section):
                         for seed in self.training_seeds():
                             yield RunName(dataset, key, start, recipe, seed)
 
+    @cached_property
     def run_names(self) -> list[RunName]:
         """The runs of the study, in the order of its keys."""
         selections = self.runs
@@ -472,7 +474,7 @@ class Study(Section):
     def feature_names(self, datasets: Collection[str]) -> list[str]:
         """Every name that ``features`` may hold for some data sets; one names all layers, recipes
         and seeds of it."""
-        trained = {run.backbone for run in self.run_names() if run.dataset in datasets}
+        trained = {run.backbone for run in self.run_names if run.dataset in datasets}
         names = list(WITHOUT_NETWORK)
         for key, backbone in self.backbones.items():
             names += [f"{key}-{weight_state(source)}" for source in backbone.weights]
