@@ -407,6 +407,7 @@ NAMES = ["T-shirt/top", "Trouser", "Pullover"]
 
 
 FOLDER = "resnet18/imagenet/epoch000/flatten"
+IDENTITY = {"dataset": "fashion_mnist", "backbone": "resnet18", "start": "imagenet", "seed": None}
 
 
 def variance_records(feature=FOLDER):
@@ -435,6 +436,7 @@ def make_variance_table(out, published_names, failed=False):
     variance_table(
         variance_records(),
         {FOLDER: "ResNet18", "vgg11": "VGG11"} if failed else {FOLDER: "ResNet18"},
+        {FOLDER: IDENTITY},
         NAMES,
         published_names,
         out.csv,
@@ -477,13 +479,14 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
     table = pd.read_csv(out.csv, dtype=str, keep_default_na=False)
     assert table["value"].tolist()[:3] == ["500.04", "900.0", "123.456"]
     assert table["class_b"].tolist() == ["", "1", "", "1", "1", ""]
+    assert set(table["dataset"]) == {"fashion_mnist"} and set(table["start"]) == {"imagenet"}
 
 
 def test_features_that_failed_have_no_variances_and_are_named(out):
     assert "Failed" not in make_variance_table(out, {})
     assert "Failed, and left out: VGG11." in make_variance_table(out, {}, failed=True)
     files = (out.csv, out.md, out.tex)
-    variance_table([], {"vgg11": "VGG11"}, NAMES, {}, *files)
+    variance_table([], {"vgg11": "VGG11"}, {}, NAMES, {}, *files)
     assert len(cells_of(out.md.read_text())) == 1
 
 

@@ -326,8 +326,12 @@ def variance_titles():
 
 
 def variance_heading():
-    """The data set of report B's comparison as figures print it."""
-    return PLAN.dataset_label(STUDY.variance.dataset) if STUDY.variance else ""
+    """The data set of report B's comparison as figures print it, and of several seeds the first."""
+    if not STUDY.variance:
+        return ""
+    seeded = any(len(column.sets) > 1 for column in PLAN.variance_columns())
+    seed = f"; seed {STUDY.training_seeds()[0]}" if seeded else ""
+    return f"{PLAN.dataset_label(STUDY.variance.dataset)}{seed}"
 
 
 def variance_published():

@@ -52,7 +52,7 @@ rule plot_embedding:
         runtime=minutes(15),
     params:
         titles=lambda wildcards: [column.label for column in PLAN.columns(wildcards.dataset)],
-        heading=lambda wildcards: f"{PLAN.dataset_label(wildcards.dataset)}, training images",
+        heading=lambda wildcards: PLAN.embedding_heading(wildcards.dataset),
         style=STYLE,
         code=code_of("plot_embedding"),
     message:

@@ -65,6 +65,7 @@ rule tabulate_variance:
     params:
         stores=PLAN.variance_files(FILES.store),
         features=variance_labels(),
+        identities=PLAN.variance_identities(),
         published=variance_published(),
         code=code_of("tabulate_variance"),
     message:

@@ -10,6 +10,7 @@ with job(snakemake):
     variance_table(
         compare_variances(list(features), snakemake.params.stores, snakemake.input.embeddings),
         features,
+        snakemake.params.identities,
         read_info(snakemake.input.dataset).class_names,
         snakemake.params.published,
         **dict(snakemake.output.items()),

@@ -391,6 +391,7 @@ def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str
 def variance_table(
     values: Sequence[dict],
     features: Mapping[str, str],
+    identities: Mapping[str, Mapping],
     class_names: Sequence[str],
     published_names: Mapping[str, Sequence[str]],
     csv: str | Path,
@@ -406,6 +407,8 @@ def variance_table(
         quantity, class_a, class_b and value; none of feature sets that failed.
     features
         Labels of the feature sets.
+    identities
+        Of each its data set, backbone, start, recipe, seed, epoch and layer.
     published_names
         For feature sets that report B has: its data set and its name of the features.
     """
@@ -420,7 +423,11 @@ def variance_table(
         return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
 
     names = ["features", "split", "space", "quantity", "class_a", "class_b", "value", "published"]
-    tidy = pd.DataFrame([{**r, "published": lookup(r)} for r in values], columns=names)
+    keys = list(dict.fromkeys(key for of_one in identities.values() for key in of_one))
+    tidy = pd.DataFrame(
+        [{**identities[r["features"]], **r, "published": lookup(r)} for r in values],
+        columns=[*keys, *names],
+    )
     tidy["class_b"] = tidy["class_b"].astype("Int64")
     columns = [
         ("t-SNE coordinates", "intra_class", "intra-class, t-SNE"),
@@ -494,7 +501,7 @@ def runtime_table(
                 "seconds": last_run + known["seconds_taken_over"],
                 "seconds_of_last_run": last_run,
                 "peak_memory_mib": known["peak_memory_mib"],
-                "published_seconds": None if minutes is None else 60 * minutes,
+                "published": None if minutes is None else 60 * minutes,
             }
         )
     tidy = pd.DataFrame(records)
@@ -502,7 +509,7 @@ def runtime_table(
     for r in tidy.itertuples():
         words = ", ".join(filter(None, (f"{r.stage} {r.dataset}".strip(), r.job)))
         time = f"{r.seconds:.1f}"
-        time += "" if pd.isna(r.published_seconds) else f" ({r.published_seconds:.0f})"
+        time += "" if pd.isna(r.published) else f" ({r.published:.0f})"
         memory = "not recorded" if pd.isna(r.peak_memory_mib) else f"{r.peak_memory_mib:.0f}"
         rows.append([words, time, memory])
     notes = [
@@ -511,7 +518,7 @@ def runtime_table(
         "runs; what was lost in a run that was stopped does not count. Peak memory: the resident "
         "set of the last run's largest process. Drawing and tabulating are left out.",
     ]
-    if tidy["published_seconds"].notna().any():
+    if tidy["published"].notna().any():
         notes.append("In brackets: report B, on a laptop.")
     header = ["job", "wall time, s", "peak memory, MiB"]
     write_table(csv, md, tex, tidy, header, rows, notes)

@@ -237,6 +237,12 @@ class Plan:
         cut = entry.subset.train or entry.subset.test
         return f"{label} (subset)" if cut and not label.endswith("subset") else label
 
+    def embedding_heading(self, dataset: str) -> str:
+        """Whose t-SNE figures show: of several seeds the first."""
+        heading = f"{self.dataset_label(dataset)}, training images"
+        seeded = any(len(column.sets) > 1 for column in self.columns(dataset))
+        return f"{heading}; seed {self.study.training_seeds()[0]}" if seeded else heading
+
     def backbone_label(self, key: str) -> str:
         """The name of a backbone as figures print it."""
         return self.study.backbones[key].label or key
@@ -329,6 +335,19 @@ class Plan:
                 for point in dict.fromkeys(run.recipe for run in self.runs)
             },
         }
+
+    def variance_identities(self) -> dict[str, dict[str, Any]]:
+        """What the feature sets of report B's comparison are, by their folders."""
+        keys = ("backbone", "start", "recipe", "epoch", "layer")
+        identities = {}
+        for column in self.variance_columns():
+            described = self._describe(self.study.variance.dataset, column)
+            identities[column.first.path] = {
+                "dataset": self.study.variance.dataset,
+                **{key: described[key] for key in keys},
+                "seed": next(iter(described["seeds"]), None),
+            }
+        return identities
 
     def dataset_labels(self) -> dict[str, str]:
         """The data sets as figures print them."""

@@ -2,6 +2,9 @@
 
 Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type code, the number of
 dimensions, each dimension as a big-endian 32-bit number, then the values).
+
+pooch fetches a file from one address and checks it as it came. Here several mirrors are tried, one
+after another, and their files may be compressed differently: the digest is of the content.
 """
 
 import gzip
