@@ -153,8 +153,8 @@ def _prepare_for_networks(threads: int) -> None:
 def progress(items: Iterable, total: int, what: str, every: float = 15.0) -> Iterator:
     """Pass ``items`` on and say how far one is, at most once in ``every`` seconds.
 
-    In lines of the log: tqdm's bars redraw one line of a terminal, on which here several jobs write,
-    and which a job on a cluster does not have.
+    In lines of the log: tqdm's bars redraw one line of a terminal, on which several jobs write
+    here, and which a job on a cluster does not have.
     """
     started = last = time.monotonic()
     for done, item in enumerate(items, start=1):
