@@ -104,7 +104,10 @@ def job_seconds(folder: Path, name: str) -> dict[str, list[float]]:
     found = {}
     for rule, (_, pattern) in rules().items():
         pattern = pattern.replace("<results>", f"results/{name}")
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(pattern))
+        # States, runs and networks' feature sets have folders in their names.
+        pattern = re.sub(r"\\\{(?:state|run)\\\}", ".+/.+", re.escape(pattern))
+        pattern = re.sub(r"\\\{features\\\}", ".+", pattern)
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", pattern)
         times = []
         for path in folder.rglob("benchmarks/**/*.tsv"):
             if re.fullmatch(pattern, path.relative_to(folder).as_posix()):

@@ -225,8 +225,8 @@ def test_the_jobs_own_times_are_summed_by_rule(tmp_path):
     seconds = {
         "results/a/benchmarks/extract/digits/raw.tsv": 1,
         "results/a/benchmarks/extract/digits/scattering.tsv": 2,
-        "results/a/benchmarks/extract/digits/net-random.tsv": 4,
-        "results/a/benchmarks/extract/digits/net-epoch001.tsv": 8,
+        "results/a/benchmarks/extract/digits/net/random/s0/epoch000.tsv": 4,
+        "results/a/benchmarks/extract/digits/net/random/sgd/s0/epoch001.tsv": 8,
         "results/a/benchmarks/tabulate_runtime.tsv": 16,
         "results/b/benchmarks/tabulate_runtime.tsv": 32,
         "resources/benchmarks/download_weights/vgg11.tsv": 64,

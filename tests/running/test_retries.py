@@ -16,7 +16,7 @@ STUDY = {
     "features": ["raw"],
 }
 DATA = "results/small/data/digits.h5"
-STORE = "results/small/features/digits/raw/train.h5"
+STORE = "results/small/features/digits/raw"
 
 
 def run(folder, target, study=STUDY):
