@@ -91,6 +91,17 @@ def test_nothing_is_announced_where_a_training_goes_on_or_is_there(tmp_path):
     assert trained_anew(tmp_path, {**RECIPE, "epochs": 8}) == []
 
 
+def test_what_another_recipe_of_the_study_trains_is_not_replaced(tmp_path):
+    train_before(tmp_path)
+    train_before(tmp_path, epochs=3)
+    recipe = {**RECIPE, "epochs": 8}
+    assert trained_anew(tmp_path, recipe, asked_for={3, 5, 8}) == []
+    (line,) = trained_anew(tmp_path, recipe, asked_for={5, 8})
+    assert "8 epochs instead of 3" in line
+    train_before(tmp_path, epochs=8)
+    assert trained_anew(tmp_path, recipe, asked_for={5, 8}) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [{"learning_rate": 0.2}, {"seed": 1}, {"schedule": "step"}, {"optimizer": "adam"}],

@@ -67,8 +67,9 @@ def before_the_first_job():
     an interrupted run has left, check what will be asked for."""
     identity.record(STUDY.model_dump(), RESULTS)
     trained = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "finetune"]
+    asked_for = {recipe.epochs for recipe in STUDY.recipes.values()}
     for job in trained:
-        for line in identity.trained_anew(job.params.progress, job.params.recipe):
+        for line in identity.trained_anew(job.params.progress, job.params.recipe, asked_for):
             logger.warning(line)
     if workflow.executor_plugin.name != "slurm":
         return

@@ -4,7 +4,7 @@ A seed divides the images. Under another seed, the same name would replace one s
 by job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ def record(study: Mapping[str, Any], results: str | Path) -> None:
     write_json(Path(results) / FILE, {key: study[key] for key in SHARED})
 
 
-def trained_anew(progress: str | Path, recipe: Mapping[str, Any]) -> list[str]:
+def trained_anew(
+    progress: str | Path, recipe: Mapping[str, Any], asked_for: Collection[int] = ()
+) -> list[str]:
     """What to say before a run is trained from its start again because its last epoch has changed.
 
     Parameters
@@ -56,6 +58,9 @@ def trained_anew(progress: str | Path, recipe: Mapping[str, Any]) -> list[str]:
         The folder of the run's kept epochs (:mod:`collapseflow.training.loop`).
     recipe
         How it is to be trained, by the names of :class:`collapseflow.training.recipes.Recipe`.
+    asked_for
+        The numbers of epochs of all recipes of the study: what was kept for one of them is
+        replaced by no other.
 
     Returns
     -------
@@ -69,10 +74,11 @@ def trained_anew(progress: str | Path, recipe: Mapping[str, Any]) -> list[str]:
         same = all(recipe.get(key) == value for key, value in kept.items() if key != "epochs")
         if same and "epochs" in kept:
             before.add(kept["epochs"])
-    if not before or recipe["epochs"] in before:
+    replaced = before - set(asked_for)
+    if not replaced or recipe["epochs"] in before:
         return []
     return [
-        f"{progress}: {recipe['epochs']} epochs instead of {max(before)}: the course of the "
+        f"{progress}: {recipe['epochs']} epochs instead of {max(replaced)}: the course of the "
         f"learning rate (schedule {recipe['schedule']!r}) depends on their number, so that this "
         "run is trained from its start"
     ]
