@@ -134,6 +134,8 @@ def plot_sweep(
             _swept_axis(axis, positions, scale)
             if quantity == "accuracy":
                 axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+                # A little above 100, where the marker of a perfect accuracy is whole.
+                axis.set_ylim(top=min(axis.get_ylim()[1], 100.5))
             else:
                 curves.value_axis(axis, logarithmic=quantity == "nc1")
     labels = {line: line for line in colours}
