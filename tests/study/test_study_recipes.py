@@ -5,7 +5,7 @@ import json
 import pytest
 
 from collapseflow.running.errors import UserError
-from collapseflow.study.recipes import recipe_of, setting_of, swept_keys
+from collapseflow.study.recipes import recipe_of, setting_of
 from collapseflow.study.schema import load
 
 NETWORK = {"net": {"model": "resnet18", "weights": ["random"]}}
@@ -179,10 +179,10 @@ def test_lists_that_are_one_value_open_no_sweep():
     loaded = study({"mine": {"schedule": "step", "steps": [0.5, 0.75], "measure": [1, 5]}})
     assert list(loaded.recipes) == ["mine"]
     assert loaded.recipes["mine"].steps == [0.5, 0.75]
-    assert swept_keys(loaded.recipes) == []
+    assert setting_of("mine", loaded.recipes["mine"]) == {}
 
 
-def test_swept_keys_are_those_of_all_recipes_in_their_order():
+def test_the_setting_of_a_point_has_the_swept_keys_in_their_order():
     loaded = study(
         {
             "plain": {},
@@ -190,7 +190,16 @@ def test_swept_keys_are_those_of_all_recipes_in_their_order():
             "two": {"epochs": [1, 2], "weight_decay": [0, 1]},
         }
     )
-    assert swept_keys(loaded.recipes) == ["weight_decay", "epochs"]
+    settings = [list(setting_of(*point).items()) for point in loaded.recipes.items()]
+    assert settings == [
+        [],
+        [("weight_decay", 0)],
+        [("weight_decay", 1)],
+        [("epochs", 1), ("weight_decay", 0)],
+        [("epochs", 1), ("weight_decay", 1)],
+        [("epochs", 2), ("weight_decay", 0)],
+        [("epochs", 2), ("weight_decay", 1)],
+    ]
 
 
 def test_the_dump_of_a_study_gives_the_same_study():

@@ -21,9 +21,8 @@ from collapseflow.running.errors import UserError
 from collapseflow.running.jobs import was_mistake
 from collapseflow.study import identity, file as study_file, targets
 from collapseflow.study.check import check_once
-from collapseflow.study.paths import FeatureSet, State, epoch_name, one_of
+from collapseflow.study.paths import FeatureSet, State, one_of
 from collapseflow.study.plan import Plan
-from collapseflow.study.recipes import swept_keys
 from collapseflow.study.schema import load
 from snakemake.jobs import Job
 

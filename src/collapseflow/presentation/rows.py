@@ -20,6 +20,7 @@ import pandas as pd
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_path, read_json
+from collapseflow.running.words import as_word
 
 #: What tells one run from another, beside the swept keys.
 IDENTITY = ["dataset", "backbone", "start", "recipe", "seed"]
@@ -43,17 +44,9 @@ def swept_keys(described: Iterable[Mapping]) -> list[str]:
     return list(dict.fromkeys(key for one in described for key in one["setting"]))
 
 
-def setting_text(value: Any) -> str:
-    """A swept value as tables print it, and the names of the study's folders: 0, 0.0005, true,
-    none, cosine."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
-
-
 def identity(described: Mapping, seed: int | None, keys: Sequence[str]) -> dict[str, Any]:
     """The columns that say what a run or a feature set is, with an empty text for what it lacks."""
-    setting = {key: setting_text(value) for key, value in described["setting"].items()}
+    setting = {key: as_word(value) for key, value in described["setting"].items()}
     names = {key: described[key] for key in ("dataset", "backbone", "start", "recipe")}
     return {**names, **{key: setting.get(key, "") for key in keys}, "seed": seed}
 

@@ -12,10 +12,10 @@ from collapseflow.presentation.rows import (
     failures_in_words,
     read_csv,
     seeds_in_words,
-    setting_text,
 )
 from collapseflow.presentation.tables import to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
+from collapseflow.running.words import as_word
 
 PRECISIONS = {
     "float32": "Networks are trained and features are read in float32.",
@@ -84,9 +84,9 @@ def write_summary(
 def recipe_in_words(recipe: Mapping) -> str:
     """The keys of a recipe with their values."""
     words = [
-        f"{key.replace('_', ' ')} {' and '.join(map(setting_text, value))}"
+        f"{key.replace('_', ' ')} {' and '.join(map(as_word, value))}"
         if isinstance(value, list)
-        else f"{key.replace('_', ' ')} {setting_text(value)}"
+        else f"{key.replace('_', ' ')} {as_word(value)}"
         for key, value in recipe.items()
     ]
     return ", ".join(words) or "the defaults"

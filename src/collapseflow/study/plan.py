@@ -8,8 +8,9 @@ from typing import Any
 
 from collapseflow import published
 from collapseflow.images.sources.known import PACKAGES
+from collapseflow.running.words import as_word
 from collapseflow.study.paths import FeatureSet, Files, State, epoch_name, one_of
-from collapseflow.study.recipes import as_word, recipe_of, setting_of, swept_keys
+from collapseflow.study.recipes import recipe_of, setting_of
 from collapseflow.study.schema import SEEDED, WITHOUT_NETWORK, Study, weight_state
 
 DATASET_LABELS = {
@@ -438,8 +439,7 @@ class Plan:
     @property
     def has_sweep(self) -> bool:
         """Whether a recipe that is run has swept values."""
-        run = {r.recipe: self.study.recipes[r.recipe] for r in self.runs}
-        return bool(swept_keys(run))
+        return bool(self.swept_runs())
 
     def everything(self) -> list[str]:
         """Every table and figure of the study."""

@@ -6,7 +6,7 @@ A recipe with lists becomes one recipe for each combination of their values, a *
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from collapseflow.running.words import as_word
 from collapseflow.study.section import Fraction, PositiveFloat, Section, text
 
 #: What each preset says; what it leaves out are the defaults of :class:`Recipe`.
@@ -210,13 +211,6 @@ def point_name(recipe: object, setting: Mapping[str, Any]) -> Any:
     return f"{recipe}/{words}" if words else recipe
 
 
-def as_word(value: Any) -> str:
-    """A swept value as names of points have it: 0, 0.0005, true, none, cosine."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
-
-
 def recipe_of(point: str) -> str:
     """The name of a point's recipe."""
     return point.partition("/")[0]
@@ -226,11 +220,3 @@ def setting_of(point: str, recipe: Recipe) -> dict[str, Any]:
     """The swept keys of a point and their values; none for a recipe without lists."""
     keys = re.findall(r"(?:^|,)(\w+)=", point.partition("/")[2])
     return {key: getattr(recipe, key) for key in keys if key in type(recipe).model_fields}
-
-
-def swept_keys(recipes: Mapping[str, Recipe]) -> list[str]:
-    """Every key that some recipe of a study sweeps, in the order of the study file."""
-    keys: Iterable[str] = (
-        k for point, recipe in recipes.items() for k in setting_of(point, recipe)
-    )
-    return list(dict.fromkeys(keys))

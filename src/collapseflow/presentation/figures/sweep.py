@@ -18,9 +18,9 @@ from collapseflow.presentation.rows import (
     of_runs,
     read_csv,
     seeds_in_words,
-    setting_text,
     several_seeds,
 )
+from collapseflow.running.words import as_word
 
 #: The panels of a recipe: quantity, split, title.
 PANELS = (
@@ -40,7 +40,7 @@ def place(values: Sequence[Any]) -> tuple[dict[str, float], str]:
     Positions, and ``log`` or ``linear`` for numbers, ``words`` for what has no distances: words,
     and numbers with a zero among them, in ascending order.
     """
-    texts = {setting_text(value): value for value in values}
+    texts = {as_word(value): value for value in values}
     numeric = all(type(value) in (int, float) for value in texts.values())
     if numeric:
         texts = dict(sorted(texts.items(), key=lambda item: item[1]))
@@ -90,7 +90,7 @@ def plot_sweep(
 
     def line_of(run: Mapping) -> str:
         others = list(run["setting"].items())[1:]
-        words = [f"{key.replace('_', ' ')} {setting_text(value)}" for key, value in others]
+        words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in others]
         return ", ".join([networks[run["backbone"], run["start"]], *words])
 
     table = of_runs(read_csv(measures), runs)
@@ -156,7 +156,7 @@ def _over(
     geometric: bool,
 ) -> pd.DataFrame:
     """One quantity after the last epochs of some runs, over the positions of a swept key."""
-    where = {run["series"]: positions[setting_text(run["setting"][key])] for run in runs}
+    where = {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
     last = {run["series"]: run["last"] for run in runs}
     chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
     chosen = chosen[

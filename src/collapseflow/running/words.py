@@ -1,0 +1,10 @@
+"""Values of the study file as names of folders, tables and figures print them."""
+
+from typing import Any
+
+
+def as_word(value: Any) -> str:
+    """A value in one word: 0, 0.0005, true, none, cosine; 0 and 0.0 are the same."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
