@@ -21,6 +21,7 @@ from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_folder, failure, write_failure
 from collapseflow.running.hardware import precision_name
+from collapseflow.running.words import epoch_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def store(folder: str | Path, layer: str, split: str) -> Path:
 
 def weights_after(folder: str | Path, epoch: int) -> Path:
     """The file of an epoch's weights in the folder of a training."""
-    return Path(folder, f"epoch{epoch:03d}.safetensors")
+    return Path(folder, f"{epoch_name(epoch)}.safetensors")
 
 
 def epoch_failure(folder: str | Path, epoch: int) -> str | None:

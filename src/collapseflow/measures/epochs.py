@@ -22,6 +22,7 @@ from collapseflow.images.datasets import SPLITS, read_info
 from collapseflow.measures.collapse import measure_stores
 from collapseflow.running.files import MADE_WITH, failure, made_with, remove_partial
 from collapseflow.running.resume import kept_result
+from collapseflow.running.words import epoch_name
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def measure_epochs(
             "reading": asdict(reading),
             "code": code,
         }
-        part = progress_folder / f"epoch{epoch:03d}.json"
+        part = progress_folder / f"{epoch_name(epoch)}.json"
         return kept_result(part, depends_on, lambda: measure_weights(path, epoch))
 
     remove_partial(features)

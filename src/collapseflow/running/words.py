@@ -1,4 +1,4 @@
-"""Values of the study file as names of folders, tables and figures print them."""
+"""Values and epochs as names of folders and files, tables and figures print them."""
 
 from typing import Any
 
@@ -8,3 +8,8 @@ def as_word(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+
+
+def epoch_name(epoch: int) -> str:
+    """The name of an epoch's folder or file: epoch000 is the start."""
+    return f"epoch{epoch:03d}"

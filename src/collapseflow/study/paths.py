@@ -17,12 +17,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from collapseflow.running.words import epoch_name
 from collapseflow.study.schema import SEEDED
-
-
-def epoch_name(epoch: int) -> str:
-    """The folder or file of an epoch: epoch000 is the start."""
-    return f"epoch{epoch:03d}"
 
 
 @dataclass(frozen=True)

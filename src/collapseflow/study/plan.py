@@ -8,8 +8,8 @@ from typing import Any
 
 from collapseflow import published
 from collapseflow.images.sources.known import PACKAGES
-from collapseflow.running.words import as_word
-from collapseflow.study.paths import FeatureSet, Files, State, epoch_name, one_of
+from collapseflow.running.words import as_word, epoch_name
+from collapseflow.study.paths import FeatureSet, Files, State, one_of
 from collapseflow.study.recipes import recipe_of, setting_of
 from collapseflow.study.schema import SEEDED, WITHOUT_NETWORK, Study, weight_state
 

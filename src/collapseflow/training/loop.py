@@ -52,6 +52,7 @@ from collapseflow.running.resume import (
     take_over,
     valid_folder,
 )
+from collapseflow.running.words import epoch_name
 from collapseflow.training.parallel import (
     distribute,
     last_part_only,
@@ -425,7 +426,7 @@ class EpochFiles:
     """
 
     def __init__(self, folder: Path, epoch: int):
-        stem = f"epoch{epoch:03d}"
+        stem = epoch_name(epoch)
         self.epoch = epoch
         self.weights = folder / f"{stem}.safetensors"
         self.optimizer = folder / f"{stem}.optimizer.safetensors"
