@@ -19,8 +19,11 @@ wildcard_constraints:
     backbone=one_of(STUDY.backbones),
     model=one_of(entry.model for entry in STUDY.backbones.values()),
     wheel=one_of(package.wheel for package in PACKAGES.values()),
+    pretrained=one_of(["pretrain", *(f"pretrain-{dataset}" for dataset in STUDY.datasets)]),
     run=PLAN.run_pattern(),
+    series=PLAN.series_pattern(),
     state=PLAN.state_pattern(),
+    untouched=PLAN.untouched_pattern(),
     features=PLAN.features_pattern(),
     seed=one_of(map(str, STUDY.training_seeds())),
     split="train|test",
@@ -52,6 +55,7 @@ include: "workflow/rules/collapse.smk"
 include: "workflow/rules/classification.smk"
 include: "workflow/rules/embedding.smk"
 include: "workflow/rules/variance.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/summary.smk"
 
 
@@ -78,7 +82,7 @@ rule fig4:
 
 rule fig5:
     input:
-        required(FILES.figure("collapse"), "fig5"),
+        required(of_each_dataset(FILES.figure, "collapse"), "fig5"),
 
 
 rule table1:
@@ -114,6 +118,41 @@ rule fig_samples:
 rule fig_training:
     input:
         required(FILES.figure("training"), "fig_training"),
+
+
+rule fig_probes:
+    input:
+        required(FILES.figure("probes"), "fig_probes"),
+
+
+rule fig_geometry:
+    input:
+        required(of_each_run(FILES.figure, "geometry"), "fig_geometry"),
+
+
+rule fig_few_shot:
+    input:
+        required(of_each_dataset(FILES.figure, "few_shot"), "fig_few_shot"),
+
+
+rule fig_similarity:
+    input:
+        required(of_each_dataset(FILES.figure, "similarity"), "fig_similarity"),
+
+
+rule fig_transfer:
+    input:
+        required([*FILES.figure("transfer"), *FILES.figure("transfer_matrix")], "fig_transfer"),
+
+
+rule table_comparison:
+    input:
+        required(of_each_dataset(FILES.table, "comparison"), "table_comparison"),
+
+
+rule table_flaws:
+    input:
+        required(FILES.table("flaws"), "table_flaws"),
 
 
 rule fig_layers:

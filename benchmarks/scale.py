@@ -124,23 +124,15 @@ def read(folder: Path, size: int) -> Work:
     """Every block of a store."""
     from collapseflow.features.stores import iterate
 
-    return lambda: {"n": sum(len(labels) for _, labels in iterate(folder / "features.h5"))}
+    return lambda: {"n": sum(len(labels) for _, labels, _ in iterate(folder / "features.h5"))}
 
 
 def collapse(folder: Path, size: int) -> Work:
-    """NC1 and the three parts of NC2."""
-    from collapseflow.measures.collapse import measure_stores
+    """All measures."""
+    from collapseflow.measures.collapse import measure
+    from collapseflow.measures.statistics import reduce_stores
 
-    return lambda: measure_stores({"train": folder / "features.h5"}, threads=CORES)
-
-
-def variances(folder: Path, size: int) -> Work:
-    """Report B's, of classes and of pairs of classes."""
-    from collapseflow.features.stores import iterate
-    from collapseflow.measures.variance import class_variances
-
-    stream = partial(iterate, folder / "features.h5")
-    return lambda: {"n": len(list(class_variances(stream)))}
+    return lambda: measure(reduce_stores({"train": folder / "features.h5"}, CORES)["train"])
 
 
 def scattering(folder: Path, size: int) -> Work:
@@ -234,7 +226,6 @@ STAGES = (
     Stage("raw pixels to a store", "N", PIXEL_SIZES, raw, images),
     Stage("reading a store", "N", PIXEL_SIZES, read),
     Stage("collapse measures", "N", PIXEL_SIZES, collapse),
-    Stage("variances", "N", PIXEL_SIZES, variances),
     Stage("scattering", "N", IMAGE_SIZES, scattering, images),
     Stage("network features", "N", IMAGE_SIZES, network, images),
     Stage("epoch of fine-tuning", "N", (1_000, 3_000, 10_000), epoch, images),
@@ -244,10 +235,8 @@ STAGES = (
     Stage("writing a store", "d", FEATURES, partial(write, grows="d")),
     Stage("reading a store", "d", FEATURES, read),
     Stage("collapse measures", "d", FEATURES, collapse),
-    Stage("variances", "d", FEATURES, variances),
     Stage("writing a store", "C", CLASSES, partial(write, grows="C")),
     Stage("collapse measures", "C", CLASSES, collapse),
-    Stage("variances", "C", CLASSES, variances),
 )
 
 
@@ -323,8 +312,7 @@ def main() -> None:
         "uint8 that they are, N H W bytes, while features are computed. Classifiers and t-SNE take "
         "all features in one array, because scikit-learn and openTSNE do: N images (for t-SNE at "
         "most `embedding.n_samples`) of d features need N d / 2^28 GiB, and what the library adds. "
-        "Writing is as fast as memory until the disk's cache is full, then as fast as the disk. "
-        "Where C grows, the variances are those of C (C - 1) / 2 pairs of classes.\n",
+        "Writing is as fast as memory until the disk's cache is full, then as fast as the disk.\n",
         flush=True,
     )
 

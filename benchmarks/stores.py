@@ -88,7 +88,7 @@ def ours_streaming(folder):
     path = folder / "features.h5"
 
     def work():
-        rows = sum(len(labels) for _, labels in iterate(path))
+        rows = sum(len(labels) for _, labels, _ in iterate(path))
         return {"file": str(path), "rows": rows}
 
     return work
@@ -121,7 +121,7 @@ def same_files(ours, other):
     expected = np.load(other["file"])
     equal = np.array_equal(read_rows(ours["file"])[0], expected)
     row = 0
-    for features, _ in iterate(ours["file"]):
+    for features, *_ in iterate(ours["file"]):
         equal &= np.array_equal(features, expected[row : row + len(features)])
         row += len(features)
     return bool(equal) and row == N, "equal bit by bit" if equal else "not equal"

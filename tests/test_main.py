@@ -1,11 +1,17 @@
 """The commands for study files, layers and the comparison of studies."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torchvision import models
 
 from collapseflow.__main__ import main
+from collapseflow.measures.statistics import (
+    reduce_stores,
+    write_failed_statistics,
+    write_statistics,
+)
 
 
 def test_a_study_file_that_is_right_is_told_in_one_line(tmp_path, capsys):
@@ -155,3 +161,77 @@ def test_what_cannot_be_compared_is_told_in_one_line(studies, tmp_path, capsys):
         assert main(["compare", studies[0], str(place)]) == 1
         out = capsys.readouterr().out
         assert out.startswith(line) and out.count("\n") == 1
+
+
+@pytest.fixture
+def state(make_store, tmp_path):
+    """The statistics of two classes at (2, 0) and (-2, 0), at two layers; the test images are
+    those of one class."""
+    features = np.array([[1, 0], [3, 0], [-1, 1], [-3, -1]], np.float32)
+    train = make_store(features, np.array([0, 0, 1, 1]), name="train.h5")
+    test = make_store(features[:2], np.array([0, 0]), name="test.h5")
+    statistics = reduce_stores({"train": train, "test": test})
+    path = tmp_path / "state.npz"
+    write_statistics(path, {"layer4": statistics, "flatten": {"train": statistics["train"]}}, [])
+    return str(path)
+
+
+def test_definitions_stand_side_by_side(state, capsys):
+    assert main(["definitions", state, "--layer", "flatten"]) == 0
+    header, *rows = cells(capsys.readouterr().out)
+    assert header == ["quantity", "preset", "definition", "value"]
+    # Sigma_W = [[1, 1/2], [1/2, 1/2]], Sigma_B = [[4, 0], [0, 0]].
+    nc1 = {row[1]: row[3] for row in rows if row[0] == "nc1"}
+    assert nc1 == {
+        "collapseflow": "0.1250",
+        "papyan2020": "0.1250",
+        "papyan_notebook": "0.2500",
+        "report_a": "0.1250",
+        "zhu2021": "0.1250",
+        "he_su": "0.2500",
+        "tirer": "0.3750",
+    }
+    # Variances 1 and 2, at a distance of 4.
+    cdnv = {row[1]: row[2:] for row in rows if row[0] == "cdnv"}
+    assert cdnv["galanti"] == ["as here", "0.09375"]
+    assert cdnv["luthra_code"] == ["without the 1/2; ddof = 1", "0.3750"]
+    # There is no head.
+    assert not any("head" in row[0] or row[0] in ("nc3", "nc4") for row in rows)
+
+
+def test_what_has_no_definitions_is_told_in_one_line(state, tmp_path, capsys):
+    failed, damaged = tmp_path / "failed.npz", tmp_path / "damaged.npz"
+    write_failed_statistics(failed, "the loss is not finite")
+    damaged.write_bytes(b"PK")
+    for words, line in (
+        ([state], "layer: name one; allowed: layer4, flatten"),
+        (
+            [state, "--layer", "flaten"],
+            "layer: 'flaten' is unknown; did you mean 'flatten'? allowed: layer4, flatten",
+        ),
+        (
+            [state, "--layer", "flatten", "--split", "test"],
+            f"split: {state} has no 'test'; allowed: train",
+        ),
+        (
+            [state, "--layer", "layer4", "--split", "test"],
+            f"{state}: the measures of collapse need at least two classes",
+        ),
+        ([str(failed)], f"{failed}: holds no statistics: the loss is not finite"),
+        ([str(damaged)], f"{damaged}: no readable statistics of features "),
+    ):
+        assert main(["definitions", *words]) == 1
+        out = capsys.readouterr().out
+        assert out.startswith(line) and out.count("\n") == 1
+
+
+def test_features_without_layers_take_no_layer(make_store, tmp_path, capsys):
+    features = np.array([[1, 0], [3, 0], [-1, 1], [-3, -1]], np.float32)
+    statistics = reduce_stores({"train": make_store(features, np.array([0, 0, 1, 1]))})
+    path = str(tmp_path / "raw.npz")
+    write_statistics(path, {"": statistics}, [])
+    assert main(["definitions", path]) == 0
+    assert "| nc1" in capsys.readouterr().out
+    assert main(["definitions", path, "--layer", "fc"]) == 1
+    line = "layer: 'fc' is unknown; these features have no layers: leave it out\n"
+    assert capsys.readouterr().out == line

@@ -32,12 +32,24 @@ SUBMITTED = {
     "extract_scattering": (1, 8, 4000, 120),
     "extract_network": (1, 8, 16000, 240),
     "finetune": (1, 8, 16000, 480),
-    "measure_collapse": (1, 8, 16000, 240),
+    "reduce_epochs": (1, 8, 16000, 240),
+    "reduce_features": (0, 8, 2000, 60),
     "classify": (0, 8, 12000, 720),
     "embed": (0, 8, 8000, 240),
-    "tabulate_variance": (0, 1, 2000, 60),
+    "spectrum": (0, 8, 4000, 120),
+    "few_shot": (0, 8, 4000, 120),
+    "similarity": (0, 8, 4000, 120),
 }
 LOCAL = {
+    "tabulate_variance",
+    "tabulate_comparison",
+    "tabulate_flaws",
+    "plot_probes",
+    "plot_geometry",
+    "plot_few_shot",
+    "plot_similarity",
+    "plot_transfer",
+    "plot_transfer_matrix",
     "prepare_dataset",
     "download_weights",
     "plot_samples",
@@ -98,12 +110,18 @@ def test_everything_else_runs_where_it_was_submitted(paper):
     assert others == dict.fromkeys(LOCAL, True)
 
 
-def test_the_paper_study_needs_at_most_60_slurm_jobs(paper):
-    submitted = [job for job in paper if not job["local"]]
+def test_the_reports_need_at_most_60_slurm_jobs_and_what_is_asked_for_beside_its_own(paper):
+    submitted = [job["rule"] for job in paper if not job["local"]]
+    analyses = [rule for rule in submitted if rule in ("spectrum", "few_shot", "similarity")]
+    # Of the 2 x 6 columns and the 2 x 2 starts of report B, and of the 4 trainings.
+    assert len(analyses) == 2 * (12 + 4) + 4
     # For each of 2 data sets raw pixels, scattering, 2 networks before and after fine-tuning,
-    # 2 fine-tunings, 2 curves, 6 columns of classifiers and 6 t-SNEs; report B: 2 feature sets of
-    # one data set, 4 t-SNEs and a table.
-    assert len(submitted) == 2 * (1 + 1 + 4 + 2 + 2 + 6 + 6) + 2 + 4 + 1 == 51
+    # 2 fine-tunings, 2 curves, statistics of 4 untrained feature sets, 6 columns of classifiers and
+    # 6 t-SNEs; report B: 2 feature sets of one data set with their statistics, 4 t-SNEs.
+    reports = 2 * (1 + 1 + 4 + 2 + 2 + 4 + 6 + 6) + 2 * 2 + 4
+    assert reports == 60
+    # Transfer takes report B's starts on the other data set, and classifiers on them on both.
+    assert len(submitted) == reports + len(analyses) + 2 * 2 + 4
 
 
 def test_the_profile_sends_exactly_the_rules_with_a_gpu_to_the_gpu_partition():

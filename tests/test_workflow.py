@@ -54,6 +54,7 @@ TINY = {
             "parameters": {"max_iter": 50},
         },
     },
+    "analyses": ["spectrum", "few_shot", "similarity"],
     "embedding": {"n_samples": 150, "iterations": 100},
     "variance": {"dataset": "digits", "features": ["net-pretrain", "raw"]},
 }
@@ -62,9 +63,11 @@ LAST = f"{RUN}/epoch002/penultimate"
 #: What is made of measures.csv and failures.csv.
 OVER_EPOCHS = {
     "tabulate_collapse": 1,
-    "plot_collapse": 1,
+    "plot_collapse": 2,
     "plot_accuracy_per_epoch": 1,
     "plot_training": 1,
+    "plot_probes": 1,
+    "plot_few_shot": 2,
 }
 
 
@@ -106,17 +109,19 @@ def tiny(tmp_path_factory):
 
 def test_every_table_and_figure_appears(tiny):
     results = tiny / "results" / "tiny"
-    figures = {path.name for path in (results / "figures").iterdir()}
-    stems = [
-        f"{kind}_{d}" for kind in ("samples", "scattering", "embedding") for d in TINY["datasets"]
-    ]
-    stems += ["accuracy_per_epoch", "collapse", "training", "embedding_train_test", "variance"]
+    folder = results / "figures"
+    figures = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    kinds = ("samples", "scattering", "embedding", "collapse", "few_shot", "similarity")
+    stems = [f"{kind}_{d}" for kind in kinds for d in TINY["datasets"]]
+    stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
+    stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
     assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
     tables = {path.name for path in (results / "tables").iterdir()}
-    stems = ["accuracy_digits", "accuracy_mnist5k", "collapse", "variance", "runtime"]
+    stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
+    stems += ["collapse", "variance", "runtime"]
     expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
     assert tables == {*expected, "training.csv"}
-    for path in (results / "figures").iterdir():
+    for path in folder.rglob("*.*"):
         start = path.read_bytes()[:4]
         assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
     # Columns of tables are padded with blanks.
@@ -159,8 +164,8 @@ def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
             path.name for path in (results / "progress/finetune" / dataset).rglob("*.safetensors")
         }
         assert kept == {*weights, "epoch002.optimizer.safetensors"}
-        measured = (results / "progress" / "measure_collapse" / dataset / RUN).iterdir()
-        assert {path.name for path in measured} == {"epoch001.json", "history.log"}
+        measured = (results / "progress" / "reduce_epochs" / dataset / RUN).iterdir()
+        assert {path.name for path in measured} == {"epoch001.npz", "epoch001.json", "history.log"}
         features = results / "features" / dataset
         stores = {str(path.parent.relative_to(features)) for path in features.rglob("*.h5")}
         starts = {f"net/{start}/s0/epoch000/penultimate" for start in ("pretrain", "random")}
@@ -248,8 +253,13 @@ def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
         "initialize_weights": 1,
         "extract": 10,
         "finetune": 2,
-        "measure_collapse": 2,
+        "reduce_epochs": 2,
+        # Raw pixels, scattering and two starts of two data sets.
+        "reduce_features": 8,
         "classify": 10,
+        "spectrum": 10,
+        "few_shot": 10,
+        "similarity": 2,
         "embed": 10 + 4,
         "tabulate_variance": 1,
     }
@@ -259,6 +269,44 @@ def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
     assert (table["seconds"] == table["seconds_of_last_run"]).all()
     assert table["published"].isna().all()
     assert "report B" not in (tiny / "results" / "tiny" / "tables" / "runtime.md").read_text()
+
+
+def test_the_analyses_are_of_every_column_and_every_training(tiny):
+    results = tiny / "results" / "tiny"
+    rows = pd.read_csv(results / "measures.csv")
+    of_digits = rows[(rows["dataset"] == "digits") & (rows["split"] == "test")]
+    counts = of_digits["quantity"].value_counts()
+    # Raw pixels, scattering, two starts and the last epoch.
+    assert counts["effective_rank"] == counts["accuracy_few_shot_1"] == 5
+    similarity = json.loads(
+        (results / f"similarity/digits/{RUN.rpartition('/')[0]}.json").read_text()
+    )
+    assert similarity["layers"] == ["penultimate"] and similarity["seeds"] == [0]
+    (value,) = np.ravel(similarity["first_last"])
+    stores = [
+        results / "features/digits" / path / "train.h5"
+        for path in ("net/pretrain/s0/epoch000/penultimate", LAST)
+    ]
+    centred = []
+    for path in stores:
+        with h5py.File(path) as file:
+            features = file["features"][:].astype(float)
+        centred.append(features - features.mean(axis=0))
+    assert value == pytest.approx(unbiased_cka(*centred), rel=1e-6)
+
+
+def unbiased_cka(x, y):
+    """Of centred features, by the formula of Song et al. (2012), equation 5."""
+
+    def hsic(k, m):
+        n = len(k)
+        k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+        one = np.ones(n)
+        sums = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+        return np.trace(k @ m) + sums - 2 / (n - 2) * (one @ k @ m @ one)
+
+    k, m = x @ x.T, y @ y.T
+    return hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
 
 
 def test_a_finished_study_has_nothing_to_do(tiny):
@@ -313,7 +361,7 @@ def test_weights_that_were_made_again_and_are_equal_train_nothing_anew(tiny, tmp
 
 def test_a_thousand_epochs_can_be_planned(tmp_path):
     study = changed(recipes={"report_a": {"epochs": 1000, "batch_size": 40}})
-    target = f"results/tiny/measures/digits/{RUN}.json"
+    target = f"results/tiny/statistics/digits/{RUN}"
     assert planned(snakemake(tmp_path, study, "--dry-run", target))["finetune"] == 1
 
 
@@ -349,7 +397,7 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
-    expected |= {"tabulate_runtime": 1, **OVER_EPOCHS}
+    expected |= {"tabulate_comparison": 2, "tabulate_runtime": 1, **OVER_EPOCHS}
     assert planned(answer) == {**expected, "all": 1}
 
 
@@ -386,7 +434,11 @@ def test_the_report_builds(tiny):
                 "plot_embedding": 2,
                 "plot_embedding_train_test": 1,
                 "plot_variance": 1,
-                "plot_collapse": 1,
+                "plot_collapse": 2,
+                "plot_probes": 1,
+                "plot_geometry": 2,
+                "plot_few_shot": 2,
+                "plot_similarity": 2,
                 "plot_accuracy_per_epoch": 1,
                 "plot_training": 1,
                 "summarize": 1,
@@ -405,6 +457,7 @@ def test_the_report_builds(tiny):
             {
                 "classify": 10,
                 "tabulate_accuracy": 2,
+                "tabulate_comparison": 2,
                 "tabulate_runtime": 1,
                 "collect_measures": 1,
                 **OVER_EPOCHS,
@@ -423,11 +476,17 @@ def test_the_report_builds(tiny):
             {
                 "finetune": 2,
                 "extract_network": 2,
-                "measure_collapse": 2,
+                "reduce_epochs": 2,
                 "classify": 2,
+                "spectrum": 2,
+                "few_shot": 2,
+                "similarity": 2,
+                "plot_similarity": 2,
                 "embed": 2,
                 "plot_embedding": 2,
+                "plot_geometry": 2,
                 "tabulate_accuracy": 2,
+                "tabulate_comparison": 2,
                 "collect_measures": 1,
                 **OVER_EPOCHS,
                 "tabulate_training": 1,
@@ -519,10 +578,23 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "download_weights": 3,  # vgg11_bn, resnet18, vgg16
         "extract_raw": datasets,
         "extract_scattering": datasets,
-        "extract_network": 2 * runs + 2,  # before and after; report B reads two more
+        "extract_network": 2 * runs + 2 * datasets,  # before and after; report B reads two more
         "finetune": runs,
-        "measure_collapse": runs,
-        "classify": datasets * sets,
+        "reduce_epochs": runs,
+        # Raw pixels, scattering, and all starts: also of report B's backbones, for the transfer.
+        "reduce_features": datasets * (2 + 4),
+        "classify": datasets * (sets + 2),
+        "spectrum": datasets * (sets + 2),
+        "few_shot": datasets * (sets + 2),
+        "similarity": runs,
+        "plot_few_shot": datasets,
+        "plot_similarity": datasets,
+        "plot_transfer": 1,
+        "plot_transfer_matrix": 1,
+        "plot_geometry": runs,
+        "tabulate_comparison": datasets,
+        # ResNet18 is there with and without ImageNet's normalisation.
+        "tabulate_flaws": 1,
         "embed": datasets * sets + 2 * 2,
         "plot_samples": datasets,
         "plot_scattering": datasets,
@@ -552,7 +624,9 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "plot_samples": 1,
         "plot_scattering": 1,
         "plot_embedding": 1,
+        "reduce_features": 2,
         "tabulate_accuracy": 1,
+        "tabulate_comparison": 1,
         "collect_measures": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
@@ -867,10 +941,53 @@ def test_what_diverges_is_named_and_the_rest_of_the_study_appears(many):
     assert "the loss of epoch 1 is not finite" in summary
     failures = pd.read_csv(results / "failures.csv")
     assert set(failures["recipe"]) == {"wild"} and set(failures["seed"]) == {0, 1}
-    for figure in ("accuracy_per_epoch", "collapse", "training", "layers", "sweep"):
+    for figure in ("accuracy_per_epoch", "training", "layers", "sweep", "probes"):
+        assert (results / "figures" / f"{figure}.png").exists()
+    of_wild = "geometry/digits/net/random/wild/s0"
+    for figure in ("collapse_digits", of_wild):
         assert (results / "figures" / f"{figure}.png").exists()
     cells = pd.read_csv(results / "tables" / "accuracy_digits.csv")
     assert set(cells["recipe"].dropna()) == {"sgd"}
+
+
+def test_what_is_learned_on_one_data_set_is_tried_on_another(tmp_path):
+    few = {"train": 120, "test": 60}
+    study = {
+        "study": "two",
+        "threads": 1,
+        "seeds": [0, 1],
+        "scattering": {"J": 1, "L": 2, "order": 1},
+        "datasets": {
+            "digits": {"source": "digits", "subset": few},
+            "mnist5k": {"source": "mnist5k", "subset": few},
+        },
+        "backbones": {
+            "net": {
+                "model": "shufflenet_v2_x0_5",
+                "image_size": 32,
+                "weights": ["random", "pretrain-digits"],
+            }
+        },
+        "pretrain": {"epochs": 1, "batch_size": 30},
+        "recipes": {"plain": {"epochs": 1, "batch_size": 40}},
+        "features": [],
+        "classifiers": {"linear": {"estimator": "collapseflow.LinearProbe"}},
+        "analyses": ["transfer"],
+    }
+    snakemake(tmp_path, study, "fig_transfer")
+    results = tmp_path / "results" / "two"
+    weights = results / "weights/net/pretrain-digits/s1.safetensors"
+    with safetensors.safe_open(weights, "np") as file:
+        assert "pretrained on Digits 8×8 (subset) for 1 epochs" in file.metadata()["weights"]
+    rows = pd.read_csv(results / "measures.csv").fillna({"recipe": ""})
+    of_starts = rows[(rows["recipe"] == "") & (rows["quantity"] == "accuracy_linear")]
+    assert len(of_starts) == 2 * 2 * 2
+    matrix = pd.read_csv(results / "tables" / "transfer_matrix.csv")
+    assert {"digits", "mnist5k"} <= set(matrix["dataset"])
+    mean = of_starts.groupby(["dataset", "start"])["value"].mean()
+    probed = matrix[matrix["quantity"] == "accuracy_linear"].set_index(["dataset", "start"])
+    for key, value in mean.items():
+        assert probed.loc[key, "mean"] == pytest.approx(value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""``python -m collapseflow COMMAND``: check files and study files, list layers, compare studies."""
+"""``python -m collapseflow COMMAND``: check files and study files, list layers, compare studies
+and definitions."""
 
 import argparse
 import json
@@ -62,6 +63,39 @@ def compare(arguments: argparse.Namespace) -> None:
     print(compare_studies(arguments.study, arguments.csv), end="")
 
 
+def definitions(arguments: argparse.Namespace) -> None:
+    from collapseflow.measures.definitions import compare_definitions
+    from collapseflow.measures.statistics import read_statistics
+    from collapseflow.presentation.tables.writing import to_markdown
+    from collapseflow.running.errors import instead
+
+    state = read_statistics(arguments.file)
+    if state.failed is not None:
+        raise UserError(f"{arguments.file}: holds no statistics: {state.failed}")
+    layer = arguments.layer
+    if layer is None and len(state.layers) == 1:
+        (layer,) = state.layers
+    if layer not in state.layers:
+        what = "name one" if layer is None else f"{layer!r} is unknown"
+        if list(state.layers) == [""]:
+            raise UserError(f"layer: {what}; these features have no layers: leave it out")
+        raise UserError(f"layer: {what}; {instead(layer, state.layers)}")
+    if arguments.split not in state.layers[layer]:
+        raise UserError(
+            f"split: {arguments.file} has no {arguments.split!r}; "
+            f"allowed: {', '.join(state.layers[layer])}"
+        )
+    try:
+        rows = compare_definitions(state.layers[layer][arguments.split])
+    except ValueError as error:
+        raise UserError(f"{arguments.file}: {error}") from None
+    cells = [
+        (row["quantity"], row["preset"], row["words"], f"{row['value']:#.4g}".removesuffix("."))
+        for row in rows
+    ]
+    print(to_markdown(["quantity", "preset", "definition", "value"], cells, n_left=3), end="")
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     number = int(text)
@@ -96,6 +130,13 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("study", nargs="+", help="a folder results/<study>, or a measures.csv")
     command.add_argument("--csv", metavar="FILE", help="write the rows of all studies to FILE")
     command.set_defaults(run=compare)
+    command = commands.add_parser(
+        "definitions", help="the measures of collapse as others define them, on the same features"
+    )
+    command.add_argument("file", help="statistics of a state, results/<study>/statistics/**.npz")
+    command.add_argument("--layer", help="where the file holds more than one")
+    command.add_argument("--split", choices=["train", "test"], default="train")
+    command.set_defaults(run=definitions)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision.models
+from torch import nn
 
 from collapseflow.features import networks
 from collapseflow.features.extraction import (
@@ -16,9 +17,16 @@ from collapseflow.features.extraction import (
     write_network_features,
     write_state_features,
 )
-from collapseflow.features.networks import save_state
+from collapseflow.features.networks import linear_layer, save_state
 from collapseflow.features.preprocessing import preprocess
-from collapseflow.features.stores import NotFiniteError, read_attributes, read_rows, verify
+from collapseflow.features.stores import (
+    NotFiniteError,
+    accuracy,
+    read_attributes,
+    read_head,
+    read_rows,
+    verify,
+)
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import failure, write_failure
@@ -148,6 +156,76 @@ def test_two_names_of_one_layer_hold_the_same(dataset, weights, tmp_path):
         for layer in reading.layers
     ]
     assert digests[0] == digests[1]
+
+
+# --- the last layer -----------------------------------------------------------------------------
+
+#: A small network with a linear last layer, and batch normalisations that are folded away.
+SHUFFLENET = Reading(
+    *("shufflenet_v2_x0_5", ["stage4", "penultimate", "mean", "fc"]),
+    *("average", 32, "imagenet", "float32", 4),
+)
+
+
+@pytest.fixture(scope="module")
+def shufflenet():
+    torch.manual_seed(1)
+    network = torchvision.models.shufflenet_v2_x0_5(num_classes=10)
+    # As large as those of a trained network, and not zero as a new bias.
+    nn.init.normal_(network.fc.weight, std=0.5)
+    nn.init.normal_(network.fc.bias)
+    return network.eval()
+
+
+def read_shufflenet(dataset, network, folder, task):
+    save_state(folder / "weights.safetensors", network.state_dict(), {"task": task})
+    write_network_features(dataset, folder / "weights.safetensors", SHUFFLENET, CPU, folder)
+    return folder
+
+
+def test_the_input_of_a_linear_last_layer_is_stored_with_its_weights(
+    dataset, splits, shufflenet, tmp_path
+):
+    folder = read_shufflenet(dataset, shufflenet, tmp_path, read_info(dataset).sha256)
+    for split, of_split in splits.items():
+        assert read_head(store(folder, "stage4", split)) is None
+        assert read_head(store(folder, "fc", split)) is None
+        with torch.inference_mode():
+            logits = shufflenet(preprocess(torch.from_numpy(of_split.images), 32, "imagenet"))
+        # By both of its names.
+        for layer in ("penultimate", "mean"):
+            weight, bias = read_head(store(folder, layer, split))
+            np.testing.assert_array_equal(weight, shufflenet.fc.weight.detach())
+            np.testing.assert_array_equal(bias, shufflenet.fc.bias.detach())
+            features, _ = read_rows(store(folder, layer, split))
+            np.testing.assert_allclose(features @ weight.T + bias, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_that_was_trained_on_other_classes_has_no_last_layer_here(
+    dataset, shufflenet, tmp_path
+):
+    folder = read_shufflenet(dataset, shufflenet, tmp_path, "0" * 64)
+    for layer in SHUFFLENET.layers:
+        assert read_head(store(folder, layer, "train")) is None
+        assert accuracy(store(folder, layer, "train")) is None
+
+
+def test_a_network_that_ends_in_a_convolution_predicts_without_a_last_layer(
+    dataset, weights, tmp_path
+):
+    write_network_features(dataset, weights_after(weights, 2), READING, CPU, tmp_path / "out")
+    for layer in LAYERS:
+        assert read_head(store(tmp_path / "out", layer, "train")) is None
+        assert accuracy(store(tmp_path / "out", layer, "train")) is not None
+
+
+def test_a_linear_layer_without_a_bias_has_a_bias_of_zero():
+    network = nn.Sequential(nn.Linear(3, 2, bias=False), nn.ReLU())
+    weight, bias = linear_layer(network, "0")
+    np.testing.assert_array_equal(weight, network[0].weight.detach())
+    np.testing.assert_array_equal(bias, np.zeros(2, np.float32))
+    assert weight.dtype == bias.dtype == np.float32
+    assert linear_layer(network, "1") is None and linear_layer(network, "flatten") is None
 
 
 # --- what fails -------------------------------------------------------------------------------

@@ -37,6 +37,23 @@ def good(tmp_path, provenance):
     return path
 
 
+#: Of a last layer that tells 5 classes.
+WEIGHT = RNG.normal(size=(5, 6)).astype(np.float32)
+BIAS = RNG.normal(size=5).astype(np.float32)
+
+
+def write_with_head(path, provenance, head):
+    """A store with predictions and the last layer that takes its features."""
+    with stores.open_writer(path, LABELS, IDS, provenance, head) as writer:
+        writer.add(FEATURES, (FEATURES @ WEIGHT.T + BIAS).argmax(axis=1))
+    return path
+
+
+@pytest.fixture
+def with_head(tmp_path, provenance):
+    return write_with_head(tmp_path / "head.h5", provenance, (WEIGHT, BIAS))
+
+
 def test_everything_comes_back(good, provenance):
     features, labels = stores.read_rows(good)
     np.testing.assert_array_equal(features, FEATURES)
@@ -49,6 +66,32 @@ def test_everything_comes_back(good, provenance):
     assert (attributes["n"], attributes["n_features"]) == (30, 6)
     with h5py.File(good) as file:
         np.testing.assert_array_equal(file["ids"][:], IDS)
+
+
+def test_the_last_layer_comes_back(with_head, good):
+    weight, bias = stores.read_head(with_head)
+    np.testing.assert_array_equal(weight, WEIGHT)
+    np.testing.assert_array_equal(bias, BIAS)
+    assert weight.dtype == bias.dtype == np.float32
+    np.testing.assert_array_equal(stores.read_rows(with_head)[0], FEATURES)
+    assert stores.verify(with_head)
+    assert stores.read_head(good) is None
+
+
+def test_the_last_layer_is_kept_as_float32_rows(tmp_path, provenance, with_head):
+    # As other code may hand it over: float64, and transposed in memory.
+    other = np.asfortranarray(WEIGHT, np.float64), BIAS.astype(np.float64)
+    path = write_with_head(tmp_path / "other.h5", provenance, other)
+    digests = [stores.read_attributes(p)["digest"] for p in (with_head, path)]
+    assert digests[0] == digests[1]
+
+
+def test_the_digest_is_of_the_last_layer_too(tmp_path, provenance, with_head):
+    digests = {stores.read_attributes(with_head)["digest"]}
+    for number, head in enumerate([None, (WEIGHT + 1, BIAS), (WEIGHT, BIAS + 1)]):
+        path = write_with_head(tmp_path / f"{number}.h5", provenance, head)
+        digests.add(stores.read_attributes(path)["digest"])
+    assert len(digests) == 4
 
 
 def expected_checksums(features, rows):
@@ -118,16 +161,25 @@ def wide(tmp_path, provenance, small_blocks):
 
 @pytest.mark.parametrize("buffers", [1, 2, 5])
 def test_streaming_equals_reading_the_whole(wide, buffers):
-    parts = [(features.copy(), labels) for features, labels in stores.iterate(wide, buffers)]
-    assert [len(labels) for _, labels in parts] == [4, 4, 3]
-    np.testing.assert_array_equal(np.concatenate([f for f, _ in parts]), WIDE)
-    np.testing.assert_array_equal(np.concatenate([y for _, y in parts]), LABELS[:11])
+    parts = [(features.copy(), *others) for features, *others in stores.iterate(wide, buffers)]
+    assert [len(labels) for _, labels, _ in parts] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate([f for f, _, _ in parts]), WIDE)
+    np.testing.assert_array_equal(np.concatenate([y for _, y, _ in parts]), LABELS[:11])
+    assert all(predictions is None for _, _, predictions in parts)
+
+
+def test_predictions_come_with_their_rows(tmp_path, provenance, small_blocks):
+    path = tmp_path / "wide.h5"
+    predictions = np.arange(11)[::-1]
+    stores.write_store(path, [(WIDE, predictions)], LABELS[:11], IDS[:11], provenance)
+    parts = [predicted for _, _, predicted in stores.iterate(path)]
+    assert [part.tolist() for part in parts] == [[10, 9, 8, 7], [6, 5, 4, 3], [2, 1, 0]]
 
 
 def test_so_many_blocks_of_a_stream_stay_as_they_are_as_there_are_buffers(wide):
     stream = stores.iterate(wide, buffers=2)
-    first, _ = next(stream)
-    second, _ = next(stream)
+    first, *_ = next(stream)
+    second, *_ = next(stream)
     np.testing.assert_array_equal(np.concatenate([first, second]), WIDE[:8])
     next(stream)
     np.testing.assert_array_equal(second, WIDE[4:8])
@@ -155,7 +207,7 @@ def test_a_row_may_be_larger_than_a_block(tmp_path, provenance, small_blocks, n)
     path = tmp_path / "store.h5"
     stores.write_store(path, [(features, None)], LABELS[:n], IDS[:n], provenance)
     np.testing.assert_array_equal(stores.read_rows(path)[0], features)
-    assert [len(labels) for _, labels in stores.iterate(path)] == [1] * n
+    assert [len(labels) for _, labels, _ in stores.iterate(path)] == [1] * n
     assert stores.verify(path)
 
 
@@ -198,6 +250,13 @@ def test_provenance_must_be_complete(tmp_path, provenance):
     del provenance["weights"]
     with pytest.raises(ValueError, match="weights"):
         stores.write_store(tmp_path / "a.h5", [(FEATURES, None)], LABELS, IDS, provenance)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("head", [(WEIGHT[:, :5], BIAS), (WEIGHT, BIAS[:4])], ids=["d", "classes"])
+def test_a_last_layer_of_other_features_is_refused(tmp_path, provenance, head):
+    with pytest.raises(ValueError, match=r"a head of shape \(5, \d\) for 6 features"):
+        write_with_head(tmp_path / "a.h5", provenance, head)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -428,6 +487,21 @@ def test_whoever_reads_finds_a_flipped_bit_of_the_other_columns(good, reader, co
     with pytest.raises(UserError, match="damaged; delete it") as caught:
         (readers(good) | of_columns)[reader]()
     assert str(good) in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [*READERS, "read_head"])
+@pytest.mark.parametrize("part", ["head_weight", "head_bias"])
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_whoever_reads_finds_damage_of_the_last_layer(with_head, reader, part, damage):
+    if damage == "flipped":
+        flip_a_bit(with_head, part, 8)
+    else:
+        with h5py.File(with_head, "r+") as file:
+            del file[part]
+    read = readers(with_head) | {"read_head": lambda: stores.read_head(with_head)}
+    with pytest.raises(UserError, match="the head or checksums are damaged; delete it") as caught:
+        read[reader]()
+    assert str(with_head) in str(caught.value)
 
 
 @pytest.mark.parametrize(

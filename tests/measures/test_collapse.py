@@ -1,80 +1,205 @@
-"""The measures of neural collapse against dense d x d formulas and hand-computed cases."""
+"""The measures of neural collapse against dense d x d formulas, loops and hand-computed cases."""
 
-import threading
-import time
-from itertools import combinations
+from itertools import combinations, permutations
 
-import h5py
 import numpy as np
 import pytest
 import scipy.linalg
-from threadpoolctl import threadpool_info, threadpool_limits
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.neighbors import NearestCentroid
 
-from collapseflow.features import stores
 from collapseflow.measures.collapse import (
-    class_means,
-    collapse_measures,
-    map_blocks,
-    measure_stores,
+    MEASURES,
+    CollapsedError,
+    Measure,
+    few_shot_bound,
+    measure,
+    measure_states,
+)
+from collapseflow.measures.statistics import (
+    reduce_stores,
+    reduce_stream,
+    write_failed_statistics,
+    write_statistics,
 )
 from collapseflow.running.errors import UserError
 
-MEASURES = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
+EVERY = (
+    *("nc1", "nc1_report_a", "nc1_quotient", "log_fuzziness", "cdnv", "directional_cdnv"),
+    *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle", "etf_distance"),
+    "hyperspherical_uniformity",
+    *("nc2_equinorm_head", "nc2_equiangularity_head", "nc2_maximal_angle_head"),
+    *("etf_distance_head", "hyperspherical_uniformity_head", "etf_distance_duality"),
+    *("nc3", "nc3_cosine", "nc4", "accuracy_nearest_mean", "norm_features", "norm_means"),
+    *("norm_global_mean", "norm_head", "accuracy"),
+)
+OF_HEAD = {name for name in EVERY if name.endswith("_head")} | {
+    *("etf_distance_duality", "nc3", "nc3_cosine")
+}
+OF_PREDICTIONS = {"nc4", "accuracy"}
+#: What does not change where all features, and W with them, are that many times as large.
+FREE_OF_SCALE = set(EVERY) - {
+    *("nc1_report_a", "norm_features", "norm_means", "norm_global_mean", "norm_head")
+}
+OF_ORIGIN = {"norm_features", "norm_global_mean"}
 
 
-def stream_of(features, labels, sizes=None):
-    """Batches of the given sizes, over and over; everything at once by default."""
+def reduce(features, labels, predictions=None, head=None, training=None):
+    """Statistics, and class means for a test split, from blocks of 37 samples."""
 
-    def batches(blocks_in_use):
-        row, turn = 0, 0
-        while row < len(labels):
-            size = len(labels) if sizes is None else sizes[turn % len(sizes)]
-            yield features[row : row + size], labels[row : row + size]
-            row, turn = row + size, turn + 1
+    def blocks(blocks_in_use):
+        for row in range(0, len(labels), 37):
+            part = slice(row, row + 37)
+            of_part = None if predictions is None else predictions[part]
+            yield features[part], labels[part], of_part
 
-    return batches
-
-
-def dense_measures(features, labels, **cutoff):
-    """Equations 1 to 4 of report A, literally, with d x d covariances in float64."""
-    x = features.astype(np.float64)
-    classes = np.unique(labels)
-    n, n_classes = len(x), len(classes)
-    overall = x.sum(axis=0) / n
-    within = np.zeros((x.shape[1], x.shape[1]))
-    between = np.zeros_like(within)
-    centred = []
-    for c in classes:
-        mean = x[labels == c].mean(axis=0)
-        deviations = x[labels == c] - mean
-        within += deviations.T @ deviations / n
-        between += np.outer(mean - overall, mean - overall) / n_classes
-        centred.append(mean - overall)
-    norms = np.array([np.sqrt(np.sum(m**2)) for m in centred])
-    cosines = np.array([a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in combinations(centred, 2)])
-    inverse = scipy.linalg.pinv(between, **(cutoff or {"rtol": 1e-11}))
-    return {
-        "nc1": np.trace(within @ inverse) / n_classes,
-        "nc2_equinorm": np.std(norms) / np.mean(norms),
-        "nc2_equiangularity": np.std(cosines),
-        "nc2_maximal_angle": np.mean(np.abs(cosines + 1 / (n_classes - 1))),
-    }, between
+    return reduce_stream(blocks, head=head, training=training)
 
 
-def random_case(n, d, n_classes, seed):
+def measured(*case, **others):
+    return measure(reduce(*case, **others)[0])
+
+
+def make_case(n, d, n_classes, seed, dtype=np.float64):
+    """Features, labels, the predictions of a head near the class means, and this head."""
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
     rng.shuffle(labels)
     means = rng.normal(size=(n_classes, d))
-    return means[labels] + rng.normal(size=(n, d)) + 3, labels
+    features = (means[labels] + rng.normal(size=(n, d)) + 3).astype(dtype)
+    weight = (means + rng.normal(size=means.shape)).astype(np.float32)
+    bias = rng.normal(size=n_classes).astype(np.float32)
+    predictions = (features.astype(np.float64) @ weight.T + bias).argmax(axis=1)
+    return features, labels, predictions, (weight, bias)
 
 
-def check(features, labels, sizes=None, **cutoff):
-    measures = collapse_measures(stream_of(features, labels, sizes), cutoff.get("atol"))
-    expected, _ = dense_measures(features, labels, **cutoff)
-    for name in MEASURES:
-        np.testing.assert_allclose(getattr(measures, name), expected[name], rtol=1e-9, atol=1e-14)
-    return measures
+def cosine(a, b):
+    return a @ b / np.sqrt((a @ a) * (b @ b))
+
+
+def geometry(rows):
+    """NC2 of the rows of a matrix, pair by pair."""
+    C = len(rows)
+    norms = np.array([np.sqrt(row @ row) for row in rows])
+    angles = np.array([cosine(a, b) for a, b in combinations(rows, 2)])
+    unit = [row / np.sqrt(row @ row) for row in rows]
+    apart = [np.sqrt(((a - b) ** 2).sum()) for a, b in combinations(unit, 2)]
+    return {
+        "nc2_equinorm": np.std(norms) / np.mean(norms),
+        "nc2_equiangularity": np.std(angles),
+        "nc2_maximal_angle": np.mean(np.abs(angles + 1 / (C - 1))),
+        "etf_distance": to_simplex(np.array([[a @ b for b in rows] for a in rows])),
+        "hyperspherical_uniformity": np.mean([np.log(1 / distance) for distance in apart]),
+    }
+
+
+def to_simplex(gram):
+    C = len(gram)
+    ideal = np.full((C, C), -1 / C)
+    np.fill_diagonal(ideal, 1 - 1 / C)
+    return np.sqrt(((gram / np.sqrt((gram**2).sum()) - ideal / np.sqrt(C - 1)) ** 2).sum())
+
+
+def dense(features, labels, predictions=None, head=None, training=None):
+    """Every measure, literally, with d x d covariances in float64."""
+    x = features.astype(np.float64)
+    classes = np.unique(labels)
+    n, C, d = len(x), len(classes), x.shape[1]
+    overall = x.sum(axis=0) / n
+    within, between, weighted = np.zeros((3, d, d))
+    covariances, means = [], []
+    for c in classes:
+        mine = x[labels == c]
+        mean = mine.mean(axis=0)
+        covariance = (mine - mean).T @ (mine - mean) / len(mine)
+        outer = np.outer(mean - overall, mean - overall)
+        within += len(mine) / n * covariance
+        between += outer / C
+        weighted += len(mine) / n * outer
+        covariances.append(covariance)
+        means.append(mean)
+    means = np.stack(means)
+    centred = means - overall
+
+    def inverse(matrix):
+        return scipy.linalg.pinvh(matrix, rtol=1e-11)
+
+    def distance(i, j):
+        return ((means[i] - means[j]) ** 2).sum()
+
+    def along(i, j):
+        u = (means[j] - means[i]) / np.sqrt(distance(i, j))
+        return u @ covariances[i] @ u / distance(i, j)
+
+    traces = [np.trace(covariance) for covariance in covariances]
+    cut = scipy.linalg.pinvh(between, atol=1e-5, rtol=0)
+    training = training or (classes, means)
+    nearest = training[0][pairwise_distances_argmin(x, training[1])]
+    answer = {
+        "nc1": np.trace(within @ inverse(between)) / C,
+        "nc1_report_a": np.trace(within @ cut) / C,
+        "nc1_quotient": np.trace(within) / np.trace(between),
+        "log_fuzziness": np.log(np.trace(within @ inverse(weighted))),
+        "cdnv": np.mean(
+            [(traces[i] + traces[j]) / (2 * distance(i, j)) for i, j in combinations(range(C), 2)]
+        ),
+        "directional_cdnv": np.mean([along(i, j) for i, j in permutations(range(C), 2)]),
+        **geometry(centred),
+        "accuracy_nearest_mean": np.mean(nearest == labels),
+        "norm_features": np.mean([np.sqrt(h @ h) for h in x]),
+        "norm_means": np.mean([np.sqrt(m @ m) for m in centred]),
+        "norm_global_mean": np.sqrt(overall @ overall),
+    }
+    if head is not None:
+        weight = head[0].astype(np.float64)
+        answer |= {f"{name}_head": value for name, value in geometry(weight).items()}
+        mine = weight[classes]
+        difference = mine / np.linalg.norm(mine) - centred / np.linalg.norm(centred)
+        answer |= {
+            "etf_distance_duality": to_simplex(mine @ centred.T),
+            "nc3": (difference**2).sum(),
+            "nc3_cosine": np.mean([cosine(w, m) for w, m in zip(mine, centred, strict=True)]),
+            "norm_head": np.sqrt((weight**2).sum()),
+        }
+    if predictions is not None:
+        answer["nc4"] = np.mean(predictions == nearest)
+        answer["accuracy"] = np.mean(predictions == labels)
+    counts = {
+        "rank": np.linalg.matrix_rank(centred),
+        "n_classes": C,
+        "n_samples": n,
+        "n_features": d,
+    }
+    return answer | counts
+
+
+def check(*case, **others):
+    found = measured(*case, **others)
+    expected = dense(*case, **others)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-13, err_msg=name)
+    return found
+
+
+def test_the_registry_holds_every_measure_in_order():
+    assert tuple(MEASURES) == EVERY
+    for entry in MEASURES.values():
+        assert entry.label and entry.title and entry.formula
+    words = [entry.title for entry in MEASURES.values()]
+    assert len(set(words)) == len(words)
+
+
+def test_a_new_measure_is_entered_by_the_name_of_its_function(monkeypatch):
+    def samples(statistics):
+        return statistics.n_samples
+
+    monkeypatch.setitem(MEASURES, "samples", Measure(samples, "N", "Samples", "$N$"))
+    features, labels, _, _ = make_case(20, 3, 2, seed=0)
+    assert measured(features, labels)["samples"] == 20
+
+
+# --- against the dense formulas ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -83,61 +208,54 @@ def check(features, labels, sizes=None, **cutoff):
     ids=["n>d", "d>n", "classes>d", "two classes", "n=d"],
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_measures_equal_the_dense_formula(n, d, n_classes, dtype):
-    features, labels = random_case(n, d, n_classes, seed=n + d)
-    measures = check(features.astype(dtype), labels)
-    assert (measures.n_samples, measures.n_features, measures.n_classes) == (n, d, n_classes)
-    assert measures.rank == min(n_classes - 1, d)
+def test_measures_equal_the_dense_formulas(n, d, n_classes, dtype):
+    found = check(*make_case(n, d, n_classes, seed=n + d, dtype=dtype))
+    assert found["rank"] == min(n_classes - 1, d)
+    assert found.keys() >= set(EVERY)
 
 
 def test_unbalanced_classes_weigh_the_global_mean_by_their_size():
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2, 3], [200, 30, 5, 1])
     features = rng.normal(size=(4, 8))[labels] * 2 + rng.normal(size=(len(labels), 8))
-    check(features, labels)
+    found = check(features, labels)
+    assert np.exp(found["log_fuzziness"]) != pytest.approx(4 * found["nc1"], rel=0.01)
+
+
+def test_on_classes_of_equal_size_d_is_the_number_of_classes_times_nc1():
+    rng = np.random.default_rng(2)
+    labels = np.arange(120) % 6
+    found = measured(rng.normal(size=(6, 9))[labels] + rng.normal(size=(120, 9)), labels)
+    assert np.exp(found["log_fuzziness"]) == pytest.approx(6 * found["nc1"], rel=1e-12)
 
 
 def test_a_class_that_is_absent_does_not_count():
-    features, labels = random_case(120, 9, 4, seed=3)
-    measures = check(features, np.array([0, 2, 5, 9])[labels])
-    assert measures.n_classes == 4
-    assert measures == collapse_measures(stream_of(features, labels))
+    features, labels, predictions, _ = make_case(120, 9, 4, seed=3)
+    labels, predictions = (np.array([0, 2, 5, 9])[part] for part in (labels, predictions))
+    rng = np.random.default_rng(3)
+    head = rng.normal(size=(10, 9)).astype(np.float32), np.zeros(10, np.float32)
+    found = check(features, labels, predictions, head)
+    assert found["n_classes"] == 4
 
 
-def test_constant_features_change_nothing():
-    features, labels = random_case(100, 6, 5, seed=4)
-    padded = np.insert(features, [0, 3, 6], 7.5, axis=1)
-    measures = check(padded, labels)
-    np.testing.assert_allclose(
-        measures.nc1, collapse_measures(stream_of(features, labels)).nc1, rtol=1e-9
-    )
+def test_a_thousand_classes():
+    features, labels, _, _ = make_case(2500, 30, 1000, seed=11)
+    check(features, labels)
 
 
-def test_a_thousand_classes_equal_the_dense_formula():
-    features, labels = random_case(2500, 30, 1000, seed=11)
-    check(features, labels, [400])
-
-
-@pytest.mark.parametrize("sizes", [[1], [7], [64, 3, 1, 20], [1000]])
-def test_the_size_of_the_batches_does_not_matter(sizes):
-    features, labels = random_case(150, 10, 6, seed=5)
-    check(features, labels, sizes)
-
-
-def test_classes_may_first_show_up_in_any_batch():
-    features, labels = random_case(60, 7, 5, seed=6)
-    for order in (np.argsort(labels, kind="stable"), np.argsort(-labels, kind="stable")):
-        check(features[order], labels[order], [9])
-
-
-def test_class_means_equal_numpy():
-    features, labels = random_case(50, 4, 3, seed=7)
-    means = class_means(stream_of(features, labels * 2, [8]))
-    assert means.classes.tolist() == [0, 2, 4]
-    assert means.counts.tolist() == np.bincount(labels).tolist()
-    for row in range(3):
-        np.testing.assert_allclose(means.means[row], features[labels == row].mean(0), rtol=1e-12)
-    np.testing.assert_allclose(means.global_mean, features.mean(axis=0), rtol=1e-12)
+@pytest.mark.parametrize("d", [3, 12])
+def test_on_the_test_split_the_nearest_mean_alone_is_of_the_training_set(d):
+    train = make_case(150, d, 6, seed=4)
+    features, labels, predictions, _ = make_case(90, d, 6, seed=4)
+    features = features + np.random.default_rng(5).normal(size=features.shape)
+    statistics, means = reduce(*train)
+    found = measure(reduce(features, labels, predictions, train[3], training=means)[0])
+    of_train = means.classes, np.stack([train[0][train[1] == c].mean(axis=0) for c in range(6)])
+    expected = dense(features, labels, predictions, train[3], training=of_train)
+    assert found == pytest.approx(expected, rel=1e-9)
+    model = NearestCentroid().fit(*train[:2])
+    assert found["accuracy_nearest_mean"] == model.score(features, labels)
+    assert found["nc4"] == model.score(features, predictions)
 
 
 def test_absolute_cutoff_of_report_a_drops_the_small_eigenvalues():
@@ -147,197 +265,373 @@ def test_absolute_cutoff_of_report_a_drops_the_small_eigenvalues():
     scales = np.array([30, 1e-1, 3e-2, 3e-4, 3e-5])
     labels = np.arange(180) % 6
     features = rng.normal(size=(6, 5))[labels] * scales + rng.normal(size=(180, 5)) * 0.1 * scales
-    _, between = dense_measures(features, labels)
-    eigenvalues = np.linalg.eigvalsh(between)
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(6)])
+    eigenvalues = np.linalg.eigvalsh(np.cov(means.T, ddof=0))
     assert not ((eigenvalues > 3e-6) & (eigenvalues < 3e-5)).any()
-    measures = check(features, labels, atol=1e-5, rtol=0)
-    assert measures.rank == np.count_nonzero(eigenvalues > 1e-5) == 3
-    # The default keeps them all, and the answer is another one.
-    whole = collapse_measures(stream_of(features, labels))
-    assert whole.rank == 5
-    assert whole.nc1 > 1.2 * measures.nc1
+    assert (eigenvalues > 1e-5).sum() == 3
+    found = measured(features, labels)
+    assert found["nc1_report_a"] == pytest.approx(dense(features, labels)["nc1_report_a"])
+    # NC1 itself keeps them all; where Sigma_B is invertible, it does not depend on their scales.
+    assert found["rank"] == 5
+    assert found["nc1"] == pytest.approx(dense(features / scales, labels)["nc1"], rel=1e-6)
+    assert found["nc1"] > 1.2 * found["nc1_report_a"]
 
 
-def test_a_simplex_etf_without_scatter_is_fully_collapsed():
-    n_classes, d = 5, 8
+def test_no_eigenvalue_above_the_cutoff_of_report_a_gives_zero():
+    features, labels, _, _ = make_case(60, 5, 3, seed=6)
+    assert measured(1e-4 * features, labels)["nc1_report_a"] == 0
+
+
+# --- invariances ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def case():
+    return make_case(150, 8, 5, seed=20)
+
+
+def compare(found, expected, names):
+    for name in names:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
+
+
+def test_rotation(case):
+    features, labels, predictions, (weight, bias) = case
+    rotation = np.linalg.qr(np.random.default_rng(21).normal(size=(8, 8)))[0]
+    turned = features @ rotation, labels, predictions, (weight @ rotation, bias)
+    compare(measured(*turned), measured(*case), EVERY)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e5])
+def test_scale(case, factor):
+    features, labels, predictions, (weight, bias) = case
+    larger = factor * features, labels, predictions, (factor * weight, bias)
+    found, expected = measured(*larger), measured(*case)
+    compare(found, expected, FREE_OF_SCALE)
+    for name in ("norm_features", "norm_means", "norm_global_mean", "norm_head"):
+        assert found[name] == pytest.approx(factor * expected[name])
+
+
+def test_translation(case):
+    features, *others = case
+    moved = features + np.linspace(-40, 90, 8), *others
+    found, expected = measured(*moved), measured(*case)
+    compare(found, expected, set(EVERY) - OF_ORIGIN)
+    assert found["norm_features"] > expected["norm_features"]
+
+
+def test_names_of_classes(case):
+    features, labels, predictions, (weight, bias) = case
+    order = np.array([3, 0, 4, 2, 1])
+    rows = np.argsort(order)
+    renamed = features, order[labels], order[predictions], (weight[rows], bias[rows])
+    compare(measured(*renamed), measured(*case), EVERY)
+
+
+def test_order_of_samples(case):
+    order = np.random.default_rng(22).permutation(150)
+    compare(measured(*(part[order] for part in case[:3]), case[3]), measured(*case), EVERY)
+
+
+def test_constant_features_change_nothing_but_their_norm(case):
+    features, labels, predictions, _ = case
+    padded = np.insert(features, [0, 3, 8], 7.5, axis=1)
+    found, expected = measured(padded, labels, predictions), measured(*case[:3])
+    compare(found, expected, set(EVERY) - OF_ORIGIN - OF_HEAD)
+
+
+# --- an ideal simplex -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_classes", [2, 5, 10])
+def test_a_simplex_without_scatter_is_fully_collapsed(n_classes):
+    d = 12
     rotation = np.linalg.qr(np.random.default_rng(9).normal(size=(d, d)))[0][:, :n_classes]
     simplex = (np.eye(n_classes) - 1 / n_classes) @ rotation.T * 3
-    labels = np.arange(40) % n_classes
-    measures = collapse_measures(stream_of(simplex[labels] + 2, labels))
-    for name in MEASURES:
-        assert abs(getattr(measures, name)) < 1e-12, name
-    assert measures.rank == n_classes - 1
+    labels = np.arange(8 * n_classes) % n_classes
+    head = 5 * simplex, np.zeros(n_classes)
+    found = measured(simplex[labels] + 2, labels, labels, head)
+    length = 3 * np.sqrt(1 - 1 / n_classes)
+    least = -np.log(2 * n_classes / (n_classes - 1)) / 2
+    ideal = dict.fromkeys(EVERY, 0) | {
+        **dict.fromkeys(("nc3_cosine", "nc4", "accuracy", "accuracy_nearest_mean"), 1),
+        **dict.fromkeys(("hyperspherical_uniformity", "hyperspherical_uniformity_head"), least),
+        "norm_means": length,
+        "norm_global_mean": 2 * np.sqrt(d),
+        "norm_features": np.linalg.norm(simplex + 2, axis=1).mean(),
+        "norm_head": 5 * length * np.sqrt(n_classes),
+    }
+    # The logarithm of zero, but for rounding.
+    assert found.pop("log_fuzziness", -np.inf) < -60
+    del ideal["log_fuzziness"]
+    for name, value in ideal.items():
+        assert found[name] == pytest.approx(value, abs=1e-12), name
+    assert found["rank"] == n_classes - 1
 
 
-def test_contraction_of_two_classes_by_hand():
-    # Means (2, 0) and (-2, 0); Sigma_W = [[1, 1/2], [1/2, 1/2]]; Sigma_B = [[4, 0], [0, 0]], so
-    # tr(Sigma_W Sigma_B^+) / 2 = 1/8. Two centred means always have cosine -1 when balanced.
+def test_without_any_scatter_there_is_no_logarithm():
+    found = measured(np.eye(3)[[0, 0, 1, 1, 2, 2]], np.array([0, 0, 1, 1, 2, 2]))
+    assert found["nc1"] == 0
+    assert "log_fuzziness" not in found
+
+
+# --- by hand ----------------------------------------------------------------------------------
+
+
+def test_two_classes_by_hand():
+    # Means (2, 0) and (-2, 0); Sigma_W = [[1, 1/2], [1/2, 1/2]], Sigma_B = [[4, 0], [0, 0]].
+    # Class 0 has the covariance [[1, 0], [0, 0]], class 1 [[1, 1], [1, 1]]; d^2 = 16.
     features = np.array([[1.0, 0], [3, 0], [-1, 1], [-3, -1]])
-    measures = collapse_measures(stream_of(features, np.array([0, 0, 1, 1])))
-    np.testing.assert_allclose(measures.nc1, 0.125, rtol=1e-12)
-    np.testing.assert_allclose(
-        [measures.nc2_equinorm, measures.nc2_equiangularity, measures.nc2_maximal_angle],
-        0,
-        atol=1e-12,
-    )
-    assert measures.rank == 1
+    head = np.array([[0.0, 3], [-4, 0]]), np.array([0.0, 1])
+    # W h + b is (0, -3), (0, -11), (3, 5), (-3, 13).
+    predictions = np.array([0, 0, 1, 1])
+    found = measured(features, np.array([0, 0, 1, 1]), predictions, head)
+    hand = {
+        "nc1": 1 / 8,
+        "nc1_report_a": 1 / 8,
+        "nc1_quotient": 3 / 8,
+        "log_fuzziness": np.log(1 / 4),
+        "cdnv": 3 / 32,
+        "directional_cdnv": 1 / 16,
+        # Two centred means of classes of the same size always are a simplex.
+        "nc2_equinorm": 0,
+        "nc2_equiangularity": 0,
+        "nc2_maximal_angle": 0,
+        "etf_distance": 0,
+        "hyperspherical_uniformity": -np.log(2),
+        # Rows of the lengths 3 and 4 at a right angle.
+        "nc2_equinorm_head": 1 / 7,
+        "nc2_equiangularity_head": 0,
+        "nc2_maximal_angle_head": 1,
+        # [[9, 0], [0, 16]] / sqrt(337) less [[1, -1], [-1, 1]] / 2: 2 - 25 / sqrt(337), squared.
+        "etf_distance_head": np.sqrt(2 - 25 / np.sqrt(337)),
+        "hyperspherical_uniformity_head": -np.log(2) / 2,
+        # W M^T = [[0, 0], [-8, 8]]: 2 - 2 * 16 / 2 / sqrt(128).
+        "etf_distance_duality": np.sqrt(2 - np.sqrt(2)),
+        # M / ||M|| = [[1, 0], [-1, 0]] / sqrt(2), W / 5: 2 - 2 * 4 / 5 / sqrt(2).
+        "nc3": 2 - 4 * np.sqrt(2) / 5,
+        "nc3_cosine": 1 / 2,
+        "nc4": 1,
+        "accuracy_nearest_mean": 1,
+        "norm_features": (1 + 3 + np.sqrt(2) + np.sqrt(10)) / 4,
+        "norm_means": 2,
+        "norm_global_mean": 0,
+        "norm_head": 5,
+        "accuracy": 1,
+        "rank": 1,
+        "n_classes": 2,
+        "n_samples": 4,
+        "n_features": 2,
+    }
+    assert found == pytest.approx(hand, rel=1e-12, abs=1e-12)
 
 
 def test_norms_and_angles_of_three_classes_by_hand():
     # Norms 3, 3, 3 sqrt(2); cosines 0, -1/sqrt(2), -1/sqrt(2).
     features = np.array([[3.0, 0], [0, 3], [-3, -3]])
-    measures = collapse_measures(stream_of(features, np.array([0, 1, 2])))
-    np.testing.assert_allclose(measures.nc2_equinorm, 3 - 2 * np.sqrt(2), rtol=1e-12)
-    np.testing.assert_allclose(measures.nc2_equiangularity, 1 / 3, rtol=1e-12)
-    np.testing.assert_allclose(measures.nc2_maximal_angle, (np.sqrt(2) - 0.5) / 3, rtol=1e-12)
-    assert measures.nc1 == 0
+    found = measured(features, np.array([0, 1, 2]))
+    assert found["nc2_equinorm"] == pytest.approx(3 - 2 * np.sqrt(2))
+    assert found["nc2_equiangularity"] == pytest.approx(1 / 3)
+    assert found["nc2_maximal_angle"] == pytest.approx((np.sqrt(2) - 0.5) / 3)
+    # Unit vectors sqrt(2), sqrt(2 + sqrt(2)) and sqrt(2 + sqrt(2)) apart.
+    mean = (np.log(2) / 2 + np.log(2 + np.sqrt(2))) / 3
+    assert found["hyperspherical_uniformity"] == pytest.approx(-mean)
+    assert found["nc1"] == 0
+
+
+def test_fuzziness_of_unequal_classes_by_hand():
+    # Means 0 and 4 of three samples and one: mu_G = 1, S_B = 3/4 * 1 + 1/4 * 9 = 3, Sigma_B = 5;
+    # Sigma_W = (1 + 1) / 4.
+    features = np.array([[-1.0], [0], [1], [4]])
+    found = measured(features, np.array([0, 0, 0, 1]))
+    assert found["log_fuzziness"] == pytest.approx(np.log(1 / 6))
+    assert found["nc1"] == pytest.approx(1 / 20)
+
+
+def test_agreement_with_the_nearest_mean_by_hand():
+    # Nearest means 0, 0, 1, 1 (means 1 and 9); the network says 0, 1, 1, 0; labels 0, 0, 1, 1.
+    features = np.array([[0.0], [2], [8], [10]])
+    labels = np.array([0, 0, 1, 1])
+    statistics, means = reduce(features, labels, np.array([0, 1, 1, 0]))
+    found = measure(statistics)
+    assert (found["nc4"], found["accuracy"], found["accuracy_nearest_mean"]) == (0.5, 0.5, 1)
+    # Test samples 1 and 3 of class 0 and 4 of class 1 are nearest to 1; 7 of class 1 to 9.
+    test, _ = reduce(np.array([[1.0], [3], [4], [7]]), labels, np.array([1, 0, 0, 1]), None, means)
+    found = measure(test)
+    assert (found["nc4"], found["accuracy"], found["accuracy_nearest_mean"]) == (0.75, 0.5, 0.75)
+
+
+# --- what has no value ------------------------------------------------------------------------
+
+
+def test_what_does_not_apply_is_left_out(case):
+    features, labels, predictions, head = case
+    assert set(EVERY) - set(measured(features, labels)) == OF_HEAD | OF_PREDICTIONS
+    assert set(EVERY) - set(measured(features, labels, predictions)) == OF_HEAD
+    assert set(EVERY) - set(measured(features, labels, None, head)) == OF_PREDICTIONS
+
+
+def test_a_head_of_zeros_has_no_direction(case):
+    features, labels, predictions, (weight, bias) = case
+    found = measured(features, labels, predictions, (0 * weight, bias))
+    assert set(EVERY) - set(found) == OF_HEAD - {"norm_head"}
+    assert found["norm_head"] == 0
+
+
+def test_two_class_means_that_coincide_have_no_distance():
+    features = np.array([[1.0, 0], [3, 0], [2, 1], [2, -1], [-9, 4], [-9, 4]])
+    statistics, _ = reduce(features, np.array([0, 0, 1, 1, 2, 2]))
+    found = measure(statistics)
+    missing = {"cdnv", "directional_cdnv", "hyperspherical_uniformity"}
+    assert set(EVERY) - set(found) == missing | OF_HEAD | OF_PREDICTIONS
+    assert few_shot_bound(statistics, 10) is None
 
 
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="two classes"):
-        collapse_measures(stream_of(np.ones((4, 2)), np.full(4, 3)))
+        measured(np.ones((4, 2)), np.full(4, 3))
 
 
 @pytest.mark.parametrize("counts", [(10, 10), (3, 7), (2, 5)])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e6 + 0.1])
 def test_class_means_equal_but_for_rounding_are_refused(counts, value):
     features = np.full((sum(counts), 4), value)
-    with pytest.raises(ValueError, match="coincides"):
-        collapse_measures(stream_of(features, np.repeat([0, 1], counts)))
+    with pytest.raises(CollapsedError, match="coincides"):
+        measured(features, np.repeat([0, 1], counts))
 
 
-def test_measure_stores_adds_the_accuracy_of_a_network_with_a_head(make_store):
-    features, labels = random_case(80, 5, 4, seed=10)
-    features = features.astype(np.float32)
-    predictions = np.where(np.arange(80) < 20, (labels + 1) % 4, labels)
-    answer = measure_stores(
+# --- the few-shot bound -----------------------------------------------------------------------
+
+
+def literal_bound(features, labels, m):
+    """The bound, pair by pair, from all samples."""
+    parts = [features[labels == c].astype(np.float64) for c in np.unique(labels)]
+    means = [part.mean(axis=0) for part in parts]
+    total = 0.0
+    for i, j in permutations(range(len(parts)), 2):
+        gap = means[j] - means[i]
+        d2 = gap @ gap
+        lengths = [((parts[c] - means[c]) ** 2).sum(axis=1) for c in (i, j)]
+        vi, vj = (squares.mean() for squares in lengths)
+        directional = (((parts[i] - means[i]) @ gap) ** 2).mean() / d2 / d2
+        V = (vi + vj) / d2
+        theta = sum((squares**2).mean() for squares in lengths) / d2**2
+        a_t = 4 / m * (V**2 + V / 4)
+        a_s = V / m
+        a_q = (theta + 2 * (m - 1) * V**2) / m**3
+        numerator = 4 * directional + (np.sqrt(a_t) + np.sqrt(a_s) + np.sqrt(a_q)) ** 2
+        total += numerator / (1 + (vj - vi) / (m * d2)) ** 2
+    return total / len(parts)
+
+
+@pytest.mark.parametrize("shots", [10, 25, 1000])
+def test_the_bound_equals_a_loop_over_pairs(shots):
+    rng = np.random.default_rng(30)
+    labels = rng.permutation(np.repeat([0, 1, 2, 3], [40, 11, 1, 25]))
+    # Classes of unequal variance.
+    features = 2 * rng.normal(size=(4, 7))[labels]
+    features += rng.normal(size=features.shape) * np.array([1, 3, 1, 0.2])[labels, None]
+    statistics, _ = reduce(features, labels)
+    expected = literal_bound(features, labels, shots)
+    assert few_shot_bound(statistics, shots) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_bound_by_hand():
+    # As above: V~ = 1/16 both ways, v = (1, 2), d^2 = 16, V = 3/16; fourth powers 1 and 4.
+    features = np.array([[1.0, 0], [3, 0], [-1, 1], [-3, -1]])
+    statistics, _ = reduce(features, np.array([0, 0, 1, 1]))
+    roots = np.sqrt(0.4 * (9 / 256 + 3 / 64)) + np.sqrt(3 / 160)
+    roots += np.sqrt((5 / 256 + 18 * 9 / 256) / 1000)
+    numerator = 1 / 4 + roots**2
+    hand = numerator * ((1 + 1 / 160) ** -2 + (1 - 1 / 160) ** -2) / 2
+    assert few_shot_bound(statistics, 10) == pytest.approx(hand)
+
+
+def test_there_is_no_bound_for_fewer_than_ten_images(case):
+    statistics, _ = reduce(*case)
+    assert few_shot_bound(statistics, 9) is None
+
+
+@pytest.mark.parametrize("shots", [10, 50])
+@pytest.mark.parametrize("distance", [4, 8, 20])
+@pytest.mark.parametrize("kind", ["normal", "flat", "heavy"])
+def test_the_bound_holds_for_the_nearest_mean_of_few_images(shots, distance, kind):
+    """The error of scikit-learn's nearest centroid on samples of three kinds of classes: equal in
+    all directions, along one direction that all share, and with heavy tails."""
+    rng = np.random.default_rng(31)
+    n_classes, d = 4, 20
+    means = distance / np.sqrt(2) * np.eye(d)[:n_classes]
+
+    def draw(n):
+        labels = np.repeat(np.arange(n_classes), n)
+        noise = rng.normal(size=(len(labels), d))
+        if kind == "flat":
+            noise[:, 1:] *= 0.1
+        elif kind == "heavy":
+            noise = rng.standard_t(6, size=noise.shape)
+        return means[labels] + noise * np.array([0.5, 1, 1, 1.5])[labels, None], labels
+
+    bound = few_shot_bound(reduce(*draw(2000))[0], shots)
+    errors = []
+    test, labels = draw(500)
+    for _ in range(20):
+        model = NearestCentroid().fit(*draw(shots))
+        errors.append(1 - model.score(test, labels))
+    assert 0 <= np.mean(errors) <= bound
+
+
+# --- files of states --------------------------------------------------------------------------
+
+
+def test_states_are_measured_from_their_files(tmp_path, case):
+    features, labels, predictions, head = case
+    inner, means = reduce(features[:, :5], labels)
+    test, _ = reduce(features[:70, :5], labels[:70], training=means)
+    last, means = reduce(*case)
+    end, _ = reduce(features[:70], labels[:70], predictions[:70], head, means)
+    layers = {"relu": {"train": inner, "test": test}, "penultimate": {"train": last, "test": end}}
+    write_statistics(tmp_path / "one.npz", layers, [])
+    write_failed_statistics(tmp_path / "two.npz", "the loss was not finite")
+    paths = {1: tmp_path / "one.npz", 2: tmp_path / "two.npz"}
+    failed = {"failed": "the loss was not finite"}
+    assert measure_states(paths, ["relu", "penultimate"]) == [
         {
-            "train": make_store(features, labels, predictions, "train.h5"),
-            "test": make_store(features[:40], labels[:40], None, "test.h5"),
-        }
-    )
-    assert answer["train"]["accuracy"] == 0.75
-    assert "accuracy" not in answer["test"]
-    for split, n in (("train", 80), ("test", 40)):
-        expected, _ = dense_measures(features[:n], labels[:n])
-        for name in MEASURES:
-            np.testing.assert_allclose(answer[split][name], expected[name], rtol=1e-9)
+            "epoch": 1,
+            "layers": {
+                layer: {split: measure(statistics) for split, statistics in splits.items()}
+                for layer, splits in layers.items()
+            },
+        },
+        {
+            "epoch": 2,
+            "layers": {
+                layer: {"train": failed, "test": failed} for layer in ("relu", "penultimate")
+            },
+        },
+    ]
+    (only,) = measure_states({None: tmp_path / "one.npz"}, ["relu"])
+    assert only["epoch"] is None
+    assert list(only["layers"]) == ["relu"]
 
 
-def test_measure_stores_names_the_store_that_has_no_measures(make_store):
-    path = make_store(np.zeros((6, 3), np.float32), np.ones(6, int))
-    with pytest.raises(UserError, match=f"{path.name}: .*two classes"):
-        measure_stores({"train": path})
-
-
-def test_a_split_whose_class_means_coincide_has_failed_and_the_other_is_measured(make_store):
-    features, labels = random_case(40, 5, 4, seed=10)
-    stores = {
-        "train": make_store(np.full((40, 5), 0.3, np.float32), labels, labels, "train.h5"),
-        "test": make_store(features.astype(np.float32), labels, None, "test.h5"),
-    }
-    answer = measure_stores(stores)
-    assert answer["train"] == {"failed": "a class mean coincides with the mean of all samples"}
-    expected, _ = dense_measures(features.astype(np.float32), labels)
-    np.testing.assert_allclose(answer["test"]["nc1"], expected["nc1"], rtol=1e-9)
-
-
-# --- threads ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_classes", [10, 1000])
-def test_the_number_of_threads_changes_no_bit(n_classes):
-    features, labels = random_case(3000, 70, n_classes, seed=12)
-    # Labels far apart, some of them in few blocks only.
-    stream = stream_of(features.astype(np.float32), labels**2, [150, 40, 333])
-    one = collapse_measures(stream, threads=1)
-    for threads in (2, 5):
-        assert collapse_measures(stream, threads=threads) == one
-
-
-def test_stores_of_many_blocks_equal_the_dense_formula_on_any_number_of_threads(
-    make_store, monkeypatch
+def test_a_split_whose_class_means_coincide_has_failed_and_the_other_is_measured(
+    tmp_path, make_store, case
 ):
-    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
-    features, labels = random_case(900, 50, 6, seed=13)
+    features, labels, predictions, _ = case
     features = features.astype(np.float32)
-    path = make_store(features, labels)
-    answers = [measure_stores({"train": path}, threads)["train"] for threads in (1, 2, 3)]
-    assert answers[0] == answers[1] == answers[2]
-    expected, _ = dense_measures(features, labels)
-    for name in MEASURES:
-        np.testing.assert_allclose(answers[0][name], expected[name], rtol=1e-9)
+    paths = {
+        "train": make_store(np.full_like(features, 0.3), labels, predictions, "train.h5"),
+        "test": make_store(features, labels, None, "test.h5"),
+    }
+    write_statistics(tmp_path / "raw.npz", {"": reduce_stores(paths)}, [])
+    (state,) = measure_states({None: tmp_path / "raw.npz"}, [""])
+    answer = state["layers"][""]
+    assert answer["train"] == {"failed": "a class mean coincides with the mean of all samples"}
+    assert answer["test"]["nc1"] == pytest.approx(dense(features, labels)["nc1"], rel=1e-9)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_answers_come_in_the_order_of_the_blocks(threads):
-    def slow_at_first(features, labels):
-        time.sleep(0.02 if features[0, 0] % 4 == 0 else 0)
-        return int(features[0, 0])
-
-    blocks = [(np.full((1, 1), number), np.zeros(1, int)) for number in range(23)]
-    answers = map_blocks(slow_at_first, lambda blocks_in_use: blocks, threads)
-    assert list(answers) == list(range(23))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_stream_may_take_turns_with_as_many_blocks_as_it_is_asked_for(threads):
-    """The first block is worked on until all other blocks in use have been read."""
-    read = []
-
-    def stream(blocks_in_use):
-        memory = np.zeros((blocks_in_use, 1, 1))
-        for number in range(20):
-            memory[number % blocks_in_use] = number
-            read.append(number)
-            yield memory[number % blocks_in_use], np.full(1, number)
-
-    def look_again_later(features, labels):
-        if labels[0] == 0 and threads > 1:
-            deadline = time.monotonic() + 30
-            while len(read) < threads + 1 and time.monotonic() < deadline:
-                time.sleep(0.001)
-            time.sleep(0.05)  # A block too many would be read now.
-        return float(features[0, 0])
-
-    assert list(map_blocks(look_again_later, stream, threads)) == list(range(20))
-
-
-def test_threads_work_at_the_same_time():
-    both = threading.Barrier(2, timeout=20)
-
-    def meet(features, labels):
-        both.wait()
-
-    blocks = [(np.zeros((1, 1)), np.zeros(1, int))] * 4
-    assert list(map_blocks(meet, lambda blocks_in_use: blocks, 2)) == [None] * 4
-
-
-def test_blas_keeps_to_the_threads_that_call_it():
-    def blas_threads(features, labels):
-        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
-
-    blocks = [(np.zeros((1, 1)), np.zeros(1, int))]
-    with threadpool_limits(2, user_api="blas"):
-        (answer,) = map_blocks(blas_threads, lambda blocks_in_use: blocks, 2)
-    assert answer and set(answer) == {1}
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_in_a_block_ends_the_pass(threads):
-    def fail(features, labels):
-        raise ArithmeticError("block")
-
-    with pytest.raises(ArithmeticError, match="block"):
-        list(map_blocks(fail, stream_of(np.zeros((9, 1)), np.arange(9), [2]), threads))
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_damaged_store_is_named(make_store, monkeypatch, threads):
-    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
-    features, labels = random_case(900, 50, 6, seed=14)
-    path = make_store(features.astype(np.float32), labels)
-    with h5py.File(path, "r+") as file:
-        file["features"][500, 3] += 1e-3
-    with pytest.raises(UserError, match=f"{path.name}: .*rows 500 to 519 are damaged"):
-        measure_stores({"train": path}, threads)
+def test_a_file_with_one_class_is_named(tmp_path):
+    one, _ = reduce(np.ones((4, 2)), np.full(4, 3))
+    write_statistics(tmp_path / "raw.npz", {"": {"train": one, "test": one}}, [])
+    with pytest.raises(UserError, match="raw.npz: .*two classes"):
+        measure_states({None: tmp_path / "raw.npz"}, [""])

@@ -1,9 +1,8 @@
-"""The measures of every epoch against features that torchvision computes and dense formulas."""
+"""The statistics of every epoch against features that torchvision computes, by plain formulas."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +12,17 @@ import torchvision.models
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from collapseflow.features.extraction import Reading, store, write_state_features
+from collapseflow.features.extraction import (
+    Reading,
+    store,
+    weights_after,
+    write_state_features,
+)
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.measures import epochs as module
-from collapseflow.measures.collapse import measure_stores
-from collapseflow.measures.epochs import measure_epochs, states_of_run
+from collapseflow.measures.epochs import reduce_epochs, reduce_features
+from collapseflow.measures.statistics import Statistics, read_statistics, reduce_stores
+from collapseflow.running import resume
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_folder, write_failure
 
@@ -25,6 +30,7 @@ CPU = torch.device("cpu")
 LAYERS = ["features.7", "penultimate"]
 READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 64)
 CODE = "0" * 16
+EPOCHS = (1, 2, 3)
 SIZES = {"train": 8, "test": 4}
 WIDTHS = {"features.7": 256, "penultimate": 512}
 
@@ -70,19 +76,27 @@ def write_weights(path, seed, data, task):
 
 @pytest.fixture(scope="module")
 def weights(splits, dataset, tmp_path_factory):
-    """The weights before, after two epochs between, and after the last."""
-    paths = [tmp_path_factory.mktemp("weights") / f"epoch{n}.safetensors" for n in range(4)]
+    """The folder of a training with the weights after its three epochs."""
+    folder = tmp_path_factory.mktemp("training") / "weights"
+    folder.mkdir()
     task = read_info(dataset).sha256
-    return [write_weights(path, n, splits["train"], task) for n, path in enumerate(paths)]
+    for epoch in EPOCHS:
+        write_weights(weights_after(folder, epoch), epoch, splits["train"], task)
+    return folder
+
+
+@pytest.fixture
+def own_weights(weights, tmp_path):
+    """A copy of them that a test may change."""
+    return shutil.copytree(weights, tmp_path / "weights")
 
 
 @pytest.fixture(scope="module")
-def ends(dataset, weights, tmp_path_factory):
-    """The folders of features before the first epoch and after the last."""
-    folders = [tmp_path_factory.mktemp("ends") / name for name in ("first", "last")]
-    for folder, epoch in zip(folders, (0, 3), strict=True):
-        write_state_features(dataset, weights[epoch], epoch, READING, CPU, folder)
-    return folders
+def last(dataset, weights, tmp_path_factory):
+    """The folder of features after the last epoch."""
+    folder = tmp_path_factory.mktemp("features") / "epoch003"
+    write_state_features(dataset, weights, 3, READING, CPU, folder)
+    return folder
 
 
 def by_torchvision(path, images):
@@ -107,150 +121,193 @@ def by_torchvision(path, images):
     return {layer: of.double().mean((2, 3)).numpy() for layer, of in seen.items()}, predicted
 
 
-def dense_measures(x, labels):
-    """NC1 and NC2 with covariances of all features, classes of equal size."""
-    means = np.stack([x[labels == c].mean(0) for c in range(10)])
-    within = np.cov((x - means[labels]).T, bias=True)
-    between = np.cov(means.T, bias=True)
-    centred = means - x.mean(0)
-    norms = np.sqrt((centred**2).sum(1))
-    cosines = np.array([a @ b / np.sqrt((a @ a) * (b @ b)) for a in centred for b in centred])
-    cosines = cosines.reshape(10, 10)[np.triu_indices(10, 1)]
+def run(folder, dataset, weights, last, reading=READING, code=CODE, epochs=EPOCHS):
+    """Reduce all epochs; the statistics by epoch. ``folder`` gets those, and what is kept."""
+    output, progress = folder / "statistics" / "s0", folder / "progress"
+    reduce_epochs(dataset, weights, last, epochs, reading, CPU, progress, code, output)
+    assert list(output.parent.iterdir()) == [output]
+    names = [f"epoch{epoch:03}.npz" for epoch in epochs]
+    assert sorted(path.name for path in output.iterdir()) == names
     return {
-        "nc1": np.trace(within @ np.linalg.pinv(between, rcond=1e-10, hermitian=True)) / 10,
-        "nc2_equinorm": norms.std() / norms.mean(),
-        "nc2_equiangularity": cosines.std(),
-        "nc2_maximal_angle": np.abs(cosines + 1 / 9).mean(),
+        epoch: read_statistics(output / name) for epoch, name in zip(epochs, names, strict=True)
     }
 
 
-def run(folder, dataset, ends, weights, reading=READING, code=CODE):
-    states = dict(enumerate([ends[0], *weights[1:-1], ends[1]]))
-    return measure_epochs(dataset, states, reading, CPU, folder, code)
+def assert_same(one, other):
+    """Bit for bit the same statistics."""
+    for field in fields(Statistics):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert (a is None) == (b is None), field.name
+        if a is not None:
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b, err_msg=field.name)
+
+
+def assert_same_states(one, other):
+    """Bit for bit the same statistics of states, at every layer."""
+    assert one.failed == other.failed and list(one.layers) == list(other.layers)
+    for layer, splits in one.layers.items():
+        assert splits.keys() == other.layers[layer].keys() == SIZES.keys()
+        for split in splits:
+            assert_same(splits[split], other.layers[layer][split])
 
 
 @pytest.fixture(scope="module")
-def measured(dataset, ends, weights, tmp_path_factory):
-    """A folder in which all epochs were measured, and the measures."""
-    folder = tmp_path_factory.mktemp("progress") / "resnet18"
-    return folder, run(folder, dataset, ends, weights)
+def reduced(dataset, weights, last, tmp_path_factory):
+    """A folder in which all epochs were reduced, and their statistics."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, run(folder, dataset, weights, last)
 
 
 @pytest.fixture
-def kept(measured, tmp_path):
-    """A folder of the test's own in which all epochs were measured."""
-    return shutil.copytree(measured[0], tmp_path / "progress")
+def kept(reduced, tmp_path):
+    """A folder of the test's own in which all epochs were reduced."""
+    shutil.copytree(reduced[0] / "progress", tmp_path / "progress")
+    return tmp_path
 
 
 @pytest.fixture
 def extracted(monkeypatch):
-    """The weights whose features were extracted, in order."""
-    paths = []
+    """The epochs whose features were extracted, in order."""
+    epochs = []
 
-    def count(dataset, weights, *arguments):
-        paths.append(weights)
-        write_state_features(dataset, weights, *arguments)
+    def count(dataset, weights, epoch, *arguments):
+        epochs.append(epoch)
+        write_state_features(dataset, weights, epoch, *arguments)
 
     monkeypatch.setattr(module, "write_state_features", count)
-    return paths
+    return epochs
 
 
-def test_every_epoch_has_its_number_its_layers_and_both_splits(measured):
-    assert [of_epoch["epoch"] for of_epoch in measured[1]] == [0, 1, 2, 3]
-    for of_epoch in measured[1]:
-        assert of_epoch.keys() == {"epoch", "layers", "made_with"}
-        (line,) = of_epoch["made_with"]
+def test_every_epoch_has_its_layers_and_both_splits(reduced):
+    for state in reduced[1].values():
+        assert state.failed is None
+        (line,) = state.made_with
         assert f"torch {torch.__version__.split('+')[0]}" in line
-        assert list(of_epoch["layers"]) == LAYERS
+        assert list(state.layers) == LAYERS
         for layer, split in product(LAYERS, SIZES):
-            found = of_epoch["layers"][layer][split]
-            assert found["n_samples"] == 10 * SIZES[split]
-            assert found["n_features"] == WIDTHS[layer]
-            assert found["rank"] == 9
+            found = state.layers[layer][split]
+            assert found.n_samples == 10 * SIZES[split]
+            assert found.n_features == WIDTHS[layer]
+            assert found.n_classes == 10
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("epoch", [0, 1, 2, 3])
-def test_the_measures_equal_dense_formulas_on_torchvision_s_features(
-    measured, splits, weights, epoch, split
-):
-    labels = splits[split].labels
-    features, predicted = by_torchvision(weights[epoch], splits[split].images)
+@pytest.mark.parametrize("epoch", EPOCHS)
+def test_the_statistics_are_those_of_torchvision_s_features(reduced, splits, weights, epoch, split):
+    path, labels = weights_after(weights, epoch), splits[split].labels
+    features, predicted = by_torchvision(path, splits[split].images)
+    training, _ = by_torchvision(path, splits["train"].images)
     for layer in LAYERS:
-        found = measured[1][epoch]["layers"][layer][split]
-        for name, value in dense_measures(features[layer], labels).items():
-            assert found[name] == pytest.approx(value, rel=1e-3), (layer, name)
-        assert found["accuracy"] == np.mean(predicted == labels)
-        assert 0.3 < found["accuracy"] < 1
+        found, x = reduced[1][epoch].layers[layer][split], features[layer]
+        members = [x[labels == c] for c in range(10)]
+        squared = [((of_class - of_class.mean(0)) ** 2).sum() for of_class in members]
+        np.testing.assert_allclose(found.means, [m.mean(0) for m in members], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(found.squared, squared, rtol=1e-3)
+        lengths = [np.sqrt((of_class**2).sum(1)).sum() for of_class in members]
+        np.testing.assert_allclose(found.norms, lengths, rtol=1e-4)
+        right = [np.sum(predicted[labels == c] == c) for c in range(10)]
+        assert found.predicted.tolist() == right
+        assert 0.3 < sum(right) / len(labels) < 1
+        means = [training[layer][splits["train"].labels == c].mean(0) for c in range(10)]
+        nearest = np.argmin([((x - mean) ** 2).sum(1) for mean in means], axis=0)
+        assert found.nearest.tolist() == [np.sum(nearest[labels == c] == c) for c in range(10)]
+        agreeing = nearest == predicted
+        assert found.agreeing.tolist() == [np.sum(agreeing[labels == c]) for c in range(10)]
 
 
-def test_every_epoch_is_another(measured):
+def test_every_epoch_is_another(reduced):
     for layer, split in product(LAYERS, SIZES):
-        assert len({of_epoch["layers"][layer][split]["nc1"] for of_epoch in measured[1]}) == 4
+        values = {state.layers[layer][split].squared[0] for state in reduced[1].values()}
+        assert len(values) == 3
 
 
-def test_the_first_and_the_last_epoch_are_read_from_their_stores(measured, ends):
-    for folder, of_epoch in zip(ends, (measured[1][0], measured[1][-1]), strict=True):
-        for layer in LAYERS:
-            stores = {split: store(folder, layer, split) for split in SIZES}
-            assert of_epoch["layers"][layer] == measure_stores(stores)
+def test_the_last_epoch_is_read_from_its_stores(reduced, last):
+    for layer in LAYERS:
+        expected = reduce_stores({split: store(last, layer, split) for split in SIZES})
+        for split in SIZES:
+            assert_same(reduced[1][3].layers[layer][split], expected[split])
 
 
-def test_every_epoch_is_told_in_its_order_also_the_last(dataset, ends, weights, kept, caplog):
+def test_every_epoch_is_told_in_its_order_also_the_last(dataset, weights, last, kept, caplog):
     with caplog.at_level("INFO", logger="collapseflow"):
-        run(kept, dataset, ends, weights)
+        run(kept, dataset, weights, last)
     assert [line for line in caplog.messages if "measured" in line] == [
-        f"epoch {epoch} of 3 is measured" for epoch in range(4)
+        f"epoch {epoch} of 3 is measured" for epoch in EPOCHS
     ]
 
 
-def test_no_features_of_the_epochs_between_stay(measured):
-    assert sorted(path.name for path in measured[0].iterdir()) == [
-        "epoch001.json",
-        "epoch002.json",
-    ]
+KEPT = ["epoch001.json", "epoch001.npz", "epoch002.json", "epoch002.npz"]
 
 
-def test_measured_epochs_are_not_extracted_again(measured, dataset, ends, weights, monkeypatch):
-    def never(*arguments):
-        raise AssertionError
-
-    monkeypatch.setattr(module, "write_state_features", never)
-    assert run(measured[0], dataset, ends, weights) == measured[1]
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_fine_tuning_of_one_epoch_has_nothing_between(dataset, ends, weights, tmp_path, measured):
-    found = run(tmp_path, dataset, ends, [weights[0], weights[-1]])
-    assert [of_epoch["epoch"] for of_epoch in found] == [0, 1]
-    assert found[1]["layers"] == measured[1][3]["layers"]
-    assert list(tmp_path.iterdir()) == []
+def test_no_features_of_the_epochs_between_stay(reduced):
+    assert names(reduced[0] / "progress") == KEPT
 
 
-def test_changed_weights_measure_their_epoch_again_and_no_other(
-    dataset, splits, ends, weights, measured, kept, tmp_path, extracted
+def test_reduced_epochs_are_not_extracted_again(
+    reduced, dataset, weights, last, kept, extracted, monkeypatch
 ):
-    other = write_weights(
-        tmp_path / "other.safetensors", 17, splits["train"], read_info(dataset).sha256
-    )
-    changed = [*weights[:2], other, weights[-1]]
-    found = run(kept, dataset, ends, changed)
-    assert extracted == [other]
-    assert [found[n] == measured[1][n] for n in range(4)] == [True, True, False, True]
-    assert run(tmp_path / "fresh", dataset, ends, changed) == found
-
-
-def test_the_same_weights_in_another_file_are_not_measured_again(
-    dataset, ends, weights, measured, kept, tmp_path, extracted
-):
-    moved = tmp_path / "moved.safetensors"
-    moved.write_bytes(weights[1].read_bytes())
-    assert run(kept, dataset, ends, [weights[0], moved, *weights[2:]]) == measured[1]
+    seconds = []
+    monkeypatch.setattr(resume, "take_over", seconds.append)
+    found = run(kept, dataset, weights, last)
     assert extracted == []
+    # The table of run times counts what they took.
+    assert len(seconds) == 2 and min(seconds) > 0
+    for epoch in EPOCHS:
+        assert_same_states(found[epoch], reduced[1][epoch])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_kept_statistics_that_are_not_whole_are_made_again(
+    reduced, dataset, weights, last, kept, extracted, damage
+):
+    part = kept / "progress" / "epoch002.npz"
+    content = part.read_bytes()
+    part.unlink()
+    if damage == "cut off":
+        part.write_bytes(content[: len(content) // 2])
+    found = run(kept, dataset, weights, last)
+    assert extracted == [2]
+    assert_same_states(found[2], reduced[1][2])
+
+
+def test_an_old_output_does_not_change_with_what_is_kept(reduced, dataset, weights, last, tmp_path):
+    run(tmp_path, dataset, weights, last)
+    old = tmp_path / "old"
+    (tmp_path / "statistics" / "s0").rename(old)
+    reading = replace(READING, layers=["penultimate"])
+    run(tmp_path, dataset, weights, last, reading)
+    assert_same_states(read_statistics(old / "epoch001.npz"), reduced[1][1])
+
+
+def test_a_fine_tuning_of_one_epoch_has_nothing_between(dataset, weights, last, tmp_path, reduced):
+    found = run(tmp_path, dataset, weights, last, epochs=[3])
+    assert_same_states(found[3], reduced[1][3])
+    assert names(tmp_path) == ["statistics"]
+
+
+def test_changed_weights_reduce_their_epoch_again_and_no_other(
+    dataset, splits, own_weights, last, reduced, kept, tmp_path, extracted
+):
+    path = weights_after(own_weights, 2)
+    write_weights(path, 17, splits["train"], read_info(dataset).sha256)
+    found = run(kept, dataset, own_weights, last)
+    assert extracted == [2]
+    fresh = run(tmp_path / "fresh", dataset, own_weights, last)
+    for epoch in EPOCHS:
+        assert_same_states(found[epoch], fresh[epoch])
+    assert_same_states(found[1], reduced[1][1])
+    before, after = (of[2].layers["penultimate"]["test"].squared for of in (reduced[1], found))
+    assert (before != after).all()
 
 
 @pytest.mark.parametrize("changed", ["image_size", "batch_size", "layers", "code", "dataset"])
-def test_another_reading_data_or_code_measures_all_epochs_again(
-    dataset, ends, weights, splits, measured, kept, tmp_path, extracted, changed
+def test_another_reading_data_or_code_reduces_all_epochs_again(
+    dataset, weights, last, splits, reduced, kept, tmp_path, extracted, changed
 ):
     arguments = {"dataset": dataset, "reading": READING, "code": CODE}
     if changed == "dataset":
@@ -263,133 +320,168 @@ def test_another_reading_data_or_code_measures_all_epochs_again(
     else:
         value = {"image_size": 40, "batch_size": 32, "layers": ["penultimate"]}[changed]
         arguments["reading"] = replace(READING, **{changed: value})
-    found = run(kept, ends=ends, weights=weights, **arguments)
-    assert extracted == weights[1:-1]
+    found = run(kept, weights=weights, last=last, **arguments)
+    assert extracted == [1, 2]
     for epoch in (1, 2):
-        before, after = (of[epoch]["layers"]["penultimate"]["test"] for of in (measured[1], found))
+        before, after = (
+            of[epoch].layers["penultimate"]["test"].squared for of in (reduced[1], found)
+        )
         if changed in ("image_size", "dataset"):
-            assert before != after
-    assert all(list(of_epoch["layers"]) == arguments["reading"].layers for of_epoch in found)
+            assert (before != after).any()
+    assert all(list(state.layers) == arguments["reading"].layers for state in found.values())
 
 
-def test_an_interrupted_measurement_goes_on_and_leaves_no_features(
-    dataset, ends, weights, measured, tmp_path, extracted, monkeypatch
+def test_an_interrupted_job_goes_on_and_leaves_no_features(
+    dataset, weights, last, reduced, tmp_path, extracted, monkeypatch
 ):
-    folder = tmp_path / "progress"
     there = []
 
     def interrupt(stores, threads):
-        if weights[2] in extracted:
+        if 2 in extracted:
             there.extend(path.exists() for path in stores.values())
             raise KeyboardInterrupt
-        return measure_stores(stores)
+        return reduce_stores(stores)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "measure_stores", interrupt)
-        run(folder, dataset, ends, weights)
+        patch.setattr(module, "reduce_stores", interrupt)
+        run(tmp_path, dataset, weights, last)
     assert there == [True, True]
-    assert [path.name for path in folder.iterdir()] == ["epoch001.json"]
-    assert run(folder, dataset, ends, weights) == measured[1]
-    assert extracted == [weights[1], weights[2], weights[2]]
+    assert names(tmp_path / "progress") == KEPT[:2]
+    assert names(tmp_path / "statistics") == []
+    found = run(tmp_path, dataset, weights, last)
+    assert extracted == [1, 2, 2]
+    for epoch in EPOCHS:
+        assert_same_states(found[epoch], reduced[1][epoch])
 
 
-def test_features_of_a_killed_measurement_are_removed(dataset, ends, weights, measured, tmp_path):
-    folder = tmp_path / "progress"
-    with atomic_folder(folder / "features") as half:
+def test_what_no_record_vouches_for_is_made_again(
+    dataset, weights, last, reduced, kept, extracted, monkeypatch
+):
+    # Killed after the new statistics of other code were written, before their record was.
+    def killed(path, content):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(resume, "write_json", killed)
+        run(kept, dataset, weights, last, replace(READING, image_size=40))
+    assert names(kept / "progress") == ["epoch001.npz", *KEPT[2:]]
+    found = run(kept, dataset, weights, last)
+    assert extracted == [1, 1]
+    assert_same_states(found[1], reduced[1][1])
+
+
+def test_what_a_killed_job_was_writing_is_removed(dataset, weights, last, reduced, tmp_path):
+    progress = tmp_path / "progress"
+    with atomic_folder(progress / "features") as half:
         (half / "train.h5").write_bytes(b"half")
-    (folder / "features").rename(half)
-    (folder / "features").mkdir()
-    (folder / "features" / "train.h5").write_bytes(b"whole, but not measured")
-    assert len(list(folder.iterdir())) == 2
-    assert run(folder, dataset, ends, weights) == measured[1]
-    assert sorted(path.name for path in folder.iterdir()) == ["epoch001.json", "epoch002.json"]
+    (progress / "features").rename(half)
+    (progress / "features").mkdir()
+    (progress / "features" / "train.h5").write_bytes(b"whole, but not reduced")
+    (progress / ".epoch001.0123abcd.part.npz").write_bytes(b"half")
+    assert len(names(progress)) == 3
+    found = run(tmp_path, dataset, weights, last)
+    assert names(progress) == KEPT
+    for epoch in EPOCHS:
+        assert_same_states(found[epoch], reduced[1][epoch])
+
+
+# --- a folder of features -----------------------------------------------------------------------
+
+
+def test_stores_without_layers_have_one_that_is_nameless(last, tmp_path, reduced):
+    # As raw pixels and scattering coefficients are stored.
+    folder = tmp_path / "raw"
+    shutil.copytree(last / "penultimate", folder)
+    reduce_features(folder, [""], tmp_path / "raw.npz", threads=2)
+    state = read_statistics(tmp_path / "raw.npz")
+    assert state.failed is None and list(state.layers) == [""]
+    for split in SIZES:
+        assert_same(state.layers[""][split], reduced[1][3].layers["penultimate"][split])
+
+
+def test_a_folder_without_features_has_no_statistics_for_its_reason(tmp_path):
+    with atomic_folder(tmp_path / "epoch000") as folder:
+        write_failure(folder, "there are none")
+    reduce_features(tmp_path / "epoch000", LAYERS, tmp_path / "epoch000.npz")
+    state = read_statistics(tmp_path / "epoch000.npz")
+    assert (state.failed, state.layers) == ("there are none", {})
+
+
+def test_a_missing_layer_is_named(last, tmp_path):
+    with pytest.raises(UserError, match=r"epoch003/features\.9/train\.h5: there is no such file"):
+        reduce_features(last, ["features.7", "features.9"], tmp_path / "out.npz")
+    assert names(tmp_path) == []
 
 
 # --- what fails -------------------------------------------------------------------------------
 
 
-def change_weights(path, output, name, value):
-    """Weights of which one tensor has another value everywhere."""
+def change_weights(path, name, value):
+    """Give one tensor another value everywhere."""
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
     state = safetensors.torch.load_file(path)
     state[name] = torch.full_like(state[name], value)
-    safetensors.torch.save_file(state, output)
-    return output
-
-
-def failures(of_epoch):
-    """What each layer and split says of its failure."""
-    return {
-        (layer, split): found.get("failed")
-        for layer, by_split in of_epoch["layers"].items()
-        for split, found in by_split.items()
-    }
+    safetensors.torch.save_file(state, path, metadata)
 
 
 def test_an_epoch_whose_features_are_not_finite_has_failed_and_is_not_read_again(
-    dataset, ends, weights, measured, kept, tmp_path, extracted
+    dataset, own_weights, last, reduced, kept, extracted
 ):
     # Behind the first of the layers that are read.
-    bad = change_weights(
-        weights[1], tmp_path / "w.safetensors", "features.12.squeeze.weight", torch.nan
-    )
-    changed = [weights[0], bad, *weights[2:]]
-    found = run(kept, dataset, ends, changed)
-    reason = "the features of image 0 after epoch 1 are not finite"
-    assert failures(found[1]) == dict.fromkeys(product(LAYERS, SIZES), reason)
-    assert [found[n] == measured[1][n] for n in range(4)] == [True, False, True, True]
-    assert run(kept, dataset, ends, changed) == found
-    assert extracted == [bad]
+    change_weights(weights_after(own_weights, 1), "features.12.squeeze.weight", torch.nan)
+    found = run(kept, dataset, own_weights, last)
+    assert found[1].failed == "the features of image 0 after epoch 1 are not finite"
+    assert found[1].layers == {}
+    for epoch in (2, 3):
+        assert_same_states(found[epoch], reduced[1][epoch])
+    assert run(kept, dataset, own_weights, last)[1] == found[1]
+    assert extracted == [1]
+    assert names(kept / "progress") == KEPT
 
 
-def test_an_epoch_whose_features_are_one_point_has_failed_at_that_layer(
-    dataset, ends, weights, measured, kept, tmp_path
+def test_an_epoch_whose_features_are_one_point_has_statistics(
+    dataset, own_weights, last, reduced, kept
 ):
-    dead = change_weights(weights[1], tmp_path / "w.safetensors", "features.12.squeeze.weight", 0.0)
-    found = run(kept, dataset, ends, [weights[0], dead, *weights[2:]])
-    reason = "a class mean coincides with the mean of all samples"
-    assert failures(found[1]) == {
-        **dict.fromkeys(product(["features.7"], SIZES), None),
-        **dict.fromkeys(product(["penultimate"], SIZES), reason),
-    }
+    change_weights(weights_after(own_weights, 1), "features.12.squeeze.weight", 0.0)
+    state = run(kept, dataset, own_weights, last)[1]
+    assert state.failed is None
     for split in SIZES:
-        before, after = (of[1]["layers"]["features.7"][split]["nc1"] for of in (measured[1], found))
-        assert before == after
+        before, after = (of.layers["features.7"][split] for of in (reduced[1][1], state))
+        np.testing.assert_array_equal(after.squared, before.squared)
+        point = state.layers["penultimate"][split]
+        np.testing.assert_array_equal(point.means, point.means[:1].repeat(10, axis=0))
+        assert point.squared.tolist() == [0] * 10
 
 
-def test_a_state_without_features_has_failed_for_its_reason(
-    dataset, ends, weights, measured, kept, tmp_path
+def test_a_last_state_without_features_has_failed_for_its_reason(
+    dataset, weights, reduced, kept, tmp_path
 ):
     with atomic_folder(tmp_path / "epoch003") as folder:
         write_failure(folder, "the loss of epoch 2 is not finite")
-    found = run(kept, dataset, [ends[0], tmp_path / "epoch003"], weights)
-    assert found[:3] == measured[1][:3]
-    reason = "the loss of epoch 2 is not finite"
-    assert failures(found[3]) == dict.fromkeys(product(LAYERS, SIZES), reason)
-    assert found[3]["made_with"] == measured[1][3]["made_with"]
+    found = run(kept, dataset, weights, tmp_path / "epoch003")
+    for epoch in (1, 2):
+        assert_same_states(found[epoch], reduced[1][epoch])
+    assert (found[3].failed, found[3].layers) == ("the loss of epoch 2 is not finite", {})
+    assert found[3].made_with == reduced[1][3].made_with
 
 
-def make_files(folder, *names):
-    folder.mkdir()
-    for name in names:
-        (folder / name).touch()
-    return folder
-
-
-def test_the_states_of_a_run_are_its_ends_and_the_weights_between(tmp_path):
-    folder = make_files(tmp_path / "weights", *(f"epoch00{n}.safetensors" for n in (1, 2, 4, 9)))
-    assert states_of_run("first", folder, "last", [1, 4, 9]) == {
-        0: Path("first"),
-        1: folder / "epoch001.safetensors",
-        4: folder / "epoch004.safetensors",
-        9: Path("last"),
-    }
-    assert states_of_run("first", folder, "last", [1]) == {0: Path("first"), 1: Path("last")}
-
-
-def test_a_training_that_failed_has_the_states_before(tmp_path):
-    folder = make_files(tmp_path / "weights", "epoch001.safetensors")
-    with pytest.raises(UserError, match=r"weights: has no weights of epoch 4, only epoch001"):
-        states_of_run("first", folder, "last", [1, 4, 9])
-    write_failure(folder, "the loss of epoch 3 is not finite")
-    states = states_of_run("first", folder, "last", [1, 4, 9])
-    assert list(states) == [0, 1, 9]
+def test_a_training_that_failed_has_the_statistics_before_and_its_reason(
+    dataset, own_weights, reduced, kept, tmp_path
+):
+    weights_after(own_weights, 2).unlink()
+    weights_after(own_weights, 3).unlink()
+    message = f"{own_weights}: has no weights of epoch 2, only epoch001; delete it and run again"
+    with pytest.raises(UserError) as caught:
+        run(kept, dataset, own_weights, tmp_path / "epoch003")
+    assert str(caught.value) == message
+    write_failure(own_weights, "the loss of epoch 2 is not finite")
+    with atomic_folder(tmp_path / "epoch003") as folder:
+        write_failure(folder, "the loss of epoch 2 is not finite")
+    found = run(kept, dataset, own_weights, tmp_path / "epoch003")
+    assert_same_states(found[1], reduced[1][1])
+    for epoch in (2, 3):
+        assert (found[epoch].failed, found[epoch].layers) == (
+            "the loss of epoch 2 is not finite",
+            {},
+        )

@@ -10,8 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
+from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures import linear_probes
 from collapseflow.measures.linear_probes import (
+    LinearProbe,
     PreconditionedLinearSVC,
     PreconditionedLogisticRegression,
     Problem,
@@ -215,3 +217,85 @@ def test_scikit_learn_s_solver_too_works_in_the_span_of_few_images(name, n_class
 def test_the_same_seed_gives_the_same_weights(name):
     x, y = make(500, 12, dtype=np.float32)
     np.testing.assert_array_equal(fit(name, x, y).coef_, fit(name, x, y).coef_)
+
+
+# --- the probe that chooses its penalty -------------------------------------------------------
+
+
+def standardised(x, z):
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    return (x - mean) / scale, (z - mean) / scale
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize(("n", "d"), [(500, 12), (60, 90)])
+def test_the_probe_is_scikit_learn_s_regression_with_the_winner(n, d, n_classes):
+    x, y = make(n, d, n_classes)
+    probe = LinearProbe(3).fit(x, y)
+    assert probe.classes_.tolist() == list(range(n_classes))
+    scaled, _ = standardised(x, x)
+    C = 1 / (probe.chosen_["winner"] * n)
+    # Scikit-learn's weight w of two classes is here w / 2 and -w / 2: half the square.
+    C = 2 * C if n_classes == 2 else C
+    theirs = LogisticRegression(C=C, tol=1e-8, max_iter=20_000).fit(scaled, y)
+    log_p = log_softmax(probe.decision_function(x), axis=1)
+    np.testing.assert_allclose(np.exp(log_p), theirs.predict_proba(scaled), atol=0.02)
+    assert np.mean(probe.predict(x) == theirs.predict(scaled)) > 0.98
+
+
+def test_the_validation_accuracies_are_those_of_regressions_on_four_fifths():
+    x, y = make(1000, 10)
+    chosen = LinearProbe(5).fit(x, y).chosen_
+    held_out = stratified_rows(y, 200, 5)
+    fitted = np.setdiff1d(np.arange(1000), held_out)
+    scaled, _ = standardised(x, x)
+    assert chosen["n_validation"] == 200
+    assert chosen["grid"] == list(linear_probes.PENALTIES[: len(chosen["grid"])])
+    for penalty, found in zip(chosen["grid"], chosen["validation_accuracies"], strict=True):
+        theirs = LogisticRegression(C=1 / (penalty * 800), tol=1e-8, max_iter=20_000)
+        expected = theirs.fit(scaled[fitted], y[fitted]).score(scaled[held_out], y[held_out])
+        assert found == pytest.approx(expected, abs=2 / 200)
+    best = max(chosen["validation_accuracies"])
+    assert chosen["validation_accuracies"][chosen["grid"].index(chosen["winner"])] == best
+
+
+@pytest.mark.parametrize(("scale", "origin"), [(6e-9, 0), (1e6, 0), (1, 100)])
+def test_the_scale_and_the_origin_of_features_do_not_matter_to_the_probe(scale, origin):
+    x, y = make(400, 10)
+    expected = LinearProbe(0).fit(x.astype(np.float32), y).predict(x)
+    x = (scale * x + origin).astype(np.float32)
+    assert np.mean(LinearProbe(0).fit(x, y).predict(x) == expected) > 0.98
+
+
+def test_a_constant_feature_means_nothing_to_the_probe():
+    x, y = make(400, 10, dtype=np.float32)
+    x[:, 3] = 0.1
+    probe = LinearProbe(0).fit(x, y)
+    moved = x.copy()
+    moved[:, 3] = 1e6
+    np.testing.assert_array_equal(probe.decision_function(x), probe.decision_function(moved))
+
+
+def test_the_probe_is_plain_l_bfgs_with_very_many_features(monkeypatch):
+    x, y = make(400, 10)
+    expected = LinearProbe(0).fit(x, y)
+    monkeypatch.setattr(linear_probes, "MOST_FEATURES", 5)
+    found = LinearProbe(0).fit(x, y)
+    assert np.mean(found.predict(x) == expected.predict(x)) > 0.98
+
+
+def test_the_probe_takes_a_class_of_one_image_and_refuses_what_it_cannot_choose_with():
+    x, y = make(300, 6)
+    y[y == 0] = 1
+    y[0] = 0
+    assert LinearProbe(0).fit(x, y).decision_function(x).shape == (300, 4)
+    for rows in (np.flatnonzero(y == 1), np.array([0, np.argmax(y == 2)])):
+        with pytest.raises(ValueError, match="one class, or too few"):
+            LinearProbe(0).fit(x[rows], y[rows])
+
+
+def test_a_winner_at_the_end_of_the_grid_is_told(monkeypatch, caplog):
+    x, y = make(300, 6)
+    monkeypatch.setattr(linear_probes, "PENALTIES", (0.01,))
+    assert LinearProbe(0).fit(x, y).chosen_["winner"] == 0.01
+    assert "0.01, is at the end of the grid" in caplog.text

@@ -11,16 +11,19 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures import probes
 from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.paired import unpack
 from collapseflow.measures.probes import (
     build_classifier,
     evaluate,
     evaluate_all,
+    held_by_penalty,
     suit_solver,
 )
 from collapseflow.running.errors import UserError
@@ -517,3 +520,51 @@ def test_what_cannot_be_fitted_keeps_no_other_from_being(make_store, tmp_path, c
     assert cells["second"]["accuracy"] == 0.25
     assert f"classifier 1 of 2, first: {cells['first']['failed']}" in caplog.messages
     assert run_all((store, store), tmp_path, several)["first"] == cells["first"]
+
+
+# --- what a cell says of itself ---------------------------------------------------------------
+
+
+def test_a_cell_tells_which_test_images_are_right(blobs, paths):
+    (x, y), (z, w) = blobs
+    cell = run(paths, NEIGHBOURS, {"n_neighbors": 1})
+    right = KNeighborsClassifier(1).fit(x, y).predict(z) == w
+    np.testing.assert_array_equal(unpack(cell["correct"], 400), right)
+    assert cell["chosen"] is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 6e-9])
+def test_unscaled_regression_on_tiny_features_is_flagged_and_the_probe_is_not(make_store, scale):
+    rng = np.random.default_rng(0)
+    stores = []
+    for n, name in ((300, "a.h5"), (200, "b.h5")):
+        labels = np.arange(n) % 4
+        features = scale * (3 * np.eye(8)[labels] + rng.normal(size=(n, 8)))
+        stores.append(make_store(features.astype(np.float32), labels, name=name))
+    flagged = [] if scale == 1 else ["guessing", "penalty"]
+    for estimator in (LOGISTIC, "sklearn.linear_model.LogisticRegression"):
+        cell = run(stores, estimator)
+        assert cell["flags"] == flagged
+    for name in ("LinearSVC", "LinearProbe", "NearestNeighbors", "NearestClassMean"):
+        cell = run(stores, f"collapseflow.{name}")
+        held = name == "LinearSVC" and scale != 1
+        assert ("penalty" in cell["flags"]) == held
+        if not held:
+            assert cell["flags"] == [] and cell["accuracy"] > 0.85
+        assert cell["implementation"] == f"collapseflow {version('collapseflow')}"
+        assert (cell["chosen"] is not None) == (name == "LinearProbe")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "estimator",
+    [LogisticRegression, LinearSVC, lambda C: LinearSVC(C=C, loss="hinge", max_iter=100_000)],
+    ids=["logistic", "squared hinge", "hinge"],
+)
+def test_a_penalty_holds_the_weights_where_it_is_strong(estimator, n_classes):
+    rng = np.random.default_rng(1)
+    y = rng.choice(n_classes, 400, p=(p := np.arange(1, n_classes + 1)) / p.sum())
+    x = 3 * np.eye(5)[y] + rng.normal(size=(400, 5))
+    for C, expected in ((1e-7, True), (1.0, False)):
+        pipeline = make_pipeline(estimator(C=C)).fit(x, y)
+        assert held_by_penalty(pipeline, x, y) == expected

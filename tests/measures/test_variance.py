@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from collapseflow.measures.embedding import write_failed_embedding
-from collapseflow.measures.variance import class_scatter, class_variances, compare_variances
+from collapseflow.measures.statistics import (
+    reduce_stores,
+    reduce_stream,
+    write_failed_statistics,
+    write_statistics,
+)
+from collapseflow.measures.variance import class_variances, compare_variances
+from collapseflow.running.errors import UserError
 
 
 def toy(d=6, offset=0.0, seed=0):
@@ -19,10 +26,10 @@ def toy(d=6, offset=0.0, seed=0):
 def collect(features, labels, size=17):
     def stream(blocks_in_use):
         for row in range(0, len(labels), size):
-            yield features[row : row + size], labels[row : row + size]
+            yield features[row : row + size], labels[row : row + size], None
 
     found = {}
-    for quantity, a, b, value in class_variances(stream):
+    for quantity, a, b, value in class_variances(reduce_stream(stream)[0]):
         assert (quantity, a, b) not in found
         found[quantity, a, b] = value
     return found
@@ -67,27 +74,33 @@ def test_half_of_the_trace_is_report_b_s_mean_over_the_coordinates():
     np.testing.assert_allclose(found["pooled_pair", 1, 4] / 2, by_report_b)
 
 
-def test_scatter_is_the_sum_of_squared_deviations():
-    features, labels = toy()
-    scatter = class_scatter(lambda blocks_in_use: [(features, labels)])
-    assert scatter.classes.tolist() == [0, 1, 3, 4]
-    assert scatter.counts.tolist() == [40, 25, 1, 60]
-    for row, c in enumerate(scatter.classes):
-        mine = features[labels == c]
-        np.testing.assert_allclose(scatter.scatter[row], len(mine) * mine.var(0).sum(), atol=1e-9)
+def test_classes_whose_means_coincide_have_no_distance():
+    features = np.array([[-1.0, 0], [1, 0], [0, 2], [0, -2], [0, 0]])
+    found = collect(features, np.array([2, 2, 5, 5, 7]))
+    assert [found["intra_class", c, None] for c in (2, 5, 7)] == [1, 4, 0]
+    assert found["mean_distance", 2, 5] == found["mean_distance", 5, 7] == 0
+    # (2 * 1 + 2 * 4) / 4 of the one pair, 2 * 4 / 3 of the other.
+    assert found["pooled_pair", 2, 5] == 2.5
+    np.testing.assert_allclose(found["pooled_pair", 5, 7], 8 / 3)
 
 
 def test_compare_variances_halves_on_the_coordinates_only(tmp_path, make_store):
-    stores, embeddings, content = [], [], []
+    stores, embeddings, content = {}, [], []
     for number, split in enumerate(["train", "test"]):
         features, labels = toy(seed=number)
         points, _ = toy(d=2, seed=10 + number)
         features, points = features.astype(np.float32), points.astype(np.float32)
-        stores.append(make_store(features, labels, name=f"{split}.h5"))
+        stores[split] = make_store(features, labels, name=f"{split}.h5")
         embeddings.append(tmp_path / f"{split}.npz")
         np.savez(embeddings[-1], coordinates=points, labels=labels)
         content.append((split, features, points, labels))
-    records = compare_variances(["raw"], stores, embeddings)
+    # Of a state with two layers.
+    other = make_store(features[:, :1], labels, name="other.h5")
+    layers = {"layer1": {"train": other, "test": other}, "layer2": stores}
+    statistics = {layer: reduce_stores(of_layer) for layer, of_layer in layers.items()}
+    write_statistics(tmp_path / "epoch001.npz", statistics, [])
+    asked = [(tmp_path / "epoch001.npz", "layer2")]
+    records = compare_variances(["raw"], asked, embeddings)
     table = {
         (r["split"], r["space"], r["quantity"], r["class_a"], r["class_b"]): r["value"]
         for r in records
@@ -118,13 +131,20 @@ def test_compare_variances_halves_on_the_coordinates_only(tmp_path, make_store):
 def test_a_feature_set_that_failed_has_no_variances(tmp_path, make_store):
     features, labels = toy()
     good = make_store(features.astype(np.float32), labels)
+    write_statistics(tmp_path / "raw.npz", {"": reduce_stores({"train": good, "test": good})}, [])
+    write_failed_statistics(tmp_path / "epoch003.npz", "the loss of epoch 3 is not finite")
     np.savez(tmp_path / "good.npz", coordinates=features[:, :2], labels=labels)
     write_failed_embedding(tmp_path / "bad.npz", "the loss of epoch 3 is not finite")
-    missing = tmp_path / "missing.h5"
     records = compare_variances(
         ["failed", "raw"],
-        [missing, missing, good, good],
+        [(tmp_path / "epoch003.npz", "layer1"), (tmp_path / "raw.npz", "")],
         [tmp_path / f"{name}.npz" for name in ("bad", "bad", "good", "good")],
     )
     assert {record["features"] for record in records} == {"raw"}
     assert {record["split"] for record in records} == {"train", "test"}
+
+
+def test_a_damaged_file_of_statistics_is_named(tmp_path):
+    (tmp_path / "raw.npz").write_bytes(b"no statistics")
+    with pytest.raises(UserError, match=r"raw\.npz: .*delete it and run again"):
+        compare_variances(["raw"], [(tmp_path / "raw.npz", "")], [tmp_path / "a", tmp_path / "b"])

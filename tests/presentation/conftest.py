@@ -32,12 +32,15 @@ def out(tmp_path):
 
 @pytest.fixture
 def collect(tmp_path, write):
-    """A function that collects the contents of runs and classifiers: measures.csv, failures.csv."""
+    """A function that collects the contents of runs, feature sets and classifiers: measures.csv,
+    failures.csv."""
 
-    def collect_all(runs, contents, features=None, cells=(), datasets=DATASETS):
+    def collect_all(
+        runs, contents, features=(), cells=(), datasets=DATASETS, untouched=(), measured=(), **more
+    ):
         paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
-        measures, cells = write("measures", contents), write("cells", list(cells))
-        collect_measures(runs, measures, features or {}, cells, datasets, *paths)
+        results = {kind: write(kind, list(of)) for kind, of in {"cells": cells, **more}.items()}
+        collect_measures(runs, contents, untouched, measured, features, results, datasets, *paths)
         return paths
 
     return collect_all

@@ -36,7 +36,7 @@ def describe_runs(
 
 
 def measured(run, epochs, value, accuracy, n=None):
-    """What measure_epochs gives of a run.
+    """What measure_states gives of a run.
 
     ``value(run, epoch, layer, split, quantity)`` and ``accuracy(run, epoch, split)`` say the
     numbers; a text is the reason of a failure, None no accuracy.
@@ -55,7 +55,7 @@ def measured(run, epochs, value, accuracy, n=None):
                 share = accuracy(run, epoch, split)
                 values |= {} if share is None else {"accuracy": share}
             layers.setdefault(layer, {})[split] = values
-        content.append({"epoch": epoch, "made_with": ["torch 1"], "layers": layers})
+        content.append({"epoch": epoch, "layers": layers})
     return content
 
 
@@ -63,6 +63,7 @@ def describe_features(features, seeds=(), epoch=0, **changes):
     """A column of an accuracy table as the study describes it."""
     return {
         "features": features,
+        "dataset": "digits",
         "backbone": features.split("/")[0],
         "start": "imagenet",
         "recipe": "",

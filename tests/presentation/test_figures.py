@@ -8,19 +8,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import BACKBONES, DATASETS, describe_run, describe_runs, measured
+from made_up import BACKBONES, DATASETS, describe_run, describe_runs
 from scipy.stats import binomtest, gmean
 
 from collapseflow import published
-from collapseflow.presentation.figures import embedding, epochs, layers, sweep, training, variance
+from collapseflow.measures.intervals import wilson_interval
+from collapseflow.presentation.figures import (
+    embedding,
+    epochs,
+    layers,
+    probes,
+    sweep,
+    training,
+    variance,
+)
 from collapseflow.presentation.figures import style as look
-from collapseflow.presentation.rows import MEASURES, read_csv
-from collapseflow.presentation.tables import training_table
+from collapseflow.presentation.rows import COLUMNS, IDENTITY, read_csv
+from collapseflow.presentation.tables.runs import training_table
+from collapseflow.running.words import as_word
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
 N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
+QUANTITIES = (*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean")
 
 
 @pytest.fixture
@@ -45,23 +56,63 @@ def share_of(run, epoch, split):
 
 
 @pytest.fixture
-def arguments(collect):
+def write_tables(tmp_path):
+    """A function that writes measures.csv and failures.csv of some runs.
+
+    ``value(run, epoch, layer, split, quantity)`` and ``share(run, epoch, split)`` say the numbers;
+    a text is the reason of a failure, None no accuracy. ``more`` are rows of what is no run.
+    """
+
+    def write_all(runs, value, share, measured_epochs=None, more=(), labels=DATASETS):
+        rows, failed = list(more), []
+        swept = list(dict.fromkeys(key for run in runs for key in run["setting"]))
+        for run in runs:
+            who = {key: run[key] for key in IDENTITY}
+            who |= {key: as_word(run["setting"][key]) for key in run["setting"]}
+            for epoch in measured_epochs or range(run["last"] + 1):
+                reason = value(run, epoch, run["layer"], "train", "nc1")
+                if isinstance(reason, str):
+                    what = f"{labels[run['dataset']]}, {run['label']}"
+                    failed.append({**who, "epoch": epoch, "what": what, "reason": reason})
+                    break
+                for split in ("train", "test"):
+                    where = {**who, "epoch": epoch, "split": split}
+                    for layer, quantity in product(run["layers"], QUANTITIES):
+                        number = value(run, epoch, layer, split, quantity)
+                        rows.append(
+                            {**where, "layer": layer, "quantity": quantity, "value": number}
+                        )
+                    accuracy = share(run, epoch, split)
+                    if accuracy is None:
+                        continue
+                    n = 1000 if split == "train" else N_TEST.get(run["dataset"], 100)
+                    row = {**where, "quantity": "accuracy", "value": accuracy, "n": n}
+                    if split == "test":
+                        row["low"], row["high"] = wilson_interval(accuracy, n)
+                    rows.append(row)
+        paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
+        columns = [*COLUMNS, *swept], [*IDENTITY, "epoch", "layer", "what", "reason", *swept]
+        for path, of_path, names in zip(paths, (rows, failed), columns, strict=True):
+            pd.DataFrame(of_path, columns=names).to_csv(path, index=False)
+        return paths
+
+    return write_all
+
+
+@pytest.fixture
+def arguments(write_tables):
     """A function that gives what the figures take, of some runs with made-up results."""
 
-    def make(runs, value=value_of, share=share_of, measured_epochs=None):
-        contents = [
-            measured(
-                run,
-                measured_epochs or range(run["last"] + 1),
-                value,
-                share,
-                {"train": 1000, "test": N_TEST[run["dataset"]]},
-            )
-            for run in runs
-        ]
-        return (*collect(runs, contents), runs, DATASETS, BACKBONES, STYLE, [])
+    def make(runs, value=value_of, share=share_of, measured_epochs=None, more=()):
+        paths = write_tables(runs, value, share, measured_epochs, more)
+        return (*paths, runs, DATASETS, BACKBONES, STYLE, [])
 
     return make
+
+
+def plot_collapse(given, dataset="digits"):
+    """Draw the collapse of one data set, of what the other figures take."""
+    epochs.plot_collapse(*given[:3], dataset, *given[3:])
 
 
 @pytest.fixture
@@ -176,14 +227,14 @@ def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
     shown = ("resnet34", "vgg11")
     given = arguments(describe_runs(DATASETS, shown))
     epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     accuracy, measures = figures
     colours = {b: c.lower() for b, c in look.backbone_colours(list(BACKBONES)).items()}
     lines = look.dataset_lines(list(DATASETS))
-    expected = {(colours[b], lines[d]["marker"]) for b, d in product(shown, DATASETS)}
     for panel in measures.axes:
-        assert {(colour, marker) for colour, _, marker in curves_of(panel)} == expected
-        assert len(curves_of(panel)) == len(expected)
+        drawn = [(colour, marker) for colour, _, marker in curves_of(panel)]
+        # Training and test images.
+        assert drawn == [(colours[b], lines["digits"]["marker"]) for b in shown for _ in range(2)]
     for panel, dataset in zip(accuracy.axes, DATASETS, strict=False):
         drawn = {(colour, marker) for colour, _, marker in curves_of(panel)}
         assert drawn == {(colours[b], lines[dataset]["marker"]) for b in shown}
@@ -231,25 +282,24 @@ def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures)
     assert not [text for text in heat.get_xticklabels() if text.get_text()]
 
 
-def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(collect, figures):
+def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(write_tables, figures):
     datasets = {f"set{i}": f"set {i}" for i in range(10)}
     backbones = {f"net{i}": f"net {i}" for i in range(10)}
     runs = describe_runs(datasets, backbones, last=1)
-    contents = [measured(run, (0, 1), lambda *_: 1.0, lambda *_: 0.5) for run in runs]
-    tables = collect(runs, contents, datasets=datasets)
-    epochs.plot_collapse(*tables, runs, datasets, backbones, STYLE, [])
+    tables = write_tables(runs, lambda *_: 1.0, lambda *_: 0.5, labels=datasets)
+    epochs.plot_collapse(*tables, runs, "set3", datasets, backbones, STYLE, [])
     for panel in figures[0].axes:
         drawn = curves_of(panel)
-        assert len(drawn) == len(set(drawn)) == 100
+        assert len(drawn) == len(set(drawn)) == 20
 
 
-def test_the_legend_names_every_series_data_set_and_split(crowd, figures):
+def test_the_legend_names_every_series_and_split(crowd, figures):
     epochs.plot_accuracy(*crowd)
-    epochs.plot_collapse(*crowd)
+    plot_collapse(crowd)
     accuracy, measures = map(words_of, figures)
     splits = {"training images", "test images, 95 % interval"}
     assert accuracy == ({*BACKBONES.values(), *splits}, "")
-    assert measures == ({*BACKBONES.values(), *DATASETS.values()}, "")
+    assert measures == ({*BACKBONES.values(), "training images", "test images"}, "")
 
 
 # --- axes and intervals -----------------------------------------------------------------------
@@ -268,14 +318,76 @@ def test_panels_that_are_compared_have_the_same_axes(crowd, figures):
 
 
 def test_the_panels_of_collapse_share_their_epochs_and_keep_their_scales(crowd, figures):
-    epochs.plot_collapse(*crowd)
+    plot_collapse(crowd)
     panels = figures[0].axes
+    assert len(panels) == 9
     assert len({panel.get_xlim() for panel in panels}) == 1
-    assert [panel.get_yscale() for panel in panels] == ["log", "linear", "linear", "linear"]
-    assert [panel.get_ylim()[0] for panel in panels[1:]] == [0, 0, 0]
-    assert [panel.get_title()[4:7] for panel in panels] == ["NC1", "NC2", "NC2", "NC2"]
+    assert [panel.get_yscale() for panel in panels[:4]] == ["log", "log", "log", "linear"]
+    assert [panel.get_title()[:3] for panel in panels] == [f"({letter})" for letter in "abcdefghi"]
+    assert [panel.get_title()[4:7] for panel in panels[3:6]] == ["NC2"] * 3
     assert all(panel.get_ylabel() and panel.yaxis.get_tick_params()["labelleft"] is not False
                for panel in panels)  # fmt: skip
+    assert [panel.get_xlabel() for panel in panels] == [""] * 6 + ["epoch"] * 3
+
+
+def test_training_images_are_solid_and_test_images_dashed_and_mismatch_goes_to_zero(
+    arguments, figures
+):
+    (run,) = runs = describe_runs(["digits"], ["vgg11"])
+
+    def value(run, epoch, layer, split, quantity):
+        return 0.9 - 0.1 * epoch + 0.05 * (split == "test")
+
+    plot_collapse(arguments(runs, value))
+    for panel, quantity in zip(figures[0].axes, epochs.PANELS, strict=True):
+        for line, split in zip(marked(panel), ("train", "test"), strict=True):
+            values = np.array([value(run, epoch, "", split, quantity) for epoch in range(5)])
+            expected = 100 * (1 - values) if quantity == "nc4" else values
+            assert line.get_ydata() == pytest.approx(expected)
+            assert (line.get_linestyle() == "-") == (split == "train")
+
+
+def test_raw_pixels_and_scattering_are_lines_where_they_have_a_value(arguments, figures):
+    more = [
+        {
+            "dataset": dataset,
+            "backbone": backbone,
+            "layer": "",
+            "split": split,
+            "quantity": quantity,
+            "value": value,
+        }
+        for dataset, backbone, split, quantity, value in [
+            ("digits", "raw", "train", "nc1", 7.0),
+            ("digits", "raw", "test", "nc1", 8.0),
+            ("digits", "raw", "train", "cdnv", 0.4),
+            ("digits", "scattering", "train", "nc1", 3.0),
+            ("fashion", "raw", "train", "nc1", 9.0),
+            ("fashion", "scattering", "train", "nc3", 9.0),
+        ]
+    ]
+    plot_collapse(arguments(describe_runs(["digits", "fashion"]), more=more))
+    found = [
+        [line.get_ydata()[0] for line in panel.lines if line.get_color() == look.NEUTRAL]
+        for panel in figures[0].axes
+    ]
+    assert found == [[7, 3], [0.4], *[[]] * 7]
+    styles = {line.get_linestyle() for line in figures[0].axes[0].lines[:2]}
+    assert len(styles) == 2
+    assert {"raw pixels", "scattering coefficients"} < words_of(figures[0])[0]
+
+
+def test_panels_of_the_last_layer_are_left_out_where_no_network_tells_the_classes(
+    arguments, figures
+):
+    given = arguments(describe_runs(["digits"]))
+    table = pd.read_csv(given[0])
+    table[~table["quantity"].isin(["nc3", "nc4"])].to_csv(given[0], index=False)
+    plot_collapse(given)
+    panels = [panel for panel in figures[0].axes if panel.axison]
+    assert len(panels) == 7 and panels[-1].get_title().startswith("(g)")
+    # Whoever has no panel below has the numbers of the epochs.
+    assert [panel.get_xlabel() for panel in panels] == [""] * 4 + ["epoch"] * 3
 
 
 def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
@@ -309,7 +421,7 @@ def test_seeds_are_a_mean_and_a_band_of_one_standard_deviation(arguments, figure
 
     given = arguments(runs, share=share)
     epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     accuracy, collapse = figures
     panel = accuracy.axes[0]
     assert not panel.containers
@@ -322,11 +434,11 @@ def test_seeds_are_a_mean_and_a_band_of_one_standard_deviation(arguments, figure
     }
     assert "mean and s.d. over seeds 0, 1, 3" in words_of(accuracy)[0]
     assert "mean and s.d. over seeds 0, 1, 3 (log axes: geometric)" in words_of(collapse)[0]
-    for panel, measure in zip(collapse.axes, MEASURES, strict=True):
-        (line,) = marked(panel)
+    for panel, measure in zip(collapse.axes[:8], epochs.PANELS[:8], strict=True):
+        line, _ = marked(panel)
         for epoch, middle in zip(line.get_xdata(), line.get_ydata(), strict=True):
             values = np.array([value_of(run, epoch, "flatten", "train", measure) for run in runs])
-            if measure == "nc1":
+            if panel.get_yscale() == "log":
                 assert middle == pytest.approx(gmean(values))
                 factor = np.exp(np.std(np.log(values), ddof=1))
                 expected = middle / factor, middle * factor
@@ -349,7 +461,7 @@ def test_the_onset_of_the_terminal_phase_is_the_mean_over_the_seeds_that_reach_i
 
     given = arguments(runs, share=share)
     epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     colour = look.backbone_colours(list(BACKBONES))["vgg11"]
     onsets = [
         [
@@ -361,7 +473,7 @@ def test_the_onset_of_the_terminal_phase_is_the_mean_over_the_seeds_that_reach_i
         for panel in figure.axes
     ]
     # Data sets in the order of the study: mnist5k, digits.
-    assert onsets == [[], [(2.5, colour)], *[[(2.5, colour)]] * 4]
+    assert onsets == [[], [(2.5, colour)], *[[(2.5, colour)]] * 9]
     for figure in figures:
         assert "train error 0 (onset of the terminal phase)" in words_of(figure)[0]
 
@@ -375,11 +487,11 @@ def test_a_failed_seed_leaves_its_line_to_the_others_and_is_named(arguments, fig
 
     given = arguments(runs, value=value)
     epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     for figure in figures:
         _, note = words_of(figure)
         assert note == "Failed: Digits 8×8, VGG11, seed 1, epoch 3: the loss is not finite"
-    (line,) = marked(figures[1].axes[1])
+    line, _ = marked(figures[1].axes[3])
     first, last = (value_of(runs[0], e, "flatten", "train", "nc2_equinorm") for e in (0, 4))
     assert line.get_ydata()[4] == pytest.approx(last)
     assert line.get_ydata()[0] == pytest.approx(first + 0.25 / 2 / 2)
@@ -387,7 +499,7 @@ def test_a_failed_seed_leaves_its_line_to_the_others_and_is_named(arguments, fig
 
 def test_only_three_failures_stand_below_a_figure(arguments, figures):
     settings = [{"weight_decay": value} for value in (1, 2, 3, 4, 5)]
-    epochs.plot_collapse(*arguments(describe_runs(settings=settings), lambda *_: "lost"))
+    plot_collapse(arguments(describe_runs(settings=settings), lambda *_: "lost"))
     lines = words_of(figures[0])[1].splitlines()
     assert [line.split(",")[2] for line in lines[:3]] == [f" weight decay {n}" for n in (1, 2, 3)]
     assert lines[3:] == ["and 2 more failed; see the summary"]
@@ -400,17 +512,17 @@ def test_a_long_training_is_seen_from_its_start_to_its_end(arguments, figures):
     measured_epochs = [0, 1, 2, 3, *range(4, 350, 4), 350]
     runs = describe_runs(["digits"], last=350)
     given = arguments(runs, measured_epochs=measured_epochs)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     epochs.plot_accuracy(*given)
     for panel in figures[0].axes:
-        (line,) = marked(panel)
+        line, _ = marked(panel)
         assert list(line.get_xdata()) == measured_epochs
         shown = [measured_epochs[position] for position in line.get_markevery()]
         assert shown[0] == 0 and shown[-1] == 350 and 5 <= len(shown) <= 8
         assert panel.get_xscale() == "symlog"
         low, high = panel.get_xlim()
         assert low < 0 and high > 350
-        assert panel.get_xticks().tolist() == [0, 1, 2, 5, 10, 20, 50, 100, 200]
+        assert panel.get_xticks().tolist() == [0, 1, 3, 10, 30, 100, 300]
     # So many intervals are a band, and no bars.
     panel = figures[1].axes[0]
     assert not panel.containers
@@ -420,16 +532,16 @@ def test_a_long_training_is_seen_from_its_start_to_its_end(arguments, figures):
 
 
 def test_a_short_training_has_a_marker_at_every_epoch_and_a_linear_axis(arguments, figures):
-    epochs.plot_collapse(*arguments(describe_runs(["digits"], last=19)))
-    (line,) = marked(figures[0].axes[0])
+    plot_collapse(arguments(describe_runs(["digits"], last=19)))
+    line, _ = marked(figures[0].axes[0])
     assert line.get_markevery() is None and len(line.get_xdata()) == 20
     assert figures[0].axes[0].get_xscale() == "linear"
 
 
-# --- training, layers, sweeps -----------------------------------------------------------------
+# --- training, layers -------------------------------------------------------------------------
 
 
-def test_what_training_said_has_four_panels(tmp_path, write, collect, figures):
+def test_what_training_said_has_four_panels(tmp_path, write, write_tables, figures):
     runs = describe_runs(["digits", "mnist5k"], ["vgg11"], seeds=(0, 1))
     logs = [
         [
@@ -446,7 +558,7 @@ def test_what_training_said_has_four_panels(tmp_path, write, collect, figures):
         for run in runs
     ]
     training_table(runs, write("log", logs), tmp_path / "training.csv")
-    _, failures = collect([], [])
+    _, failures = write_tables([], value_of, share_of)
     training.plot_training(
         tmp_path / "training.csv", failures, runs, DATASETS, BACKBONES, STYLE, []
     )
@@ -475,20 +587,44 @@ def test_layers_in_order_before_and_after_training(arguments, figures):
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
     colour = look.backbone_colours(list(BACKBONES))["vgg11"].lower()
     markers = {d: look.dataset_lines(list(DATASETS))[d]["marker"] for d in DATASETS}
-    for panel, measure in zip(panels, MEASURES, strict=True):
+    for panel, measure in zip(panels, layers.PANELS, strict=True):
         assert {c for c, _, _ in curves_of(panel)} == {colour}
         drawn = iter(marked(panel))
-        for run, epoch in product(several, (0, N_EPOCHS)):
+        scale = 100 if measure == "accuracy_nearest_mean" else 1
+        for run, epoch, split in product(several, (0, N_EPOCHS), ("train", "test")):
             line = next(drawn)
-            expected = [value_of(run, epoch, layer, "train", measure) for layer in names]
+            expected = [scale * value_of(run, epoch, layer, split, measure) for layer in names]
             assert line.get_ydata() == pytest.approx(expected)
             assert line.get_xdata().tolist() == [0, 1, 2]
             assert line.get_marker() == markers[run["dataset"]]
-            assert (line.get_linestyle(), line.get_alpha()) == (
-                ("--", 0.45) if epoch == 0 else ("-", None)
-            )
+            assert (line.get_alpha() < 1) == (epoch == 0)
+            if measure != "log_fuzziness":
+                assert (line.get_linestyle() == "-") == (split == "train")
         assert next(drawn, None) is None
     assert "ResNet18" not in words_of(figures[0])[0]
+
+
+def test_log_fuzziness_has_its_least_squares_line_and_correlation(arguments, figures):
+    names = ["a", "b", "c", "flatten"]
+    runs = describe_runs(["digits"], ["vgg11"], layers=names)
+    train = {0: [5.0, 5.0, 5.0, 5.0], N_EPOCHS: [4.0, 3.5, 1.0, 0.5]}
+
+    def value(run, epoch, layer, split, quantity):
+        of_epoch = train.get(epoch, train[0])
+        return of_epoch[names.index(layer)] + (split == "test")
+
+    layers.plot_layers(*arguments(runs, value))
+    panel = figures[0].axes[0]
+    # Where all layers are equal there is no correlation, hence no line.
+    lines = [line for line in panel.lines if line not in marked(panel)]
+    assert len(lines) == 2
+    # By hand: mean of x 1.5 and of y 2.25; sums of products -6.5, of squares 5 and 9.25.
+    for line, shift in zip(lines, (0, 1), strict=True):
+        ends = [2.25 + shift - 1.3 * (x - 1.5) for x in (0, 3)]
+        assert line.get_xdata().tolist() == [0, 3]
+        assert line.get_ydata() == pytest.approx(ends)
+    (words,) = panel.get_legend().get_texts()
+    assert words.get_text() == f"r = −{6.5 / math.sqrt(5 * 9.25):.2f}"
 
 
 def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figures):
@@ -504,6 +640,78 @@ def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figu
         low, high = left.get_ylim()
         for line in marked(left) + marked(right):
             assert low < line.get_ydata().min() and line.get_ydata().max() < high
+
+
+# --- probes beside collapse ---------------------------------------------------------------------
+
+
+def fitted(run, epoch, layer, quantity, value):
+    """A row of a classifier on features; those of a start have no recipe, and hardly any a seed."""
+    who = {key: run[key] for key in IDENTITY}
+    if epoch == 0:
+        who |= {"recipe": "", "seed": None}
+    where = {"epoch": epoch, "layer": layer, "split": "test", "quantity": quantity}
+    return {**who, **where, "value": value, "low": value - 0.1, "high": value + 0.1, "n": 400}
+
+
+def lines_like(panel, marker, strong=True):
+    """The lines of a panel with a marker, those after training or before it."""
+    return [
+        line
+        for line in panel.lines
+        if line.get_marker() == marker and ((line.get_alpha() or 1) == 1) == strong
+    ]
+
+
+def test_probes_stand_beside_collapse_over_epochs_and_layers(arguments, figures):
+    names = ["conv1", "layer2", "flatten"]
+    (run,) = layered = describe_runs(["digits"], ["vgg11"], layers=names, start="imagenet")
+    (flat,) = describe_runs(["fashion"], ["vgg11"], start="imagenet")
+    more = [
+        fitted(run, epoch, layer, "accuracy_linear", 0.5 + 0.1 * names.index(layer) + epoch / 20)
+        for epoch in (0, N_EPOCHS)
+        for layer in names
+    ]
+    probes.plot_probes(*arguments([*layered, flat], more=more))
+    panels = figures[0].axes
+    # In the order of the study.
+    assert [panel.get_title().partition(":")[0] for panel in panels] == [
+        *["Digits 8×8"] * 4,
+        *["Fashion-MNIST"] * 2,
+    ]
+    accuracy, nc1, by_layer, fuzziness = panels[:4]
+    of = {name: line["marker"] for name, line in probes.PROBES.items()}
+    (network,) = lines_like(accuracy, of["accuracy"])
+    shares = [100 * share_of(run, epoch, "test") for epoch in range(1, N_EPOCHS + 1)]
+    assert network.get_ydata() == pytest.approx(shares)
+    (nearest,) = lines_like(accuracy, of["accuracy_nearest_mean"])
+    values = [100 * value_of(run, e, "flatten", "test", "") for e in range(N_EPOCHS + 1)]
+    assert nearest.get_ydata() == pytest.approx(values)
+    # At two epochs only: points.
+    (linear,) = lines_like(accuracy, of["accuracy_linear"])
+    assert linear.get_linestyle() == "None"
+    assert linear.get_xdata().tolist() == [0, N_EPOCHS]
+    assert linear.get_ydata() == pytest.approx([70, 90])
+    assert nc1.get_yscale() == "log" and len(marked(nc1)) == 2
+    for strong, heights in ((True, [70, 80, 90]), (False, [50, 60, 70])):
+        (line,) = lines_like(by_layer, of["accuracy_linear"], strong)
+        assert line.get_ydata() == pytest.approx(heights)
+    assert len(marked(fuzziness)) == 4
+    assert [label.get_text() for label in by_layer.get_xticklabels()] == names
+    words, _ = words_of(figures[0])
+    assert {"VGG11", "network", "nearest class mean", "linear probe"} < words
+    assert "nearest neighbours" not in words
+
+
+def test_probes_of_networks_without_several_layers_have_one_row(arguments, figures):
+    probes.plot_probes(*arguments(describe_runs(["digits"], BACKBONES, (0, 1))))
+    assert len(figures[0].axes) == 2
+    words, _ = words_of(figures[0])
+    assert "mean and s.d. over seeds 0, 1 (log axes: geometric)" in words
+    assert "layers: before training" not in words
+
+
+# --- sweeps ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -590,14 +798,14 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments
             run["published"] = ["fashion_mnist", "vgg11_bn_finetuned"]
     given = arguments(runs)
     epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given)
+    plot_collapse(given)
     accuracy, measures = figures
     assert [len(faint(panel)) for panel in accuracy.axes[:3]] == [0, 2, 0]
-    assert [len(faint(panel)) for panel in measures.axes] == [1, 1, 1, 1]
+    assert [len(faint(panel)) for panel in measures.axes] == [1, 0, 0, 1, 1, 1, 0, 0, 0]
     curves = published.curves().query(
         "dataset == 'fashion_mnist' and features == 'vgg11_bn_finetuned' and epoch <= @N_EPOCHS"
     )
-    drawn = faint(measures.axes[1])[0]
+    drawn = faint(measures.axes[3])[0]
     expected = curves[curves["measure"] == "nc2_equinorm"]
     np.testing.assert_array_equal(drawn.get_xdata(), expected["epoch"])
     np.testing.assert_array_equal(drawn.get_ydata(), expected["value"])

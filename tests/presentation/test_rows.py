@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from collapseflow.presentation.rows import (
     COLUMNS,
-    MEASURES,
+    REPORT_A,
     failures_in_words,
     networks_in_words,
     of_runs,
@@ -25,7 +25,7 @@ from collapseflow.running.errors import UserError
 def number(run, epoch, layer, split, quantity):
     """A value that says where it is from."""
     parts = [run["seed"], epoch, run["layers"].index(layer), ["train", "test"].index(split)]
-    return float("".join(map(str, parts))) + list(MEASURES).index(quantity) / 10
+    return float("".join(map(str, parts))) + list(REPORT_A).index(quantity) / 10
 
 
 def no_head_before_training(run, epoch, split):
@@ -62,7 +62,7 @@ def test_a_row_for_every_measure_layer_and_split_and_one_accuracy_a_split(collec
 def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
     seeded = describe_features("vgg11/random", (0, 1), start="random")
     tuned = describe_features("vgg11/imagenet/plain", (1,), epoch=10, recipe="plain")
-    features = {"digits": [RAW, seeded, tuned]}
+    features = [RAW, seeded, tuned]
     cells = [{"lr": cell(0.25 + n / 8), "rf": cell(0.5)} for n in range(4)]
     table = read_csv(collect([], [], features, cells)[0])
     found = table[table["quantity"] == "accuracy_lr"].set_index("value")
@@ -79,6 +79,70 @@ def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
     assert set(table["split"]) == {"test"} and set(table["n"]) == {3000}
     assert found["high"].tolist() == pytest.approx([0.27, 0.395, 0.52, 0.645])
     assert set(table["quantity"]) == {"accuracy_lr", "accuracy_rf"}
+
+
+def test_what_no_training_touched_is_measured_under_its_own_name(collect):
+    start = describe_features("vgg11/random", (0, 1), start="random")
+
+    def of_raw(run, epoch, layer, split, quantity):
+        return {"nc1": 0.5 if split == "train" else 0.25}.get(quantity, 1.0)
+
+    # Raw pixels have no epoch, and their layer has no name.
+    sets = [{"layers": [""], "seed": 0}, {"layers": ["flatten"], "seed": 1}]
+    measured_sets = [measured(sets[0], [None], of_raw, no_head_before_training)]
+    measured_sets[0][0]["layers"][""]["train"].pop("accuracy")
+    measured_sets[0][0]["layers"][""]["test"].pop("accuracy")
+    measured_sets += [measured(sets[1], [0], of_raw, no_head_before_training)] * 2
+    table = read_csv(collect([], [], untouched=[RAW, start], measured=measured_sets)[0])
+    found = table[(table["quantity"] == "nc1") & (table["split"] == "test")]
+    assert found["backbone"].tolist() == ["raw", "vgg11", "vgg11"]
+    assert found["epoch"].fillna(-1).tolist() == [-1, 0, 0]
+    assert found["seed"].fillna(-1).tolist() == [-1, 0, 1]
+    assert found["recipe"].tolist() == ["", "", ""]
+    assert found["value"].tolist() == [0.25] * 3
+
+
+def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
+    of_split = {"effective_rank": 3.5, "two_nn": 7.0, "n_samples": 60, "duplicates": 2}
+    spectrum = {"train": of_split, "test": {"two_nn": 6.0, "n_samples": 40}, "made_with": []}
+    shots = {
+        "1": {"accuracies": [0.25, 0.5, 0.75], "bound": None},
+        "10": {"accuracies": [0.5, 0.5, 0.5], "bound": 0.75},
+    }
+    few_shot = {"shots": shots, "n_test": 40, "made_with": []}
+    cells = [{"lr": cell(0.5)}]
+    paths = collect([], [], [RAW], cells, spectrum=[spectrum], few_shot=[few_shot])
+    table = read_csv(paths[0])
+    rows = table[table["quantity"] != "accuracy_lr"]
+    assert dict(
+        zip(zip(rows["quantity"], rows["split"], strict=True), rows["value"], strict=True)
+    ) == {
+        ("effective_rank", "train"): 3.5,
+        ("two_nn", "train"): 7.0,
+        ("two_nn", "test"): 6.0,
+        ("accuracy_few_shot_1", "test"): 0.5,
+        ("accuracy_few_shot_10", "test"): 0.5,
+        ("few_shot_bound_10", "test"): 0.75,
+    }
+    by_name = rows.set_index(["quantity", "split"])
+    assert by_name.loc[("effective_rank", "train"), "n"] == 60
+    # Three draws with standard deviation 1/4; t of two degrees of freedom is 4.3027.
+    first = by_name.loc[("accuracy_few_shot_1", "test")]
+    assert first["n"] == 3
+    assert first["high"] - 0.5 == pytest.approx(4.302653 * 0.25 / math.sqrt(3))
+    same = by_name.loc[("accuracy_few_shot_10", "test")]
+    assert (same["low"], same["high"]) == (0.5, 0.5)
+
+
+def test_an_analysis_of_features_that_failed_is_told_once(collect):
+    lost = {"failed": "features are not finite"}
+    dead = describe_features("vgg11/imagenet", label="VGG11, ImageNet")
+    cells = [{"lr": lost}]
+    paths = collect([], [], [dead], cells, spectrum=[lost], few_shot=[lost])
+    assert len(read_csv(paths[0])) == 0
+    assert failures_in_words(read_csv(paths[1])) == [
+        "Digits 8×8, VGG11, ImageNet, flatten, epoch 0: features are not finite",
+    ]
 
 
 def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
@@ -121,7 +185,7 @@ def test_what_failed_has_no_rows_and_is_told_with_its_reason(collect):
     dead = describe_features("vgg11/imagenet", label="VGG11, ImageNet")
     lost = {"lr": {"failed": "features are not finite"}}
     cells = [{"lr": cell(0.5)}, lost, lost]
-    measures, failures = collect(runs, contents, {"digits": [tuned, dead]}, cells)
+    measures, failures = collect(runs, contents, [tuned, dead], cells)
     table = read_csv(measures)
     assert table.groupby("seed")["epoch"].max().to_dict() == {0: 5, 1: 3, 2: 3}
     assert (table["quantity"] == "accuracy_lr").sum() == 1

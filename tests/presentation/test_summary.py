@@ -18,7 +18,7 @@ def results(tmp_path):
     """A function that writes one result of each kind: data, t-SNE, classifiers, epochs."""
 
     def write(*lines):
-        files = [tmp_path / name for name in ("a.h5", "b.npz", "c.json", "d.json")]
+        files = [tmp_path / name for name in ("a.h5", "b.npz", "c.json", "d")]
         info = {"class_names": "[]", "source": "", "sha256": "", "n_train": 1, "n_test": 1}
         with h5py.File(files[0], "w") as file:
             file["images"] = np.zeros((2, 8, 8), np.uint8)
@@ -26,7 +26,12 @@ def results(tmp_path):
         np.savez(files[1], made_with=np.array(lines[1]))
         cells = {"lda": {"made_with": lines[2]}, "rf": {"made_with": []}, "lr": {"failed": "lost"}}
         files[2].write_text(json.dumps(cells))
-        files[3].write_text(json.dumps([{"epoch": 0, "made_with": lines[3]}]))
+        # A folder of epochs, with what Snakemake leaves in it; and one result with parts.
+        files[3].mkdir()
+        np.savez(files[3] / "epoch001.npz", made_with=np.array(lines[3]))
+        (files[3] / ".snakemake_timestamp").touch()
+        files.append(tmp_path / "e.json")
+        files[4].write_text(json.dumps({"train": {"two_nn": 3.0}, "made_with": lines[2]}))
         return files
 
     return write
@@ -38,7 +43,7 @@ def test_what_all_results_share_is_said_once(results):
 
 def test_what_differs_is_counted_with_all_that_stands_behind_a_result(results):
     lines = versions_behind(results([NEW], [OLD, NEW], [NEW], [OLD, NEW]))
-    assert lines == [f"- 4 results: {NEW}.", f"- 2 results: {OLD}."]
+    assert lines == [f"- 5 results: {NEW}.", f"- 2 results: {OLD}."]
 
 
 FAILURE = {"dataset": "digits", "backbone": "net", "start": "random", "recipe": "plain", "seed": 1}

@@ -8,17 +8,11 @@ import pytest
 from made_up import BACKBONES, DATASETS, RAW, cell, describe_features, describe_runs, measured
 
 from collapseflow.presentation.rows import read_csv
-from collapseflow.presentation.tables import (
-    accuracy_table,
-    collapse_table,
-    runtime_table,
-    spread,
-    sweep_table,
-    to_latex,
-    to_markdown,
-    training_table,
-    variance_table,
-)
+from collapseflow.presentation.tables.accuracy import accuracy_table
+from collapseflow.presentation.tables.runs import collapse_table, sweep_table, training_table
+from collapseflow.presentation.tables.runtime import runtime_table
+from collapseflow.presentation.tables.variance import variance_table
+from collapseflow.presentation.tables.writing import signed, spread, to_latex, to_markdown
 
 
 def cells_of(markdown):
@@ -55,6 +49,8 @@ def test_markdown_of_a_small_table():
         ("{a}~b^2", r"\{a\}\textasciitilde{}b\textasciicircum{}2"),
         ("C:\\x", r"C:\textbackslash{}x"),
         ("91.00†", r"91.00$^\dagger$"),
+        ("10.00§¶", r"10.00\S{}\P{}"),
+        ("≈ −0.10", r"$\approx$ $-$0.10"),
         ("**97.05**", r"\textbf{97.05}"),
         ("**97.05**† (98.10)", r"\textbf{97.05}$^\dagger$ (98.10)"),
     ],
@@ -89,6 +85,11 @@ def test_means_have_the_digits_that_tell_something(quantity, mean, sd, expected)
     assert spread(quantity, mean, sd) == expected
 
 
+def test_differences_are_points_with_a_sign():
+    values = (0.0123, -0.5, 0.00001, -0.00001)
+    assert [signed(value) for value in values] == ["+1.23", "−50.00", "+0.00", "+0.00"]
+
+
 # --- accuracies -----------------------------------------------------------------------------
 
 NET = describe_features("net/imagenet", label="Net_1, ImageNet")
@@ -101,14 +102,21 @@ TUNED = describe_features(
     label="Net_1, tuned",
 )
 CLASSIFIERS = {"lr": "LR", "svm": "SVM", "rf": "RF"}
-#: Made-up accuracies, LR, SVM, RF; SVM on raw pixels and RF on the network tie with the best.
-ACCURACIES = {"raw": [0.8, 0.9012, 0.9012], "net": [0.95, 0.5, 0.94999]}
+#: Made-up accuracies, LR, SVM, RF; on raw pixels SVM is one of 3,000 images better than RF.
+ACCURACIES = {"raw": [0.8, 2704 / 3000, 2703 / 3000], "net": [0.95, 0.5, 0.9]}
+NOTHING_KNOWN = {"flags": [], "chosen": None}
+
+
+def right(n_right, n=3000):
+    """The first of n images as hexadecimal text of bits."""
+    bits = "1" * n_right + "0" * (n - n_right + -n % 8)
+    return f"{int(bits, 2):0{len(bits) // 4}x}"
 
 
 def cells_with(accuracies, **changes):
-    """A cell for each classifier, of which some are changed."""
+    """A cell for each classifier, of which some are changed; the first images are right."""
     cells = {
-        classifier: cell(accuracy)
+        classifier: cell(accuracy, correct=right(round(3000 * accuracy)), **NOTHING_KNOWN)
         for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True)
     }
     cells["rf"] |= {"iterations": None, "converged": None}
@@ -121,11 +129,12 @@ def cells_with(accuracies, **changes):
 def tabulate(write, out):
     """A function that makes an accuracy table of contents of cells and gives its Markdown."""
 
-    def make(contents, features=(RAW, NET), classifiers=CLASSIFIERS, names=None):
+    def make(contents, features=(RAW, NET), classifiers=CLASSIFIERS, names=None, neighbours=None):
         names = {name: name for name in classifiers} if names is None else names
         paths = write("cells", contents)
         files = (out.csv, out.md, out.tex)
-        accuracy_table("mnist", "MNIST", features, paths, classifiers, names, *files)
+        of_all = (classifiers, neighbours or {}, names)
+        accuracy_table("mnist", "MNIST", features, paths, *of_all, *files)
         return out.md.read_text()
 
     return make
@@ -140,14 +149,70 @@ def two(published=None, **changes):
     return [raw, cells_with(ACCURACIES["net"])], columns
 
 
-def test_accuracies_are_percent_with_the_best_of_each_column_in_bold(tabulate):
-    assert cells_of(tabulate(*two())) == [
+def test_accuracies_are_percent_with_the_best_in_bold_where_it_is_not_by_chance(tabulate):
+    text = tabulate(*two())
+    assert cells_of(text) == [
         ["MNIST", "raw pixels", "Net_1, ImageNet"],
         ["LR", "80.00", "**95.00**"],
-        ["SVM", "**90.12**", "50.00"],
-        ["RF", "**90.12**", "95.00"],
+        ["SVM", "90.13", "50.00"],
+        ["RF", "90.10", "90.00"],
         ["size", "784", "512"],
     ]
+    assert "better than every other by more than chance" in text
+
+
+def test_few_images_that_differ_are_no_difference(tabulate):
+    """Exact binomial: five images of five that differ are p = 2 / 32, six of six p = 2 / 64."""
+    for n_right, best in ((2705, "90.17"), (2706, "**90.20**")):
+        cells = cells_with(
+            [0.5, n_right / 3000, 0.9], svm={"correct": right(n_right)}, rf={"correct": right(2700)}
+        )
+        assert cells_of(tabulate([cells], [NET]))[2][1] == best
+
+
+def test_one_classifier_alone_is_not_the_best(tabulate):
+    cells = {"lr": cells_with([0.9, 0.5, 0.5])["lr"]}
+    assert cells_of(tabulate([cells], [NET], {"lr": "LR"}))[1] == ["LR", "90.00"]
+
+
+def test_probes_to_be_careful_with_are_marked(tabulate, out):
+    changes = {"lr": {"flags": ["guessing", "penalty"], "converged": False}}
+    text = tabulate([cells_with([0.1, 0.9, 0.8], **changes)], [NET])
+    assert [row[1] for row in cells_of(text)[1:4]] == ["10.00†§¶", "**90.00**", "80.00"]
+    assert "\n§: at the level of guessing" in text and "\n¶: held down by its penalty" in text
+    assert latex_rows(out.tex.read_text())[1][1] == r"10.00$^\dagger$\S{}\P{}"
+    assert read_csv(out.csv)["flags"].tolist() == ["guessing penalty", "", ""]
+    text = tabulate([cells_with([0.1, 0.9, 0.8])], [NET])
+    assert "§" not in text and "¶" not in text
+
+
+def chosen(winner):
+    grid = [0.001, 0.01, 1.0]
+    return {"chosen": {"grid": grid, "winner": winner, "n_validation": 2400}}
+
+
+def test_a_tuned_probe_says_what_it_chose(tabulate, out):
+    contents = [
+        cells_with([0.9, 0.8, 0.7], lr=chosen(winner)) for winner in (0.01, 1.0, 0.001, 0.001)
+    ]
+    text = tabulate(contents, [NET, TUNED])
+    assert "LR: chosen on 2,400 of the training images among up to 3 strengths" in text
+    won = "0.001 (Net_1, tuned), 0.01 (Net_1, ImageNet), 1 (Net_1, tuned)."
+    assert f"from 0.001 to 1: {won}\n" in text
+    table = read_csv(out.csv).query("classifier == 'lr'")
+    assert table["chosen"].tolist() == ["0.01", "1.0", "0.001", "0.001"]
+    assert read_csv(out.csv).query("classifier == 'svm'")["chosen"].tolist() == [""] * 4
+
+
+def test_neighbours_say_how_they_vote(tabulate):
+    cells = {"knn": cells_with([0.9, 0.8, 0.7])["lr"]}
+
+    def text(parameters):
+        return tabulate([cells], [NET], {"knn": "kNN"}, {}, {"knn": parameters})
+
+    words = "kNN: the {} nearest training images by cosine similarity s, of which each votes with "
+    assert words.format(20) + "exp(s / 0.07)." in text({})
+    assert words.format(5) + "exp(s / 1)." in text({"n_neighbors": 5, "temperature": 1.0})
 
 
 def test_latex_and_markdown_say_the_same(tabulate, out):
@@ -155,8 +220,8 @@ def test_latex_and_markdown_say_the_same(tabulate, out):
     assert latex_rows(out.tex.read_text()) == [
         ["MNIST", "raw pixels", r"Net\_1, ImageNet"],
         ["LR", "80.00", r"\textbf{95.00}"],
-        ["SVM", r"\textbf{90.12}", "50.00"],
-        ["RF", r"\textbf{90.12}", "95.00"],
+        ["SVM", "90.13", "50.00"],
+        ["RF", "90.10", "90.00"],
         ["size", "784", "512"],
     ]
 
@@ -166,7 +231,7 @@ def test_published_accuracies_stand_in_brackets_only_where_a_report_has_them(tab
     rows = cells_of(text)
     # Report A, table 1, raw pixels: LR 89.65, random forest 69.54.
     assert rows[1] == ["LR", "80.00 (89.65)", "**95.00**"]
-    assert rows[3] == ["RF", "**90.12** (69.54)", "95.00"]
+    assert rows[3] == ["RF", "90.10 (69.54)", "90.00"]
     assert "published in report A" in text
     assert "published" not in tabulate(*two())
 
@@ -176,12 +241,12 @@ def test_published_accuracies_go_by_the_reports_names_of_the_classifiers(tabulat
     raw = {"lr": raw["lr"], "knn": raw["svm"], "forest": raw["rf"]}
     classifiers = {"lr": "LR", "knn": "kNN", "forest": "RF"}
     rows = cells_of(tabulate([raw], [column], classifiers, {"forest": "rf"}))
-    assert [row[1] for row in rows[1:4]] == ["80.00", "**90.12**", "**90.12** (69.54)"]
+    assert [row[1] for row in rows[1:4]] == ["80.00", "90.13", "90.10 (69.54)"]
 
 
 def test_other_numbers_of_features_have_no_published_accuracy(tabulate):
     rows = cells_of(tabulate(*two(["mnist", "raw"], lr={"n_features": 196})))
-    assert rows[1][1] == "80.00" and rows[3][1] == "**90.12** (69.54)"
+    assert rows[1][1] == "80.00" and rows[3][1] == "90.10 (69.54)"
 
 
 def test_a_solver_that_did_not_converge_is_marked(tabulate):
@@ -210,8 +275,8 @@ def test_several_seeds_are_mean_and_standard_deviation(tabulate):
     assert cells_of(text)[1:] == [
         ["LR", "80.00", "90.00 ± 0.00"],
         # Mean 92; deviations -2, -1, 3: squares 14, over 2.
-        ["SVM", "**90.12**", "**92.00 ± 2.65**†"],
-        ["RF", "**90.12**", "50.00 ± 0.00"],
+        ["SVM", "90.13", "**92.00 ± 2.65**†"],
+        ["RF", "90.10", "50.00 ± 0.00"],
         ["size", "512", "512"],
     ]
     assert statistics.stdev(svm) == pytest.approx(0.0265, abs=5e-5)
@@ -250,8 +315,8 @@ def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tabulate, out):
     assert len(table) == 12
     raw = table[table["backbone"] == "raw"].set_index("classifier")
     assert raw["accuracy"].tolist() == ACCURACIES["raw"]
-    assert raw["low"].tolist() == pytest.approx([0.79, 0.8912, 0.8912])
-    assert raw["high"].tolist() == pytest.approx([0.82, 0.9212, 0.9212])
+    assert raw["low"].tolist() == pytest.approx([value - 0.01 for value in ACCURACIES["raw"]])
+    assert raw["high"].tolist() == pytest.approx([value + 0.02 for value in ACCURACIES["raw"]])
     assert raw.loc["lr", "published"] == pytest.approx(0.8965)
     assert raw[["start", "recipe", "weight_decay", "seed", "epoch"]].isna().all(axis=None)
     tuned = table[table["backbone"] == "net"].set_index(["seed", "classifier"])
@@ -384,20 +449,32 @@ def test_the_log_of_training_becomes_tidy_rows(write, out):
     runs = describe_runs(settings=[{"learning_rate": 0.1}, {"learning_rate": 0.2}], seeds=(5,))
     records = [
         [
-            {"epoch": epoch, "loss": 1.5 / epoch, "learning_rate": rate, "gradient_norm": 2.0}
+            {
+                "epoch": epoch,
+                "loss": 1.5 / epoch,
+                "learning_rate": rate,
+                "gradient_norm": 2.0,
+                "last_batch_accuracy": 0.5,
+            }
             for epoch in (1, 2)
         ]
         for rate in (0.1, 0.2)
     ]
+    # Where test images leak, and nowhere else.
+    for record in records[1]:
+        record["validation_accuracy"] = 0.25
     training_table(runs, write("log", records), out.csv)
     table = pd.read_csv(out.csv)
     assert table.columns.tolist() == [
         *("dataset", "backbone", "start", "recipe", "learning_rate", "seed", "epoch"),
         *("quantity", "value"),
     ]
-    assert len(table) == 12
-    found = table.query("learning_rate == 0.2 and epoch == 2").set_index("quantity")["value"]
-    assert found.to_dict() == {"loss": 0.75, "learning_rate": 0.2, "gradient_norm": 2.0}
+    expected = {"loss": 0.75, "gradient_norm": 2.0, "last_batch_accuracy": 0.5}
+    for rate, more in ((0.1, {}), (0.2, {"validation_accuracy": 0.25})):
+        of_epoch = table.query(f"learning_rate == {rate} and epoch == 2")
+        found = of_epoch.set_index("quantity")["value"]
+        assert found.to_dict() == {**expected, "learning_rate": rate, **more}
+    assert len(table) == 2 * (4 + 5)
 
 
 # --- variances ------------------------------------------------------------------------------

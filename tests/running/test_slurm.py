@@ -22,7 +22,7 @@ from collapseflow.running import slurm
 
 ROOT = Path(__file__).parents[2]
 SITE = {"cpu_partition": "cpu", "gpu_partition": "gpu", "gpu_model": slurm_cluster.GPU_MODEL}
-GPU_RULES = {"pretrain", "finetune", "extract_network", "extract_scattering", "measure_collapse"}
+GPU_RULES = {"pretrain", "finetune", "extract_network", "extract_scattering", "reduce_epochs"}
 EPOCHS = 6
 STUDY = {
     "study": "tiny",
@@ -185,7 +185,7 @@ def test_jobs_of_gpu_rules_and_no_others_are_given_a_gpu(cluster, remote):
 @without_accounting
 def test_requested_memory_and_time_are_those_of_the_rules(cluster, remote):
     asked = {rule_of(job): job for job in jobs_of(cluster, remote[0])}
-    memory = {"finetune": 16000, "measure_collapse": 16000, "classify": 12000, "extract_raw": 2000}
+    memory = {"finetune": 16000, "reduce_epochs": 16000, "classify": 12000, "extract_raw": 2000}
     for rule, megabytes in memory.items():
         assert asked[rule]["MinMemoryNode"] == f"{megabytes}M"
     assert asked["finetune"]["TimeLimit"] == "08:00:00"

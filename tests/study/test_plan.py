@@ -59,7 +59,7 @@ def test_a_run_starts_from_a_state_that_has_its_seed_only_where_a_seed_decides_i
     trained = State("net", "imagenet", "plain", 3, 5)
     assert trained.at(2).path == "net/imagenet/plain/s3/epoch002"
     assert trained.at(0).path == "net/imagenet/epoch000"
-    for start in ("random", "pretrain"):
+    for start in ("random", "pretrain", "pretrain-digits"):
         assert State("net", start, "plain", 3, 5).at(0).path == f"net/{start}/s3/epoch000"
 
 
@@ -69,7 +69,15 @@ def test_each_file_has_its_folder():
     assert files.dataset("d") == "results/toy/data/d.h5"
     assert files.training("d", run) == f"results/toy/training/d/{run}/weights"
     assert files.log("d", run) == f"results/toy/training/d/{run}/log.json"
-    assert files.measures("d", run) == f"results/toy/measures/d/{run}.json"
+    assert files.statistics_of_run("d", run) == f"results/toy/statistics/d/{run}"
+    of_run = f"results/toy/statistics/d/{run}"
+    assert files.statistics("d", f"{run}/epoch002") == f"{of_run}/epoch002.npz"
+    assert files.statistics("d", "raw") == "results/toy/statistics/d/raw.npz"
+    assert files.spectrum("d", features) == f"results/toy/spectrum/d/{features}.json"
+    assert files.few_shot("d", features) == f"results/toy/few_shot/d/{features}.json"
+    assert files.similarity("d", "net/random/plain") == (
+        "results/toy/similarity/d/net/random/plain.json"
+    )
     assert files.features("d", f"{run}/epoch002") == f"results/toy/features/d/{run}/epoch002"
     assert files.store("d", features, "test") == f"results/toy/features/d/{features}/test.h5"
     assert files.cells("d", features) == f"results/toy/classification/d/{features}.json"
@@ -462,11 +470,20 @@ def tables(*names):
 
 ALWAYS = {"results/toy/measures.csv", "results/toy/failures.csv"}
 ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
-OF_FEATURES = figures("embedding_digits") | tables("accuracy_digits")
-OF_RUNS = figures("accuracy_per_epoch", "collapse", "training") | tables("collapse")
+OF_FEATURES = figures("embedding_digits") | tables("accuracy_digits", "comparison_digits")
+OF_RUNS = figures("accuracy_per_epoch", "collapse_digits", "probes", "training")
+OF_RUNS |= tables("collapse") | figures("geometry/digits/res/random/plain/s0")
 OF_RUNS |= {"results/toy/tables/training.csv"}
 LAYERS = {"backbones": {"res": {**RESNET, "layers": ["layer4", "penultimate"]}}}
 SWEEP = {"recipes": {"plain": {"epochs": [1, 2]}}}
+OF_SWEEP = OF_RUNS - figures("geometry/digits/res/random/plain/s0")
+OF_SWEEP |= figures(*(f"geometry/digits/res/random/plain/epochs={n}/s0" for n in (1, 2)))
+FLAWED = {"recipes": {"report_a": {"epochs": 2}, "report_a_faithful": {"epochs": 2}}}
+OF_FLAWED = OF_RUNS - figures("geometry/digits/res/random/plain/s0")
+OF_FLAWED |= figures(*(f"geometry/digits/res/random/{name}/s0" for name in FLAWED["recipes"]))
+ANALYSES = {"analyses": ["transfer", "similarity", "few_shot"]}
+OF_ANALYSES = figures("transfer", "transfer_matrix", "similarity_digits", "few_shot_digits")
+OF_ANALYSES |= tables("transfer_matrix") | {"results/toy/tables/transfer.csv"}
 VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
 
 
@@ -482,8 +499,12 @@ VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
         ({**SMALL, **LAYERS}, ALWAYS | OF_FEATURES | OF_RUNS | figures("layers")),
         (
             {**SMALL, **SWEEP},
-            ALWAYS | OF_FEATURES | OF_RUNS | figures("sweep") | tables("sweep"),
+            ALWAYS | OF_FEATURES | OF_SWEEP | figures("sweep") | tables("sweep"),
         ),
+        ({**SMALL, **ANALYSES}, ALWAYS | OF_FEATURES | OF_RUNS | OF_ANALYSES),
+        # Without what they are of.
+        (ANALYSES, ALWAYS | OF_FEATURES),
+        ({**SMALL, **FLAWED}, ALWAYS | OF_FEATURES | OF_FLAWED | tables("flaws")),
         # Neither the layers nor the sweep of what is not run.
         ({**SMALL, **LAYERS, **SWEEP, "runs": []}, ALWAYS | OF_FEATURES),
         (
@@ -505,10 +526,16 @@ def test_every_result_stands_in_the_summary_once():
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
         ("Digits 8×8: test accuracy", ["tables/accuracy_digits.md"]),
+        ("Digits 8×8: which differ", ["tables/comparison_digits.md"]),
         ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
         (
             "Fine-tuning: neural collapse per epoch",
-            ["figures/collapse.png", "tables/collapse.md"],
+            ["figures/collapse_digits.png", "tables/collapse.md"],
+        ),
+        ("Fine-tuning: collapse and probes", ["figures/probes.png"]),
+        (
+            "Fine-tuning: geometry of the class means",
+            ["figures/geometry/digits/res/random/plain/s0.png"],
         ),
         ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
         ("t-SNE of training and test features", ["figures/embedding_train_test.png"]),
@@ -521,7 +548,15 @@ def test_every_result_stands_in_the_summary_once():
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"features": []}, SMALL, {**SMALL, **LAYERS, **SWEEP}, {**LARGE, **VARIANCE}]
+    "keys",
+    [
+        {},
+        {"features": []},
+        SMALL,
+        {**SMALL, **LAYERS, **SWEEP},
+        {**LARGE, **VARIANCE},
+        {**SMALL, **FLAWED, **ANALYSES},
+    ],
 )
 def test_the_summary_shows_every_figure_and_table(keys):
     made = plan(**keys)
@@ -565,15 +600,18 @@ def jobs_of_seeds(*seeds):
         *[
             (stage, "digits", f"res/random/plain/s{s}")
             for s in seeds
-            for stage in ("finetune", "measure_collapse")
+            for stage in ("finetune", "reduce_epochs")
         ],
+        ("reduce_features", "digits", "raw"),
+        ("reduce_features", "digits", "scattering"),
+        *[("reduce_features", "digits", f"res/random/s{s}/epoch000") for s in seeds],
         ("classify", "digits", "raw"),
-        ("embed", "digits", "raw-train-opentsne"),
         ("classify", "digits", "scattering"),
-        ("embed", "digits", "scattering-train-opentsne"),
         *[("classify", "digits", f"res/random/s{s}/{start}") for s in seeds],
-        ("embed", "digits", f"res/random/s{first}/{start}-train-opentsne"),
         *[("classify", "digits", f"res/random/plain/s{s}/{last}") for s in seeds],
+        ("embed", "digits", "raw-train-opentsne"),
+        ("embed", "digits", "scattering-train-opentsne"),
+        ("embed", "digits", f"res/random/s{first}/{start}-train-opentsne"),
         ("embed", "digits", f"res/random/plain/s{first}/{last}-train-opentsne"),
     ]
 
@@ -588,10 +626,16 @@ def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
     assert jobs == [
         ("prepare_dataset", "digits", ""),
         ("initialize_weights", "", "res/random/s0"),
+        # What every training is compared with.
+        ("extract", "digits", "raw"),
+        ("extract", "digits", "scattering"),
         ("extract", "digits", "res/random/s0/epoch000"),
         ("extract", "digits", "res/random/plain/s0/epoch002"),
         ("finetune", "digits", "res/random/plain/s0"),
-        ("measure_collapse", "digits", "res/random/plain/s0"),
+        ("reduce_epochs", "digits", "res/random/plain/s0"),
+        ("reduce_features", "digits", "raw"),
+        ("reduce_features", "digits", "scattering"),
+        ("reduce_features", "digits", "res/random/s0/epoch000"),
     ]
 
 
@@ -626,6 +670,7 @@ def test_the_jobs_that_make_starts_are_timed():
         ("pretrain", "", "res/pretrain/s2"),
         ("unpack_weights", "", "mob/package"),
     ]
+    assert [job for job in jobs if job[0] in ("spectrum", "few_shot", "similarity")] == []
     assert jobs[-3:] == [
         ("embed", "digits", "raw-train-sklearn"),
         ("embed", "digits", "raw-test-sklearn"),
@@ -638,14 +683,18 @@ def test_small_results_are_one_for_each_seed_but_one_embedding_of_all():
     last = "epoch002/penultimate"
     assert found.small_results() == [
         "results/toy/classification/digits/raw.json",
-        "results/toy/embeddings/digits/raw/train-opentsne.npz",
         f"results/toy/classification/digits/res/random/plain/s5/{last}.json",
         f"results/toy/classification/digits/res/random/plain/s6/{last}.json",
+        "results/toy/embeddings/digits/raw/train-opentsne.npz",
         f"results/toy/embeddings/digits/res/random/plain/s5/{last}/train-opentsne.npz",
         "results/toy/embeddings/digits/raw/train-sklearn.npz",
         "results/toy/embeddings/digits/raw/test-sklearn.npz",
-        "results/toy/measures/digits/res/random/plain/s5.json",
-        "results/toy/measures/digits/res/random/plain/s6.json",
+        "results/toy/statistics/digits/raw.npz",
+        "results/toy/statistics/digits/scattering.npz",
+        "results/toy/statistics/digits/res/random/s5/epoch000.npz",
+        "results/toy/statistics/digits/res/random/s6/epoch000.npz",
+        "results/toy/statistics/digits/res/random/plain/s5",
+        "results/toy/statistics/digits/res/random/plain/s6",
     ]
 
 
@@ -681,6 +730,7 @@ def test_a_training_is_told_its_network_its_seed_and_its_recipe():
         "trained": "all",
         "head_gain": 0.02,
         "augmentation": "none",
+        "validation": "none",
     }
     # What the training knows by these names.
     assert Recipe.from_json(told).weight_decay == 0.1
@@ -720,3 +770,70 @@ def test_features_are_read_in_float32_unless_bfloat16_is_named(precision, readin
         "batch_size": 256,
     }
     assert Reading(**told).layers == ["layer4", "penultimate"]
+
+
+# --- analyses ---------------------------------------------------------------------------------
+
+
+def test_what_is_asked_for_of_features_is_made_of_all_that_are_compared():
+    asked = plan(**SMALL, features=["raw", "res-finetuned"], analyses=["few_shot", "spectrum"])
+    sets = ["raw", "res/random/plain/s0/epoch002/penultimate"]
+    assert asked.results() == {
+        "cells": [f"results/toy/classification/digits/{path}.json" for path in sets],
+        "spectrum": [f"results/toy/spectrum/digits/{path}.json" for path in sets],
+        "few_shot": [f"results/toy/few_shot/digits/{path}.json" for path in sets],
+    }
+    jobs = asked.computing_jobs()
+    for stage in ("classify", "spectrum", "few_shot"):
+        assert [name for of, _, name in jobs if of == stage] == sets
+
+
+def test_transfer_takes_all_starts_and_their_spectrum():
+    made = plan(**SMALL, features=["raw"], analyses=["transfer"], seeds=[1, 2])
+    sets = ["raw", *(f"res/random/s{seed}/epoch000/penultimate" for seed in (1, 2))]
+    assert list(made.results()) == ["cells", "spectrum"]
+    assert made.results()["spectrum"] == [
+        f"results/toy/spectrum/digits/{path}.json" for path in sets
+    ]
+    # Only what the study compares stands in its tables.
+    assert list(shown(made.columns("digits"))) == ["raw"]
+
+
+def test_similarity_is_of_all_seeds_of_a_series():
+    made = plan(**SMALL, features=[], analyses=["similarity"], seeds=[1, 2])
+    assert "results/toy/similarity/digits/res/random/plain.json" in made.small_results()
+    assert ("similarity", "digits", "res/random/plain") in made.computing_jobs()
+    runs = made.series("digits")["res/random/plain"]
+    assert [run.state.seed for run in runs] == [1, 2]
+
+
+def test_a_network_is_pretrained_on_a_data_set_of_the_study():
+    two = {"digits": {"source": "digits"}, "other": {"source": "digits", "label": "Others"}}
+    backbone = {**RESNET, "weights": ["pretrain-other", "pretrain", "random"]}
+    made = plan(datasets=two, backbones={"res": backbone}, seeds=[4])
+    assert made.weights("digits", made.starts()[0]) == (
+        "results/toy/weights/res/pretrain-other/s4.safetensors"
+    )
+    assert made.start_labels() == {
+        "pretrain-other": "Others",
+        "pretrain": "letters",
+        "random": "random",
+    }
+    assert "res-pretrain-other" in made.study.feature_names(["digits"])
+    assert ("pretrain", "", "res/pretrain-other/s4") in made.computing_jobs()
+
+
+def test_flaws_are_found_by_what_differs_alone():
+    recipes = {
+        "report_a": {"epochs": 2},
+        "report_a_faithful": {"epochs": 2},
+        "longer": {"preset": "report_a", "epochs": 3},
+    }
+    made = plan(backbones={"res": RESNET}, recipes=recipes)
+    assert made.faithful() == [("report_a_faithful", "report_a")]
+    backbones = {
+        "one": RESNET,
+        "two": {**RESNET, "normalize": "none"},
+        "small": {**RESNET, "normalize": "none", "image_size": 64},
+    }
+    assert plan(backbones=backbones).without_imagenet() == [("two", "one")]

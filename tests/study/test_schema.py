@@ -56,7 +56,7 @@ def test_a_name_and_a_data_set_are_enough():
     assert loaded.training_seeds() == [0]
     assert loaded.feature_names(["digits"]) == ["raw", "scattering"]
     assert loaded.run_names == []
-    assert set(loaded.classifiers) == {"lr", "svm", "lda", "rf"}
+    assert set(loaded.classifiers) == {"linear", "knn", "ncm", "lda", "rf"}
 
 
 def test_the_defaults_of_fine_tuning_are_report_a_s_in_smaller_batches():
@@ -79,6 +79,7 @@ def test_the_defaults_of_fine_tuning_are_report_a_s_in_smaller_batches():
         "trained": "all",
         "head_gain": 0.02,
         "augmentation": "none",
+        "validation": "none",
     }
     net = loaded.backbones["resnet18"]
     assert (net.model, net.image_size, net.normalize) == ("resnet18", 224, "imagenet")
@@ -232,7 +233,7 @@ CASES = {
     # what is wrong: (study, the whole line behind "config key ")
     "unknown key": (
         study(colour=1),
-        "colour: is unknown; allowed: backbones, classifiers, datasets, device, "
+        "colour: is unknown; allowed: analyses, backbones, classifiers, datasets, device, "
         "embedding, features, gpus, precision, pretrain, recipes, runs, scattering, seed, seeds, "
         "study, style, test_fraction, threads, variance",
     ),
@@ -326,7 +327,8 @@ CASES = {
     ),
     "preset": (
         study(classifiers="best"),
-        "classifiers: 'best' is no preset; allowed: default, report_a, or a table of classifiers",
+        "classifiers: 'best' is no preset; allowed: default, reports, report_a, "
+        "a list of them, or a table of classifiers",
     ),
     "no classifiers": (
         study(classifiers={}),
@@ -366,7 +368,7 @@ CASES = {
     "file of weights": (
         backbone(weights=["no/such/file.pth"]),
         "backbones.net.weights: 'no/such/file.pth' is no file; allowed: imagenet, "
-        "package, pretrain, random, or the path of a state dict or wheel",
+        "package, pretrain, random, pretrain-digits, or the path of a state dict or wheel",
     ),
     "batch larger than the subset": (
         {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
@@ -555,7 +557,7 @@ CASES = {
     "preset with a slip": (
         study(classifiers="repot_a"),
         "classifiers: 'repot_a' is no preset; did you mean 'report_a'? allowed: "
-        "default, report_a, or a table of classifiers",
+        "default, reports, report_a, a list of them, or a table of classifiers",
     ),
     "source with a slip": (
         study(datasets={"mine": {"source": "fashoin_mnist"}}),

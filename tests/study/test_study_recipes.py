@@ -47,10 +47,19 @@ DEFAULTS = {
     "trained": "all",
     "head_gain": 0.02,
     "augmentation": "none",
+    "validation": "none",
 }
 PUBLISHED = {
     # Ten epochs of Adam with 2e-4 in batches of 512, a new layer with gain 0.02.
     "report_a": {"epochs": 10, "batch_size": 512, "learning_rate": 2e-4, "head_gain": 0.02},
+    # The same, and test images through the network in training mode before each checkpoint.
+    "report_a_faithful": {
+        "epochs": 10,
+        "batch_size": 512,
+        "learning_rate": 2e-4,
+        "head_gain": 0.02,
+        "validation": "training_mode",
+    },
     # SGD, momentum 0.9, decay 5e-4, 350 epochs in batches of 128, the rate of the public notebook
     # divided by 10 after one and two thirds; torchvision's own initialisation.
     "papyan2020": {
@@ -102,6 +111,8 @@ def test_what_a_recipe_changes_is_told_beside_its_preset():
     assert recipe(label="Mine").changed() == {}
     assert recipe(epochs=3, head_gain=None).changed() == {"epochs": 3, "head_gain": None}
     assert recipe(preset="papyan2020").changed() == {"preset": "papyan2020"}
+    faithful = recipe(preset="report_a", validation="training_mode")
+    assert faithful.changed() == {"preset": "report_a", "validation": "training_mode"}
     # The values of the defaults are changes of a preset that has others.
     assert recipe(preset="papyan2020", weight_decay=0, measure="all").changed() == {
         "preset": "papyan2020",
@@ -159,6 +170,7 @@ def test_two_lists_give_their_grid():
         ("head_gain", [None, 0.02], ["none", "0.02"]),
         ("augmentation", ["none", "shift+flip"], ["none", "shift+flip"]),
         ("trained", ["head", "layer4.0"], ["head", "layer4.0"]),
+        ("validation", ["none", "training_mode"], ["none", "training_mode"]),
     ],
 )
 def test_points_are_named_by_their_values(key, values, words):
@@ -253,12 +265,13 @@ CASES = {
         {"epochz": 3},
         ".epochz: is unknown; did you mean 'epochs'? allowed: augmentation, batch_size, epochs, "
         "head_gain, label, label_smoothing, learning_rate, loss, measure, momentum, nesterov, "
-        "optimizer, preset, schedule, step_factor, steps, trained, warmup, weight_decay",
+        "optimizer, preset, schedule, step_factor, steps, trained, validation, warmup, "
+        "weight_decay",
     ),
     "preset": (
         {"preset": "papyan"},
         ".preset: value \"papyan\" is refused; did you mean 'papyan2020'? allowed: report_a, "
-        "papyan2020, linear_probe",
+        "report_a_faithful, papyan2020, linear_probe",
     ),
     "value": ({"learning_rate": 0}, ".learning_rate: value 0 is refused; allowed: more than 0"),
     "value of a list": (
@@ -277,6 +290,11 @@ CASES = {
         {"optimizer": ["sgd", "adm"]},
         ".optimizer: value \"adm\" is refused; did you mean 'adam'? allowed: adam, adamw, sgd",
     ),
+    "validation": (
+        {"validation": "training"},
+        ".validation: value \"training\" is refused; did you mean 'training_mode'? allowed: none, "
+        "training_mode",
+    ),
     "list in a list": (
         {"weight_decay": [[0, 0.1]]},
         ".weight_decay: value [0, 0.1] is refused; allowed: a number",
@@ -293,8 +311,8 @@ CASES = {
         {"weight_decays": [0, 1], "head_gain": 1},
         ".weight_decays: is unknown; did you mean 'weight_decay'? allowed: augmentation, "
         "batch_size, epochs, head_gain, label, label_smoothing, learning_rate, loss, measure, "
-        "momentum, nesterov, optimizer, preset, schedule, step_factor, steps, trained, warmup, "
-        "weight_decay",
+        "momentum, nesterov, optimizer, preset, schedule, step_factor, steps, trained, validation, "
+        "warmup, weight_decay",
     ),
     "measured word": ({"measure": "some"}, f'.measure: value "some" is refused; {MEASURE}'),
     "no measured epoch": ({"measure": []}, f".measure: value [] is refused; {MEASURE}"),

@@ -62,10 +62,15 @@ def data(small_digits):
     return make_split(small_digits[:19], load_digits().target[:19])
 
 
+def held_out(data):
+    """Every second image: a batch of 8, and 2 images that are left over."""
+    return data.take(np.arange(0, 19, 2))
+
+
 def write_digits(path, data, n_classes=N_CLASSES):
     """A data set's file with these training images."""
     names = [f"class {n}" for n in range(n_classes)]
-    write_dataset(path, Splits(data, data.take(np.arange(0, 19, 2)), names, "digits"))
+    write_dataset(path, Splits(data, held_out(data), names, "digits"))
     return path
 
 
@@ -217,6 +222,15 @@ def new_head(starts, recipe):
     return network
 
 
+def prepared(data):
+    """Images as the network takes them, made by hand."""
+    images = nn.functional.interpolate(
+        torch.from_numpy(data.images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
+    )
+    images = (images / 255).repeat(1, 3, 1, 1)
+    return normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 def plain_loop(
     network,
     data,
@@ -224,25 +238,23 @@ def plain_loop(
     make_optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-4, fused=True),
     rates=None,
     loss_of=nn.functional.cross_entropy,
+    leaked=None,
 ):
-    """Train by hand, the images too, with everything in memory; by epoch weights, moments, loss
-    and the gradient's norm."""
+    """Train by hand, the images too, with everything in memory; by epoch weights, moments, loss,
+    the gradient's norm, and accuracies on the last batch and on the images that leak."""
     network = network.to(memory_format=torch.channels_last).train()
     assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
     optimizer = make_optimizer(network.parameters())
     rates = iter(rates or ())
-    images = nn.functional.interpolate(
-        torch.from_numpy(data.images)[:, None].float(), (32, 32), mode="bilinear", antialias=True
-    )
-    images = (images / 255).repeat(1, 3, 1, 1)
-    images = normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    images = prepared(data)
     after = {}
     for epoch in epochs:
         order = seed_everything(RECIPE.seed, epoch).permutation(19)
         losses, norms = [], []
         for rows in order[:16].reshape(2, 8):
             batch = images[rows].contiguous(memory_format=torch.channels_last)
-            loss = loss_of(network(batch), torch.from_numpy(data.labels[rows]))
+            logits = network(batch)
+            loss = loss_of(logits, torch.from_numpy(data.labels[rows]))
             for rate in itertools.islice(rates, 1):
                 optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
@@ -251,11 +263,20 @@ def plain_loop(
             norms.append(gradient.double().square().sum().sqrt().item())
             optimizer.step()
             losses.append(loss.item())
+        accuracies = [np.mean(logits.detach().numpy().argmax(axis=1) == data.labels[rows])]
+        if leaked is not None:
+            with torch.no_grad():
+                batches = prepared(leaked).split(8)
+                logits = torch.cat(
+                    [network(b.contiguous(memory_format=torch.channels_last)) for b in batches]
+                )
+            accuracies.append(np.mean(logits.numpy().argmax(axis=1) == leaked.labels))
         after[epoch] = (
             {name: value.clone() for name, value in network.state_dict().items()},
             [{k: v.clone() for k, v in optimizer.state[p].items()} for p in network.parameters()],
             np.mean(losses),
             np.mean(norms),
+            accuracies,
         )
     return after
 
@@ -324,9 +345,11 @@ def test_the_log_has_the_loop_s_losses_and_gradients(compared):
     log = read_log(compared.folders[3])
     assert [record["epoch"] for record in log] == [1, 2, 3]
     for record in log:
-        _, _, loss, norm = compared.by_hand[record["epoch"]]
+        _, _, loss, norm, accuracies = compared.by_hand[record["epoch"]]
         assert record["loss"] == pytest.approx(loss, rel=1e-6)
         assert record["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+        assert [record["last_batch_accuracy"]] == accuracies
+        assert "validation_accuracy" not in record
         assert record["learning_rate"] == 2e-4
         assert record["images_per_second"] == pytest.approx(16 / record["seconds"])
 
@@ -926,6 +949,152 @@ def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
     assert_equal(run(again, 2, dataset, starts[recipe.model], recipe)[-1], weights)
 
 
+# --- test images that leak --------------------------------------------------------------------
+
+LEAKING = replace(BATCH_NORM, validation="training_mode", learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def leaked(dataset, starts, tmp_path_factory):
+    """A folder of three epochs in one call, and their weights."""
+    folder = tmp_path_factory.mktemp("leaked")
+    return folder, run(folder, 3, dataset, starts[LEAKING.model], LEAKING)
+
+
+@pytest.fixture(scope="module")
+def leaked_by_hand(data, starts):
+    network = new_head(starts, LEAKING)
+    make_optimizer = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True)  # noqa: E731
+    return plain_loop(network, data, (1, 2, 3), make_optimizer, leaked=held_out(data))
+
+
+def test_a_validation_in_training_mode_equals_the_plain_loop_bit_for_bit(leaked, leaked_by_hand):
+    folder, weights = leaked
+    log = read_log(folder)
+    for epoch, found in enumerate(weights, start=1):
+        expected, _, loss, _, accuracies = leaked_by_hand[epoch]
+        assert_equal(found, expected)
+        record = log[epoch - 1]
+        assert record["loss"] == pytest.approx(loss, rel=1e-6)
+        found = [record[f"{name}_accuracy"] for name in ("last_batch", "validation")]
+        assert found == accuracies
+    # Two training batches and two test batches an epoch.
+    assert weights[2]["features.0.1.num_batches_tracked"].item() == 12
+    # Guessing all along would show nothing.
+    assert len({record["validation_accuracy"] for record in log} - {0.0}) > 1
+
+
+def test_running_statistics_take_in_the_test_images_and_parameters_do_not(
+    data, dataset, starts, leaked, tmp_path
+):
+    start = starts[LEAKING.model]
+    (corrected,) = run(tmp_path, 1, dataset, start, replace(LEAKING, validation="none"))
+    faithful = leaked[1][0]
+    parameters = {n for n, _ in torchvision.models.get_model(LEAKING.model).named_parameters()}
+    for name, value in corrected.items():
+        assert torch.equal(faithful[name], value) is (name in parameters), name
+    # The formula, in float64: momentum 0.01, the variance of N - 1.
+    outputs = nn.functional.conv2d(
+        prepared(held_out(data)).double(),
+        corrected["features.0.0.weight"].double(),
+        stride=2,
+        padding=1,
+    )
+    mean, var = (corrected[f"features.0.1.running_{of}"].double() for of in ("mean", "var"))
+    for batch in outputs.split(8):
+        values = batch.transpose(0, 1).flatten(1)
+        mean = 0.99 * mean + 0.01 * values.mean(1)
+        var = 0.99 * var + 0.01 * values.var(1, correction=1)
+    for of, expected in (("mean", mean), ("var", var)):
+        found = faithful[f"features.0.1.running_{of}"].double()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["leak_test_images", "save_state", "write_json"])
+def test_a_training_with_leaks_goes_on_where_it_was_killed(
+    dataset, starts, leaked, tmp_path, monkeypatch, name
+):
+    start = starts[LEAKING.model]
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            fail_at(patch, name, 2)
+            run(tmp_path, 3, dataset, start, LEAKING)
+    for found, expected in zip(run(tmp_path, 3, dataset, start, LEAKING), leaked[1], strict=True):
+        assert_equal(found, expected)
+    timeless = [
+        [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record
+         in read_log(folder)]
+        for folder in (tmp_path, leaked[0])
+    ]  # fmt: skip
+    assert timeless[0] == timeless[1]
+
+
+def test_leaks_train_anew_and_leave_what_was_trained_without(
+    dataset, start, keep, tmp_path, trained
+):
+    keep(1)
+    run(tmp_path, 1, dataset, start, replace(RECIPE, validation="training_mode"))
+    assert trained == [1]
+    run(tmp_path, 1, dataset, start, replace(RECIPE, validation="none"))
+    assert trained == [1]
+
+
+def test_nothing_leaks_into_features_that_are_frozen(dataset, starts, tmp_path):
+    recipe = replace(LEAKING, trained="head")
+    before = torch.load(starts[recipe.model])
+    (weights,) = run(tmp_path, 1, dataset, starts[recipe.model], recipe)
+    for name, value in weights.items():
+        assert torch.equal(value, before[name]) is not name.startswith("classifier.3"), name
+
+
+class Seen(nn.Module):
+    """Sizes of the batches that it is given; it answers class 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, images):
+        assert not torch.is_grad_enabled()
+        self.sizes.append(len(images))
+        return torch.eye(10)[torch.ones(len(images), dtype=torch.int64)]
+
+
+@pytest.mark.parametrize(
+    ("n", "processes", "micro_batch", "sizes"),
+    [
+        (19, 1, 8, [8, 8, 3]),
+        (16, 1, 8, [8, 8]),
+        (3, 1, 8, [3]),
+        (19, 1, 4, [4, 4, 4, 4, 3]),
+        # One image has no variance; four processes cannot share three.
+        (17, 1, 8, [8, 8]),
+        (19, 4, 8, [8, 8]),
+    ],
+)
+def test_test_images_leak_in_batches_of_training(
+    data, monkeypatch, n, processes, micro_batch, sizes
+):
+    monkeypatch.setattr(training, "n_processes", lambda: processes)
+    test, network = data.take(np.arange(n)), Seen()
+    accuracy = training.leak_test_images(network, test, LEAKING, CPU, micro_batch)
+    assert network.sizes == sizes
+    assert accuracy == np.mean(test.labels[: sum(sizes)] == 1)
+
+
+def test_one_test_image_cannot_leak(data):
+    words = "validation: 'training_mode' normalises test images together, of which there are 1; "
+    with pytest.raises(UserError, match=words + "allowed: none, or with at least 2 test images"):
+        training.leak_test_images(Seen(), data.take(np.arange(1)), LEAKING, CPU, 8)
+
+
+def test_a_training_that_diverges_is_not_validated(dataset, starts, tmp_path, monkeypatch):
+    monkeypatch.delattr(training, "leak_test_images")
+    wild = replace(LEAKING, learning_rate=1e30)
+    assert run(tmp_path, 1, dataset, starts[wild.model], wild) == []
+    assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
+
+
 # --- one level below --------------------------------------------------------------------------
 
 
@@ -975,10 +1144,15 @@ def test_random_weights_say_that_they_were_never_trained(tmp_path):
     assert states[0][name].std().item() == pytest.approx(np.sqrt(2 / 576), rel=0.05)
 
 
+#: Braces are words here, and no places to fill.
+SOURCE = "{real} digits"
+
+
 def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
     path = folder / f"{epochs}.safetensors"
     torch.manual_seed(200 + epochs)
-    pretrain(dataset, replace(recipe, epochs=epochs), [CPU], folder / "progress", code, path)
+    recipe = replace(recipe, epochs=epochs)
+    pretrain(dataset, recipe, [CPU], SOURCE, folder / "progress", code, path)
     return path
 
 
@@ -986,7 +1160,7 @@ def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
 def test_pretraining_equals_the_plain_loop_from_random_weights(data, dataset, tmp_path, recipe):
     seed_everything(recipe.seed, 0)
     network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES)
-    weights, _, loss, _ = plain_loop(network, data, (1, 2))[2]
+    weights, _, loss, *_ = plain_loop(network, data, (1, 2))[2]
     path = run_pretrain(tmp_path, 2, dataset, recipe)
     assert_equal(safetensors.torch.load_file(path), weights)
     assert float(metadata(path)["mean_loss"]) == pytest.approx(loss, rel=1e-6)
@@ -998,8 +1172,9 @@ def test_pretraining_lowers_the_loss_and_says_so(dataset, tmp_path):
     for epochs in (1, 4):
         path = run_pretrain(tmp_path, epochs, dataset, recipe)
         said = metadata(path)
-        assert f"pretrained on rendered letters for {epochs} epochs" in said["weights"]
-        assert "task" not in said
+        words = f"mobilenet_v3_small pretrained on {{real}} digits for {epochs} epochs"
+        assert said["weights"] == words
+        assert said["task"] == read_info(dataset).sha256
         losses[epochs] = float(said["mean_loss"])
     assert losses[4] < 0.7 * losses[1]
     state = safetensors.torch.load_file(tmp_path / "4.safetensors")
@@ -1036,11 +1211,12 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
     data, dataset, kept, tmp_path
 ):
     reading = Reading(RECIPE.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
-    pretrained = run_pretrain(tmp_path / "letters", 1, dataset)
+    pretrained = run_pretrain(tmp_path / "source", 1, dataset)
     finetuned = parts(kept) / "epoch001.safetensors"
     foreign = write_digits(tmp_path / "foreign.h5", replace(data, images=255 - data.images))
     for path, of, knows in (
-        (pretrained, dataset, False),
+        (pretrained, dataset, True),
+        (pretrained, foreign, False),
         (finetuned, dataset, True),
         (finetuned, foreign, False),
     ):
@@ -1050,3 +1226,18 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
         write_network_features(of, path, reading, CPU, tmp_path / "features")
         with h5py.File(store(tmp_path / "features", "penultimate", "train")) as file:
             assert ("predictions" in file) is knows
+
+
+def test_a_pretrained_network_predicts_the_classes_it_was_trained_on(data, dataset, tmp_path):
+    recipe = replace(BATCH_NORM, learning_rate=1e-3)
+    path = run_pretrain(tmp_path, 20, dataset, recipe)
+    reading = Reading(recipe.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
+    write_network_features(dataset, path, reading, CPU, tmp_path / "features")
+    network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES).eval()
+    network.load_state_dict(safetensors.torch.load_file(path))
+    for split, images in (("train", data), ("test", held_out(data))):
+        with h5py.File(store(tmp_path / "features", "penultimate", split)) as file:
+            predicted = file["predictions"][:]
+        with torch.no_grad():
+            expected = network(prepared(images)).argmax(1).numpy()
+        np.testing.assert_array_equal(predicted, expected)

@@ -254,6 +254,23 @@ def test_two_processes_train_some_layers_on_changed_images_as_one_does(dataset, 
         assert courses[1].log[0][key] == pytest.approx(expected, rel=1e-4)
 
 
+def test_two_processes_share_the_test_images_that_leak(dataset, tmp_path):
+    courses = []
+    recipe = replace(RECIPE, validation="training_mode")
+    for devices in ([CPU], [CPU, CPU]):
+        folder = tmp_path / str(len(devices))
+        folder.mkdir()
+        courses.append(train(plan(dataset, 1, recipe), devices, folder))
+    one, two = states(course.weights[1] for course in courses)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+    # Four training batches and one of the five test images.
+    assert one["bn1.num_batches_tracked"] == two["bn1.num_batches_tracked"] == 5
+    for key in ("last_batch_accuracy", "validation_accuracy"):
+        # Untrained logits are nearly equal, and rounding may turn one.
+        assert courses[1].log[0][key] == pytest.approx(courses[0].log[0][key], abs=0.21)
+
+
 def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, tmp_path):
     weights = weights_of(plan(dataset, 1), [CPU, CPU], tmp_path)
     first = weights[0].stat().st_mtime_ns
@@ -357,6 +374,26 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_gradient_summed(
     one, two = states([whole, halved])
     for name in one:
         assert (two[name] - one[name]).abs().mean() < RECIPE.learning_rate / 10, name
+
+
+def test_where_test_images_do_not_fit_the_epoch_starts_again_with_less(
+    dataset, tmp_path, monkeypatch
+):
+    seen = []
+    preprocess = training.preprocess
+
+    def check(batch, *arguments):
+        seen.append(len(batch))
+        if len(batch) > 3 and not torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return preprocess(batch, *arguments)
+
+    monkeypatch.setattr(training, "preprocess", check)
+    recipe = replace(RECIPE, model="squeezenet1_1", validation="training_mode")
+    course = train(plan(dataset, 1, recipe), [CPU], tmp_path)
+    assert seen == [10] * 4 + [5] + [5] * 8 + [5] + [2] * 20 + [2, 2, 1]
+    assert metadata(course.weights[1])["micro_batch"] == "2"
+    assert course.log[0]["validation_accuracy"] in (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 def test_a_training_goes_on_with_the_micro_batch_it_had(dataset, tmp_path, monkeypatch):

@@ -97,6 +97,7 @@ def test_keys_that_do_nothing_are_not_part_of_the_identity(key):
                 "trained": "head",
                 "head_gain": 0.02,
                 "augmentation": "flip",
+                "validation": "training_mode",
             }.items()
         ),
     ],
@@ -104,6 +105,27 @@ def test_keys_that_do_nothing_are_not_part_of_the_identity(key):
 )
 def test_every_other_key_is_part_of_the_identity(recipe, key, value):
     assert identity(replace(recipe, **{key: value})) != identity(recipe)
+
+
+def test_without_validation_the_identity_is_what_it_was_before_there_was_one():
+    assert identity(replace(RECIPE, validation="none")) == {
+        "model": "resnet18",
+        "image_size": 32,
+        "normalize": "none",
+        "precision": "float32",
+        "seed": 5,
+        "batch_size": 8,
+        "optimizer": "adam",
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "warmup": 0,
+        "loss": "cross_entropy",
+        "label_smoothing": 0.0,
+        "trained": "all",
+        "head_gain": None,
+        "augmentation": "none",
+    }
 
 
 def test_label_smoothing_is_no_part_of_squared_errors():
@@ -434,13 +456,14 @@ def test_each_image_is_changed_as_drawn_for_it_after_the_order():
 
 
 @pytest.mark.parametrize("augmentation", ["none", "shift+flip+crop"])
-def test_augmentation_and_gradient_s_norm_do_not_depend_on_micro_batches(augmentation):
+def test_augmentation_and_the_record_do_not_depend_on_micro_batches(augmentation):
     recipe = replace(SGD, image_size=16, augmentation=augmentation, learning_rate=1e-2)
     _, whole, expected = epoch_of(recipe, 8)
     _, parts, record = epoch_of(recipe, 3)
     assert torch.equal(parts, whole)
     for key in ("loss", "gradient_norm"):
         assert record[key] == pytest.approx(expected[key], rel=1e-5)
+    assert record["last_batch_accuracy"] == expected["last_batch_accuracy"]
     _, other, _ = epoch_of(recipe, 8, epoch=3)
     assert not torch.equal(other, whole)
 

@@ -60,9 +60,49 @@ rule tabulate_accuracy:
         title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
         columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
         classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
+        neighbours={
+            name: classifier.parameters
+            for name, classifier in STUDY.classifiers.items()
+            if classifier.estimator == "collapseflow.NearestNeighbors"
+        },
         published_classifiers=PLAN.published_classifiers(),
         code=code_of("tabulate_accuracy"),
     message:
         "Tabulating the accuracies on {wildcards.dataset}"
     script:
         "../scripts/tabulate_accuracy.py"
+
+
+rule tabulate_comparison:
+    input:
+        cells=column_files(FILES.cells),
+    output:
+        csv="<results>/tables/comparison_{dataset}.csv",
+        md=report(
+            "<results>/tables/comparison_{dataset}.md",
+            caption="../report/comparison.rst",
+            category="Classification",
+            labels={"table": "differences", "data set": "{dataset}"},
+        ),
+        tex="<results>/tables/comparison_{dataset}.tex",
+    log:
+        "<results>/logs/tabulate_comparison/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/tabulate_comparison/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        dataset=lambda wildcards: wildcards.dataset,
+        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
+        classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
+        code=code_of("tabulate_comparison"),
+    message:
+        "Comparing the accuracies on {wildcards.dataset}"
+    script:
+        "../scripts/tabulate_comparison.py"

@@ -1,18 +1,42 @@
-# Accuracy, NC1 and the three parts of NC2 of neural collapse, epoch by epoch and layer by layer.
+# Neural collapse, epoch by epoch and layer by layer: what the measures need is reduced to statistics,
+# which are kept, and the measures follow from them.
 
 
-rule measure_collapse:
+rule reduce_features:
+    input:
+        features="<results>/features/{dataset}/{untouched}",
+    output:
+        statistics="<results>/statistics/{dataset}/{untouched}.npz",
+    log:
+        "<results>/logs/reduce_features/{dataset}/{untouched}.log",
+    benchmark:
+        "<results>/benchmarks/reduce_features/{dataset}/{untouched}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
+    params:
+        layers=lambda wildcards: PLAN.layers_of(wildcards.untouched),
+        code=code_of("reduce_features"),
+    message:
+        "Statistics of {wildcards.untouched} on {wildcards.dataset}"
+    script:
+        "../scripts/reduce_features.py"
+
+
+rule reduce_epochs:
     input:
         dataset="<results>/data/{dataset}.h5",
-        first=features_at(0),
         weights=rules.finetune.output.weights,
-        last=features_at(-1),
+        last=last_features,
     output:
-        statistics="<results>/measures/{dataset}/{run}.json",
+        statistics=directory("<results>/statistics/{dataset}/{run}"),
     log:
-        "<results>/logs/measure_collapse/{dataset}/{run}.log",
+        "<results>/logs/reduce_epochs/{dataset}/{run}.log",
     benchmark:
-        "<results>/benchmarks/measure_collapse/{dataset}/{run}.tsv"
+        "<results>/benchmarks/reduce_epochs/{dataset}/{run}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
@@ -24,24 +48,22 @@ rule measure_collapse:
         reading=lambda wildcards: PLAN.reading(run_of(wildcards).backbone),
         kept=epochs_of,
         device=STUDY.device,
-        progress=progress_folder("measure_collapse/{dataset}/{run}"),
-        code=code_of("measure_collapse"),
+        progress=progress_folder("reduce_epochs/{dataset}/{run}"),
+        code=code_of("reduce_epochs"),
     message:
-        "Collapse of {wildcards.run} on {wildcards.dataset}, epoch by epoch"
+        "Statistics of {wildcards.run} on {wildcards.dataset}, epoch by epoch"
     script:
-        "../scripts/measure_collapse.py"
+        "../scripts/reduce_epochs.py"
 
 
-# Every measure of the study, a row each: tables and figures are filters of it.
+# Every measure of the study, a row each: tables and figures are filters of it. The measures are
+# computed here, from the statistics: a new one takes no other job.
 rule collect_measures:
     input:
-        measures=[FILES.measures(run.dataset, run.path) for run in PLAN.runs],
-        cells=[
-            FILES.cells(dataset, features.path)
-            for dataset in STUDY.datasets
-            for column in PLAN.columns(dataset)
-            for features in column.sets
-        ],
+        **PLAN.results(),
+        runs=[FILES.statistics_of_run(run.dataset, run.path) for run in PLAN.runs],
+        starts=[FILES.statistics(run.dataset, run.state.at(0).path) for run in PLAN.runs],
+        untouched=PLAN.files_everywhere(PLAN.untouched, PLAN.statistics),
     output:
         csv=report(
             "<results>/measures.csv",
@@ -63,7 +85,10 @@ rule collect_measures:
         runtime=minutes(15),
     params:
         runs=PLAN.describe_runs(),
-        columns={dataset: PLAN.describe_columns(dataset) for dataset in STUDY.datasets},
+        epochs=[STUDY.recipes[run.recipe].measured_epochs() for run in PLAN.runs],
+        untouched=PLAN.describe_everywhere(PLAN.untouched),
+        features=PLAN.describe_everywhere(PLAN.analysed),
+        kinds=list(PLAN.results()),
         datasets=PLAN.dataset_labels(),
         code=code_of("collect_measures"),
     message:
@@ -146,17 +171,17 @@ rule plot_collapse:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
     output:
-        pdf="<results>/figures/collapse.pdf",
+        pdf="<results>/figures/collapse_{dataset}.pdf",
         png=report(
-            "<results>/figures/collapse.png",
+            "<results>/figures/collapse_{dataset}.png",
             caption="../report/collapse.rst",
             category="Neural collapse",
-            labels={"figure": "measures per epoch"},
+            labels={"figure": "measures per epoch", "data set": "{dataset}"},
         ),
     log:
-        "<results>/logs/plot_collapse.log",
+        "<results>/logs/plot_collapse/{dataset}.log",
     benchmark:
-        "<results>/benchmarks/plot_collapse.tsv"
+        "<results>/benchmarks/plot_collapse/{dataset}.tsv"
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
@@ -165,13 +190,14 @@ rule plot_collapse:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
+        dataset=lambda wildcards: wildcards.dataset,
         runs=PLAN.describe_runs(),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,
         code=code_of("plot_collapse"),
     message:
-        "Drawing NC1 and NC2 of neural collapse per epoch"
+        "Drawing neural collapse on {wildcards.dataset} per epoch"
     script:
         "../scripts/plot_collapse.py"
 
@@ -209,6 +235,77 @@ rule plot_layers:
         "Drawing NC1 and NC2 of neural collapse by layer"
     script:
         "../scripts/plot_layers.py"
+
+
+rule plot_probes:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+    output:
+        pdf="<results>/figures/probes.pdf",
+        png=report(
+            "<results>/figures/probes.png",
+            caption="../report/probes.rst",
+            category="Neural collapse",
+            labels={"figure": "collapse and probes"},
+        ),
+    log:
+        "<results>/logs/plot_probes.log",
+    benchmark:
+        "<results>/benchmarks/plot_probes.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        runs=PLAN.describe_runs(),
+        datasets=PLAN.dataset_labels(),
+        backbones=PLAN.backbone_labels(),
+        style=STYLE,
+        code=code_of("plot_probes"),
+    message:
+        "Drawing collapse and the accuracy of probes, per epoch and by layer"
+    script:
+        "../scripts/plot_probes.py"
+
+
+rule plot_geometry:
+    input:
+        statistics=geometry_statistics,
+        dataset="<results>/data/{dataset}.h5",
+    output:
+        pdf="<results>/figures/geometry/{dataset}/{run}.pdf",
+        png=report(
+            "<results>/figures/geometry/{dataset}/{run}.png",
+            caption="../report/geometry.rst",
+            category="Neural collapse",
+            labels={"figure": "geometry of {run}", "data set": "{dataset}"},
+        ),
+    log:
+        "<results>/logs/plot_geometry/{dataset}/{run}.log",
+    benchmark:
+        "<results>/benchmarks/plot_geometry/{dataset}/{run}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        statistics=geometry_files,
+        epochs=geometry_epochs,
+        layer=lambda wildcards: STUDY.backbones[run_of(wildcards).backbone].layers[-1],
+        heading=lambda wildcards: PLAN.run_heading(wildcards.dataset, run_of(wildcards)),
+        style=STYLE,
+        code=code_of("plot_geometry"),
+    message:
+        "Drawing the geometry of {wildcards.run} on {wildcards.dataset}"
+    script:
+        "../scripts/plot_geometry.py"
 
 
 rule tabulate_sweep:

@@ -112,19 +112,47 @@ def starting_weights(wildcards):
     return PLAN.weights(wildcards.dataset, run_of(wildcards).at(0))
 
 
+def pretraining_images(wildcards):
+    """What weights are pretrained on: letters, or a data set of the study."""
+    name = wildcards.pretrained.removeprefix("pretrain").removeprefix("-")
+    return FILES.dataset(name) if name else f"{RESULTS}/pretraining/letters.h5"
+
+
 def epochs_of(wildcards):
     """The epochs of a run whose weights are kept and measured."""
     return STUDY.recipes[run_of(wildcards).recipe].measured_epochs()
 
 
-def features_at(position):
-    """The features of a run's start (0) or of its last epoch (-1)."""
+def last_features(wildcards):
+    """The features after a run's last epoch."""
+    state = run_of(wildcards).at(epochs_of(wildcards)[-1])
+    return FILES.features(wildcards.dataset, state.path)
 
-    def features(wildcards):
-        state = run_of(wildcards).at([0, *epochs_of(wildcards)][position])
-        return FILES.features(wildcards.dataset, state.path)
 
-    return features
+def states_with_geometry(wildcards):
+    """The states that the page of a run shows: its start, its first measured epoch, its last."""
+    first, *_, last = [epochs_of(wildcards)[0], *epochs_of(wildcards)]
+    run = run_of(wildcards)
+    return [run.at(epoch) for epoch in dict.fromkeys((0, first, last))]
+
+
+def geometry_epochs(wildcards):
+    """The epochs that the page of a run shows."""
+    return [state.epoch for state in states_with_geometry(wildcards)]
+
+
+def geometry_files(wildcards):
+    """The statistics that the page of a run shows."""
+    return [
+        FILES.statistics(wildcards.dataset, state.path) for state in states_with_geometry(wildcards)
+    ]
+
+
+def geometry_statistics(wildcards):
+    """What jobs make of these."""
+    sets = [FeatureSet(state=state) for state in states_with_geometry(wildcards)]
+    jobs = [PLAN.statistics_job(wildcards.dataset, features) for features in sets]
+    return list(dict.fromkeys(jobs))
 
 
 def folder_of(wildcards):
@@ -138,6 +166,32 @@ def store_of(split=None):
     return lambda wildcards: FILES.store(
         wildcards.dataset, wildcards.features, split or wildcards.split
     )
+
+
+def stores_of(wildcards):
+    """The stores of a feature set by split."""
+    return {
+        split: FILES.store(wildcards.dataset, wildcards.features, split)
+        for split in ("train", "test")
+    }
+
+
+def statistics_of(wildcards):
+    """The statistics of a feature set, of a run with those of its other epochs."""
+    return PLAN.statistics_job(wildcards.dataset, FeatureSet.parse(wildcards.features))
+
+
+def statistics_file(wildcards):
+    """The file with the statistics of a feature set."""
+    return PLAN.statistics(wildcards.dataset, FeatureSet.parse(wildcards.features))
+
+
+def features_of_series(wildcards):
+    """The features before and after the trainings of a series: the first seed's start, and each
+    seed's last epoch."""
+    runs = PLAN.series(wildcards.dataset)[wildcards.series]
+    states = [runs[0].state.at(0), *(PLAN.last(run).state for run in runs)]
+    return [FILES.features(wildcards.dataset, state.path) for state in states]
 
 
 def column_files(make):
@@ -157,9 +211,26 @@ def compared_embeddings(wildcards):
     ]
 
 
+def similarity_files(wildcards):
+    """The similarity of layers in each series of a data set."""
+    return [FILES.similarity(wildcards.dataset, name) for name in PLAN.series(wildcards.dataset)]
+
+
 def variance_embeddings():
     """Report B's t-SNE of training and test features."""
     return PLAN.variance_files(lambda d, f, split: FILES.embedding(d, f, split, "sklearn"))
+
+
+def variance_statistics():
+    """What jobs make of the statistics of report B's comparison."""
+    sets = [column.first for column in PLAN.variance_columns()]
+    return list(dict.fromkeys(PLAN.statistics_job(STUDY.variance.dataset, one) for one in sets))
+
+
+def variance_statistics_files():
+    """The statistics of report B's comparison, with the layer: one for each feature set."""
+    sets = [column.first for column in PLAN.variance_columns()]
+    return [(PLAN.statistics(STUDY.variance.dataset, one), one.layer) for one in sets]
 
 
 def files_of_jobs(folder, suffix):
@@ -174,6 +245,16 @@ def files_of_jobs(folder, suffix):
 def of_each_dataset(make, name):
     """A figure or table of every data set."""
     return [path for d in STUDY.datasets for path in make(f"{name}_{d}")]
+
+
+def of_each_run(make, name):
+    """A figure of the first seed of every series."""
+    return [
+        path
+        for dataset in STUDY.datasets
+        for run in PLAN.geometry_runs(dataset)
+        for path in make(f"{name}/{dataset}/{run}")
+    ]
 
 
 def of_dataset(position, make, name):
@@ -317,6 +398,11 @@ def variance_dataset(wildcards):
 def variance_labels():
     """The feature sets of report B's comparison as tables and figures print them."""
     return {column.first.path: column.label for column in PLAN.variance_columns()}
+
+
+def flaws_variance():
+    """The variances, where the study has them, of which one flaw is."""
+    return [f"{RESULTS}/tables/variance.csv"] if STUDY.variance else []
 
 
 def variance_titles():

@@ -37,10 +37,7 @@ rule plot_embedding_train_test:
 
 rule tabulate_variance:
     input:
-        stores=[
-            FILES.features(STUDY.variance.dataset, column.first.folder)
-            for column in PLAN.variance_columns()
-        ],
+        statistics=variance_statistics(),
         embeddings=variance_embeddings(),
         dataset=variance_dataset,
     output:
@@ -56,6 +53,7 @@ rule tabulate_variance:
         "<results>/logs/tabulate_variance.log",
     benchmark:
         "<results>/benchmarks/tabulate_variance.tsv"
+    localrule: True
     conda:
         "../envs/collapseflow.yaml"
     threads: 1
@@ -63,7 +61,7 @@ rule tabulate_variance:
         mem_mb=megabytes(2000),
         runtime=minutes(60),
     params:
-        stores=PLAN.variance_files(FILES.store),
+        statistics=variance_statistics_files(),
         features=variance_labels(),
         identities=PLAN.variance_identities(),
         published=variance_published(),

@@ -1,4 +1,5 @@
-# Where networks get their weights: ImageNet (torchvision's, or a package's), letters, or chance.
+# Where networks get their weights: ImageNet (torchvision's, or a package's), training here, or
+# chance.
 # Most of a study waits for trained networks: what they wait for goes first, here and in other files.
 
 
@@ -125,15 +126,16 @@ rule render_letters:
         "../scripts/render_letters.py"
 
 
+# On letters, or on a data set of the study.
 rule pretrain:
     input:
-        dataset="<results>/pretraining/letters.h5",
+        dataset=pretraining_images,
     output:
-        weights="<results>/weights/{backbone}/pretrain/s{seed}.safetensors",
+        weights="<results>/weights/{backbone}/{pretrained}/s{seed}.safetensors",
     log:
-        "<results>/logs/pretrain/{backbone}/pretrain/s{seed}.log",
+        "<results>/logs/pretrain/{backbone}/{pretrained}/s{seed}.log",
     benchmark:
-        "<results>/benchmarks/pretrain/{backbone}/pretrain/s{seed}.tsv"
+        "<results>/benchmarks/pretrain/{backbone}/{pretrained}/s{seed}.tsv"
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
@@ -148,9 +150,10 @@ rule pretrain:
         recipe=lambda wildcards: PLAN.pretraining(wildcards.backbone, int(wildcards.seed)),
         device=STUDY.device,
         gpus=STUDY.gpus,
-        progress=progress_folder("pretrain/{backbone}/s{seed}"),
+        source=lambda wildcards: PLAN.start_label(wildcards.backbone, wildcards.pretrained),
+        progress=progress_folder("pretrain/{backbone}/{pretrained}/s{seed}"),
         code=code_of("pretrain"),
     message:
-        "Training {wildcards.backbone} on letters, from random weights, seed {wildcards.seed}"
+        "Training {wildcards.backbone} on {params.source}, from random weights, seed {wildcards.seed}"
     script:
         "../scripts/pretrain.py"

@@ -1,14 +1,32 @@
-"""Collect the measures of all runs and classifiers as tidy rows."""
+"""Compute the measures of all states, and collect them with the accuracies as tidy rows."""
 
-from collapseflow.presentation.rows import collect_measures
+from pathlib import Path
+
+from collapseflow.measures.collapse import measure_states
+from collapseflow.presentation.rows import collect_measures, of_seeds
 from collapseflow.running.jobs import job
+from collapseflow.running.words import epoch_name
 
 with job(snakemake):
+    runs, untouched = snakemake.params.runs, snakemake.params.untouched
+    folders = zip(
+        runs, snakemake.params.epochs, snakemake.input.starts, snakemake.input.runs, strict=True
+    )
+    states_of_runs = [
+        ({0: start, **{e: Path(folder) / f"{epoch_name(e)}.npz" for e in epochs}}, run["layers"])
+        for run, epochs, start, folder in folders
+    ]
+    states_of_untouched = [
+        ({one["epoch"]: path}, [one["layer"]])
+        for (one, _), path in zip(of_seeds(untouched), snakemake.input.untouched, strict=True)
+    ]
     collect_measures(
-        snakemake.params.runs,
-        snakemake.input.measures,
-        snakemake.params.columns,
-        snakemake.input.cells,
+        runs,
+        [measure_states(paths, layers) for paths, layers in states_of_runs],
+        untouched,
+        [measure_states(paths, layers) for paths, layers in states_of_untouched],
+        snakemake.params.features,
+        {kind: snakemake.input[kind] for kind in snakemake.params.kinds},
         snakemake.params.datasets,
         snakemake.output.csv,
         snakemake.output.failures,

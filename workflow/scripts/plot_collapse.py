@@ -1,4 +1,4 @@
-"""Draw NC1 and the three parts of NC2 of neural collapse per epoch."""
+"""Draw the measures of neural collapse on one data set per epoch."""
 
 from collapseflow.presentation.figures.epochs import plot_collapse
 from collapseflow.running.jobs import job
@@ -8,6 +8,7 @@ with job(snakemake):
         snakemake.input.measures,
         snakemake.input.failures,
         snakemake.params.runs,
+        snakemake.params.dataset,
         snakemake.params.datasets,
         snakemake.params.backbones,
         snakemake.params.style,

@@ -1,4 +1,4 @@
-"""Draw NC1 and the three parts of NC2 of neural collapse from layer to layer."""
+"""Draw neural collapse from layer to layer."""
 
 from collapseflow.presentation.figures.layers import plot_layers
 from collapseflow.running.jobs import job

@@ -1,4 +1,4 @@
-"""Train a network on letters from random weights."""
+"""Train a network from random weights on letters, or on a data set of the study."""
 
 from collapseflow.running.hardware import pick_devices
 from collapseflow.running.jobs import job
@@ -10,6 +10,7 @@ with job(snakemake):
         snakemake.input.dataset,
         Recipe.from_json(snakemake.params.recipe),
         pick_devices(snakemake.params.device, snakemake.params.gpus),
+        snakemake.params.source,
         snakemake.params.progress,
         snakemake.params.code,
         snakemake.output.weights,

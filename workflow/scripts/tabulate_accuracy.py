@@ -1,6 +1,6 @@
 """Tabulate the test accuracies on one data set."""
 
-from collapseflow.presentation.tables import accuracy_table
+from collapseflow.presentation.tables.accuracy import accuracy_table
 from collapseflow.running.jobs import job
 
 with job(snakemake):
@@ -10,6 +10,7 @@ with job(snakemake):
         snakemake.params.columns,
         snakemake.input.cells,
         snakemake.params.classifiers,
+        snakemake.params.neighbours,
         snakemake.params.published_classifiers,
         **dict(snakemake.output.items()),
     )

@@ -1,6 +1,6 @@
 """Tabulate accuracy and neural collapse at the start and the end of all runs."""
 
-from collapseflow.presentation.tables import collapse_table
+from collapseflow.presentation.tables.runs import collapse_table
 from collapseflow.running.jobs import job
 
 with job(snakemake):

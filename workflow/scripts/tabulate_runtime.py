@@ -1,6 +1,6 @@
 """Tabulate what the jobs cost."""
 
-from collapseflow.presentation.tables import runtime_table
+from collapseflow.presentation.tables.runtime import runtime_table
 from collapseflow.running.jobs import cost_file, job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 """Tabulate accuracy and neural collapse at every point of the swept recipes."""
 
-from collapseflow.presentation.tables import sweep_table
+from collapseflow.presentation.tables.runs import sweep_table
 from collapseflow.running.jobs import job
 
 with job(snakemake):

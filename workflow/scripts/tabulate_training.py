@@ -1,6 +1,6 @@
 """Collect what training said of every epoch as tidy rows."""
 
-from collapseflow.presentation.tables import training_table
+from collapseflow.presentation.tables.runs import training_table
 from collapseflow.running.jobs import job
 
 with job(snakemake):

@@ -11,6 +11,7 @@ import torch
 from collapseflow.features.networks import (
     describe_weights,
     extract,
+    layers_before_the_last,
     open_extractor,
     own_name,
     weights_made_with,
@@ -119,7 +120,9 @@ def write_network_features(
 ) -> None:
     """Store the features of a data set's splits at each layer in a folder (:func:`store`).
 
-    The network sees each image once, however many layers are read.
+    The network sees each image once, however many layers are read. One that was trained on this
+    data set also predicts, and where its last layer is linear, the stores of that layer's input
+    hold its weight and bias.
 
     Raises
     ------
@@ -132,6 +135,7 @@ def write_network_features(
     extractor = open_extractor(
         reading.model, weights, list(own_names.values()), reading.pool, read_info(dataset).sha256
     )
+    last_inputs = layers_before_the_last(reading.model)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     computed_in = precision_name(reading.precision, device)
     description = describe_weights(weights)
@@ -150,7 +154,8 @@ def write_network_features(
                         weights_made_with(weights),
                     )
                     path = store(folder, layer, split)
-                    writer = open_writer(path, images.labels, images.ids, provenance)
+                    head = extractor.head if name in last_inputs else None
+                    writer = open_writer(path, images.labels, images.ids, provenance, head)
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(
                     extractor,

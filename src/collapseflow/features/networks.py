@@ -25,6 +25,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.stores import Head
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with, sha256_file
 from collapseflow.running.hardware import (
@@ -82,6 +83,19 @@ def penultimate_layer(model: str) -> str:
     names = layer_names(model)
     head = head_parameters(model)[0].rsplit(".", 1)[0]
     return names[names.index(head) - 1]
+
+
+def layers_before_the_last(model: str) -> set[str]:
+    """The layers whose output is what the last layer takes when features are read: the one before
+    it, and where that is dropout, which does nothing then, the one before that, too."""
+    names = layer_names(model)
+    modules = dict(skeleton(model, 7).named_modules())
+    found = {penultimate_layer(model)}
+    place = names.index(penultimate_layer(model))
+    while isinstance(modules.get(names[place]), nn.Dropout | nn.Identity):
+        place -= 1
+        found.add(names[place])
+    return found
 
 
 def own_name(model: str, layer: str) -> str:
@@ -509,6 +523,12 @@ class FeatureExtractor(nn.Module):
     average_over
         The dimensions over which each layer's output is averaged, by the layer's name; none
         leaves the output as it is.
+
+    Attributes
+    ----------
+    head
+        With logits, and where the network ends in a linear layer, its weight float32 (K, d), K
+        classes, and its bias float32 (K,), zero where it has none; else None.
     """
 
     def __init__(
@@ -517,6 +537,7 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         network.eval()
         last = get_graph_node_names(network)[1][-1]
+        self.head = linear_layer(network, last) if with_logits else None
         self.body = read_layers(network, [*average_over, *([last] if with_logits else [])])
         graph = self.body.graph
         output = output_node(self.body)
@@ -538,6 +559,17 @@ class FeatureExtractor(nn.Module):
         """Features by layer, (N, d) or of any shape when not averaged, and logits (N, classes) or
         None."""
         return self.body(images)
+
+
+def linear_layer(network: nn.Module, name: str) -> Head | None:
+    """Weight and bias of a linear layer, as :attr:`FeatureExtractor.head`; None of any other node
+    of a network's graph."""
+    layer = dict(network.named_modules()).get(name)
+    if not isinstance(layer, nn.Linear):
+        return None
+    # MaxViT's last layer has no bias.
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+    return tuple(part.numpy(force=True) for part in (layer.weight, bias))
 
 
 def fold_batch_norms(module: GraphModule) -> None:

@@ -1,10 +1,12 @@
 """Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
 
 Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
-(N,), optionally ``predictions`` int64 (N,); ``checksums`` uint64, the XXH3-64 of each block of
-``rows_per_block`` whole rows of the features. Attributes: ``digest``, ``rows_per_block``, ``shape``
-of one image's features before flattening, and provenance. ``digest`` identifies the content: it is
-the SHA-256 over ``shape`` and ``rows_per_block`` as JSON, then checksums, labels, ids, predictions.
+(N,), optionally ``predictions`` int64 (N,), and ``head_weight`` float32 (K, d) and ``head_bias``
+float32 (K,) of the last layer where the features are its input; ``checksums`` uint64, the XXH3-64
+of each block of ``rows_per_block`` whole rows of the features. Attributes: ``digest``,
+``rows_per_block``, ``shape`` of one image's features before flattening, and provenance.
+``digest`` identifies the content: it is the SHA-256 over ``shape`` and ``rows_per_block`` as JSON,
+then checksums, labels, ids and, where there are any, predictions, weight and bias.
 
 HDF5 says where the features are; they are written and read there as the bytes that they are, which
 takes less time than through the library, and a full disk is then a plain ``OSError``. Whoever reads
@@ -34,6 +36,14 @@ from collapseflow.running.files import MADE_WITH, atomic_path, made_with
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
+#: Data sets (N,) of which the digest is made, and then those of the network's last layer.
+COLUMNS = ("labels", "ids", "predictions")
+HEAD = ("head_weight", "head_bias")
+
+#: Weight float32 (K, d) and bias float32 (K,) of the last layer of a network that tells K classes.
+Head = tuple[np.ndarray, np.ndarray]
+#: Features float32 (n, d), labels int64 (n,), and predictions int64 (n,) or None.
+Block = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def rows_per_block(n_features: int) -> int:
@@ -42,14 +52,17 @@ def rows_per_block(n_features: int) -> int:
 
 
 def content_digest(
-    shape: Iterable[int], rows: int, checksums: np.ndarray, columns: Mapping[str, np.ndarray]
+    shape: Iterable[int], rows: int, checksums: np.ndarray, others: Mapping[str, np.ndarray]
 ) -> str:
-    """The SHA-256 that identifies a store's content, as the module's docstring says."""
+    """The SHA-256 that identifies a store's content, as the module's docstring says.
+
+    ``others`` are the data sets beside features and checksums, by name.
+    """
     digest = hashlib.sha256(json.dumps([[int(n) for n in shape], int(rows)]).encode())
     digest.update(checksums.data)
-    for name in ("labels", "ids", "predictions"):
-        if name in columns:
-            digest.update(columns[name].data)
+    for name in (*COLUMNS, *HEAD):
+        if name in others:
+            digest.update(others[name].data)
     return digest.hexdigest()
 
 
@@ -128,7 +141,11 @@ class StoreWriter:
 
 @contextmanager
 def open_writer(
-    path: str | Path, labels: np.ndarray, ids: np.ndarray, provenance: Mapping[str, str]
+    path: str | Path,
+    labels: np.ndarray,
+    ids: np.ndarray,
+    provenance: Mapping[str, str],
+    head: Head | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -138,13 +155,16 @@ def open_writer(
         int64 arrays (N,).
     provenance
         At least the keys of :data:`PROVENANCE`.
+    head
+        Of the network, where its last layer is linear and takes these features.
 
     Raises
     ------
     NotFiniteError
         If a feature is not finite.
     ValueError
-        If the batches do not add up to N rows, or provenance is missing.
+        If the batches do not add up to N rows, the head takes other features, or provenance is
+        missing.
     OSError
         If the features cannot be written; a full disk is found before the second batch.
     """
@@ -162,14 +182,21 @@ def open_writer(
         columns = {"labels": labels, "ids": ids}
         if writer.predictions:
             columns["predictions"] = np.concatenate(writer.predictions)
-        columns = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
+        others = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
+        if head is not None:
+            weight, bias = (np.ascontiguousarray(part, np.float32) for part in head)
+            if weight.shape != (len(bias), prod(writer.shape)):
+                raise ValueError(
+                    f"a head of shape {weight.shape} for {prod(writer.shape)} features"
+                )
+            others |= zip(HEAD, (weight, bias), strict=True)
         with h5py.File(temporary, "r+") as file:
-            for name, column in (columns | {"checksums": checksums}).items():
-                file.create_dataset(name, data=column)
+            for name, values in (others | {"checksums": checksums}).items():
+                file.create_dataset(name, data=values)
             file.attrs.update(provenance)
             file.attrs["shape"] = writer.shape
             file.attrs["rows_per_block"] = rows
-            file.attrs["digest"] = content_digest(writer.shape, rows, checksums, columns)
+            file.attrs["digest"] = content_digest(writer.shape, rows, checksums, others)
 
 
 def write_store(
@@ -311,6 +338,7 @@ class _Reader:
     ----------
     shape : (N, d)
     columns : ``labels``, ``ids`` and, if there are any, ``predictions`` by name
+    head : weight and bias by name; empty where there is none
     blocks : the rows of each block
     attributes : of the file
     """
@@ -327,16 +355,17 @@ class _Reader:
         self.path, self.file = path, file
         self.attributes = dict(contents.attrs)
         self.checksums = contents["checksums"][:]
-        columns = ("labels", "ids", "predictions")
-        self.columns = {name: contents[name][:] for name in columns if name in contents}
+        self.columns = {name: contents[name][:] for name in COLUMNS if name in contents}
+        self.head = {name: contents[name][:] for name in HEAD if name in contents}
         self.shape = contents["features"].shape
         self.offset = contents["features"].id.get_offset()
         self.rows = int(self.attributes["rows_per_block"])
         n, d = len(self.columns["labels"]), prod(self.attributes["shape"])
-        digest = content_digest(self.attributes["shape"], self.rows, self.checksums, self.columns)
+        others = self.columns | self.head
+        digest = content_digest(self.attributes["shape"], self.rows, self.checksums, others)
         if digest != self.attributes["digest"] or self.shape != (n, d):
             raise UserError(
-                f"{path}: labels, ids, predictions or checksums are damaged; "
+                f"{path}: labels, ids, predictions, the head or checksums are damaged; "
                 "delete it and run again"
             )
         self.blocks = [slice(row, min(row + self.rows, n)) for row in range(0, n, self.rows)]
@@ -377,8 +406,9 @@ def _open_store(path: str | Path) -> Iterator[_Reader]:
         yield _Reader(path, contents, file)
 
 
-def iterate(path: str | Path, buffers: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Stream a store block by block: features float32 (n, d) and labels int64 (n,).
+def iterate(path: str | Path, buffers: int = 1) -> Iterator[Block]:
+    """Stream a store block by block: features float32 (n, d), labels int64 (n,), and predictions
+    int64 (n,) or None where it holds none.
 
     Parameters
     ----------
@@ -393,14 +423,23 @@ def iterate(path: str | Path, buffers: int = 1) -> Iterator[tuple[np.ndarray, np
     """
     with _open_store(path) as store:
         memory = store.buffers(buffers)
+        labels, predictions = (store.columns.get(name) for name in ("labels", "predictions"))
         for number, rows in enumerate(store.blocks):
-            yield store.read(number, memory[number % buffers]), store.columns["labels"][rows]
+            features = store.read(number, memory[number % buffers])
+            yield features, labels[rows], None if predictions is None else predictions[rows]
 
 
 def read_labels(path: str | Path) -> np.ndarray:
     """The labels of a store, int64 (N,)."""
     with _open_store(path) as store:
         return store.columns["labels"]
+
+
+def read_head(path: str | Path) -> Head | None:
+    """Weight float32 (K, d) and bias float32 (K,) of the last layer whose input a store holds, or
+    None where it holds none."""
+    with _open_store(path) as store:
+        return tuple(store.head[name] for name in HEAD) if store.head else None
 
 
 def read_rows(

@@ -1,114 +1,31 @@
-"""NC1 and the three parts of NC2 of neural collapse, streamed over a feature store in float64.
+"""The measures of neural collapse: functions of the statistics of one layer on one split.
 
-Papyan, Han and Donoho, "Prevalence of neural collapse during the terminal phase of deep learning
-training", PNAS 117 (2020), doi:10.1073/pnas.2015509117; normalised as in report A: Sigma_W
-divided by N, Sigma_B the unweighted mean over the C classes around the mean of all samples,
-standard deviations with ddof = 0, cosines over the C(C-1)/2 pairs.
+Notation as in :class:`~collapseflow.measures.statistics.Statistics`: features h of class c, N
+samples, C classes that are present, class means mu_c, mu_G the mean of all samples,
+m_c = mu_c - mu_G, v_c the mean of ||h - mu_c||^2 over class c, d_ij = ||mu_i - mu_j||,
+Sigma_W = (1/N) sum (h - mu_c)(h - mu_c)^T, Sigma_B = (1/C) sum m_c m_c^T; W (K, d) is the weight of
+the network's last layer. Standard deviations have ddof = 0. On the test set the means are the test
+images' own; only the nearest mean is one of the training set.
+
+A new measure is a function here, a line of :data:`MEASURES` and a test: it is computed from
+statistics that are there.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
-from threading import Event
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from scipy.spatial.distance import pdist, squareform
 
-from collapseflow.features.stores import accuracy, iterate
+from collapseflow.images.datasets import SPLITS
+from collapseflow.measures.statistics import ROUNDING, Statistics, read_statistics
 from collapseflow.running.errors import UserError
 
-#: Called for each pass with the number of blocks that are in use at a time; gives blocks of
-#: features (n, d) and labels int (n,).
-Stream = Callable[[int], Iterable[tuple[np.ndarray, np.ndarray]]]
-Answer = TypeVar("Answer")
-
-#: Bytes of float64 features that are multiplied at a time: a core's cache should hold them.
-PIECE_BYTES = 2 * 2**20
-
-
-def map_blocks(
-    function: Callable[[np.ndarray, np.ndarray], Answer], stream: Stream, threads: int
-) -> Iterator[Answer]:
-    """Apply a function to each block of a stream, on several threads.
-
-    A thread reads a block when the one before it is read, and works on it where its cache has it;
-    BLAS keeps to the thread that calls it. The answers come in the order of the blocks: what is
-    summed up of them does not depend on the number of threads.
-    """
-    blocks = iter(stream(threads + 1))
-
-    def next_answer(my_turn: Event, next_turn: Event) -> tuple[Answer] | None:
-        my_turn.wait()
-        try:
-            block = next(blocks, None)
-        finally:
-            next_turn.set()
-        return None if block is None else (function(*block),)
-
-    turn = Event()
-    turn.set()
-    running: deque[Future] = deque()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        while True:
-            my_turn, turn = turn, Event()
-            running.append(pool.submit(next_answer, my_turn, turn))
-            if len(running) > threads:
-                answer = running.popleft().result()
-                if answer is None:
-                    return
-                yield answer[0]
-
-
-@dataclass(frozen=True)
-class ClassMeans:
-    """Counts and means of the classes that are present.
-
-    Attributes
-    ----------
-    classes : int64 array (C,), ascending
-    counts : int64 array (C,)
-    means : float64 array (C, d)
-    """
-
-    classes: np.ndarray
-    counts: np.ndarray
-    means: np.ndarray
-
-    @property
-    def global_mean(self) -> np.ndarray:
-        """The mean of all samples, float64 (d,)."""
-        return self.counts @ self.means / self.counts.sum()
-
-
-def class_means(stream: Stream, threads: int = 1) -> ClassMeans:
-    """One pass: the mean of each class."""
-    counts: dict[int, int] = {}
-    sums: dict[int, np.ndarray] = {}
-    for of_block in map_blocks(_class_sums, stream, threads):
-        for label, count, total in of_block:
-            if label in sums:
-                counts[label] += count
-                sums[label] += total
-            else:
-                counts[label], sums[label] = count, total
-    classes = np.array(sorted(sums))
-    sizes = np.array([counts[label] for label in classes])
-    means = np.stack([sums[label] for label in classes]) / sizes[:, None]
-    return ClassMeans(classes, sizes, means)
-
-
-def _class_sums(features: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
-    """Label, number of rows and sum of rows, float64 (d,), of each class in a block."""
-    order = np.argsort(labels, kind="stable")
-    classes, starts = np.unique(labels[order], return_index=True)
-    runs = np.split(order, starts[1:])
-    return [
-        (label, len(rows), np.add.reduce(features[rows], axis=0, dtype=np.float64))
-        for label, rows in zip(classes.tolist(), runs, strict=True)
-    ]
+#: Report A's: eigenvalues of Sigma_B up to this value counted as zero.
+REPORT_A_CUTOFF = 1e-5
+#: Images a class from which on the few-shot bound holds.
+FEWEST_SHOTS = 10
 
 
 class CollapsedError(ValueError):
@@ -119,135 +36,553 @@ class CollapsedError(ValueError):
 
 
 @dataclass(frozen=True)
-class CollapseMeasures:
-    """The measures of one set of features.
+class Measure:
+    """A measure and how it is written.
 
     Attributes
     ----------
-    nc1
-        NC1: tr(Sigma_W Sigma_B^+) / C, contraction of the within-class covariance (equation 1).
-    nc2_equinorm
-        NC2: standard deviation over mean of the norms of the centred class means (equation 2).
-    nc2_equiangularity
-        NC2: standard deviation of the cosines between centred class means (equation 3).
-    nc2_maximal_angle
-        NC2: mean of |cosine + 1/(C-1)| (equation 4).
-    rank
-        Rank of Sigma_B that the pseudo-inverse kept.
-    n_classes, n_samples, n_features
-        C, N and d.
+    function
+        Of the statistics of a layer on a split; None where it has no value: without a head or
+        predictions, or where a distance that it divides by is zero.
+    label, title
+        Short and long words.
+    formula
+        For an axis, as mathtext.
+    logarithmic
+        Whether it is drawn on a logarithmic axis.
     """
 
-    nc1: float
-    nc2_equinorm: float
-    nc2_equiangularity: float
-    nc2_maximal_angle: float
-    rank: int
-    n_classes: int
-    n_samples: int
-    n_features: int
-
-    def as_dict(self) -> dict:
-        """Names and values."""
-        return asdict(self)
+    function: Callable[[Statistics], float | None]
+    label: str
+    title: str
+    formula: str
+    logarithmic: bool = False
 
 
-# The threads of BLAS wait actively for a while after a product, on the cores that the passes need.
-@threadpool_limits.wrap(limits=1, user_api="blas")
-def collapse_measures(
-    stream: Stream, cutoff: float | None = None, threads: int = 1
-) -> CollapseMeasures:
-    """Two passes over the features: class means, then within-class scatter.
+# --- NC1: contraction within the classes ------------------------------------------------------
 
-    Sigma_B has rank at most C, so no d x d matrix is needed: with the thin singular value
-    decomposition U diag(s) V^T of the C centred class means (d x C), Sigma_B has eigenvectors u_k
-    and eigenvalues s_k^2 / C, and tr(Sigma_W Sigma_B^+) is the sum over the kept k of the mean of
-    ((h - mu_c) . u_k)^2 divided by the eigenvalue.
 
-    Parameters
-    ----------
-    cutoff
-        Eigenvalues of Sigma_B up to this value count as zero. None takes the usual relative
-        cutoff of a pseudo-inverse, max(C, d) times the machine precision times the largest;
-        report A used the absolute value 1e-5.
+def between_class_eigenvalues(statistics: Statistics) -> np.ndarray:
+    """Eigenvalues of Sigma_B, float64 (r,), largest first: the coordinates' columns are along its
+    eigenvectors."""
+    return np.square(statistics.coordinates).sum(axis=0) / statistics.n_classes
+
+
+def relative_cutoff(statistics: Statistics, eigenvalues: np.ndarray) -> float:
+    """The usual cutoff of a pseudo-inverse: max(C, d) times the machine precision times the
+    largest eigenvalue."""
+    size = max(statistics.n_classes, statistics.n_features)
+    return size * np.finfo(np.float64).eps * eigenvalues.max(initial=0.0)
+
+
+def _contraction(statistics: Statistics, cutoff: float) -> float:
+    eigenvalues = between_class_eigenvalues(statistics)
+    kept = eigenvalues > cutoff
+    within = np.diag(statistics.scatter)[kept] / statistics.n_samples
+    return float((within / eigenvalues[kept]).sum() / statistics.n_classes)
+
+
+def nc1(statistics: Statistics) -> float:
+    """tr(Sigma_W Sigma_B^+) / C: Papyan, Han and Donoho 2020; report A, equation 1."""
+    eigenvalues = between_class_eigenvalues(statistics)
+    return _contraction(statistics, relative_cutoff(statistics, eigenvalues))
+
+
+def nc1_report_a(statistics: Statistics) -> float:
+    """NC1 as report A computed it: eigenvalues of Sigma_B up to 1e-5 count as zero, whatever the
+    scale of the features is; 0 where none is left."""
+    return _contraction(statistics, REPORT_A_CUTOFF)
+
+
+def nc1_quotient(statistics: Statistics) -> float:
+    """tr(Sigma_W) / tr(Sigma_B): Tirer, Huang and Niles-Weed 2023."""
+    within = statistics.squared.sum() / statistics.n_samples
+    return float(within / between_class_eigenvalues(statistics).sum())
+
+
+def fuzziness(statistics: Statistics) -> float:
+    """D = tr(Sigma_W S_B^+) with S_B = sum_c (n_c / N) m_c m_c^T, the separation fuzziness of He
+    and Su (PNAS 2023, arXiv:2210.17020); on classes of equal size C times NC1."""
+    shares = statistics.counts / statistics.n_samples
+    weighted = np.sqrt(shares)[:, None] * statistics.coordinates
+    _, singular, axes = np.linalg.svd(weighted, full_matrices=False)
+    eigenvalues = singular**2
+    kept = eigenvalues > relative_cutoff(statistics, eigenvalues)
+    axes = axes[kept]
+    within = np.vecdot(axes @ statistics.scatter, axes) / statistics.n_samples
+    return float((within / eigenvalues[kept]).sum())
+
+
+def log_fuzziness(statistics: Statistics) -> float | None:
+    """The natural logarithm of :func:`fuzziness`; none where the features of each class are one
+    point."""
+    d = fuzziness(statistics)
+    return float(np.log(d)) if d > 0 else None
+
+
+def cdnv(statistics: Statistics) -> float | None:
+    """Mean over pairs of (v_i + v_j) / (2 d_ij^2): Galanti, György and Hutter 2022
+    (arXiv:2112.15121), definition 1."""
+    distances = statistics.distances
+    if not distances.all():
+        return None
+    first, second = np.triu_indices(statistics.n_classes, k=1)
+    variances = statistics.variances
+    return float(((variances[first] + variances[second]) / (2 * distances)).mean())
+
+
+def _directional_variances(statistics: Statistics, squared_distances: np.ndarray) -> np.ndarray:
+    """[i, j]: u^T Sigma_i u / d_ij^2 with u = (mu_j - mu_i) / d_ij, float64 (C, C); 0 for i = j."""
+    others = ~np.eye(statistics.n_classes, dtype=bool)
+    per_sample = statistics.directional / statistics.counts[:, None]
+    answer = np.zeros_like(per_sample)
+    answer[others] = per_sample[others] / squared_distances[others] ** 2
+    return answer
+
+
+def directional_cdnv(statistics: Statistics) -> float | None:
+    """Mean over ordered pairs of u^T Sigma_i u / d_ij^2, u = (mu_j - mu_i) / d_ij: Luthra,
+    Salunkhe and Galanti 2026 (arXiv:2603.03530)."""
+    if not statistics.distances.all():
+        return None
+    C = statistics.n_classes
+    values = _directional_variances(statistics, squareform(statistics.distances))
+    return float(values.sum() / (C * (C - 1)))
+
+
+def few_shot_bound(statistics: Statistics, shots: int) -> float | None:
+    """A bound of the error of the nearest class mean, averaged over the classes, where each mean is
+    that of ``shots`` >= 10 images drawn anew: Luthra, Salunkhe and Galanti 2026 (arXiv:2603.03530).
+
+    (1/C) sum_i sum_{j != i} [4 V~_ij + (sqrt A_T + sqrt A_S + sqrt A_Q)^2] /
+    (1 + (v_j - v_i) / (m d^2))^2 with V~_ij the directional variance, V = (v_i + v_j) / d^2,
+    A_T = (4/m)(V^2 + V/4), A_S = V/m, A_Q = (Theta + 2 (m - 1) V^2) / m^3, and
+    Theta = (E||h - mu_i||^4 + E||h - mu_j||^4) / d^4. Where it is larger than 1 it says nothing.
+
+    None of fewer images, for which it is not shown, and where two class means are the same.
+    """
+    if shots < FEWEST_SHOTS or not statistics.distances.all():
+        return None
+    m, v = shots, statistics.variances
+    squared = squareform(statistics.distances)
+    directional = _directional_variances(statistics, squared)
+    np.fill_diagonal(squared, 1)
+    sums = (v[:, None] + v) / squared
+    fourth = statistics.fourth / statistics.counts
+    theta = (fourth[:, None] + fourth) / squared**2
+    parts = (4 / m) * (sums**2 + sums / 4), sums / m, (theta + 2 * (m - 1) * sums**2) / m**3
+    numerator = 4 * directional + sum(map(np.sqrt, parts)) ** 2
+    bounds = numerator / (1 + (v - v[:, None]) / (m * squared)) ** 2
+    np.fill_diagonal(bounds, 0)
+    return float(bounds.sum() / statistics.n_classes)
+
+
+# --- NC2: the class means become a simplex ----------------------------------------------------
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray | None:
+    """Norms of the rows of (C, n), None where one is zero."""
+    norms = np.linalg.norm(vectors, axis=1)
+    return norms if norms.all() else None
+
+
+def equinorm(vectors: np.ndarray) -> float:
+    """Standard deviation over mean of the norms of rows (C, n): report A, equation 2."""
+    norms = np.linalg.norm(vectors, axis=1)
+    return float(norms.std() / norms.mean())
+
+
+def cosines(vectors: np.ndarray) -> np.ndarray | None:
+    """Cosines of the pairs of rows (C, n), float64 (C (C - 1) / 2,); None where one is zero."""
+    norms = _lengths(vectors)
+    if norms is None:
+        return None
+    unit = vectors / norms[:, None]
+    return (unit @ unit.T)[np.triu_indices(len(vectors), k=1)]
+
+
+def equiangularity(vectors: np.ndarray) -> float | None:
+    """Standard deviation of the cosines between rows (C, n): report A, equation 3."""
+    angles = cosines(vectors)
+    return None if angles is None else float(angles.std())
+
+
+def maximal_angle(vectors: np.ndarray) -> float | None:
+    """Mean of |cosine + 1 / (C - 1)| over pairs of rows (C, n): report A, equation 4."""
+    angles = cosines(vectors)
+    return None if angles is None else float(np.abs(angles + 1 / (len(vectors) - 1)).mean())
+
+
+def distance_to_simplex(gram: np.ndarray) -> float:
+    """|| G / ||G||_F - (I - 11^T / C) / sqrt(C - 1) ||_F of a matrix of products G (C, C): Zhu et
+    al. 2021 (arXiv:2105.02375), equations 7 to 9."""
+    C = len(gram)
+    simplex = (np.eye(C) - 1 / C) / np.sqrt(C - 1)
+    return float(np.linalg.norm(gram / np.linalg.norm(gram) - simplex))
+
+
+def uniformity(vectors: np.ndarray) -> float | None:
+    """Mean over pairs of rows (C, n) of log(1 / ||a - b||), a and b of length 1: Liu et al. 2023
+    (arXiv:2303.06484). On a simplex -log(2 C / (C - 1)) / 2, the least that is possible."""
+    norms = _lengths(vectors)
+    if norms is None:
+        return None
+    distances = pdist(vectors / norms[:, None])
+    return float(-np.log(distances).mean()) if distances.min() > ROUNDING else None
+
+
+def nc2_equinorm(statistics: Statistics) -> float:
+    """:func:`equinorm` of the m_c."""
+    return equinorm(statistics.coordinates)
+
+
+def nc2_equiangularity(statistics: Statistics) -> float:
+    """:func:`equiangularity` of the m_c."""
+    return equiangularity(statistics.coordinates)
+
+
+def nc2_maximal_angle(statistics: Statistics) -> float:
+    """:func:`maximal_angle` of the m_c."""
+    return maximal_angle(statistics.coordinates)
+
+
+def etf_distance(statistics: Statistics) -> float:
+    """:func:`distance_to_simplex` of the Gram matrix of the m_c."""
+    return distance_to_simplex(statistics.coordinates @ statistics.coordinates.T)
+
+
+def hyperspherical_uniformity(statistics: Statistics) -> float | None:
+    """:func:`uniformity` of the m_c; for C > d + 1, where no simplex fits, what NC2 aims at."""
+    return uniformity(statistics.coordinates)
+
+
+def _of_head(
+    function: Callable[[np.ndarray], float | None], statistics: Statistics
+) -> float | None:
+    weight = statistics.head_weight
+    return function(weight) if weight is not None and weight.any() else None
+
+
+def nc2_equinorm_head(statistics: Statistics) -> float | None:
+    """:func:`equinorm` of the rows of W, which are not centred."""
+    return _of_head(equinorm, statistics)
+
+
+def nc2_equiangularity_head(statistics: Statistics) -> float | None:
+    """:func:`equiangularity` of the rows of W."""
+    return _of_head(equiangularity, statistics)
+
+
+def nc2_maximal_angle_head(statistics: Statistics) -> float | None:
+    """:func:`maximal_angle` of the rows of W."""
+    return _of_head(maximal_angle, statistics)
+
+
+def etf_distance_head(statistics: Statistics) -> float | None:
+    """:func:`distance_to_simplex` of W W^T."""
+    return _of_head(lambda weight: distance_to_simplex(weight @ weight.T), statistics)
+
+
+def hyperspherical_uniformity_head(statistics: Statistics) -> float | None:
+    """:func:`uniformity` of the rows of W."""
+    return _of_head(uniformity, statistics)
+
+
+# --- NC3: the last layer becomes the class means ----------------------------------------------
+
+
+def _own_weights(statistics: Statistics) -> np.ndarray | None:
+    """The rows of W of the classes that are present, float64 (C, d)."""
+    if statistics.head_weight is None:
+        return None
+    weights = statistics.head_weight[statistics.classes]
+    return weights if weights.any() else None
+
+
+def etf_distance_duality(statistics: Statistics) -> float | None:
+    """:func:`distance_to_simplex` of the products w_i . m_j: Zhu et al. 2021, equation 9."""
+    weights = _own_weights(statistics)
+    return None if weights is None else distance_to_simplex(weights @ statistics.centred.T)
+
+
+def nc3(statistics: Statistics) -> float | None:
+    """|| W / ||W||_F - M / ||M||_F ||_F^2 with the m_c as rows of M: Papyan, Han and Donoho 2020,
+    squared as in the public notebook."""
+    weights = _own_weights(statistics)
+    if weights is None:
+        return None
+    means = statistics.centred / np.linalg.norm(statistics.centred)
+    return float(np.square(weights / np.linalg.norm(weights) - means).sum())
+
+
+def nc3_cosine(statistics: Statistics) -> float | None:
+    """Mean cosine of w_c and m_c."""
+    weights = _own_weights(statistics)
+    norms = None if weights is None else _lengths(weights)
+    if norms is None:
+        return None
+    products = np.vecdot(weights, statistics.centred)
+    return float((products / norms / np.linalg.norm(statistics.centred, axis=1)).mean())
+
+
+# --- NC4: the network becomes the nearest class mean ------------------------------------------
+
+
+def nc4(statistics: Statistics) -> float | None:
+    """Share of the samples whose prediction argmax(W h + b) is the class of the nearest training
+    mean: Papyan, Han and Donoho 2020, who draw what is missing to 1."""
+    if statistics.agreeing is None:
+        return None
+    return float(statistics.agreeing.sum() / statistics.n_samples)
+
+
+def accuracy_nearest_mean(statistics: Statistics) -> float:
+    """Share of the samples that are nearest to the training mean of their own class."""
+    return float(statistics.nearest.sum() / statistics.n_samples)
+
+
+# --- norms and accuracy -----------------------------------------------------------------------
+
+
+def norm_features(statistics: Statistics) -> float:
+    """Mean of ||h||."""
+    return float(statistics.norms.sum() / statistics.n_samples)
+
+
+def norm_means(statistics: Statistics) -> float:
+    """Mean of ||m_c||."""
+    return float(np.linalg.norm(statistics.centred, axis=1).mean())
+
+
+def norm_global_mean(statistics: Statistics) -> float:
+    """||mu_G||."""
+    return float(np.linalg.norm(statistics.global_mean))
+
+
+def norm_head(statistics: Statistics) -> float | None:
+    """||W||_F."""
+    weight = statistics.head_weight
+    return None if weight is None else float(np.linalg.norm(weight))
+
+
+def accuracy(statistics: Statistics) -> float | None:
+    """Share of the samples whose class the network predicts."""
+    if statistics.predicted is None:
+        return None
+    return float(statistics.predicted.sum() / statistics.n_samples)
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+#: Every measure by its name, which is that of its function.
+MEASURES: dict[str, Measure] = {
+    entry.function.__name__: entry
+    for entry in (
+        Measure(
+            nc1,
+            "NC1",
+            "NC1, within-class covariance",
+            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$",
+            True,
+        ),
+        Measure(
+            nc1_report_a,
+            "NC1, cutoff of report A",
+            "NC1, eigenvalues up to 0.00001 cut off",
+            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$, cut off",
+            True,
+        ),
+        Measure(
+            nc1_quotient,
+            "NC1, quotient",
+            "NC1, quotient of traces",
+            r"$\mathrm{tr}\,\Sigma_W / \mathrm{tr}\,\Sigma_B$",
+            True,
+        ),
+        Measure(log_fuzziness, "log D", "Separation fuzziness", r"$\log D$"),
+        Measure(cdnv, "CDNV", "Class-distance normalised variance", r"CDNV", True),
+        Measure(directional_cdnv, "directional CDNV", "Directional CDNV", "directional CDNV", True),
+        Measure(
+            nc2_equinorm,
+            "NC2, equal norms",
+            "NC2, equal norms",
+            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_G\Vert$",
+        ),
+        Measure(
+            nc2_equiangularity, "NC2, equal angles", "NC2, equal angles", r"$\mathrm{s.d.}\ \cos$"
+        ),
+        Measure(
+            nc2_maximal_angle,
+            "NC2, maximal angle",
+            "NC2, maximal angle",
+            r"mean $|\cos + 1/(C-1)|$",
+        ),
+        Measure(
+            etf_distance,
+            "NC2, distance to the simplex",
+            "NC2, distance to the simplex",
+            "distance to the simplex",
+        ),
+        Measure(
+            hyperspherical_uniformity,
+            "hyperspherical uniformity",
+            "Hyperspherical uniformity",
+            r"mean $\log(1/\Vert\hat m_i-\hat m_j\Vert)$",
+        ),
+        Measure(
+            nc2_equinorm_head,
+            "NC2, equal norms, W",
+            "NC2, equal norms of the rows of W",
+            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert w_c\Vert$",
+        ),
+        Measure(
+            nc2_equiangularity_head,
+            "NC2, equal angles, W",
+            "NC2, equal angles of the rows of W",
+            r"$\mathrm{s.d.}\ \cos$, W",
+        ),
+        Measure(
+            nc2_maximal_angle_head,
+            "NC2, maximal angle, W",
+            "NC2, maximal angle of the rows of W",
+            r"mean $|\cos + 1/(C-1)|$, W",
+        ),
+        Measure(
+            etf_distance_head,
+            "NC2, distance to the simplex, W",
+            "NC2, distance of the rows of W to the simplex",
+            "distance to the simplex, W",
+        ),
+        Measure(
+            hyperspherical_uniformity_head,
+            "hyperspherical uniformity, W",
+            "Hyperspherical uniformity of the rows of W",
+            r"mean $\log(1/\Vert\hat w_i-\hat w_j\Vert)$",
+        ),
+        Measure(
+            etf_distance_duality,
+            "NC3, distance to the simplex",
+            "NC3, products of W and means",
+            "distance to the simplex, W and means",
+        ),
+        Measure(
+            nc3,
+            "NC3",
+            "NC3, self-duality",
+            r"$\Vert W/\Vert W\Vert - M/\Vert M\Vert\,\Vert_F^2$",
+            True,
+        ),
+        Measure(
+            nc3_cosine,
+            "NC3, cosine",
+            "NC3, cosine of W and means",
+            r"mean $\cos(w_c, \mu_c-\mu_G)$",
+        ),
+        Measure(nc4, "NC4", "NC4, agreement with the nearest mean", "share that agrees"),
+        Measure(
+            accuracy_nearest_mean,
+            "nearest class mean",
+            "Accuracy of the nearest class mean",
+            "nearest class mean",
+        ),
+        Measure(
+            norm_features, "norm of features", "Norm of the features", r"mean $\Vert h\Vert$", True
+        ),
+        Measure(
+            norm_means,
+            "norm of means",
+            "Norm of the centred class means",
+            r"mean $\Vert\mu_c-\mu_G\Vert$",
+            True,
+        ),
+        Measure(
+            norm_global_mean,
+            "norm of the global mean",
+            "Norm of the mean of all",
+            r"$\Vert\mu_G\Vert$",
+            True,
+        ),
+        Measure(
+            norm_head, "norm of W", "Norm of the last layer's weight", r"$\Vert W\Vert_F$", True
+        ),
+        Measure(accuracy, "accuracy", "Accuracy of the network", "accuracy"),
+    )
+}
+
+
+def measure(statistics: Statistics) -> dict[str, float]:
+    """Every measure that has a value, by its name.
+
+    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``, ``n_samples``
+    and ``n_features``.
 
     Raises
     ------
     ValueError
         If fewer than two classes are present.
     CollapsedError
-        If class means coincide.
+        If a class mean coincides with the mean of all samples.
     """
-    means = class_means(stream, threads)
-    n_classes, n_features = means.means.shape
-    if n_classes < 2:
+    if statistics.n_classes < 2:
         raise ValueError("the measures of collapse need at least two classes")
-    centred = means.means - means.global_mean
-    norms = np.linalg.norm(centred, axis=1)
     # Means that are equal but for rounding have no direction.
-    if norms.min() <= 1e-13 * np.linalg.norm(means.means, axis=1).max():
+    least = ROUNDING * np.linalg.norm(statistics.means, axis=1).max()
+    if np.linalg.norm(statistics.centred, axis=1).min() <= least:
         raise CollapsedError
-    directions, singular, _ = np.linalg.svd(centred.T, full_matrices=False)
-    eigenvalues = singular**2 / n_classes
-    if cutoff is None:
-        cutoff = max(n_classes, n_features) * np.finfo(np.float64).eps * eigenvalues[0]
-    kept = eigenvalues > cutoff
-    projections = np.ascontiguousarray((directions[:, kept] / np.sqrt(eigenvalues[kept])).T)
-    projected_means = projections @ means.means.T
-    piece = max(1, PIECE_BYTES // (8 * n_features))
-
-    def projected_scatter(features: np.ndarray, labels: np.ndarray) -> float:
-        rows = np.searchsorted(means.classes, labels)
-        scatter = 0.0
-        for start in range(0, len(labels), piece):
-            part = slice(start, start + piece)
-            projected = projections @ features[part].astype(np.float64).T
-            projected -= projected_means[:, rows[part]]
-            scatter += float(np.vdot(projected, projected))
-        return scatter
-
-    scatter = sum(map_blocks(projected_scatter, stream, threads))
-    n_samples = int(means.counts.sum())
-    unit = centred / norms[:, None]
-    cosines = (unit @ unit.T)[np.triu_indices(n_classes, k=1)]
-    return CollapseMeasures(
-        nc1=scatter / n_samples / n_classes,
-        nc2_equinorm=float(norms.std() / norms.mean()),
-        nc2_equiangularity=float(cosines.std()),
-        nc2_maximal_angle=float(np.abs(cosines + 1 / (n_classes - 1)).mean()),
-        rank=int(kept.sum()),
-        n_classes=n_classes,
-        n_samples=n_samples,
-        n_features=n_features,
-    )
+    values = {name: entry.function(statistics) for name, entry in MEASURES.items()}
+    eigenvalues = between_class_eigenvalues(statistics)
+    return {name: value for name, value in values.items() if value is not None} | {
+        "rank": int((eigenvalues > relative_cutoff(statistics, eigenvalues)).sum()),
+        "n_classes": statistics.n_classes,
+        "n_samples": statistics.n_samples,
+        "n_features": statistics.n_features,
+    }
 
 
-def measure_stores(stores: dict[str, str], threads: int = 1) -> dict[str, dict]:
-    """The measures of one layer on each split, with the accuracy where the network has a head.
+def measure_states(paths: Mapping[int | None, str | Path], layers: Sequence[str]) -> list[dict]:
+    """The measures of states, from their files of statistics.
 
     Parameters
     ----------
-    stores
-        Feature stores by split.
+    paths
+        The file of each state by its epoch; None for features without epochs.
+    layers
+        Which layers are measured.
 
     Returns
     -------
-    By split: names and values, or ``{"failed": reason}`` if class means coincide.
+    One dictionary a state: ``epoch``, and ``layers``: for each layer the measures on ``train`` and
+    ``test``. What has failed, or has class means that coincide, is ``{"failed": reason}``.
 
     Raises
     ------
     UserError
-        Naming the store whose features have fewer than two classes.
+        If a file is damaged, lacks a layer, or holds fewer than two classes.
     """
-    answer = {}
-    for split, path in stores.items():
-        try:
-            measures = collapse_measures(partial(iterate, path), threads=threads).as_dict()
-        except CollapsedError as error:
-            answer[split] = {"failed": str(error)}
-            continue
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from None
-        share = accuracy(path)
-        answer[split] = measures if share is None else {**measures, "accuracy": share}
-    return answer
+    return [
+        {"epoch": epoch, "layers": _measure_state(path, layers)} for epoch, path in paths.items()
+    ]
+
+
+def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[str, dict]]:
+    state = read_statistics(path)
+    if state.failed is not None:
+        return {layer: {split: {"failed": state.failed} for split in SPLITS} for layer in layers}
+    for layer in layers:
+        if not set(SPLITS) <= set(state.layers.get(layer, ())):
+            raise UserError(
+                f"{path}: lacks statistics of the layer {layer!r}; delete it and run again"
+            )
+    return {
+        layer: {split: _measured(state.layers[layer][split], path) for split in SPLITS}
+        for layer in layers
+    }
+
+
+def _measured(statistics: Statistics, path: str | Path) -> dict:
+    try:
+        return measure(statistics)
+    except CollapsedError as error:
+        return {"failed": str(error)}
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,11 +1,10 @@
-"""Accuracy and neural collapse at every layer after the epochs of a training."""
+"""The statistics of features at every layer: after the epochs of a training, or of a folder."""
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,112 +18,142 @@ from collapseflow.features.extraction import (
 from collapseflow.features.networks import weights_digest
 from collapseflow.features.stores import read_made_with
 from collapseflow.images.datasets import SPLITS, read_info
-from collapseflow.measures.collapse import measure_stores
-from collapseflow.running.files import MADE_WITH, failure, made_with, remove_partial
-from collapseflow.running.resume import kept_result
+from collapseflow.measures.statistics import (
+    read_statistics,
+    reduce_stores,
+    write_failed_statistics,
+    write_statistics,
+)
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import atomic_folder, failure, remove_partial
+from collapseflow.running.resume import kept_result, publish
 from collapseflow.running.words import epoch_name
 
 logger = logging.getLogger(__name__)
 
 
-def states_of_run(
-    first: str | Path, weights: str | Path, last: str | Path, epochs: Iterable[int]
-) -> dict[int, Path]:
-    """What :func:`measure_epochs` takes, of a run whose features at both ends are stored.
+def reduce_features(
+    folder: str | Path, layers: Iterable[str], output: str | Path, threads: int = 1
+) -> None:
+    """Write the statistics of a folder of feature stores, or why it has none.
 
     Parameters
     ----------
-    first, last
-        Folders with the features of the start and after the last epoch.
-    weights
-        Folder with the weights after each of ``epochs``, of which the largest is the last; one
-        of a training that failed lacks some.
+    folder
+        What :func:`~collapseflow.features.extraction.write_state_features` makes of a state, or
+        the folder of raw pixels or scattering coefficients.
+    layers
+        The state's; ``""`` alone where the stores stand in the folder itself.
+    output
+        As :func:`~collapseflow.measures.statistics.write_statistics`.
 
     Raises
     ------
     UserError
-        As :func:`~collapseflow.features.extraction.epoch_failure`.
+        If a store is missing or damaged.
     """
-    *between, end = sorted(epochs)
-    files = {
-        epoch: weights_after(weights, epoch)
-        for epoch in between
-        if epoch_failure(weights, epoch) is None
+    reason = failure(folder)
+    if reason is not None:
+        write_failed_statistics(output, reason)
+        return
+    stores = {layer: {split: store(folder, layer, split) for split in SPLITS} for layer in layers}
+    versions = {
+        version
+        for of_layer in stores.values()
+        for path in of_layer.values()
+        for version in read_made_with(path)
     }
-    return {0: Path(first), **files, end: Path(last)}
+    statistics = {layer: reduce_stores(of_layer, threads) for layer, of_layer in stores.items()}
+    write_statistics(output, statistics, versions)
 
 
-def measure_epochs(
+def reduce_epochs(
     dataset: str | Path,
-    states: Mapping[int, str | Path],
+    weights: str | Path,
+    last: str | Path,
+    epochs: Iterable[int],
     reading: Reading,
     device: torch.device,
     progress_folder: str | Path,
     code: str,
+    output: str | Path,
     threads: int = 1,
-) -> list[dict]:
-    """Measure the features of a run's states at each layer that is read.
+) -> None:
+    """Write the statistics of a run's states at each layer that is read, a file an epoch.
 
-    Features of weights serve nothing else: they are stored while they are measured, and deleted.
+    The features of all epochs but the last serve nothing else: they are stored while they are
+    reduced, and deleted.
 
     Parameters
     ----------
-    states
-        By epoch: the folder of feature stores that
-        :func:`~collapseflow.features.extraction.write_state_features` makes, or a file of weights.
+    weights
+        Folder with the weights after each of ``epochs``, of which the largest is the last; one
+        of a training that failed lacks some.
+    last
+        Folder with the features after the last epoch.
     progress_folder, code
-        Where finished measures of weights are kept, and a digest of the code that makes them: an
-        epoch's measures are taken from there as long as data, weights, reading and code are the
-        same.
+        Where finished statistics are kept, and a digest of the code that makes them: an epoch's
+        are taken from there as long as data, weights, reading and code are the same.
+    output
+        Folder for ``epochNNN.npz`` of each epoch (:func:`reduce_features`), which say why there
+        are no statistics where a state has failed. It appears whole.
 
-    Returns
-    -------
-    One dictionary an epoch: ``epoch``, ``made_with``, and ``layers``: for each layer what
-    :func:`~collapseflow.measures.collapse.measure_stores` says of ``train`` and ``test``. Where
-    the state has failed, each is ``{"failed": reason}``.
+    Raises
+    ------
+    UserError
+        As :func:`~collapseflow.features.extraction.epoch_failure`,
+        :func:`~collapseflow.features.extraction.write_network_features` and
+        :func:`reduce_features`.
     """
     progress_folder = Path(progress_folder)
     features = progress_folder / "features"
     data = read_info(dataset).sha256
+    *between, end = sorted(epochs)
 
-    def measure_folder(folder: str | Path) -> dict[str, Any]:
-        reason = failure(folder)
-        if reason is not None:
-            of_layer = {split: {"failed": reason} for split in SPLITS}
-            return {MADE_WITH: made_with(), "layers": dict.fromkeys(reading.layers, of_layer)}
-        stores = {
-            layer: {split: store(folder, layer, split) for split in SPLITS}
-            for layer in reading.layers
-        }
-        of_stores = (
-            read_made_with(path) for by_split in stores.values() for path in by_split.values()
-        )
-        layers = {layer: measure_stores(of_layer, threads) for layer, of_layer in stores.items()}
-        return {MADE_WITH: made_with(*of_stores), "layers": layers}
-
-    def measure_weights(path: str | Path, epoch: int) -> dict[str, Any]:
-        try:
-            write_state_features(dataset, path, epoch, reading, device, features)
-            return measure_folder(features)
-        finally:
-            shutil.rmtree(features, ignore_errors=True)
-
-    def measure(path: str | Path, epoch: int) -> dict[str, Any]:
-        if Path(path).is_dir():
-            return measure_folder(path)
+    def keep_statistics(epoch: int) -> Path:
+        """The kept statistics of an epoch, made unless they are there and whole."""
+        path = weights_after(weights, epoch)
         depends_on = {
             "dataset": data,
             "weights": weights_digest(path),
             "reading": asdict(reading),
             "code": code,
         }
-        part = progress_folder / f"{epoch_name(epoch)}.json"
-        return kept_result(part, depends_on, lambda: measure_weights(path, epoch))
+        record = progress_folder / f"{epoch_name(epoch)}.json"
+        part = record.with_suffix(".npz")
+
+        def make() -> None:
+            # While the part is neither the old one nor whole, no record vouches for it.
+            record.unlink(missing_ok=True)
+            remove_partial(part)
+            try:
+                write_state_features(dataset, path, epoch, reading, device, features)
+                reduce_features(features, reading.layers, part, threads)
+            finally:
+                shutil.rmtree(features, ignore_errors=True)
+
+        if not _is_whole(part):
+            record.unlink(missing_ok=True)
+        kept_result(record, depends_on, make)
+        return part
 
     remove_partial(features)
     shutil.rmtree(features, ignore_errors=True)
-    measures = []
-    for epoch, path in sorted(states.items()):
-        measures.append({"epoch": epoch, **measure(path, epoch)})
-        logger.info("epoch %d of %d is measured", epoch, max(states))
-    return measures
+    with atomic_folder(output) as folder:
+        for epoch in [*between, end]:
+            path = folder / f"{epoch_name(epoch)}.npz"
+            if epoch == end:
+                reduce_features(last, reading.layers, path, threads)
+            elif reason := epoch_failure(weights, epoch):
+                write_failed_statistics(path, reason)
+            else:
+                publish(keep_statistics(epoch), path)
+            logger.info("epoch %d of %d is measured", epoch, end)
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        read_statistics(part)
+    except UserError:
+        return False
+    return True

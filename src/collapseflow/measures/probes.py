@@ -1,4 +1,4 @@
-"""Linear probes and other classifiers of scikit-learn on stored features."""
+"""Linear probes and other classifiers, of this package and of scikit-learn, on stored features."""
 
 import importlib
 import logging
@@ -26,19 +26,26 @@ from collapseflow.features.stores import read_attributes, read_labels, read_made
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.linear_probes import (
+    LinearProbe,
     PreconditionedLinearSVC,
     PreconditionedLogisticRegression,
 )
+from collapseflow.measures.neighbours import NearestClassMean, NearestNeighbors, pieces
+from collapseflow.measures.paired import pack
 from collapseflow.running.errors import UserError, did_you_mean, instead
 from collapseflow.running.files import MADE_WITH, made_with
 from collapseflow.running.resume import kept_result
 
 logger = logging.getLogger(__name__)
 
-#: Names of this package for classifiers of scikit-learn that are fitted in less time. LR and SVM
-#: have a solver of this package; LDA takes the solver that suits the features' numbers; forests are
-#: grown by scikit-learn-intelex where it is installed (benchmarks/classifiers.py).
+#: Names of this package: for three probes that do not depend on the features' scale, and for
+#: classifiers of scikit-learn that are fitted in less time. LR and SVM have a solver of this
+#: package; LDA takes the solver that suits the features' numbers; forests are grown by
+#: scikit-learn-intelex where it is installed (benchmarks/classifiers.py).
 OWN = {
+    "collapseflow.LinearProbe": LinearProbe,
+    "collapseflow.NearestNeighbors": NearestNeighbors,
+    "collapseflow.NearestClassMean": NearestClassMean,
     "collapseflow.LogisticRegression": LogisticRegression,
     "collapseflow.LinearSVC": LinearSVC,
     "collapseflow.LinearDiscriminantAnalysis": LinearDiscriminantAnalysis,
@@ -48,6 +55,8 @@ PRECONDITIONED = {
     LogisticRegression: PreconditionedLogisticRegression,
     LinearSVC: PreconditionedLinearSVC,
 }
+#: A fit whose loss is still this share of that of the best constant: the penalty holds it.
+HELD_SHARE = 0.9
 #: What classifiers raise for features from which nothing can be learned: scikit-learn's LDA an
 #: IndexError where all features are constant, its QDA a LinAlgError.
 CANNOT_FIT = (ValueError, ArithmeticError, LookupError)
@@ -161,8 +170,13 @@ def evaluate(
     -------
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
-    closed-form or tree method), ``converged`` (None where nothing iterates) and ``made_with``;
+    closed-form or tree method), ``converged`` (None where nothing iterates), ``correct`` (which
+    test images are right: :func:`collapseflow.measures.paired.unpack`), ``flags``, ``chosen``
+    (:class:`collapseflow.measures.linear_probes.LinearProbe`; None of others) and ``made_with``;
     only ``failed``, one line, if the classifier cannot be fitted to these features.
+
+    Flags are a list of ``guessing``, where the share of the most frequent class of the test images
+    is not below the accuracy's interval, and ``penalty`` (:func:`held_by_penalty`).
     """
     pipeline = build_classifier(estimator, parameters, scaling, seed, threads)
     rows = None
@@ -183,16 +197,21 @@ def evaluate(
     for message in {str(w.message) for w in caught}:
         logger.warning("%s: %s", estimator, message)
     n_fitted = len(labels)
+    flags = ["penalty"] if held_by_penalty(pipeline, features, labels) else []
     del features
     features, labels = read_rows(test_store, threads=threads)
     started = time.perf_counter()
-    accuracy = float(np.mean(pipeline.predict(features) == labels))
+    right = pipeline.predict(features) == labels
     predict_seconds = time.perf_counter() - started
+    accuracy = float(np.mean(right))
+    interval = wilson_interval(accuracy, len(labels))
+    if interval[0] <= np.unique(labels, return_counts=True)[1].max() / len(labels):
+        flags.insert(0, "guessing")
     iterations = getattr(pipeline[-1], "n_iter_", None)
     iterates = iterations is not None
     return {
         "accuracy": accuracy,
-        "accuracy_interval": wilson_interval(accuracy, len(labels)),
+        "accuracy_interval": interval,
         "implementation": _implementation(pipeline[-1]),
         "n_train": n_fitted,
         "n_test": len(labels),
@@ -205,8 +224,56 @@ def evaluate(
             if iterates
             else None
         ),
+        "correct": pack(right),
+        "flags": flags,
+        "chosen": getattr(pipeline[-1], "chosen_", None),
         MADE_WITH: made_with(read_made_with(train_store), read_made_with(test_store)),
     }
+
+
+def held_by_penalty(pipeline: Pipeline, features: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a penalty holds the weights of a linear classifier at nearly nothing: the mean loss
+    of its fit, without the penalty, is still :data:`HELD_SHARE` of that of the best constant.
+
+    Not whether the penalty is the larger term of the objective: that it is for every fit that
+    separates the classes well. It is True, too, where the features tell nothing. Only softmax
+    regression and the linear SVM (one against the rest) have such a penalty; False for all others.
+
+    Parameters
+    ----------
+    features, labels
+        Those that were fitted, (n, d) and (n,).
+    """
+    classifier = pipeline[-1]
+    if isinstance(classifier, LogisticRegression | LinearProbe):
+        losses = PreconditionedLogisticRegression.losses
+    elif isinstance(classifier, LinearSVC) and classifier.multi_class == "ovr":
+        losses = _hinges if classifier.loss == "hinge" else PreconditionedLinearSVC.losses
+    else:
+        return False
+    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    n, shares = len(labels), counts / len(labels)
+    if losses is PreconditionedLogisticRegression.losses:
+        constant = -np.sum(shares * np.log(shares))
+    elif losses is _hinges:
+        constant = np.sum(2 * np.minimum(shares, 1 - shares))
+    else:
+        constant = np.sum(4 * shares * (1 - shares))
+    total = 0.0
+    for rows in pieces(n, 8 * features.shape[1]):
+        outputs = np.asarray(pipeline.decision_function(features[rows]), np.float64)
+        if outputs.ndim == 1:
+            # Of two classes scikit-learn gives the output of the second.
+            softmax = losses is PreconditionedLogisticRegression.losses
+            outputs = np.column_stack([np.zeros_like(outputs) if softmax else -outputs, outputs])
+        total += losses(outputs, numbers[rows])
+    return bool(total / n >= HELD_SHARE * constant)
+
+
+def _hinges(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Sum of the hinge losses of outputs (n, C), of each class against the rest."""
+    signs = np.where(np.arange(outputs.shape[1]) == labels[:, None], 1, -1)
+    return float(np.maximum(1 - signs * outputs, 0).sum())
 
 
 def _implementation(classifier: BaseEstimator) -> str:
@@ -214,7 +281,8 @@ def _implementation(classifier: BaseEstimator) -> str:
 
     scikit-learn-intelex hands what it cannot do to scikit-learn.
     """
-    if getattr(classifier, "own_solver_", False):
+    ours = type(classifier).__module__.startswith("collapseflow.")
+    if ours and getattr(classifier, "own_solver_", True):
         library = "collapseflow"
     elif hasattr(classifier, "_onedal_estimator"):
         library = "scikit-learn-intelex"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from collapseflow.presentation.rows import COLUMNS, over_seeds, read_csv, write_csv
-from collapseflow.presentation.tables import spread, to_markdown
+from collapseflow.presentation.tables.writing import spread, to_markdown
 from collapseflow.running.errors import UserError
 
 

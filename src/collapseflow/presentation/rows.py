@@ -6,8 +6,8 @@ describes them with. A run has the keys ``dataset``, ``backbone``, ``start``, ``
 sets), ``label``, ``start_label``, ``layers`` (in order), ``layer`` (the one that figures over
 epochs show), ``last`` (epoch) and ``published`` (the names of published curves, or None). A feature
 set has ``features``, ``backbone``, ``start``, ``recipe``, ``setting``, ``epoch``, ``layer``,
-``label``, ``seeds`` (empty if no seed touches it) and ``published``; a text that does not apply is
-empty, an epoch None.
+``label``, ``seeds`` (empty if no seed touches it) and ``published``, and ``dataset`` where those of
+several are together; a text that does not apply is empty, an epoch None.
 """
 
 from collections import defaultdict
@@ -15,9 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from collapseflow.images.datasets import SPLITS
+from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.spectrum import OF_MOMENTS
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_path, read_json
 from collapseflow.running.words import as_word
@@ -26,13 +31,14 @@ from collapseflow.running.words import as_word
 IDENTITY = ["dataset", "backbone", "start", "recipe", "seed"]
 #: The columns of measures.csv; one for each swept key follows.
 COLUMNS = [*IDENTITY, *("epoch", "layer", "split", "quantity", "value", "low", "high", "n")]
-#: NC1 and the three parts of NC2, in words.
-MEASURES = {
+#: NC1 and the three parts of NC2, which report A has, in words.
+REPORT_A = {
     "nc1": "NC1",
     "nc2_equinorm": "NC2, equal norms",
     "nc2_equiangularity": "NC2, equal angles",
     "nc2_maximal_angle": "NC2, maximal angle",
 }
+SPECTRUM = (*OF_MOMENTS, "two_nn")
 _NUMBERS = {
     **dict.fromkeys(("seed", "epoch", "n", "n_seeds"), "Int64"),
     **dict.fromkeys(("value", "low", "high", "mean", "sd"), "float64"),
@@ -61,26 +67,32 @@ def failure_of_cells(content: Mapping[str, Mapping]) -> str | None:
     return next(filter(None, map(failure_of, content.values())), None)
 
 
-def read_cells(
-    features: Sequence[Mapping], cells: Sequence[str | Path]
+def of_seeds(features: Sequence[Mapping]) -> Iterator[tuple[Mapping, int | None]]:
+    """Each feature set with each of its seeds, or once with None where no seed touches it."""
+    return ((one, seed) for one in features for seed in one["seeds"] or [None])
+
+
+def read_results(
+    features: Sequence[Mapping], files: Sequence[str | Path]
 ) -> Iterator[tuple[Mapping, int | None, dict]]:
-    """Feature set, seed and content of each file of classifiers.
+    """Feature set, seed and content of each file of results.
 
     Parameters
     ----------
-    cells
-        One file for each seed of each feature set, or one where no seed touches it.
+    files
+        One for each seed of each feature set, or one where no seed touches it.
     """
-    owners = [(one, seed) for one in features for seed in one["seeds"] or [None]]
-    for (one, seed), path in zip(owners, cells, strict=True):
+    for (one, seed), path in zip(of_seeds(features), files, strict=True):
         yield one, seed, read_json(path)
 
 
 def collect_measures(
     runs: Sequence[Mapping],
-    measures: Sequence[str | Path],
-    features: Mapping[str, Sequence[Mapping]],
-    cells: Sequence[str | Path],
+    measured_runs: Sequence[Sequence[Mapping]],
+    untrained: Sequence[Mapping],
+    measured_untrained: Sequence[Sequence[Mapping]],
+    features: Sequence[Mapping],
+    results: Mapping[str, Sequence[str | Path]],
     datasets: Mapping[str, str],
     csv: str | Path,
     failures: str | Path,
@@ -89,43 +101,58 @@ def collect_measures(
 
     Parameters
     ----------
-    runs, measures
-        Runs, and of each the file of what :func:`collapseflow.measures.epochs.measure_epochs`
-        gives.
-    features, cells
-        The feature sets of each data set, and of each of their seeds the file of what
-        :func:`collapseflow.measures.probes.evaluate_all` gives, data set by data set.
+    runs, measured_runs
+        Runs, and of each what :func:`collapseflow.measures.collapse.measure_states` gives.
+    untrained, measured_untrained
+        Feature sets that no training on the data set has touched: raw pixels, scattering, starts;
+        and of each seed of each the same, with the set's layer alone.
+    features, results
+        The feature sets that the study compares, and of each seed of each the files of what was
+        computed on them: ``cells`` (:func:`collapseflow.measures.probes.evaluate_all`), and where
+        the study asks for them ``spectrum``
+        (:func:`collapseflow.measures.spectrum.measure_spectrum`) and ``few_shot``
+        (:func:`collapseflow.measures.few_shot.few_shot`).
     datasets
         Labels of the data sets.
     csv
         A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity:
-        ``accuracy`` (of the network itself, hence without layer), ``nc1``, ``nc2_equinorm``,
-        ``nc2_equiangularity``, ``nc2_maximal_angle``, ``accuracy_<classifier>``. ``low`` and
+        those of :data:`collapseflow.measures.collapse.MEASURES` (``accuracy`` is of the network
+        itself, hence without layer), ``accuracy_<classifier>``, those of the spectrum,
+        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m images a class. ``low`` and
         ``high`` are the 95 % interval (Wilson 1927) of an accuracy on test images, which are a
-        sample; ``n`` counts the images. A column for each swept key comes last.
+        sample, or of the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
+        the draws. A column for each swept key comes last.
     failures
         A row for each run or feature set that failed: the first epoch without measures, the layer
         if only some failed, ``what`` (all but seed and epoch) and ``reason`` in words.
     """
-    described = [{**one, "dataset": d} for d, several in features.items() for one in several]
-    keys = swept_keys([*runs, *described])
+    keys = swept_keys([*runs, *features])
+    measured = [
+        *((run, run["seed"], content) for run, content in zip(runs, measured_runs, strict=True)),
+        *(
+            (one, seed, content)
+            for (one, seed), content in zip(of_seeds(untrained), measured_untrained, strict=True)
+        ),
+    ]
     rows, failed = [], []
-    for run, path in zip(runs, measures, strict=True):
-        content = read_json(path)
-        who = identity(run, run["seed"], keys)
-        rows += [{**who, **row} for row in _rows_of_run(content)]
+    for described, seed, content in measured:
+        who = identity(described, seed, keys)
+        rows += [{**who, **row} for row in _rows_of_states(content)]
         failed += [
-            {**who, **failure, "label": run["label"]} for failure in _failures_of_run(content)
+            {**who, **failure, "label": described["label"]}
+            for failure in _failures_of_states(content)
         ]
     broken = [_who(failure, keys) for failure in failed]
-    for one, seed, content in read_cells(described, cells):
-        who = identity(one, seed, keys)
-        where = {"epoch": one["epoch"], "layer": one["layer"]}
-        reason = failure_of_cells(content)
-        if reason is None:
-            rows += [{**who, **where, **row} for row in _rows_of_classifiers(content)]
-        elif _who(who, keys) not in broken:
-            failed.append({**who, **where, "reason": reason, "label": one["label"]})
+    for kind, files in results.items():
+        failure_in, rows_of = _RESULTS[kind]
+        for one, seed, content in read_results(features, files):
+            who = identity(one, seed, keys)
+            where = {"epoch": one["epoch"], "layer": one["layer"]}
+            reason = failure_in(content)
+            if reason is None:
+                rows += [{**who, **where, **row} for row in rows_of(content)]
+            elif _who(who, keys) not in broken:
+                failed.append({**who, **where, "reason": reason, "label": one["label"]})
     for failure in failed:
         words = [datasets[failure["dataset"]], failure.pop("label"), failure["layer"]]
         failure["what"] = ", ".join(filter(None, words))
@@ -134,29 +161,33 @@ def collect_measures(
     write_csv(failures, _frame(failed, [*IDENTITY, *where, *keys]))
 
 
-def _rows_of_run(content: Sequence[Mapping]) -> Iterator[dict]:
-    for of_epoch in content:
+def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
+    for of_state in content:
         accuracies = {}
-        for layer, of_layer in of_epoch["layers"].items():
+        for layer, of_layer in of_state["layers"].items():
             for split, measured in of_layer.items():
                 if failure_of(measured) is not None:
                     continue
                 n = measured["n_samples"]
-                where = {"epoch": of_epoch["epoch"], "split": split, "n": n}
-                for quantity in MEASURES:
-                    value = measured[quantity]
-                    yield {**where, "layer": layer, "quantity": quantity, "value": value}
-                # Only a network with a head of its own predicts, the same at all layers.
-                if "accuracy" in measured:
-                    of_network = {**where, "layer": "", "quantity": "accuracy"}
-                    accuracies[split] = {**of_network, **_share(measured["accuracy"], n, split)}
+                where = {"epoch": of_state["epoch"], "layer": layer, "split": split, "n": n}
+                for quantity, value in measured.items():
+                    if quantity not in MEASURES:
+                        continue
+                    row = {**where, "quantity": quantity, "value": value}
+                    if quantity.startswith("accuracy"):
+                        row |= _interval(value, n, split)
+                    # Only a network with a head of its own predicts, the same at all layers.
+                    if quantity == "accuracy":
+                        accuracies[split] = {**row, "layer": ""}
+                    else:
+                        yield row
         yield from accuracies.values()
 
 
-def _share(value: float, n: int, split: str) -> dict[str, float]:
-    """An accuracy, on test images with its interval: training images are all that there are."""
-    low, high = wilson_interval(value, n) if split == "test" else (None, None)
-    return {"value": value, "low": low, "high": high}
+def _interval(share: float, n: int, split: str) -> dict[str, float | None]:
+    """The interval of an accuracy on test images; training images are all that there are."""
+    low, high = wilson_interval(share, n) if split == "test" else (None, None)
+    return {"low": low, "high": high}
 
 
 def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
@@ -172,16 +203,49 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
         }
 
 
-def _failures_of_run(content: Sequence[Mapping]) -> Iterator[dict]:
+def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
+    for split in SPLITS:
+        for quantity in SPECTRUM:
+            if quantity in content[split]:
+                n, value = content[split]["n_samples"], content[split][quantity]
+                yield {"split": split, "quantity": quantity, "value": value, "n": n}
+
+
+def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
+    for shots, found in content["shots"].items():
+        accuracies = found["accuracies"]
+        low, high = interval_of_mean(accuracies)
+        yield {
+            "split": "test",
+            "quantity": f"accuracy_few_shot_{shots}",
+            "value": float(np.mean(accuracies)),
+            "low": low,
+            "high": high,
+            "n": len(accuracies),
+        }
+        if found["bound"] is not None:
+            quantity = f"few_shot_bound_{shots}"
+            yield {"split": "test", "quantity": quantity, "value": found["bound"]}
+
+
+#: By the kind of result: why one is missing, and its rows.
+_RESULTS = {
+    "cells": (failure_of_cells, _rows_of_classifiers),
+    "spectrum": (failure_of, _rows_of_spectrum),
+    "few_shot": (failure_of, _rows_of_few_shot),
+}
+
+
+def _failures_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
     """Epoch, layer and reason of the first failure of each layer; of all layers at once, if they
     fail together."""
     first: dict[str, tuple[int, str]] = {}
-    for of_epoch in content:
-        for layer, of_layer in of_epoch["layers"].items():
+    for of_state in content:
+        for layer, of_layer in of_state["layers"].items():
             for measured in of_layer.values():
                 reason = failure_of(measured)
                 if reason is not None:
-                    first.setdefault(layer, (of_epoch["epoch"], reason))
+                    first.setdefault(layer, (of_state["epoch"], reason))
     together = len(set(first.values())) == 1 and len(first) == len(content[0]["layers"])
     if together:
         first = {"": next(iter(first.values()))}

@@ -13,7 +13,7 @@ from collapseflow.presentation.rows import (
     read_csv,
     seeds_in_words,
 )
-from collapseflow.presentation.tables import to_markdown
+from collapseflow.presentation.tables.writing import to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
 from collapseflow.running.words import as_word
 
@@ -101,14 +101,16 @@ def versions_behind(results: Iterable[str | Path]) -> list[str]:
 
 
 def _made_with(path: str | Path) -> list[str]:
-    """What stands in a data set, an embedding, or a JSON file of results: a list or a table of
-    them."""
+    """What stands in a data set, an embedding, statistics or a folder of them, or a JSON file of
+    results: one result or a table of them."""
+    if Path(path).is_dir():
+        return sorted({line for file in Path(path).glob("*.npz") for line in _made_with(file)})
     if Path(path).suffix == ".h5":
         return read_info(path).made_with
     if Path(path).suffix == ".npz":
         with np.load(path) as file:
             return file[MADE_WITH].tolist()
     content = read_json(path)
-    results = content if isinstance(content, list) else content.values()
-    # What failed was made with nothing.
+    # What failed was made with nothing, or says its reason in place of a result.
+    results = [content, *(one for one in content.values() if isinstance(one, dict))]
     return sorted({line for result in results for line in result.get(MADE_WITH, [])})

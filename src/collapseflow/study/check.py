@@ -15,7 +15,7 @@ from typing import Any
 from collapseflow import __version__
 from collapseflow.running.errors import UserError
 from collapseflow.study.recipes import recipe_of
-from collapseflow.study.schema import Study
+from collapseflow.study.schema import Study, is_pretrained
 
 
 def check_against_libraries(study: Study) -> list[str]:
@@ -61,7 +61,7 @@ def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
     runs = study.run_names
     for key, backbone in study.backbones.items():
         batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
-        if "pretrain" in backbone.weights:
+        if any(map(is_pretrained, backbone.weights)):
             batches.append(study.pretrain.batch_size)
         questions[key] = {
             **backbone.model_dump(include={"model", "layers", "weights", "image_size", "pool"}),

@@ -9,7 +9,12 @@ from collapseflow.study.schema import NAME, PRESETS, Study
 #: the one that it has once a study file is read.
 SHORTHANDS = {
     ("Dataset", "location"): {"type": "string"},
-    ("Study", "classifiers"): {"type": "string", "enum": sorted(PRESETS)},
+    ("Study", "classifiers"): {
+        "anyOf": [
+            {"type": "string", "enum": sorted(PRESETS)},
+            {"type": "array", "items": {"type": "string", "enum": sorted(PRESETS)}},
+        ]
+    },
 }
 #: Keys that reading a study file fills in where they are absent.
 FILLED_IN = {("Backbone", "model")}

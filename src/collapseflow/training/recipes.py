@@ -47,6 +47,9 @@ class Recipe:
     augmentation
         ``none``, or of ``shift``, ``flip`` and ``crop`` some, joined by ``+`` in the order in which
         they are applied; see :func:`augment`.
+    validation
+        ``training_mode``: after each epoch the test images go through the network as it is left
+        by training, as in report A; see :func:`collapseflow.training.loop.leak_test_images`.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Recipe:
     trained: str = "all"
     head_gain: float | None = None
     augmentation: str = "none"
+    validation: Literal["none", "training_mode"] = "none"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -81,8 +85,8 @@ class Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
     """What decides the values of an epoch's weights, JSON-like.
 
-    Keys that another key makes void are left out. ``epochs`` is among the rest only where the
-    course of the learning rate depends on it: else more epochs go on after the last one.
+    Keys that do nothing are left out. ``epochs`` is among the rest only where the course of the
+    learning rate depends on it: else more epochs go on after the last one.
     """
     void = {
         "epochs": recipe.schedule == "constant",
@@ -91,6 +95,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         "steps": recipe.schedule != "step",
         "step_factor": recipe.schedule != "step",
         "label_smoothing": recipe.loss != "cross_entropy",
+        "validation": recipe.validation == "none",
     }
     values = {**asdict(recipe), "steps": list(recipe.steps)}
     return {key: value for key, value in values.items() if not void.get(key, False)}

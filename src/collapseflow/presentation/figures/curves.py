@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    ScalarFormatter,
+)
 
+from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
-    MEASURES,
     failures_in_words,
     of_runs,
     read_csv,
@@ -23,15 +30,6 @@ from collapseflow.presentation.rows import (
     several_seeds,
 )
 
-#: The titles of panels with NC1 and the three parts of NC2.
-TITLES = {**MEASURES, "nc1": "NC1, within-class covariance"}
-#: What they are, at their axes.
-FORMULAS = {
-    "nc1": r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)/C$",
-    "nc2_equinorm": "std/mean of class-mean norms",
-    "nc2_equiangularity": "std of cosines",
-    "nc2_maximal_angle": r"mean $|\cos + 1/(C-1)|$",
-}
 #: A line with more points than these is marked at some of them only.
 MOST_MARKED = 20
 #: From this last epoch on the axis of epochs is logarithmic.
@@ -103,7 +101,7 @@ def epoch_axis(axis: Axes, first: int, last: int) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     axis.set_xscale("symlog", linthresh=1, linscale=0.4)
-    ticks = [m * 10**power for power in range(len(str(last))) for m in (1, 2, 5)]
+    ticks = [m * 10**power for power in range(len(str(last))) for m in (1, 3)]
     axis.xaxis.set_major_locator(FixedLocator([0, *(tick for tick in ticks if tick <= last)]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -114,11 +112,39 @@ def value_axis(axis: Axes, logarithmic: bool) -> None:
     """A logarithmic axis, or one from zero, with thin lines to read it by."""
     if logarithmic:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(FuncFormatter(partial(_between_decades, axis)))
     else:
         # Not a limit of the axis, which would no longer grow with what is drawn later.
         axis.axhline(0, alpha=0).sticky_edges.y.append(0)
         axis.autoscale_view(scalex=False)
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+
+
+def _between_decades(axis: Axes, value: float, _: int) -> str:
+    """Values with 2 and 5 are labelled where the axis has few powers of ten; all, where it has
+    few values."""
+    low, high = axis.get_ylim()
+    labelled = "23456789" if high / low < 4 else "25" if high / low < 300 else ""
+    return f"{value:g}" if f"{value:e}"[0] in labelled else ""
+
+
+def measure_axis(axis: Axes, measure: str) -> None:
+    """The axis of a measure of collapse, with its formula."""
+    of_measure = MEASURES[measure]
+    axis.set_ylabel(of_measure.formula)
+    value_axis(axis, of_measure.logarithmic)
+
+
+def close_grid(axes: np.ndarray, n: int) -> None:
+    """Leave out the panels (rows, columns) after the first ``n``, all over epochs; those that have
+    no panel below say so."""
+    for axis in axes.flat[n:]:
+        axis.set_axis_off()
+    for position, axis in enumerate(axes.flat[:n]):
+        lowest = position + axes.shape[1] >= n
+        axis.xaxis.set_tick_params(labelbottom=lowest)
+        axis.set_xlabel("epoch" if lowest else "")
 
 
 def keys(names: Mapping[str, str], looks: Mapping[str, Mapping]) -> list[Line2D]:

@@ -1,4 +1,4 @@
-"""Report A, figures 4 and 5: accuracy and neural collapse over the epochs of training."""
+"""Accuracy and neural collapse over the epochs of training (report A, figures 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from collapseflow import published
+from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
@@ -20,6 +21,30 @@ SPLITS = {
 }
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
 PUBLISHED = {"train": {**FAINT, "linestyle": ":"}, "test": FAINT}
+#: The panels of neural collapse: variability, geometry of the class means, the last layer.
+PANELS = (
+    *("nc1", "cdnv", "directional_cdnv"),
+    *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle"),
+    *("etf_distance", "nc3", "nc4"),
+)
+#: Title and axis of a measure that is not drawn as it is.
+WORDS = {"nc4": ("NC4, disagreement", "1 − NC4, %")}
+#: Lines of training and test images where panels have a measure each.
+LINES = {
+    "train": {"linestyle": "-", "markersize": 2.5, "linewidth": 1.0},
+    "test": {
+        "linestyle": (0, (3, 1.5)),
+        "markersize": 2.5,
+        "linewidth": 0.9,
+        "markerfacecolor": "white",
+        "markeredgewidth": 0.7,
+    },
+}
+#: Lines of what no network made, by its backbone in measures.csv.
+REFERENCES = {
+    "raw": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": "-"},
+    "scattering": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": (0, (6, 1.5, 1, 1.5))},
+}
 ONSET = {"linestyle": (0, (1, 2)), "linewidth": 0.9}
 
 
@@ -142,11 +167,7 @@ def plot_accuracy(
         axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         curves.epoch_axis(axis, first, last)
         axis.label_outer()
-    for axis in axes.flat[len(shown) :]:
-        axis.set_axis_off()
-        above = axes[-2, list(axes[-1]).index(axis)]
-        above.xaxis.set_tick_params(labelbottom=True)
-        above.set_xlabel("epoch")
+    curves.close_grid(axes, len(shown))
     words = {"train": "training images"}
     words["test"] = "test images" if seeded else "test images, 95 % interval"
     groups = [
@@ -166,64 +187,104 @@ def plot_collapse(
     measures: str | Path,
     failures: str | Path,
     runs: Sequence[Mapping],
+    dataset: str,
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """NC1 and the three parts of NC2 of the training features, epoch by epoch.
+    """Neural collapse on a data set, epoch by epoch: a panel for each of :data:`PANELS`.
 
-    One line a series and data set, at the layer that its runs name: of several seeds the mean with
-    a band of one standard deviation, of NC1 the geometric ones. Epoch 0 is the network before
-    training; a dotted line is the onset of the terminal phase; published curves lie faint behind.
-    The parameters are those of :func:`plot_accuracy`.
+    One line a series at the layer that its runs name, solid on training images and dashed on test
+    images: of several seeds the mean with a band of one standard deviation, geometric ones on
+    logarithmic axes. Epoch 0 is the network before training; a dotted line is the onset of the
+    terminal phase; published curves lie faint behind; raw pixels and scattering coefficients
+    (training images) are grey lines. Panels without any value are left out.
+
+    Parameters
+    ----------
+    dataset
+        The data set that is shown. The others are those of :func:`plot_accuracy`.
     """
     look.apply(style)
-    table = of_runs(read_csv(measures), runs)
-    table = table[table["split"] == "train"]
-    labels = curves.series_in_words(runs)
+    everything = read_csv(measures)
+    everything = everything[everything["dataset"] == dataset]
     colours = curves.series_colours(runs, list(backbones))
-    lines = look.dataset_lines(list(datasets))
-    shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
-    last = max(run["last"] for run in runs)
-    pairs = {(run["dataset"], run["series"]): run["layer"] for run in runs}
-    figure, axes = plt.subplots(2, 2, figsize=(style["width"], 0.72 * style["width"]), sharex=True)
+    runs = [run for run in runs if run["dataset"] == dataset]
+    table = of_runs(everything, runs)
+    labels = curves.series_in_words(runs)
+    marker = look.dataset_lines(list(datasets))[dataset]["marker"]
+    layers = {run["series"]: run["layer"] for run in runs}
+    at_layer = table[table["layer"] == table["series"].map(layers)]
+    shown = [panel for panel in PANELS if (at_layer["quantity"] == panel).any()] or PANELS[:1]
+    n_rows, n_columns = look.grid(len(shown), 3)
+    figure, axes = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(style["width"], 0.28 * n_rows * style["width"]),
+        squeeze=False,
+        sharex=True,
+    )
+    references = _references(everything)
+    drawn: set[str] = set()
     any_published = any_onset = False
-    for letter, axis, (measure, title) in zip(
-        "abcd", axes.flat, curves.TITLES.items(), strict=True
-    ):
-        for (dataset, series), layer in pairs.items():
-            chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
-            of_layer = chosen[(chosen["quantity"] == measure) & (chosen["layer"] == layer)]
+    for letter, axis, measure in zip("abcdefghi", axes.flat, shown, strict=False):
+        geometric = MEASURES[measure].logarithmic
+        curves.measure_axis(axis, measure)
+        for name, values in references.items():
+            if measure in values:
+                drawn.add(name)
+                axis.axhline(_shown_as(measure, values[measure]), zorder=0.6, **REFERENCES[name])
+        for series, layer in layers.items():
+            of_series = table[table["series"] == series]
+            of_measure = of_series[
+                (of_series["quantity"] == measure) & (of_series["layer"] == layer)
+            ]
             behind = _published(runs, dataset, series)
-            if behind is not None:
+            if behind is not None and (behind["measure"] == measure).any():
                 any_published = True
-                faint = behind[behind["measure"] == measure]
-                axis.plot(
-                    faint["epoch"],
-                    faint["value"],
-                    color=colours[series],
-                    linestyle=lines[dataset]["linestyle"],
-                    **FAINT,
-                )
-            curve = curves.around(of_layer, "epoch", geometric=measure == "nc1")
-            curves.draw(axis, curve.index, curve, color=colours[series], **lines[dataset])
-            any_onset |= _mark_onset(axis, chosen, colours[series])
-        axis.set(title=f"({letter}) {title}", ylabel=curves.FORMULAS[measure])
-        curves.value_axis(axis, logarithmic=measure == "nc1")
-        curves.epoch_axis(axis, 0, last)
-    for axis in axes[0]:
-        axis.set_xlabel("")
+                of_panel = behind[behind["measure"] == measure]
+                axis.plot(of_panel["epoch"], of_panel["value"], color=colours[series], **FAINT)
+            for split, line in LINES.items():
+                of_split = of_measure[of_measure["split"] == split]
+                of_split = of_split.assign(value=_shown_as(measure, of_split["value"]))
+                curve = curves.around(of_split, "epoch", geometric)
+                look_of_line = {"color": colours[series], "marker": marker, **line}
+                curves.draw(axis, curve.index, curve, **look_of_line)
+            any_onset |= _mark_onset(axis, of_series, colours[series])
+        title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
+        axis.set(title=f"({letter}) {title}", ylabel=formula)
+        curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
+    curves.close_grid(axes, len(shown))
+    words = {"train": "training images", "test": "test images"}
+    references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
         curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(shown, {d: {"color": look.NEUTRAL, **lines[d]} for d in shown}),
+        curves.keys(
+            words, {s: {"color": look.NEUTRAL, "marker": marker, **LINES[s]} for s in LINES}
+        ),
+        curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [
             *curves.seeds_key(runs, more=" (log axes: geometric)"),
             *(_onset_key() if any_onset else []),
         ],
     ]
     if any_published:
-        words = {"report_a": "published (report A)"}
+        words = {"report_a": "published (report A, training images)"}
         groups.append(curves.keys(words, {"report_a": {"color": look.NEUTRAL, **FAINT}}))
     notes = curves.failure_notes(failures, runs)
     curves.finish(figure, groups, notes, style, paths)
+
+
+def _shown_as(measure: str, value):
+    """NC4 is drawn as the share that disagrees, in per cent, which goes to zero as the others."""
+    return 100 * (1 - value) if measure == "nc4" else value
+
+
+def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The measures of what no network made, on the training images, by their names."""
+    untouched = rows[(rows["split"] == "train") & rows["backbone"].isin(REFERENCES)]
+    return {
+        name: dict(zip(of_one["quantity"], of_one["value"], strict=True))
+        for name, of_one in untouched.groupby("backbone")
+    }

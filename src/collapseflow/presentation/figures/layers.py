@@ -1,21 +1,67 @@
 """Neural collapse from layer to layer, before training and after it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
+from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.correlation import pearson_fit
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv
 
+#: The panels: how far the classes are apart, in two ways, the geometry of their means, and what a
+#: layer is worth as it is.
+PANELS = ("log_fuzziness", "cdnv", "nc2_equiangularity", "accuracy_nearest_mean")
 #: Before training and after it.
-MOMENTS = {
-    "first": {"alpha": 0.45, "linewidth": 0.8, "linestyle": (0, (4, 2))},
-    "last": {"linestyle": "-"},
+MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "linewidth": 1.1}}
+SPLITS = {
+    "train": {"linestyle": "-"},
+    "test": {"linestyle": (0, (3, 1.5)), "markerfacecolor": "white", "markeredgewidth": 0.7},
 }
 #: So many letters have room side by side below an axis.
 LETTERS = 48
+
+
+def layer_axis(axis: Axes, names: Sequence[str]) -> None:
+    """The names of layers, in their order."""
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    is_long = len(names) * max(map(len, names)) > LETTERS
+    axis.set_xticks(range(len(names)), names, **(turned if is_long else {}))
+    axis.set_xlabel("layer")
+
+
+def over_layers(rows: pd.DataFrame, names: Sequence[str], geometric: bool = False) -> pd.DataFrame:
+    """The curve (:func:`collapseflow.presentation.figures.curves.around`) of one quantity at one
+    epoch over the numbers of the layers."""
+    of_layers = rows[rows["layer"].isin(names)]
+    position = of_layers["layer"].map(list(names).index).astype(int)
+    return curves.around(of_layers.assign(position=position), "position", geometric)
+
+
+def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | None:
+    """Points of log D, and the least squares line through them (He and Su 2023).
+
+    Returns
+    -------
+    Pearson's r with the number of the layer; None for fewer than three layers, and where there is
+    no correlation.
+    """
+    bare = {key: value for key, value in line.items() if not key.startswith("marker")}
+    curves.draw(axis, curve.index, curve, bars=True, **{**line, "linestyle": ""})
+    known = curve["middle"].dropna()
+    fit = pearson_fit(known.index, known) if len(known) > 2 else None
+    if fit is None:
+        return None
+    slope, intercept, r = fit
+    ends = known.index[[0, -1]]
+    axis.plot(ends, intercept + slope * ends, **bare)
+    return r
 
 
 def plot_layers(
@@ -27,11 +73,13 @@ def plot_layers(
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """NC1 and the three parts of NC2 of the training features at each layer of a backbone.
+    """Neural collapse at each layer of a backbone, on training and test images.
 
-    A panel for each measure and backbone; a line for each series and data set, which its markers
-    tell: faint and dashed at epoch 0, solid after the last epoch. Of several seeds it is the mean
-    with a band of one standard deviation, of NC1 the geometric ones.
+    A panel for each of :data:`PANELS` and each backbone; a line for each series and data set, which
+    its markers tell: solid on training images and dashed on test images, faint at epoch 0 and
+    strong after the last epoch. Of several seeds it is the mean with a band of one standard
+    deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
+    Pearson's r on the training images stands beside them.
 
     Parameters
     ----------
@@ -42,65 +90,93 @@ def plot_layers(
     """
     look.apply(style)
     table = of_runs(read_csv(measures), runs)
-    table = table[table["split"] == "train"]
+    # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
+    table = table.assign(low=float("nan"), high=float("nan"))
     colours = curves.series_colours(runs, list(backbones))
     runs = [run for run in runs if len(run["layers"]) > 1]
     layers = {run["backbone"]: list(run["layers"]) for run in runs}
     labels = curves.series_in_words(runs)
-    lines = look.dataset_lines(list(datasets))
+    markers = {d: line["marker"] for d, line in look.dataset_lines(list(datasets)).items()}
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
     one = len(layers) == 1
-    shape = (2, 2) if one else (4, len(layers))
+    shape = (2, 2) if one else (len(PANELS), len(layers))
     figure, axes = plt.subplots(
         *shape,
-        figsize=(style["width"], 0.36 * shape[0] * style["width"]),
+        figsize=(style["width"], (0.36 if one else 0.3) * shape[0] * style["width"]),
         squeeze=False,
         sharex="all" if one else "col",
         sharey="none" if one else "row",
     )
-    panels = [(measure, backbone) for measure in curves.TITLES for backbone in layers]
-    for axis, (measure, backbone) in zip(axes.flat, panels, strict=True):
+    for axis, (measure, backbone) in zip(axes.flat, product(PANELS, layers), strict=True):
         names = layers[backbone]
-        for run in {
-            (r["dataset"], r["series"]): r for r in runs if r["backbone"] == backbone
-        }.values():
-            dataset, series = run["dataset"], run["series"]
+        of_backbone = {
+            (run["dataset"], run["series"]): run for run in runs if run["backbone"] == backbone
+        }
+        scale = 100 if measure.startswith("accuracy") else 1
+        correlations = []
+        for (dataset, series), run in of_backbone.items():
             chosen = table[
                 (table["dataset"] == dataset)
                 & (table["series"] == series)
                 & (table["quantity"] == measure)
             ]
-            for moment, epoch in (("first", 0), ("last", run["last"])):
-                at_epoch = chosen[chosen["epoch"] == epoch]
-                position = at_epoch["layer"].map(names.index).astype(int)
-                curve = curves.around(
-                    at_epoch.assign(position=position), "position", geometric=measure == "nc1"
-                )
-                of_line = {"marker": lines[dataset]["marker"], **MOMENTS[moment]}
-                curves.draw(axis, curve.index, curve, color=colours[series], **of_line)
-        title = curves.TITLES[measure]
-        axis.set(title=title if one else f"{backbones[backbone]}: {title}")
-        axis.set_ylabel(curves.FORMULAS[measure])
-        curves.value_axis(axis, logarithmic=measure == "nc1")
-        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        is_long = len(names) * max(map(len, names)) > LETTERS
-        axis.set_xticks(range(len(names)), names, **(turned if is_long else {}))
+            r = {}
+            for (moment, epoch), split in product(
+                {"first": 0, "last": run["last"]}.items(), SPLITS
+            ):
+                rows = chosen[(chosen["epoch"] == epoch) & (chosen["split"] == split)]
+                curve = scale * over_layers(rows, names, MEASURES[measure].logarithmic)
+                line = {
+                    "color": colours[series],
+                    "marker": markers[dataset],
+                    **MOMENTS[moment],
+                    **SPLITS[split],
+                }
+                if measure == "log_fuzziness":
+                    r[moment, split] = draw_fuzziness(axis, curve, **line)
+                else:
+                    curves.draw(axis, curve.index, curve, **line)
+            if r.get(("last", "train")) is not None:
+                looks = {"color": colours[series], "marker": markers[dataset], "linestyle": ""}
+                correlations.append(Line2D([], [], label=_in_words(r), **looks))
+        if correlations:
+            columns = 1 if len(correlations) <= 4 else 2
+            small = {"fontsize": style["font_size"] - 1.5, "handletextpad": 0.1}
+            axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
+        words = MEASURES[measure]
+        axis.set_title(words.title if one else f"{backbones[backbone]}: {words.label}")
+        if measure == "log_fuzziness":
+            axis.set_ylabel(MEASURES[measure].formula)
+            axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+        elif scale == 100:
+            axis.set_ylabel("%")
+            axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+        else:
+            curves.measure_axis(axis, measure)
+        layer_axis(axis, names)
         if not one:
             axis.label_outer()
-    for axis in axes[-1]:
-        axis.set_xlabel("layer")
-    words = {"first": "epoch 0, before training", "last": "after the last epoch"}
+    for axis in axes[:-1].flat:
+        axis.set_xlabel("")
+    moments = {"first": "epoch 0, before training", "last": "after the last epoch"}
+    splits = {"train": "training images", "test": "test images"}
     groups = [
         curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
         curves.keys(
             shown,
-            {
-                d: {"color": look.NEUTRAL, "linestyle": "", "marker": lines[d]["marker"]}
-                for d in shown
-            },
+            {d: {"color": look.NEUTRAL, "linestyle": "", "marker": markers[d]} for d in shown},
         ),
-        curves.keys(words, {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}),
+        curves.keys(moments, {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}),
+        curves.keys(
+            splits, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in SPLITS}
+        ),
         curves.seeds_key(runs, more=" (log axes: geometric)"),
     ]
     notes = curves.failure_notes(failures, runs)
     curves.finish(figure, groups, notes, style, paths)
+
+
+def _in_words(r: Mapping[tuple[str, str], float | None]) -> str:
+    before = r.get(("first", "train"))
+    was = "" if before is None else f" (epoch 0: {before:.2f})"
+    return f"r = {r['last', 'train']:.2f}{was}".replace("-", "−")

@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
+    REPORT_A,
     networks_in_words,
     of_runs,
     read_csv,
@@ -26,7 +28,7 @@ from collapseflow.running.words import as_word
 PANELS = (
     ("accuracy", "test", "test accuracy, %"),
     ("accuracy", "train", "train accuracy, %"),
-    *((quantity, "train", title) for quantity, title in curves.TITLES.items()),
+    *((quantity, "train", MEASURES[quantity].title) for quantity in REPORT_A),
 )
 #: Positive values whose ratio is larger than this stand on a logarithmic axis.
 WIDE = 30
@@ -122,22 +124,25 @@ def plot_sweep(
         panels = axes[2 * number : 2 * number + 2].flat
         for axis, (quantity, split, title) in zip(panels, PANELS, strict=True):
             chosen = table[(table["quantity"] == quantity) & (table["split"] == split)]
+            is_accuracy = quantity == "accuracy"
+            geometric = not is_accuracy and MEASURES[quantity].logarithmic
             for (line, dataset), of_line in points.items():
-                curve = _over(chosen, of_line, key, positions, geometric=quantity == "nc1")
-                if quantity == "accuracy":
+                curve = _over(chosen, of_line, key, positions, geometric)
+                if is_accuracy:
                     curve = 100 * curve
                 looks = {"color": colours[line], **lines[dataset]}
                 curves.draw(axis, curve.index, curve, bars=True, **looks)
-            axis.set(title=title, ylabel=curves.FORMULAS.get(quantity, "%"))
+            axis.set_title(title)
             words = key.replace("_", " ")
             axis.set_xlabel(words if len(recipes) == 1 else f"{words} ({recipe})")
             _swept_axis(axis, positions, scale)
-            if quantity == "accuracy":
+            if is_accuracy:
+                axis.set_ylabel("%")
                 axis.grid(axis="y", linewidth=0.3, alpha=0.6)
                 # A little above 100, where the marker of a perfect accuracy is whole.
                 axis.set_ylim(top=min(axis.get_ylim()[1], 100.5))
             else:
-                curves.value_axis(axis, logarithmic=quantity == "nc1")
+                curves.measure_axis(axis, quantity)
     labels = {line: line for line in colours}
     groups = [
         curves.keys(labels, {line: {"color": colours[line]} for line in labels}),

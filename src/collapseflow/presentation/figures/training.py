@@ -35,8 +35,8 @@ def plot_training(
     Parameters
     ----------
     training
-        What :func:`collapseflow.presentation.tables.training_table` wrote. The others are those of
-        :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
+        What :func:`collapseflow.presentation.tables.runs.training_table` wrote. The others are
+        those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
     look.apply(style)
     table = of_runs(read_csv(training), runs)

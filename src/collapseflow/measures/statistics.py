@@ -1,0 +1,555 @@
+"""What the measures of collapse need of features, reduced in two passes and kept in a small file.
+
+First the mean of each class; then, around these means, the scatter of the samples, along the span
+of the class means and in length. Of C classes of d features this takes O(C d + C^2) memory and one
+product with a basis of that span, of rank r < C, for each sample: no d x d matrix. All sums are in
+float64; those of shards of the data can be merged, and the number of threads changes no bit.
+"""
+
+import struct
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import numpy as np
+from scipy.spatial.distance import pdist
+from threadpoolctl import threadpool_limits
+
+from collapseflow.features.stores import Block, Head, iterate, read_head
+from collapseflow.images.datasets import SPLITS
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+
+#: Called for each pass with the number of blocks that are in use at a time; gives blocks of
+#: features (n, d), labels int (n,), and predictions int (n,) or None.
+Stream = Callable[[int], Iterable[Block]]
+Answer = TypeVar("Answer")
+
+#: Of the largest class mean's norm: means that are no farther apart are equal but for rounding.
+ROUNDING = 1e-13
+#: Bytes of float64 features that are multiplied at a time: a core's cache should hold them.
+PIECE_BYTES = 4 * 2**20
+
+
+def map_blocks(
+    function: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Answer],
+    stream: Stream,
+    threads: int,
+) -> Iterator[Answer]:
+    """Apply a function to each block of a stream, on several threads.
+
+    A thread reads a block when the one before it is read, and works on it where its cache has it;
+    BLAS keeps to the thread that calls it. The answers come in the order of the blocks: what is
+    summed up of them does not depend on the number of threads.
+    """
+    blocks = iter(stream(threads + 1))
+
+    def next_answer(my_turn: Event, next_turn: Event) -> tuple[Answer] | None:
+        my_turn.wait()
+        try:
+            block = next(blocks, None)
+        finally:
+            next_turn.set()
+        return None if block is None else (function(*block),)
+
+    turn = Event()
+    turn.set()
+    running: deque[Future] = deque()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        while True:
+            my_turn, turn = turn, Event()
+            running.append(pool.submit(next_answer, my_turn, turn))
+            if len(running) > threads:
+                answer = running.popleft().result()
+                if answer is None:
+                    return
+                yield answer[0]
+
+
+def _pieces(
+    features: np.ndarray, rows: np.ndarray, row_bytes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]]:
+    """A block in parts that a core's cache holds, sorted by class.
+
+    Parameters
+    ----------
+    rows
+        The number of each sample's class, int (n,).
+    row_bytes
+        What a sample needs in the work on a part.
+
+    Yields
+    ------
+    Which samples of the block; their features, float64, in memory that the next part overwrites;
+    and (class, start, stop) of each class within the part.
+    """
+    order = np.argsort(rows, kind="stable")
+    size = max(1, PIECE_BYTES // row_bytes)
+    memory = np.empty((min(size, len(rows)), features.shape[1]))
+    for start in range(0, len(rows), size):
+        mine = order[start : start + size]
+        part = memory[: len(mine)]
+        part[:] = features[mine]
+        of_part = rows[mine]
+        edges = [0, *(np.flatnonzero(np.diff(of_part)) + 1).tolist(), len(mine)]
+        groups = zip(of_part[edges[:-1]].tolist(), edges[:-1], edges[1:], strict=True)
+        yield mine, part, list(groups)
+
+
+class ClassSums:
+    """Counts, sums and norms of the samples of each class: what the first pass finds.
+
+    Attributes
+    ----------
+    by_label
+        By label: the number n_c of samples, their sum float64 (d,), and the sum of their norms.
+    """
+
+    def __init__(self) -> None:
+        self.by_label: dict[int, tuple[int, np.ndarray, float]] = {}
+
+    def merge(self, other: "ClassSums") -> None:
+        """Add those of other samples."""
+        for label, (count, total, norm) in other.by_label.items():
+            if label in self.by_label:
+                mine = self.by_label[label]
+                self.by_label[label] = mine[0] + count, mine[1] + total, mine[2] + norm
+            else:
+                self.by_label[label] = count, total, norm
+
+    def means(self) -> "ClassMeans":
+        """The mean of each class."""
+        classes = sorted(self.by_label)
+        counts, sums, norms = zip(*(self.by_label[label] for label in classes), strict=True)
+        counts = np.array(counts)
+        return ClassMeans(
+            np.array(classes), counts, np.stack(sums) / counts[:, None], np.array(norms)
+        )
+
+
+def sum_classes(stream: Stream, threads: int = 1) -> ClassSums:
+    """The first pass."""
+    total = ClassSums()
+    for of_block in map_blocks(_sum_block, stream, threads):
+        total.merge(of_block)
+    return total
+
+
+def _sum_block(
+    features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
+) -> ClassSums:
+    classes, rows = np.unique(labels, return_inverse=True)
+    counts = np.bincount(rows)
+    sums = np.zeros((len(classes), features.shape[1]))
+    norms = np.zeros(len(classes))
+    for mine, part, groups in _pieces(features, rows, 8 * features.shape[1]):
+        norms += np.bincount(rows[mine], np.sqrt(np.vecdot(part, part)), len(classes))
+        for c, start, stop in groups:
+            sums[c] += np.add.reduce(part[start:stop], axis=0)
+    answer = ClassSums()
+    answer.by_label = dict(
+        zip(classes.tolist(), zip(counts.tolist(), sums, norms.tolist(), strict=True), strict=True)
+    )
+    return answer
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMeans:
+    """The classes that are present, and their means.
+
+    Attributes
+    ----------
+    classes : int64 (C,), labels, ascending
+    counts : int64 (C,), n_c
+    means : float64 (C, d), mu_c
+    norms : float64 (C,), sum of ||h|| over the samples of each class
+    """
+
+    classes: np.ndarray
+    counts: np.ndarray
+    means: np.ndarray
+    norms: np.ndarray
+
+    @cached_property
+    def global_mean(self) -> np.ndarray:
+        """mu_G, the mean of all samples, float64 (d,)."""
+        return self.counts @ self.means / self.counts.sum()
+
+    @cached_property
+    def span(self) -> tuple[np.ndarray, np.ndarray]:
+        """An orthonormal basis of the span of the centred class means mu_c - mu_G, as rows (r, d),
+        and the coordinates (C, r) of these means in it.
+
+        From the thin singular value decomposition of the means themselves: their Gram matrix would
+        square the condition number. The columns of the coordinates are orthogonal, the longest
+        first. r is the numerical rank, as :func:`numpy.linalg.matrix_rank` decides on it.
+        """
+        centred = self.means - self.global_mean
+        # The threads of BLAS wait actively for a while after a product, on cores the passes need.
+        with threadpool_limits(1, user_api="blas"):
+            left, singular, basis = np.linalg.svd(centred, full_matrices=False)
+        least = max(centred.shape) * np.finfo(np.float64).eps * singular[0]
+        kept = singular > least
+        return basis[kept], left[:, kept] * singular[kept]
+
+
+@dataclass(eq=False)
+class Scatter:
+    """What the second pass finds around given means; the attributes are those of
+    :class:`Statistics` by the same names."""
+
+    scatter: np.ndarray
+    squared: np.ndarray
+    fourth: np.ndarray
+    directional: np.ndarray
+    nearest: np.ndarray
+    predicted: np.ndarray | None
+    agreeing: np.ndarray | None
+
+    def merge(self, other: "Scatter") -> None:
+        """Add that of other samples around the same means."""
+        for field in fields(self):
+            mine = getattr(self, field.name)
+            if mine is not None:
+                mine += getattr(other, field.name)
+
+
+class _SecondPass:
+    """The work on a block. With z = U^T (h - mu_c) and the coordinates a_j of the centred means,
+
+    t_j = z . a_j gives both what lies along the directions between means, t_j - t_i, and the
+    nearest of them: ||h - mu_j||^2 = const - 2 (t_j + a_c . a_j - ||a_j||^2 / 2). Where other
+    means than the samples' own are to be nearest, these have a basis of their own.
+    """
+
+    def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
+        self.own, self.training = own, training
+        self.basis, self.coordinates = own.span
+        self.rank = len(self.basis)
+        centred, to = own.means - training.global_mean, self.coordinates
+        if training is not own:
+            basis, to = training.span
+            self.basis = np.concatenate([self.basis, basis])
+            self.to_training = to
+            # (mu_c - mu_G) . m_j, along the basis.
+            offsets = (centred @ basis.T) @ to.T
+        else:
+            offsets = to @ to.T
+        self.offsets = offsets - np.vecdot(to, to) / 2
+        # The training class of each of the samples' own classes; -1 where it has none.
+        place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
+        found = training.classes[place] == own.classes
+        self.own_in_training = np.where(found, place, -1)
+
+    def __call__(
+        self, features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
+    ) -> Scatter:
+        n_classes, d = self.own.means.shape
+        rows = np.searchsorted(self.own.classes, labels)
+        squared_lengths = np.empty(len(rows))
+        nearest = np.empty(len(rows), np.int64)
+        scatter = np.zeros((self.rank, self.rank))
+        directional = np.zeros((n_classes, n_classes))
+        row_bytes = 8 * max(d, n_classes, len(self.training.classes))
+        for mine, part, groups in _pieces(features, rows, row_bytes):
+            for c, start, stop in groups:
+                part[start:stop] -= self.own.means[c]
+            squared_lengths[mine] = np.vecdot(part, part)
+            along = self.basis @ part.T
+            own = along[: self.rank]
+            scatter += own @ own.T
+            t = own.T @ self.coordinates.T
+            scores = t if self.training is self.own else along[self.rank :].T @ self.to_training.T
+            for c, start, stop in groups:
+                of_class = scores[start:stop] + self.offsets[c]
+                nearest[mine[start:stop]] = of_class.argmax(axis=1)
+            t -= t[np.arange(len(mine)), rows[mine]][:, None]
+            np.square(t, out=t)
+            for c, start, stop in groups:
+                directional[c] += np.add.reduce(t[start:stop], axis=0)
+
+        def count(which: np.ndarray) -> np.ndarray:
+            return np.bincount(rows[which], minlength=n_classes)
+
+        answers = None, None
+        if predictions is not None:
+            answers = (
+                count(predictions == labels),
+                count(predictions == self.training.classes[nearest]),
+            )
+        return Scatter(
+            scatter,
+            np.bincount(rows, squared_lengths, n_classes),
+            np.bincount(rows, squared_lengths**2, n_classes),
+            directional,
+            count(nearest == self.own_in_training[rows]),
+            *answers,
+        )
+
+
+def scatter_around(
+    own: ClassMeans, training: ClassMeans, stream: Stream, threads: int = 1
+) -> Scatter:
+    """The second pass.
+
+    Parameters
+    ----------
+    own
+        Means of the samples, of all shards of them.
+    training
+        Means of the training set, of which the nearest counts; ``own`` where the samples are it.
+    """
+    blocks = map_blocks(_SecondPass(own, training), stream, threads)
+    total = next(blocks)
+    for of_block in blocks:
+        total.merge(of_block)
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What is kept of the features h of one layer on one split.
+
+    C classes are present, with n_c of the N samples and the mean mu_c; mu_G is the mean of all
+    samples. U (d, r) is an orthonormal basis of the span of the centred class means
+    m_c = mu_c - mu_G, and a_c = U^T m_c.
+
+    Attributes
+    ----------
+    classes : int64 (C,), the labels that are present, ascending
+    counts : int64 (C,), n_c
+    means : float64 (C, d), mu_c
+    coordinates
+        float64 (C, r), a_c; the columns are orthogonal, the longest first (the principal axes of
+        the class means), and r is their numerical rank.
+    scatter : float64 (r, r), sum of z z^T with z = U^T (h - mu_c)
+    squared : float64 (C,), sum of ||h - mu_c||^2 over the samples of class c
+    fourth : float64 (C,), sum of ||h - mu_c||^4
+    directional : float64 (C, C), [i, j]: sum over the samples of class i of (z . (a_j - a_i))^2
+    norms : float64 (C,), sum of ||h||
+    nearest
+        int64 (C,), samples that are nearest to the mean of their own class; the means are those of
+        the training set, on the test set too.
+    predicted : int64 (C,), samples whose class the network predicts; None without predictions
+    agreeing
+        int64 (C,), samples of which the network predicts the class of the nearest training mean;
+        None without predictions.
+    head_weight, head_bias
+        float64 (K, d) and (K,), the last layer of a network that tells the K classes of the data
+        set, where the features are its input; else None.
+    """
+
+    classes: np.ndarray
+    counts: np.ndarray
+    means: np.ndarray
+    coordinates: np.ndarray
+    scatter: np.ndarray
+    squared: np.ndarray
+    fourth: np.ndarray
+    directional: np.ndarray
+    norms: np.ndarray
+    nearest: np.ndarray
+    predicted: np.ndarray | None = None
+    agreeing: np.ndarray | None = None
+    head_weight: np.ndarray | None = None
+    head_bias: np.ndarray | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return len(self.classes)
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return int(self.counts.sum())
+
+    @property
+    def n_features(self) -> int:
+        """d."""
+        return self.means.shape[1]
+
+    @cached_property
+    def global_mean(self) -> np.ndarray:
+        """mu_G, float64 (d,)."""
+        return self.counts @ self.means / self.counts.sum()
+
+    @cached_property
+    def centred(self) -> np.ndarray:
+        """m_c = mu_c - mu_G, float64 (C, d)."""
+        return self.means - self.global_mean
+
+    @property
+    def variances(self) -> np.ndarray:
+        """v_c, the mean of ||h - mu_c||^2 over class c, float64 (C,)."""
+        return self.squared / self.counts
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """||mu_i - mu_j||^2 of the pairs i < j, float64 (C (C - 1) / 2,), in the order of
+        :func:`numpy.triu_indices`; 0 where two means are equal but for rounding."""
+        distances = pdist(self.coordinates, "sqeuclidean")
+        least = ROUNDING * np.linalg.norm(self.means, axis=1).max()
+        distances[distances <= least**2] = 0
+        return distances
+
+
+def reduce_stream(
+    stream: Stream,
+    threads: int = 1,
+    training: ClassMeans | None = None,
+    head: Head | None = None,
+) -> tuple[Statistics, ClassMeans]:
+    """Both passes over features.
+
+    Parameters
+    ----------
+    training
+        Means of the training set; None where the samples are it.
+    head
+        Weight (K, d) and bias (K,) of the last layer, if the features are its input.
+
+    Returns
+    -------
+    The statistics, and the means of the classes, for a test set.
+    """
+    own = sum_classes(stream, threads).means()
+    found = scatter_around(own, own if training is None else training, stream, threads)
+    weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
+    statistics = Statistics(
+        classes=own.classes,
+        counts=own.counts,
+        means=own.means,
+        coordinates=own.span[1],
+        norms=own.norms,
+        **vars(found),
+        head_weight=weight,
+        head_bias=bias,
+    )
+    return statistics, own
+
+
+def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[str, Statistics]:
+    """The statistics of one layer on each split.
+
+    Parameters
+    ----------
+    stores
+        Feature stores: ``train`` and, if it is wanted, ``test``.
+
+    Raises
+    ------
+    UserError
+        If a store is missing or damaged.
+    """
+    answer, training = {}, None
+    for split in (split for split in SPLITS if split in stores):
+        path = stores[split]
+        stream = partial(iterate, path)
+        answer[split], means = reduce_stream(stream, threads, training, read_head(path))
+        training = training or means
+    return answer
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StateStatistics:
+    """What a file of statistics holds of a state: of a network after an epoch, or of raw pixels.
+
+    Attributes
+    ----------
+    failed : why there are none, or None
+    layers : by layer and split; the layer of what no network made is ``""``
+    made_with : the versions of the libraries behind them
+    """
+
+    failed: str | None
+    layers: dict[str, dict[str, Statistics]]
+    made_with: list[str]
+
+
+def write_statistics(
+    path: str | Path,
+    layers: Mapping[str, Mapping[str, Statistics]],
+    versions: Iterable[str],
+) -> None:
+    """Write the statistics of a state, atomically.
+
+    The ``.npz`` holds ``layers``, their names; for the layer with the number i and each of its
+    splits an array ``i/split/attribute`` for each attribute of :class:`Statistics` that is not
+    None; and ``made_with``.
+
+    Parameters
+    ----------
+    versions
+        Those behind the features (:func:`collapseflow.running.files.made_with`).
+    """
+    arrays = {
+        f"{number}/{split}/{field.name}": getattr(statistics, field.name)
+        for number, splits in enumerate(layers.values())
+        for split, statistics in splits.items()
+        for field in fields(statistics)
+        if getattr(statistics, field.name) is not None
+    }
+    _write(path, arrays | {"layers": np.array(list(layers), np.str_)}, versions)
+
+
+def write_failed_statistics(path: str | Path, reason: str) -> None:
+    """Write, in place of what :func:`write_statistics` writes, no layers and, as ``failed``, why
+    there are none."""
+    _write(path, {"layers": np.array([], np.str_), "failed": np.array(reason)}, [])
+
+
+def _write(path: str | Path, arrays: Mapping[str, np.ndarray], versions: Iterable[str]) -> None:
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays, **{MADE_WITH: np.array(made_with(versions))})
+
+
+#: What reading a damaged or foreign file raises; zipfile says with a RuntimeError that it is
+#: encrypted or packed in an unknown way.
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError),
+    *(RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+
+
+def read_statistics(path: str | Path) -> StateStatistics:
+    """Read what :func:`write_statistics` or :func:`write_failed_statistics` wrote.
+
+    Raises
+    ------
+    UserError
+        Naming the file, if it is missing, damaged or none of these.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        names = arrays["layers"].tolist()
+        values: dict[str, dict[str, dict]] = {name: {} for name in names}
+        for key in sorted(arrays):
+            number, *rest = key.split("/")
+            if rest:
+                split, attribute = rest
+                values[names[int(number)]].setdefault(split, {})[attribute] = arrays[key]
+        return StateStatistics(
+            str(arrays["failed"]) if "failed" in arrays else None,
+            {
+                layer: {split: Statistics(**of_split) for split, of_split in splits.items()}
+                for layer, splits in values.items()
+            },
+            arrays[MADE_WITH].tolist(),
+        )
+    except UNREADABLE as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path}: no readable statistics of features ({line}); delete it and run again"
+        ) from None

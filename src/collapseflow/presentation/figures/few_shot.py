@@ -1,0 +1,136 @@
+"""What few images of a class are worth: the accuracy of nearest class means."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from collapseflow.presentation.figures import curves
+from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import COLUMNS, identity, read_csv, seeds_in_words
+
+#: Quantities that end with the number of images a class: the accuracy, and a bound on the errors.
+ACCURACY = "accuracy_few_shot_"
+BOUND = "few_shot_bound_"
+#: The same classifier with all training images.
+ALL = "accuracy_nearest_mean"
+WITH_ALL = {"markersize": 5.5, "markerfacecolor": "white", "markeredgewidth": 0.9, "linestyle": ""}
+FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
+
+
+def plot_few_shot(
+    measures: str | Path,
+    columns: Sequence[Mapping],
+    dataset: str,
+    heading: str,
+    style: Mapping,
+    paths: Sequence[str | Path],
+) -> None:
+    """Test accuracy of the nearest mean of few training images a class, against their number.
+
+    A line for each feature set: mean over the draws of images with its 95 % interval; where a
+    feature set has several seeds, their mean with a band of one standard deviation, and no other
+    intervals. A hollow marker is the accuracy with all training images. Dotted lines are what the
+    directional CDNV of the training images guarantees: one minus the bound on the share of errors,
+    where that is above 0.
+
+    Parameters
+    ----------
+    measures
+        A table of :func:`collapseflow.presentation.rows.collect_measures`.
+    columns
+        The feature sets, as :mod:`collapseflow.presentation.rows` describes them.
+    dataset, heading
+        The data set that is shown, and its name.
+    """
+    look.apply(style)
+    table = read_csv(measures)
+    table = table[(table["dataset"] == dataset) & (table["split"] == "test")]
+    seeded = any(len(column["seeds"]) > 1 for column in columns)
+    if seeded:
+        # What lies around a line has one meaning in a figure.
+        table = table.assign(low=np.nan, high=np.nan)
+    of_columns = {column["features"]: _rows_of(table, column) for column in columns}
+    found = {key: _curve(rows, ACCURACY) for key, rows in of_columns.items()}
+    bounds = {key: _curve(rows, BOUND) for key, rows in of_columns.items()}
+    shots = sorted({m for curve in found.values() for m in curve.index})
+    # As far beyond the last number as a reader tells apart on a logarithmic axis.
+    beyond = 2 * max(shots, default=1)
+    figure, axis = plt.subplots(figsize=(style["width"], 0.55 * style["width"]))
+    guarantees = False
+    colours = look.class_looks(len(columns))
+    looks = {
+        column["features"]: {"color": colour, "marker": look.MARKERS[place % len(look.MARKERS)]}
+        for place, (column, (colour, _)) in enumerate(zip(columns, colours, strict=True))
+    }
+    for key, curve in found.items():
+        curves.draw(axis, curve.index, 100 * curve, bars=True, **looks[key])
+        with_all = of_columns[key].loc[of_columns[key]["quantity"] == ALL, "value"]
+        if len(curve) and len(with_all):
+            axis.plot([beyond], [100 * with_all.mean()], **{**looks[key], **WITH_ALL})
+        guaranteed = 1 - bounds[key]["middle"]
+        guaranteed = guaranteed[guaranteed > 0]
+        guarantees |= len(guaranteed) > 0
+        # A single point is no line.
+        marker = "." if len(guaranteed) == 1 else ""
+        bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
+        axis.plot(guaranteed.index, 100 * guaranteed, **bare, **FAINT)
+    _axes(axis, shots, beyond)
+    axis.set_title(f"{heading}: nearest class mean of few images")
+    labels = {
+        column["features"]: column["label"] for column in columns if len(found[column["features"]])
+    }
+    around = (
+        f"mean and s.d. over {seeds_in_words(columns)}"
+        if seeded
+        else "95 % interval of the mean over draws of images"
+    )
+    words = {"all": "all training images", "bound": "guaranteed by the directional CDNV"}
+    kinds = {
+        "all": {"color": look.NEUTRAL, "marker": "o", **WITH_ALL},
+        "bound": {"color": look.NEUTRAL, **FAINT},
+    }
+    shown = {kind: words[kind] for kind in words if kind == "all" or guarantees}
+    groups = [
+        curves.keys(labels, looks),
+        [
+            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label=around),
+            *curves.keys(shown, kinds),
+        ],
+    ]
+    vacuous = not guarantees and any(len(bound) for bound in bounds.values())
+    notes = ["The directional CDNV guarantees no accuracy above 0 here."] if vacuous else []
+    curves.finish(figure, groups, notes, style, paths)
+
+
+def _rows_of(table: pd.DataFrame, column: Mapping) -> pd.DataFrame:
+    """The rows of a feature set, of all its seeds."""
+    keys = [key for key in table.columns if key not in COLUMNS]
+    wanted = identity({**column, "dataset": ""}, None, keys) | {"layer": column["layer"]}
+    names = [name for name in wanted if name not in ("dataset", "seed")]
+    same = np.logical_and.reduce([table[name] == wanted[name] for name in names])
+    epoch = table["epoch"].isna() if column["epoch"] is None else table["epoch"] == column["epoch"]
+    return table[same & epoch.fillna(value=False).astype(bool)]
+
+
+def _curve(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """The curve (:func:`collapseflow.presentation.figures.curves.around`) over images a class."""
+    chosen = rows[rows["quantity"].str.startswith(quantity)]
+    return curves.around(
+        chosen.assign(shots=chosen["quantity"].str.removeprefix(quantity).astype(int)), "shots"
+    )
+
+
+def _axes(axis: Axes, shots: Sequence[int], beyond: int) -> None:
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator([*shots, beyond]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticklabels([*map(str, shots), "all"])
+    axis.set_xlabel("training images a class")
+    axis.set_ylabel("test accuracy, %")
+    axis.grid(axis="y", linewidth=0.3, alpha=0.6)

@@ -1,0 +1,248 @@
+"""The geometry of the class means of one run: before training, at its start and at its end."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Patch
+from matplotlib.ticker import MaxNLocator
+
+from collapseflow.measures.collapse import CollapsedError, measure
+from collapseflow.measures.statistics import Statistics, read_statistics
+from collapseflow.presentation.figures import curves
+from collapseflow.presentation.figures import style as look
+
+#: Classes are named in the legend, and numbered at the axes, up to this number.
+MOST_NAMED = 20
+#: Panels of a row.
+TITLES = ("principal plane", "cosines, training", "cosines, test", "norm / mean norm")
+#: Orange: nearer to each other than in a simplex; purple: farther.
+COLOURS = "PuOr_r"
+#: Markers of test means, and of the rows of the last layer's weight.
+HOLLOW = {"markerfacecolor": "none", "markeredgewidth": 0.8}
+ROWS = {"linestyle": "", "marker": "x", "markersize": 3, "markeredgewidth": 0.8}
+
+
+def principal_plane(train: Statistics, test: Statistics) -> tuple[np.ndarray, ...]:
+    """Class means in the plane of the first two principal axes of the training set's.
+
+    Returns
+    -------
+    The centred class means of the training set (C, 2); those of the test set (C', 2), around the
+    same mean, that of all training samples; and the within-class covariance of the training set in
+    the plane, float64 (2, 2). What lies in one line has zeros in the second direction.
+    """
+    own = train.coordinates
+    kept = min(2, own.shape[1])
+    basis = train.centred.T @ (own[:, :kept] / (own[:, :kept] ** 2).sum(axis=0))
+    means = np.zeros((train.n_classes, 2))
+    means[:, :kept] = own[:, :kept]
+    others = np.zeros((test.n_classes, 2))
+    others[:, :kept] = (test.means - train.global_mean) @ basis
+    covariance = np.zeros((2, 2))
+    covariance[:kept, :kept] = train.scatter[:kept, :kept] / train.n_samples
+    return means, others, covariance
+
+
+def cosines(statistics: Statistics) -> np.ndarray:
+    """Cosines between the centred class means, float64 (C, C); NaN on the diagonal."""
+    unit = statistics.centred / np.linalg.norm(statistics.centred, axis=1, keepdims=True)
+    found = unit @ unit.T
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def plot_geometry(
+    statistics: Sequence[str | Path],
+    epochs: Sequence[int],
+    layer: str,
+    class_names: Sequence[str],
+    heading: str,
+    style: Mapping,
+    paths: Sequence[str | Path],
+) -> None:
+    """A page of small panels, a row for each epoch.
+
+    Class means of the training images (full) in the plane of their first two principal axes, each
+    with the ellipse of one standard deviation within the classes (pooled over them), and those of
+    the test images (hollow) in the same plane; the cosines between the centred class means of
+    training and of test images, in colours around the -1/(C - 1) of a simplex, the same in all
+    rows; norms of the centred class means, and of the rows of the last layer's weight, over their
+    mean. The row's title has NC1 and CDNV. An epoch that failed is an empty row with the reason.
+
+    Parameters
+    ----------
+    statistics
+        Files of :func:`collapseflow.measures.statistics.write_statistics`, one for each of
+        ``epochs``.
+    layer
+        The layer that is shown.
+    class_names
+        Of all classes of the data set, by their labels.
+    """
+    look.apply(style)
+    states = [_state(path, layer) for path in statistics]
+    known = [state for state in states if not isinstance(state, str)]
+    figure, axes = plt.subplots(
+        len(states), 4, figsize=(style["width"], 0.3 * len(states) * style["width"]), squeeze=False
+    )
+    figure.get_layout_engine().set(hspace=0.08)
+    looks = look.class_looks(len(class_names))
+    for row, epoch, state in zip(axes, epochs, states, strict=True):
+        words = "epoch 0, before training" if epoch == 0 else f"epoch {epoch}"
+        if isinstance(state, str):
+            for axis in row:
+                axis.set_axis_off()
+            wrapped = textwrap.fill(f"{words} failed: {state}", int(style["width"] * 72 / 5))
+            reason = row[0].text(0, 0.5, wrapped, va="center", transform=row[0].transAxes)
+            reason.set_in_layout(False)
+            continue
+        _write_over(row[0], f"{words}: {_worth(state)}", style)
+        _draw_plane(row[0], state, looks)
+        _draw_norms(row[3], state, looks)
+        for axis, title in zip(row, TITLES, strict=True):
+            # The words on the row stand above, in a line that is kept free for them.
+            axis.set_title(f"\n{title}", fontsize=style["font_size"] - 1)
+            axis.set_box_aspect(1)
+            axis.tick_params(labelsize=style["font_size"] - 2, length=2, pad=1.5)
+    if known:
+        _draw_cosines(figure, axes[:, 1:3], states, len(class_names) <= MOST_NAMED)
+        drawn = [row[3] for row in axes if row[3].axison]
+        low, high = np.array([axis.get_ylim() for axis in drawn]).T
+        for axis in drawn:
+            axis.set_ylim(low.min(), high.max())
+    figure.suptitle(f"{heading}, {layer}" if layer else heading)
+    has_head = any(state["train"].head_weight is not None for state in known)
+    curves.finish(figure, _keys(class_names, looks, has_head), [], style, paths)
+
+
+def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
+    """The statistics of a layer by split, or why there is nothing to draw."""
+    state = read_statistics(path)
+    if state.failed is not None:
+        return state.failed
+    try:
+        for statistics in state.layers[layer].values():
+            measure(statistics)
+    except CollapsedError as error:
+        return str(error)
+    return state.layers[layer]
+
+
+def _write_over(axis: Axes, words: str, style: Mapping) -> None:
+    """Words on a row, as wide as they are, above the titles of its panels."""
+    above = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
+    text = axis.annotate(words, (0, 1), xycoords="axes fraction", fontweight="bold", **above)
+    text.set_in_layout(False)
+
+
+def _worth(state: Mapping[str, Statistics]) -> str:
+    train, test = (measure(state[split]) for split in ("train", "test"))
+    words = {"nc1": "NC1", "cdnv": "CDNV"}
+    return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in words)
+
+
+def _markers(looks: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
+    """Of means of training and of test images; smaller for many classes."""
+    size = 3.5 if len(looks) <= MOST_NAMED else 2
+    return {"markersize": size}, {"markersize": 1.6 * size, **HOLLOW}
+
+
+def _draw_plane(
+    axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
+) -> None:
+    means, others, covariance = principal_plane(state["train"], state["test"])
+    lengths, directions = np.linalg.eigh(covariance)
+    width, height = 2 * np.sqrt(np.maximum(lengths, 0))
+    angle = np.degrees(np.arctan2(*directions[::-1, 0]))
+    full, hollow = _markers(looks)
+    for label, mean in zip(state["train"].classes.tolist(), means, strict=True):
+        colour, marker = looks[label]
+        axis.add_patch(
+            Ellipse(mean, width, height, angle=angle, color=colour, alpha=0.12, linewidth=0.6)
+        )
+        axis.plot(*mean, marker=marker, color=colour, **full)
+    for label, mean in zip(state["test"].classes.tolist(), others, strict=True):
+        colour, marker = looks[label]
+        axis.plot(*mean, marker=marker, color=colour, **hollow)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.locator_params(nbins=4)
+
+
+def _draw_norms(
+    axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
+) -> None:
+    axis.axhline(1, color=look.NEUTRAL, linewidth=0.5, zorder=0.5)
+    weight = state["train"].head_weight
+    if weight is not None:
+        norms = np.linalg.norm(weight, axis=1)
+        axis.plot(norms / norms.mean(), color=look.NEUTRAL, **ROWS)
+    for split, kind in zip(("train", "test"), _markers(looks), strict=True):
+        norms = np.linalg.norm(state[split].centred, axis=1)
+        for label, norm in zip(state[split].classes.tolist(), norms / norms.mean(), strict=True):
+            colour, marker = looks[label]
+            axis.plot(label, norm, marker=marker, color=colour, **kind)
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _draw_cosines(
+    figure: Figure,
+    axes: np.ndarray,
+    states: Sequence[dict[str, Statistics] | str],
+    numbered: bool,
+) -> None:
+    """Heat maps (rows, training and test) of the states that are there, in one scale."""
+    panels = [
+        (axis, state[split])
+        for row, state in zip(axes, states, strict=True)
+        if not isinstance(state, str)
+        for axis, split in zip(row, ("train", "test"), strict=True)
+    ]
+    simplex = -1 / (panels[0][1].n_classes - 1)
+    off = max(0.05, *(float(np.nanmax(np.abs(cosines(one) - simplex))) for _, one in panels))
+    scale = Normalize(simplex - off, simplex + off)
+    for axis, one in panels:
+        image = axis.imshow(cosines(one), cmap=COLOURS, norm=scale)
+        axis.set_facecolor("#dddddd")
+        places = range(0, one.n_classes, math.ceil(one.n_classes / 10)) if numbered else []
+        numbers = [str(one.classes[place]) for place in places]
+        axis.set_xticks(places, numbers)
+        axis.set_yticks(places, numbers)
+    bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, fraction=0.03, pad=0.02)
+    bar.locator = MaxNLocator(5)
+    words = f"cosine of centred class means (white: {simplex:.2f}, as in a simplex)"
+    bar.set_label(words.replace("-", "\N{MINUS SIGN}"))
+
+
+def _keys(
+    class_names: Sequence[str], looks: Sequence[tuple[str, str]], has_head: bool
+) -> list[list[Artist]]:
+    dot = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
+    groups: list[list[Artist]] = [
+        [
+            Line2D([], [], label="training mean", **dot),
+            Line2D([], [], label="test mean", markersize=5.5, **dot, **HOLLOW),
+            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
+            *([Line2D([], [], color=look.NEUTRAL, label="rows of W", **ROWS)] * has_head),
+        ]
+    ]
+    if len(class_names) <= MOST_NAMED:
+        names = [
+            name if name == str(number) else f"{number}  {name}"
+            for number, name in enumerate(class_names)
+        ]
+        groups.append(
+            [
+                Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+                for (colour, marker), name in zip(looks, names, strict=True)
+            ]
+        )
+    return groups

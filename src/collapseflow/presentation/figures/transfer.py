@@ -1,0 +1,438 @@
+"""What the features of a start are worth on a data set, before any training on it and after it."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.correlation import spearman
+from collapseflow.presentation.figures import curves
+from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import (
+    of_runs,
+    over_seeds,
+    read_csv,
+    swept_keys,
+    write_csv,
+)
+from collapseflow.presentation.tables.writing import signed, spread, write_table
+
+#: The panels' columns: what is measured of the training images' features before any training.
+SOURCES = {
+    "nc1": MEASURES["nc1"].label,
+    "cdnv": MEASURES["cdnv"].label,
+    "h_score": "H-score",
+    "logme": "LogME",
+    "effective_rank": "effective rank",
+}
+LOGARITHMIC = ("nc1", "cdnv", "effective_rank")
+#: The panels' rows: what the features are worth on the test images.
+TARGETS = {"probing": "linear probe, %", "fine-tuning": "after fine-tuning, %"}
+#: Markers: the backbone's last layer, and those before it.
+LAST = {"linestyle": "", "markersize": 4}
+EARLIER = {**LAST, "markerfacecolor": "none", "markeredgewidth": 0.8}
+#: Of the bootstrap.
+SEED = 0
+#: The heat maps: title, colours.
+MAPS = {
+    "accuracy_linear": ("linear probe, %", "viridis"),
+    "gain_over_random": ("gain over random, points", "PuOr_r"),
+    "nc1": ("NC1, training images", "viridis_r"),
+}
+#: Around cells where the source is the target.
+FRAME = {"fill": False, "edgecolor": "black", "linewidth": 1.2}
+_PLACE = ["dataset", "backbone", "start", "layer"]
+
+
+def _untrained(
+    table: pd.DataFrame, datasets: Mapping[str, str], backbones: Mapping[str, str]
+) -> pd.DataFrame:
+    """The rows of the features of first weights, before any training on the data set."""
+    chosen = (table["recipe"] == "") & table["backbone"].isin(backbones) & (table["layer"] != "")
+    return table[chosen & table["dataset"].isin(datasets) & (table["start"] != "")]
+
+
+def _learned_it(rows: pd.DataFrame) -> pd.Series:
+    """Whether the start has been trained on the data set itself."""
+    return rows["start"] == "pretrain-" + rows["dataset"]
+
+
+def _last_layers(rows: pd.DataFrame) -> dict[str, str]:
+    """The last layer of each backbone: measures.csv has them in their order."""
+    return rows.drop_duplicates("backbone", keep="last").set_index("backbone")["layer"].to_dict()
+
+
+def transfer_points(
+    table: pd.DataFrame,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+) -> pd.DataFrame:
+    """The points of :func:`plot_transfer`.
+
+    Parameters
+    ----------
+    table
+        measures.csv; the others are those of :func:`plot_transfer`.
+
+    Returns
+    -------
+    A row for each data set, backbone, start, layer (after fine-tuning: the layer of the runs; a
+    point for each recipe), row of panels (``after``) and quantity: its ``value`` on the training
+    images, ``accuracy`` on the test images, both means over seeds, and ``n_seeds`` of the accuracy.
+    """
+    keys = swept_keys(runs)
+    rows = _untrained(table, datasets, backbones)
+    rows = rows[~_learned_it(rows)]
+    train = rows[(rows["split"] == "train") & rows["quantity"].isin(SOURCES)]
+    values = over_seeds(train, [*_PLACE, "quantity"])
+    values = values.rename(columns={"mean": "value"})[[*_PLACE, "quantity", "value"]]
+    probes = over_seeds(rows[rows["quantity"] == "accuracy_linear"], _PLACE)
+    found = [probes.assign(after="probing", recipe="", **dict.fromkeys(keys, ""))]
+    if runs:
+        ends = pd.DataFrame(
+            [{"series": run["series"], "at": run["layer"], "last": run["last"]} for run in runs]
+        ).drop_duplicates()
+        tuned = of_runs(table, runs).merge(ends, on="series")
+        tuned = tuned[
+            (tuned["quantity"] == "accuracy")
+            & (tuned["split"] == "test")
+            & (tuned["epoch"] == tuned["last"])
+        ].assign(layer=lambda ended: ended["at"])
+        found.append(over_seeds(tuned, [*_PLACE, "recipe", *keys]).assign(after="fine-tuning"))
+    points = pd.concat(found).rename(columns={"mean": "accuracy"}).merge(values, on=_PLACE)
+    named = ["dataset", "backbone", "start", "recipe", *keys, "layer", "after"]
+    return points[[*named, "quantity", "value", "accuracy", "n_seeds"]].dropna(subset="value")
+
+
+def plot_transfer(
+    measures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    style: Mapping,
+    paths: Sequence[str | Path],
+    csv: str | Path,
+) -> None:
+    """Test accuracies on target data sets against measures of the features before training on them.
+
+    A column of panels for each of :data:`SOURCES` that there is, on the training images at epoch 0;
+    a row for the linear probe of the same features, and one for the network after fine-tuning from
+    them (at the layer that the runs name). A point is a data set (marker), a backbone and start
+    (colour) and a layer (hollow: not the last one), the mean over seeds; starts that have been
+    trained on the data set itself are left out. Each panel has Spearman's rank correlation and its
+    95 % bootstrap interval over the points, as they are: points of a data set go together, so
+    that intervals are rather too narrow.
+
+    Parameters
+    ----------
+    measures
+        A table of :func:`collapseflow.presentation.rows.collect_measures`.
+    runs
+        All runs of the study, as :mod:`collapseflow.presentation.rows` describes them.
+    datasets, backbones
+        Labels of all data sets and backbones of the study, which share out markers and colours.
+    csv
+        Where the points are written, see :func:`transfer_points`.
+    """
+    look.apply(style)
+    table = read_csv(measures)
+    points = transfer_points(table, runs, datasets, backbones)
+    write_csv(csv, points)
+    columns = [source for source in SOURCES if (points["quantity"] == source).any()] or ["nc1"]
+    rows = [target for target in TARGETS if (points["after"] == target).any()] or ["probing"]
+    networks = list(dict.fromkeys(zip(points["backbone"], points["start"], strict=True)))
+    colours = look.line_colours({network: network[0] for network in networks}, list(backbones))
+    markers = {d: line["marker"] for d, line in look.dataset_lines(list(datasets)).items()}
+    last = _last_layers(_untrained(table, datasets, backbones))
+    figure, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(style["width"], (0.04 + 0.25 * len(rows)) * style["width"]),
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+    )
+    for (number, target), (place, source) in product(enumerate(rows), enumerate(columns)):
+        axis = axes[number, place]
+        chosen = points[(points["after"] == target) & (points["quantity"] == source)]
+        for point in chosen.itertuples():
+            kind = LAST if point.layer == last[point.backbone] else EARLIER
+            colour = colours[point.backbone, point.start]
+            marker = markers[point.dataset]
+            axis.plot(point.value, 100 * point.accuracy, color=colour, marker=marker, **kind)
+        small = {"fontsize": style["font_size"] - 1.5, "linespacing": 1.15}
+        axis.set_title(_correlation(chosen), **small)
+        axis.grid(linewidth=0.3, alpha=0.6)
+        if source in LOGARITHMIC and len(chosen):
+            _logarithmic(axis)
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.set_xlabel(SOURCES[source] if number == len(rows) - 1 else "")
+        axis.set_ylabel(TARGETS[target] if place == 0 else "")
+    layers = {"last": "last layer", "earlier": "layer before it"}
+    hollow = any(point.layer != last[point.backbone] for point in points.itertuples())
+    of_layers = {"last": LAST, "earlier": EARLIER}
+    shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()}
+    groups = [
+        curves.keys(
+            _networks_in_words(networks, runs, backbones),
+            {
+                network: {"color": colours[network], "marker": "o", "linestyle": ""}
+                for network in networks
+            },
+        ),
+        curves.keys(
+            shown,
+            {d: {"color": look.NEUTRAL, "linestyle": "", "marker": markers[d]} for d in shown},
+        ),
+    ]
+    if hollow:
+        kinds = {k: {"color": look.NEUTRAL, "marker": "o", **of_layers[k]} for k in layers}
+        groups.append(curves.keys(layers, kinds))
+    words = "ρ: Spearman's rank correlation, 95 % bootstrap interval over n points"
+    if points["n_seeds"].max() > 1:
+        words += "; points are means over seeds"
+    if not len(points):
+        words = "No start has both a measure and an accuracy."
+    curves.finish(figure, groups, [words], style, paths)
+
+
+def _networks_in_words(
+    networks: Sequence[tuple[str, str]], runs: Sequence[Mapping], backbones: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """Labels of backbones and starts; a start that no run has is named as in measures.csv."""
+    starts = {(run["backbone"], run["start"]): run["start_label"] for run in runs}
+    return {(b, start): f"{backbones[b]}, {starts.get((b, start), start)}" for b, start in networks}
+
+
+def _correlation(points: pd.DataFrame) -> str:
+    """Spearman's correlation over points in words, in two lines."""
+    rho, low, high = spearman(points["value"].to_numpy(), points["accuracy"].to_numpy(), SEED)
+    n = f"n = {len(points)}"
+    if rho is None:
+        return f"no correlation\n{n}"
+    interval = f"few points, {n}" if low is None else f"[{low:.2f}, {high:.2f}], {n}"
+    return f"ρ = {rho:.2f}\n{interval}".replace("-", "−")
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic axis of x with few labels, as a panel is narrow."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    wide = high / low > 30
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=4))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+# --- sources by targets -----------------------------------------------------------------------
+
+
+def transfer_matrix(
+    table: pd.DataFrame, datasets: Mapping[str, str], backbones: Mapping[str, str]
+) -> pd.DataFrame:
+    """The cells of :func:`plot_transfer_matrix`.
+
+    Returns
+    -------
+    A row for each data set, backbone, start (``layer``: the backbone's last one) and quantity
+    (:data:`MAPS`; shares, also the gain): ``mean``, ``sd`` and ``n_seeds`` (both missing for the
+    gain, a difference of means), and ``own``: whether the start has been trained on the data set.
+    """
+    rows = _untrained(table, datasets, backbones)
+    rows = rows[rows["layer"] == rows["backbone"].map(_last_layers(rows))]
+    wanted = ((rows["quantity"] == "accuracy_linear") & (rows["split"] == "test")) | (
+        (rows["quantity"] == "nc1") & (rows["split"] == "train")
+    )
+    cells = over_seeds(rows[wanted], [*_PLACE, "quantity"])
+    probes = cells[cells["quantity"] == "accuracy_linear"]
+    of_random = probes[probes["start"] == "random"].rename(columns={"mean": "random"})
+    gains = probes[probes["start"] != "random"].merge(
+        of_random[["dataset", "backbone", "random"]], on=["dataset", "backbone"]
+    )
+    gains = gains.assign(
+        quantity="gain_over_random", mean=gains["mean"] - gains["random"], sd=np.nan, n_seeds=pd.NA
+    ).drop(columns="random")
+    cells = pd.concat([cells.astype({"n_seeds": "Int64"}), gains.astype({"n_seeds": "Int64"})])
+    return cells.assign(own=_learned_it(cells)).reset_index(drop=True)
+
+
+def plot_transfer_matrix(
+    measures: str | Path,
+    starts: Mapping[str, str],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    style: Mapping,
+    paths: Sequence[str | Path],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """What features of each source (rows) are worth to each target (columns), untrained on it.
+
+    Heat maps side by side, a row of them for each backbone, of the features of its last layer:
+    test accuracy of the linear probe, what that is above the one of random weights, and NC1 of the
+    training images; of several seeds the mean. Where the source is the target itself the cell is
+    framed. The same as a table.
+
+    Parameters
+    ----------
+    measures
+        A table of :func:`collapseflow.presentation.rows.collect_measures`.
+    starts
+        Labels of the first weights of all backbones, the sources; random ones come first.
+    datasets, backbones
+        Labels of all data sets and backbones of the study.
+    """
+    look.apply(style)
+    cells = transfer_matrix(read_csv(measures), datasets, backbones)
+    order = sorted(starts, key=lambda start: start != "random")
+    blocks = {
+        backbone: [s for s in order if (of_backbone["start"] == s).any()]
+        for backbone in backbones
+        if len(of_backbone := cells[cells["backbone"] == backbone])
+    }
+    _write_matrix(cells, blocks, starts, datasets, backbones, csv, md, tex)
+    shown = [d for d in datasets if (cells["dataset"] == d).any()]
+    quantities = [q for q in MAPS if (cells["quantity"] == q).any()] or ["accuracy_linear"]
+    n_rows = [len(sources) for sources in blocks.values()] or [1]
+    figure, axes = plt.subplots(
+        len(n_rows),
+        len(quantities),
+        figsize=(style["width"], 0.35 * sum(n_rows) + 0.75 * len(n_rows) + 0.3),
+        squeeze=False,
+        height_ratios=n_rows,
+    )
+    for place, quantity in enumerate(quantities):
+        of_quantity = cells[cells["quantity"] == quantity]
+        scale = _scale(quantity, of_quantity["mean"])
+        for number, (backbone, sources) in enumerate(blocks.items()):
+            of_block = of_quantity[of_quantity["backbone"] == backbone]
+            axis = axes[number, place]
+            _draw_map(axis, quantity, of_block, sources, shown, scale, style)
+            targets = [datasets[d] for d in shown]
+            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+            axis.set_xticks(range(len(shown)), targets, **turned)
+            axis.set_yticks(range(len(sources)), [starts[s] for s in sources] if not place else [])
+            title = MAPS[quantity][0]
+            # The name of the backbone, as wide as it is, above the titles of its panels.
+            axis.set_title(f"\n{title}" if len(blocks) > 1 else title)
+            if len(blocks) > 1 and not place:
+                over = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
+                name = backbones[backbone]
+                text = axis.annotate(
+                    name, (0, 1), xycoords="axes fraction", fontweight="bold", **over
+                )
+                text.set_in_layout(False)
+    notes = ["Rows: what the network has learned before; columns: what its features are used for."]
+    if not len(cells):
+        notes = ["No features of first weights have been measured."]
+        axes[0, 0].set_axis_off()
+    frame = Rectangle((0, 0), 1, 1, label="the source is the target", **FRAME)
+    curves.finish(figure, [[frame]] if cells["own"].any() else [], notes, style, paths)
+
+
+def _scale(quantity: str, values: pd.Series) -> Normalize:
+    """The scale of the colours of one quantity."""
+    known = values.dropna()
+    if quantity == "gain_over_random":
+        largest = max(0.01, known.abs().max())
+        return Normalize(-largest, largest)
+    if quantity == "nc1":
+        return LogNorm(known.min(), max(known.max(), 1.01 * known.min()))
+    return Normalize(min(known.min(), 0.99 * known.max()), known.max())
+
+
+def _draw_map(
+    axis: Axes,
+    quantity: str,
+    cells: pd.DataFrame,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    scale: Normalize,
+    style: Mapping,
+) -> None:
+    """A heat map of one quantity of a backbone, with its numbers."""
+    colours = matplotlib.colormaps[MAPS[quantity][1]]
+    values = np.full((len(sources), len(targets)), np.nan)
+    for cell in cells.itertuples():
+        values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
+    axis.imshow(values, cmap=colours, norm=scale, aspect="auto")
+    axis.set_facecolor("#eeeeee")
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        # Black on light colours and white on dark ones (luminance of ITU-R BT.709).
+        light = np.dot(colours(scale(value))[:3], (0.2126, 0.7152, 0.0722)) > 0.45
+        looks = {"ha": "center", "va": "center", "fontsize": style["font_size"] - 1}
+        axis.text(column, row, _number(quantity, value), color="black" if light else "w", **looks)
+    for cell in cells[cells["own"]].itertuples():
+        row, column = sources.index(cell.start), targets.index(cell.dataset)
+        axis.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **FRAME))
+
+
+def _number(quantity: str, value: float) -> str:
+    """A number of a heat map, with as many digits as a cell has room for."""
+    if quantity == "accuracy_linear":
+        return f"{100 * value:.1f}"
+    if quantity == "gain_over_random":
+        return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def _write_matrix(
+    cells: pd.DataFrame,
+    blocks: Mapping[str, Sequence[str]],
+    starts: Mapping[str, str],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """The table: a row for each quantity of each backbone and source, a column for each target."""
+    by_cell = {
+        (cell.quantity, cell.backbone, cell.start, cell.dataset): cell
+        for cell in cells.itertuples()
+    }
+    shown = [d for d in datasets if (cells["dataset"] == d).any()]
+    rows = []
+    for backbone, sources in blocks.items():
+        for quantity, source in product(MAPS, sources):
+            of_row = [by_cell.get((quantity, backbone, source, target)) for target in shown]
+            if any(of_row):
+                words = [backbones[backbone], MAPS[quantity][0], starts[source]]
+                rows.append([*words, *map(_in_words, of_row)])
+    notes = [
+        "Features that a network learned on a source (rows), at its last layer and without any "
+        "training on the target (columns)."
+    ]
+    if cells["n_seeds"].max() > 1:
+        notes.append("Mean ± standard deviation over seeds.")
+    if cells["own"].any():
+        notes.append("† The source is the target itself.")
+    header = ["backbone", "quantity", "source", *(datasets[d] for d in shown)]
+    write_table(csv, md, tex, cells, header, rows, notes, n_left=3)
+
+
+def _in_words(cell: Any) -> str:
+    """A cell of the table; a dash where there is none."""
+    if cell is None:
+        return "–"
+    gain = cell.quantity == "gain_over_random"
+    words = signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd)
+    return f"{words} †" if cell.own else words

@@ -1,0 +1,1 @@
+"""Tables: tidy CSV for machines, Markdown and LaTeX for readers."""

@@ -1,0 +1,244 @@
+"""Report A's tables 1 and 2: classifiers on features."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from collapseflow import published
+from collapseflow.measures.paired import larger_than_chance, unpack
+from collapseflow.presentation.rows import (
+    failure_of_cells,
+    identity,
+    over_seeds,
+    read_results,
+    seeds_in_words,
+    swept_keys,
+)
+from collapseflow.presentation.tables.writing import (
+    failed_in_words,
+    range_in_words,
+    spread,
+    write_table,
+)
+
+#: The mark of a probe that a flag of :func:`collapseflow.measures.probes.evaluate` is about.
+MARKS = {"guessing": "§", "penalty": "¶"}
+#: By the marks that stand in a table, what they mean.
+MEANINGS = {
+    "†": "the solver stopped at its iteration limit before it converged",
+    "§": "at the level of guessing: the 95 % interval of the accuracy does not lie above the share "
+    "of the most frequent class of the test images",
+    "¶": "held down by its penalty: on the training images the loss is 90 % or more of that of the "
+    "best guess without features; the penalty does not suit the features' scale",
+}
+#: What the tidy table takes from a cell as it is.
+KEPT = [
+    *("n_train", "n_test", "n_features", "converged", "iterations"),
+    *("fit_seconds", "predict_seconds", "implementation"),
+]
+#: Of the resampled test images.
+SEED = 0
+
+
+def read_cells(
+    features: Sequence[Mapping], cells: Sequence[str | Path]
+) -> tuple[list[tuple[Mapping, int | None, dict]], list[str]]:
+    """Feature set, seed and classifiers of what did not fail; and in words what did.
+
+    The arguments are those of :func:`accuracy_table`.
+    """
+    there, failed = [], []
+    for one, seed, content in read_results(features, cells):
+        reason = failure_of_cells(content)
+        if reason is None:
+            there.append((one, seed, content))
+        else:
+            words = [one["label"], *([] if seed is None else [f"seed {seed}"])]
+            failed.append(f"{', '.join(words)}: {reason}")
+    return there, failed
+
+
+def right_answers(
+    there: Sequence[tuple[Mapping, int | None, dict]], classifiers: Sequence[str]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Of each column and classifier which test images are right, bool (seeds, n).
+
+    Parameters
+    ----------
+    there
+        What :func:`read_cells` gives.
+    """
+    answers: dict[tuple[str, str], list[np.ndarray]] = {}
+    for one, _, content in there:
+        for classifier in classifiers:
+            cell = content[classifier]
+            right = unpack(cell["correct"], cell["n_test"])
+            answers.setdefault((one["features"], classifier), []).append(right)
+    return {name: np.stack(right) for name, right in answers.items()}
+
+
+def accuracy_table(
+    dataset: str,
+    title: str,
+    features: Sequence[Mapping],
+    cells: Sequence[str | Path],
+    classifiers: Mapping[str, str],
+    neighbours: Mapping[str, Mapping[str, Any]],
+    published_classifiers: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
+
+    Parameters
+    ----------
+    dataset, title
+        Name and label of the data set.
+    features
+        The columns, as :mod:`collapseflow.presentation.rows` describes them. ``published`` are
+        report A's data set and name of the features.
+    cells
+        For each seed of each feature set the file of what
+        :func:`collapseflow.measures.probes.evaluate_all` gives, or why there is nothing.
+    classifiers
+        Labels of the classifiers, in the order of rows.
+    neighbours
+        What the study says of those that are nearest neighbours: their parameters.
+    published_classifiers
+        Report A's names of the classifiers that it has. A published number is shown where the
+        number of features is the same, too.
+    csv
+        A row for each feature set, seed and classifier that there is; shares of 1. ``flags`` are
+        joined by spaces; ``chosen`` is what a tuned classifier chose.
+    """
+    known = published.accuracies()
+    keys = swept_keys(features)
+    there, failed = read_cells(features, cells)
+    records = []
+    for one, seed, content in there:
+        for classifier in classifiers:
+            cell = content[classifier]
+            low, high = cell["accuracy_interval"]
+            name = (
+                *(one["published"] or ()),
+                cell["n_features"],
+                published_classifiers.get(classifier),
+            )
+            value = known.get(name)
+            records.append(
+                {
+                    "column": one["features"],
+                    **identity({**one, "dataset": dataset}, seed, keys),
+                    "epoch": one["epoch"],
+                    "layer": one["layer"],
+                    "classifier": classifier,
+                    "accuracy": cell["accuracy"],
+                    "low": low,
+                    "high": high,
+                    "published": None if value is None else value / 100,
+                    **{key: cell[key] for key in KEPT},
+                    "flags": " ".join(cell["flags"]),
+                    "chosen": None if cell["chosen"] is None else cell["chosen"]["winner"],
+                }
+            )
+    columns = ["column", "seed", "epoch", "classifier", "accuracy", "low", "high", "published"]
+    tidy = pd.DataFrame(records, columns=None if records else [*columns, *KEPT, "flags"])
+    tidy = tidy.astype({"seed": "Int64", "epoch": "Int64"})
+    means = over_seeds(tidy.assign(value=tidy["accuracy"]), ["column", "classifier"])
+    by_cell = means.set_index(["column", "classifier"])
+    best = _best(means, right_answers(there, list(classifiers)))
+    groups = dict(list(tidy.groupby(["column", "classifier"])))
+    rows = []
+    for classifier, label in classifiers.items():
+        row = [label]
+        for one in features:
+            name = (one["features"], classifier)
+            if name not in groups:
+                row.append("")
+                continue
+            group, cell = groups[name], by_cell.loc[name]
+            text = spread("accuracy", cell["mean"], cell["sd"])
+            text = f"**{text}**" if name in best else text
+            text += _marks(group)
+            value = group["published"].iloc[0]
+            row.append(text if pd.isna(value) else f"{text} ({100 * value:.2f})")
+        rows.append(row)
+    sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
+    rows.append(["size", *(str(sizes.get(one["features"], "")) for one in features)])
+    notes = [f"{title}: test accuracy in %."]
+    if len(tidy):
+        notes = [
+            f"{title}: test accuracy in %, classifiers fitted on {range_in_words(tidy['n_train'])} "
+            f"training images and scored on {range_in_words(tidy['n_test'])} test images. Bold: "
+            "the best of a column, where it is better than every other by more than chance on the "
+            "same test images (McNemar's test and the 95 % interval of a paired bootstrap)."
+        ]
+    seeded = [one for one in features if len(one["seeds"]) > 1]
+    if seeded:
+        notes.append(
+            f"±: standard deviation over {seeds_in_words(seeded)}; columns without it are touched "
+            "by no seed, or have one."
+        )
+    elif len(tidy):
+        widest = ((tidy["high"] - tidy["low"]) / 2).max()
+        notes.append(f"95 % intervals of the accuracies are at most ± {100 * widest:.1f} points.")
+    if tidy["published"].notna().any():
+        notes.append("In brackets: published in report A.")
+    marks = {mark for group in groups.values() for mark in _marks(group)}
+    notes += [f"{mark}: {meaning}." for mark, meaning in MEANINGS.items() if mark in marks]
+    notes += [_note_on_neighbours(classifiers[c], neighbours[c]) for c in neighbours]
+    for classifier, label in classifiers.items():
+        chosen = [(one["label"], content[classifier]["chosen"]) for one, _, content in there]
+        if any(of_one is not None for _, of_one in chosen):
+            notes.append(_note_on_chosen(label, chosen))
+    header = [title, *(one["label"] for one in features)]
+    tidy = tidy.drop(columns="column")
+    write_table(csv, md, tex, tidy, header, rows, [*notes, *failed_in_words(failed)])
+
+
+def _best(means: pd.DataFrame, answers: Mapping[tuple[str, str], np.ndarray]) -> set:
+    """Column and classifier of what is better than all others of its column, and not by chance."""
+    best = set()
+    for column, group in means.groupby("column"):
+        first, *others = group.sort_values("mean", ascending=False)["classifier"]
+        right = answers[column, first]
+        if others and all(larger_than_chance(right, answers[column, c], SEED) for c in others):
+            best.add((column, first))
+    return best
+
+
+def _marks(group: pd.DataFrame) -> str:
+    """What is to be known of a cell, of some seed at least."""
+    flags = {flag for of_seed in group["flags"] for flag in of_seed.split()}
+    stopped = any(converged is False for converged in group["converged"])
+    return ("†" if stopped else "") + "".join(m for flag, m in MARKS.items() if flag in flags)
+
+
+def _note_on_neighbours(label: str, parameters: Mapping[str, Any]) -> str:
+    # scikit-learn takes longer to import than a table takes.
+    from collapseflow.measures.neighbours import NearestNeighbors
+
+    used = NearestNeighbors(**parameters)
+    return (
+        f"{label}: the {used.n_neighbors} nearest training images by cosine similarity s, of which "
+        f"each votes with exp(s / {used.temperature:g})."
+    )
+
+
+def _note_on_chosen(label: str, chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """The grid of a tuned classifier, and on which columns each of its values won."""
+    winners: dict[float, dict[str, None]] = {}
+    for column, of_one in chosen:
+        winners.setdefault(of_one["winner"], {})[column] = None
+    won = ", ".join(f"{value:g} ({'; '.join(winners[value])})" for value in sorted(winners))
+    images = range_in_words(pd.Series([of_one["n_validation"] for _, of_one in chosen]))
+    # Where weaker penalties no longer help, the rest of the grid is not tried.
+    grid = max((one["grid"] for _, one in chosen), key=len)
+    return (
+        f"{label}: chosen on {images} of the training images among up to {len(grid)} strengths of "
+        f"the penalty from {min(grid):g} to {max(grid):g}: {won}."
+    )

@@ -1,0 +1,195 @@
+"""Accuracy and neural collapse of runs, and what their training said."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from collapseflow.presentation.rows import (
+    REPORT_A,
+    failures_in_words,
+    identity,
+    networks_in_words,
+    of_runs,
+    over_seeds,
+    read_csv,
+    seeds_in_words,
+    several_seeds,
+    swept_keys,
+    write_csv,
+)
+from collapseflow.presentation.tables.writing import failed_in_words, spread, write_table
+from collapseflow.running.files import read_json
+
+#: What the tables of runs show: quantity, split and words.
+SHOWN = (
+    ("accuracy", "train", "train accuracy, %"),
+    ("accuracy", "test", "test accuracy, %"),
+    *((quantity, "train", words) for quantity, words in REPORT_A.items()),
+)
+
+
+def _notes_on_runs(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
+    """What the tables of runs say below: over which seeds, and what failed."""
+    notes = []
+    if several_seeds(runs):
+        notes.append(f"±: standard deviation over {seeds_in_words(runs)}.")
+    return notes + failed_runs_in_words(runs, failures)
+
+
+def failed_runs_in_words(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
+    """The notes about those of some runs that failed."""
+    failed = read_csv(failures)
+    if len(failed):
+        failed = of_runs(failed, runs)
+    return failed_in_words(failures_in_words(failed))
+
+
+def _shown(table: pd.DataFrame) -> list[str]:
+    """The cells of one row: mean and standard deviation of all that :data:`SHOWN` lists."""
+    by_quantity = table.set_index(["quantity", "split"])
+    return [
+        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd"]])
+        if (quantity, split) in by_quantity.index
+        else ""
+        for quantity, split, _ in SHOWN
+    ]
+
+
+def _measured(measures: str | Path, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
+    """Mean and standard deviation of all quantities of some runs, and the names of the columns
+    that say what of."""
+    rows = of_runs(read_csv(measures), runs)
+    rows = rows[rows["quantity"].isin(["accuracy", *REPORT_A])]
+    names = ["dataset", "backbone", "start", "recipe", *swept_keys(runs)]
+    names += ["layer", "epoch", "split", "quantity"]
+    return over_seeds(rows, ["series", *names]), names
+
+
+def collapse_table(
+    measures: str | Path,
+    failures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Accuracy and neural collapse of all runs, at the start and after the last epoch.
+
+    Parameters
+    ----------
+    measures, failures
+        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
+    datasets
+        Labels of the data sets.
+    csv
+        Mean, standard deviation and number of seeds, at all epochs, layers and on both splits.
+    """
+    table, names = _measured(measures, runs)
+    several = any(len(run["layers"]) > 1 for run in runs)
+    rows = []
+    for (dataset, series), run in {(run["dataset"], run["series"]): run for run in runs}.items():
+        chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
+        for layer in run["layers"]:
+            of_layer = chosen[chosen["layer"].isin(["", layer])]
+            words = [datasets[dataset], run["label"], *([layer] if several else [])]
+            for epoch in (0, run["last"]):
+                shown = _shown(of_layer[of_layer["epoch"] == epoch])
+                rows.append([*words, str(epoch), *shown])
+    header = ["data set", "network", *(["layer"] if several else []), "epoch"]
+    notes = [
+        "Accuracy of the network itself; neural collapse of its features of the training images. "
+        "Epoch 0 is the network before it is trained on the data set.",
+        *_notes_on_runs(runs, failures),
+    ]
+    tidy = table[[*names, "mean", "sd", "n_seeds"]]
+    n_left = len(header) - 1
+    header += [words for *_, words in SHOWN]
+    write_table(csv, md, tex, tidy, header, rows, notes, n_left)
+
+
+def sweep_table(
+    measures: str | Path,
+    failures: str | Path,
+    runs: Sequence[Mapping],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Accuracy and neural collapse after the last epoch at every point of the swept recipes.
+
+    Parameters
+    ----------
+    measures, failures, datasets
+        As those of :func:`collapse_table`.
+    runs
+        The runs of recipes that are swept; the measures are those at the layer of each.
+    backbones
+        Labels of the backbones.
+    csv
+        Mean, standard deviation and number of seeds, on both splits.
+    """
+    table, names = _measured(measures, runs)
+    keys = swept_keys(runs)
+    points = {(run["dataset"], run["series"]): run for run in runs}
+    networks = networks_in_words(runs, backbones)
+    parts, rows = [], []
+    for (dataset, series), run in points.items():
+        chosen = table[
+            (table["dataset"] == dataset)
+            & (table["series"] == series)
+            & (table["epoch"] == run["last"])
+            & table["layer"].isin(["", run["layer"]])
+        ]
+        parts.append(chosen)
+        who = identity(run, run["seed"], keys)
+        setting = [who[key] for key in keys]
+        rows.append(
+            [
+                datasets[dataset],
+                networks[run["backbone"], run["start"]],
+                run["recipe"],
+                *setting,
+                *_shown(chosen),
+            ]
+        )
+    swept = [key.replace("_", " ") for key in keys]
+    header = ["data set", "network", "recipe", *swept, *(words for *_, words in SHOWN)]
+    notes = [
+        "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
+        "the training images.",
+        *_notes_on_runs(runs, failures),
+    ]
+    tidy = pd.concat(parts)[[*names, "mean", "sd", "n_seeds"]]
+    write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
+
+
+def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str | Path) -> None:
+    """What training said of every epoch of every run, as tidy rows.
+
+    Parameters
+    ----------
+    logs
+        Of each run the file of what :func:`collapseflow.training.loop.finetune` logs.
+    csv
+        Columns as in measures.csv, as far as they apply; quantities ``loss``, ``learning_rate``
+        (of the last batch), ``gradient_norm`` (mean over the batches), ``last_batch_accuracy``
+        (training mode), ``validation_accuracy`` (test images in training mode, where they go
+        through the network), ``seconds``, ``images_per_second``.
+    """
+    keys = swept_keys(runs)
+    records = []
+    for run, path in zip(runs, logs, strict=True):
+        who = identity(run, run["seed"], keys)
+        for record in read_json(path):
+            epoch = record.pop("epoch")
+            records += [
+                {**who, "epoch": epoch, "quantity": quantity, "value": value}
+                for quantity, value in record.items()
+            ]
+    columns = ["dataset", "backbone", "start", "recipe", *keys]
+    columns += ["seed", "epoch", "quantity", "value"]
+    write_csv(csv, pd.DataFrame(records, columns=columns))

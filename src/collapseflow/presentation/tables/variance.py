@@ -1,0 +1,86 @@
+"""Report B's variances beside the published ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from collapseflow import published
+from collapseflow.presentation.tables.writing import failed_in_words, write_table
+
+
+def variance_table(
+    values: Sequence[dict],
+    features: Mapping[str, str],
+    identities: Mapping[str, Mapping],
+    class_names: Sequence[str],
+    published_names: Mapping[str, Sequence[str]],
+    csv: str | Path,
+    md: str | Path,
+    tex: str | Path,
+) -> None:
+    """Report B's variances beside the published ones.
+
+    Parameters
+    ----------
+    values
+        Records with the keys features, split, space (``t-SNE coordinates`` or ``features``),
+        quantity, class_a, class_b and value; none of feature sets that failed.
+    features
+        Labels of the feature sets.
+    identities
+        Of each its data set, backbone, start, recipe, seed, epoch and layer.
+    published_names
+        For feature sets that report B has: its data set and its name of the features.
+    """
+    known = published.variances()
+    kinds = {"intra_class": "intra", "pooled_pair": "inter"}
+
+    def lookup(record: dict) -> float | None:
+        name = published_names.get(record["features"])
+        if name is None or record["space"] != "t-SNE coordinates":
+            return None
+        kind = kinds.get(record["quantity"])
+        return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
+
+    names = ["features", "split", "space", "quantity", "class_a", "class_b", "value", "published"]
+    keys = list(dict.fromkeys(key for of_one in identities.values() for key in of_one))
+    tidy = pd.DataFrame(
+        [{**identities[r["features"]], **r, "published": lookup(r)} for r in values],
+        columns=[*keys, *names],
+    )
+    tidy["class_b"] = tidy["class_b"].astype("Int64")
+    columns = [
+        ("t-SNE coordinates", "intra_class", "intra-class, t-SNE"),
+        ("t-SNE coordinates", "pooled_pair", "pooled pair, t-SNE"),
+        ("features", "intra_class", "intra-class, features"),
+        ("features", "pooled_pair", "pooled pair, features"),
+        ("features", "mean_distance", "squared distance of means, features"),
+    ]
+    rows = []
+    keys = ["features", "split", "class_a", "class_b"]
+    for (feature, split, a, b), group in tidy.groupby(keys, dropna=False, sort=False):
+        pair = class_names[a] if pd.isna(b) else f"{class_names[a]} / {class_names[b]}"
+        by_column = group.set_index(["space", "quantity"])
+        cells = []
+        for space, quantity, _ in columns:
+            if (space, quantity) not in by_column.index:
+                cells.append("")
+                continue
+            cell = by_column.loc[(space, quantity)]
+            text = f"{cell['value']:.4g}" if space == "features" else f"{cell['value']:.1f}"
+            if pd.notna(cell["published"]):
+                text += f" ({cell['published']:.1f})"
+            cells.append(text)
+        rows.append([f"{features[feature]}, {split}: {pair}", *cells])
+    notes = [
+        "On the t-SNE coordinates, as report B computed them: mean over the two coordinates of "
+        "the variance of a class, or of the union of two classes. On the features, as it meant "
+        "them: trace of the covariance of a class, or of the union of two classes, and squared "
+        "distance of the class means."
+    ]
+    if tidy["published"].notna().any():
+        notes.append("In brackets: published in report B.")
+    there = set(tidy["features"])
+    notes += failed_in_words([label for name, label in features.items() if name not in there])
+    write_table(csv, md, tex, tidy, ["classes", *(c[2] for c in columns)], rows, notes)

@@ -1,0 +1,504 @@
+"""The reduced statistics against loops over the samples, on any blocks, shards and threads."""
+
+import threading
+import time
+from dataclasses import fields
+
+import h5py
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from collapseflow.features import stores
+from collapseflow.measures import statistics as module
+from collapseflow.measures.statistics import (
+    ClassSums,
+    Statistics,
+    map_blocks,
+    read_statistics,
+    reduce_stores,
+    reduce_stream,
+    scatter_around,
+    sum_classes,
+    write_failed_statistics,
+    write_statistics,
+)
+from collapseflow.running.errors import UserError
+
+#: What does not depend on the basis of the span, by the names of the attributes.
+FREE_OF_BASIS = ("classes", "counts", "means", "squared", "fourth", "directional", "norms")
+COUNTS = ("nearest", "predicted", "agreeing")
+
+
+def stream_of(features, labels, predictions=None, sizes=None):
+    """Blocks of the given sizes, over and over; everything at once by default."""
+
+    def blocks(blocks_in_use):
+        row, turn = 0, 0
+        while row < len(labels):
+            size = len(labels) if sizes is None else sizes[turn % len(sizes)]
+            part = slice(row, row + size)
+            yield features[part], labels[part], None if predictions is None else predictions[part]
+            row, turn = row + size, turn + 1
+
+    return blocks
+
+
+def make_case(n, d, n_classes, seed, spread=1.0, dtype=np.float64):
+    """Features, labels and predictions; every class has a sample."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
+    rng.shuffle(labels)
+    features = spread * rng.normal(size=(n_classes, d))[labels] + rng.normal(size=(n, d)) + 3
+    predictions = np.where(rng.random(n) < 0.3, rng.integers(0, n_classes, n), labels)
+    return features.astype(dtype), labels, predictions
+
+
+def loops(features, labels, predictions, training=None):
+    """Every attribute that does not depend on the basis, sample by sample in float64."""
+    x = features.astype(np.float64)
+    classes = np.unique(labels)
+    means = np.stack([x[labels == c].mean(axis=0) for c in classes])
+    if training is None:
+        training = classes, means
+    place = {c: row for row, c in enumerate(classes.tolist())}
+    zeros = np.zeros(len(classes))
+    answer = {name: zeros.copy() for name in ("counts", "squared", "fourth", "norms", *COUNTS)}
+    answer |= {"classes": classes, "means": means}
+    answer["directional"] = np.zeros((len(classes),) * 2)
+    for h, label, prediction in zip(x, labels.tolist(), predictions.tolist(), strict=True):
+        c = place[label]
+        delta = h - means[c]
+        answer["counts"][c] += 1
+        answer["norms"][c] += np.sqrt((h**2).sum())
+        answer["squared"][c] += (delta**2).sum()
+        answer["fourth"][c] += (delta**2).sum() ** 2
+        answer["directional"][c] += ((means - means[c]) @ delta) ** 2
+        nearest = training[0][((training[1] - h) ** 2).sum(axis=1).argmin()]
+        answer["nearest"][c] += nearest == label
+        answer["predicted"][c] += prediction == label
+        answer["agreeing"][c] += prediction == nearest
+    return answer
+
+
+def check(found, features, labels, predictions, training=None):
+    """Equal to the loops; and what depends on the basis is what it says, in some basis."""
+    expected = loops(features, labels, predictions, training)
+    scale = np.abs(features).max()
+    for name in FREE_OF_BASIS:
+        np.testing.assert_allclose(
+            getattr(found, name), expected[name], rtol=1e-9, atol=1e-12 * scale, err_msg=name
+        )
+    for name in COUNTS:
+        value = getattr(found, name)
+        assert value.dtype == np.int64
+        assert value.tolist() == expected[name].tolist(), name
+    x = features.astype(np.float64)
+    centred = expected["means"] - x.mean(axis=0)
+    rank = np.linalg.matrix_rank(centred)
+    assert found.coordinates.shape == (len(centred), rank)
+    gram = found.coordinates @ found.coordinates.T
+    np.testing.assert_allclose(gram, centred @ centred.T, rtol=1e-9, atol=1e-11 * gram.max())
+    axes = found.coordinates.T @ found.coordinates
+    np.testing.assert_allclose(axes, np.diag(np.diag(axes)), atol=1e-11 * axes.max())
+    assert (np.diff(np.diag(axes)) <= 0).all()
+    # a_i^T (sum of z z^T) a_j = m_i^T (sum of (h - mu_c)(h - mu_c)^T) m_j.
+    rows = np.searchsorted(expected["classes"], labels)
+    along = (x - expected["means"][rows]) @ centred.T
+    seen = found.coordinates @ found.scatter @ found.coordinates.T
+    np.testing.assert_allclose(seen, along.T @ along, rtol=1e-9, atol=1e-10 * seen.max())
+    assert (found.n_samples, found.n_features) == x.shape
+    assert found.n_classes == len(centred)
+    np.testing.assert_allclose(found.global_mean, x.mean(axis=0), rtol=1e-9, atol=1e-12 * scale)
+    np.testing.assert_allclose(
+        found.variances, expected["squared"] / expected["counts"], rtol=1e-9, atol=1e-12 * scale
+    )
+    first, second = np.triu_indices(len(centred), k=1)
+    between = ((centred[first] - centred[second]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(found.distances, between, rtol=1e-9, atol=1e-12 * scale)
+
+
+def bits(statistics):
+    """All arrays as bytes."""
+    values = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
+    return {
+        name: None if value is None else (value.dtype, value.shape, value.tobytes())
+        for name, value in values.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "n_classes"),
+    [(200, 12, 5), (40, 150, 4), (300, 3, 10), (90, 30, 2), (64, 64, 10)],
+    ids=["n>d", "d>n", "classes>d", "two classes", "n=d"],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_statistics_equal_loops_over_the_samples(n, d, n_classes, dtype):
+    case = make_case(n, d, n_classes, seed=n + d, dtype=dtype)
+    found, _ = reduce_stream(stream_of(*case))
+    check(found, *case)
+    assert found.coordinates.shape[1] == min(n_classes - 1, d)
+    floats = set(vars(found)) - {"classes", "counts", *COUNTS, "head_weight", "head_bias"}
+    assert {getattr(found, name).dtype for name in floats} == {np.dtype(np.float64)}
+
+
+def test_absent_and_single_image_classes_of_unequal_size():
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.repeat([0, 2, 5, 900], [100, 30, 5, 1]))
+    features = rng.normal(size=(901, 8))[labels] * 2 + rng.normal(size=(len(labels), 8))
+    found, _ = reduce_stream(stream_of(features, labels, labels))
+    check(found, features, labels, labels)
+    assert found.classes.tolist() == [0, 2, 5, 900]
+    assert found.squared[3] == pytest.approx(0, abs=1e-25)
+
+
+def test_a_thousand_classes():
+    case = make_case(2500, 30, 1000, seed=11)
+    check(reduce_stream(stream_of(*case, [400]))[0], *case)
+
+
+def test_means_in_a_plane_have_rank_two():
+    rng = np.random.default_rng(2)
+    labels = np.arange(60) % 6
+    features = (rng.normal(size=(6, 2)) @ rng.normal(size=(2, 9)))[labels]
+    noise = rng.normal(size=(60, 9))
+    for c in range(6):
+        noise[labels == c] -= noise[labels == c].mean(axis=0)
+    found, _ = reduce_stream(stream_of(features + noise, labels))
+    assert found.coordinates.shape == (6, 2)
+    check(
+        reduce_stream(stream_of(features + noise, labels, labels))[0],
+        features + noise,
+        labels,
+        labels,
+    )
+
+
+def test_far_from_the_origin_the_samples_around_their_means_keep_their_digits():
+    # Exact in float64: multiples of 1/8 beside 2^30.
+    features = np.round(8 * make_case(200, 6, 4, seed=3, spread=9)[0]) / 8
+    labels = make_case(200, 6, 4, seed=3)[1]
+    near, _ = reduce_stream(stream_of(features, labels))
+    far, _ = reduce_stream(stream_of(features + 2.0**30, labels))
+    for name in ("squared", "fourth", "directional", "distances"):
+        np.testing.assert_allclose(getattr(far, name), getattr(near, name), rtol=1e-6)
+    assert far.nearest.tolist() == near.nearest.tolist()
+
+
+def test_the_smallest_directions_of_the_means_keep_their_digits():
+    """Class means along axes of lengths 1 to 1e-9: their Gram matrix would hold 1 and 1e-18."""
+    scales = np.array([1, 1e-3, 1e-6, 1e-9])
+    features = np.repeat(np.concatenate([np.diag(scales), -np.diag(scales)]), 2, axis=0)
+    found, _ = reduce_stream(stream_of(features, np.arange(16) // 2))
+    lengths = np.sqrt(np.square(found.coordinates).sum(axis=0))
+    np.testing.assert_allclose(lengths, np.sqrt(2) * scales, rtol=1e-6)
+
+
+# --- the test split ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [3, 12, 60])
+def test_the_nearest_mean_on_the_test_split_is_one_of_the_training_set(d):
+    train = make_case(150, d, 6, seed=4)
+    # Other classes: 1 is absent here, and no training sample has 7.
+    features, labels, predictions = make_case(90, d, 6, seed=5)
+    others = np.array([0, 7, 2, 3, 4, 5])
+    labels, predictions = others[labels], others[predictions]
+    _, means = reduce_stream(stream_of(*train))
+    found, _ = reduce_stream(stream_of(features, labels, predictions), training=means)
+    of_train = loops(*train)
+    training = of_train["classes"], of_train["means"]
+    check(found, features, labels, predictions, training)
+    assert found.nearest[found.classes.tolist().index(7)] == 0
+    own = loops(features, labels, predictions)["nearest"]
+    assert found.nearest.tolist() != own.tolist()
+
+
+def test_stores_of_both_splits_with_a_head(tmp_path, provenance):
+    cases = {
+        split: make_case(n, 5, 4, 6, dtype=np.float32) for split, n in (("train", 80), ("test", 40))
+    }
+    rng = np.random.default_rng(7)
+    head = rng.normal(size=(4, 5)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    paths = {}
+    for split, (features, labels, predictions) in cases.items():
+        paths[split] = tmp_path / f"{split}.h5"
+        ids = np.arange(len(labels))
+        with stores.open_writer(paths[split], labels, ids, provenance, head) as writer:
+            writer.add(features, predictions)
+    # The order in which they are named does not matter.
+    found = reduce_stores(dict(reversed(paths.items())))
+    check(found["train"], *cases["train"])
+    of_train = loops(*cases["train"])
+    check(found["test"], *cases["test"], (of_train["classes"], of_train["means"]))
+    for split in cases:
+        np.testing.assert_array_equal(found[split].head_weight, head[0].astype(np.float64))
+        np.testing.assert_array_equal(found[split].head_bias, head[1].astype(np.float64))
+        assert found[split].head_weight.dtype == found[split].head_bias.dtype == np.float64
+
+
+def test_without_predictions_or_a_head_there_are_none(make_store):
+    features, labels, _ = make_case(30, 4, 3, seed=8, dtype=np.float32)
+    found = reduce_stores({"train": make_store(features, labels)})
+    assert list(found) == ["train"]
+    for name in ("predicted", "agreeing", "head_weight", "head_bias"):
+        assert getattr(found["train"], name) is None
+
+
+# --- blocks, shards and threads ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[1], [7], [64, 3, 1, 20], [1000]])
+def test_the_size_of_the_blocks_does_not_matter(sizes):
+    case = make_case(150, 10, 6, seed=9)
+    check(reduce_stream(stream_of(*case, sizes))[0], *case)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 500, 3000])
+def test_the_size_of_the_pieces_does_not_matter(monkeypatch, piece_bytes):
+    monkeypatch.setattr(module, "PIECE_BYTES", piece_bytes)
+    case = make_case(150, 10, 6, seed=9, dtype=np.float32)
+    check(reduce_stream(stream_of(*case, [70]))[0], *case)
+
+
+def test_classes_may_first_show_up_in_any_block():
+    case = make_case(60, 7, 5, seed=10)
+    for order in (np.argsort(case[1], kind="stable"), np.argsort(-case[1], kind="stable")):
+        ordered = [part[order] for part in case]
+        check(reduce_stream(stream_of(*ordered, [9]))[0], *ordered)
+
+
+def test_shards_of_the_data_can_be_merged():
+    case = make_case(200, 9, 5, seed=12)
+    # Sorted by label: no half has all classes.
+    order = np.argsort(case[1], kind="stable")
+    ordered = [part[order] for part in case]
+    every_third = [slice(first, None, 3) for first in range(3)]
+    for shards in (every_third, [slice(70), slice(70, None)]):
+        parts = [stream_of(*(part[shard] for part in ordered)) for shard in shards]
+        sums = ClassSums()
+        for part in parts:
+            sums.merge(sum_classes(part))
+        means = sums.means()
+        total, *others = (scatter_around(means, means, part) for part in parts)
+        for other in others:
+            total.merge(other)
+        merged = Statistics(
+            classes=means.classes,
+            counts=means.counts,
+            means=means.means,
+            coordinates=means.span[1],
+            norms=means.norms,
+            **vars(total),
+        )
+        check(merged, *case)
+
+
+@pytest.mark.parametrize("n_classes", [10, 1000])
+def test_the_number_of_threads_changes_no_bit(n_classes):
+    features, labels, predictions = make_case(3000, 70, n_classes, seed=13, dtype=np.float32)
+    # Labels far apart, some of them in few blocks only.
+    stream = stream_of(features, labels**2, predictions**2, [150, 40, 333])
+    one, _ = reduce_stream(stream, threads=1)
+    for threads in (2, 5):
+        assert bits(reduce_stream(stream, threads=threads)[0]) == bits(one)
+
+
+def test_stores_of_many_blocks_on_any_number_of_threads(make_store, monkeypatch):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
+    case = make_case(900, 50, 6, seed=14, dtype=np.float32)
+    path = make_store(*case)
+    answers = [reduce_stores({"train": path}, threads)["train"] for threads in (1, 2, 3)]
+    assert bits(answers[0]) == bits(answers[1]) == bits(answers[2])
+    check(answers[0], *case)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_damaged_store_is_named(make_store, monkeypatch, threads):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 4000)
+    path = make_store(*make_case(900, 50, 6, seed=14, dtype=np.float32))
+    with h5py.File(path, "r+") as file:
+        file["features"][500, 3] += 1e-3
+    with pytest.raises(UserError, match=f"{path.name}: .*rows 500 to 519 are damaged"):
+        reduce_stores({"train": path}, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_answers_come_in_the_order_of_the_blocks(threads):
+    def slow_at_first(features, labels, predictions):
+        time.sleep(0.02 if features[0, 0] % 4 == 0 else 0)
+        return int(features[0, 0])
+
+    blocks = [(np.full((1, 1), number), np.zeros(1, int), None) for number in range(23)]
+    answers = map_blocks(slow_at_first, lambda blocks_in_use: blocks, threads)
+    assert list(answers) == list(range(23))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_stream_may_take_turns_with_as_many_blocks_as_it_is_asked_for(threads):
+    """The first block is worked on until all other blocks in use have been read."""
+    read = []
+
+    def stream(blocks_in_use):
+        memory = np.zeros((blocks_in_use, 1, 1))
+        for number in range(20):
+            memory[number % blocks_in_use] = number
+            read.append(number)
+            yield memory[number % blocks_in_use], np.full(1, number), None
+
+    def look_again_later(features, labels, predictions):
+        if labels[0] == 0 and threads > 1:
+            deadline = time.monotonic() + 30
+            while len(read) < threads + 1 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(0.05)  # A block too many would be read now.
+        return float(features[0, 0])
+
+    assert list(map_blocks(look_again_later, stream, threads)) == list(range(20))
+
+
+def test_threads_work_at_the_same_time():
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(features, labels, predictions):
+        both.wait()
+
+    blocks = [(np.zeros((1, 1)), np.zeros(1, int), None)] * 4
+    assert list(map_blocks(meet, lambda blocks_in_use: blocks, 2)) == [None] * 4
+
+
+def test_blas_keeps_to_the_threads_that_call_it():
+    def blas_threads(features, labels, predictions):
+        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+
+    blocks = [(np.zeros((1, 1)), np.zeros(1, int), None)]
+    with threadpool_limits(2, user_api="blas"):
+        (answer,) = map_blocks(blas_threads, lambda blocks_in_use: blocks, 2)
+    assert answer and set(answer) == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_a_block_ends_the_pass(threads):
+    def fail(features, labels, predictions):
+        raise ArithmeticError("block")
+
+    stream = stream_of(np.zeros((9, 1)), np.arange(9), sizes=[2])
+    with pytest.raises(ArithmeticError, match="block"):
+        list(map_blocks(fail, stream, threads))
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layers():
+    """Statistics of two layers; the second has a head and predictions, the first no test split."""
+    features, labels, predictions = make_case(30, 4, 3, seed=15)
+    head = np.ones((3, 4), np.float32), np.zeros(3, np.float32)
+    bare, _ = reduce_stream(stream_of(features, labels))
+    full, means = reduce_stream(stream_of(features, labels, predictions), head=head)
+    test, _ = reduce_stream(stream_of(features[:20], labels[:20]), training=means)
+    return {"layer1.0.relu": {"train": bare}, "penultimate": {"train": full, "test": test}}
+
+
+def test_a_file_gives_back_what_was_written(tmp_path, layers):
+    path = tmp_path / "epoch001.npz"
+    write_statistics(path, layers, ["a 1", "b 2"])
+    state = read_statistics(path)
+    assert state.failed is None
+    assert {"a 1", "b 2"} <= set(state.made_with)
+    assert {layer: list(splits) for layer, splits in state.layers.items()} == {
+        "layer1.0.relu": ["train"],
+        "penultimate": ["test", "train"],
+    }
+    for layer, splits in layers.items():
+        for split, statistics in splits.items():
+            assert bits(state.layers[layer][split]) == bits(statistics)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_layer_of_raw_pixels_has_no_name(tmp_path, layers):
+    write_statistics(tmp_path / "raw.npz", {"": layers["penultimate"]}, [])
+    assert list(read_statistics(tmp_path / "raw.npz").layers) == [""]
+
+
+def test_a_failed_state_says_why(tmp_path):
+    write_failed_statistics(tmp_path / "epoch002.npz", "the loss was not finite")
+    state = read_statistics(tmp_path / "epoch002.npz")
+    assert (state.failed, state.layers) == ("the loss was not finite", {})
+
+
+def remove(path):
+    path.unlink()
+
+
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_empty(path):
+    path.write_bytes(b"")
+
+
+def write_words(path):
+    path.write_text("no statistics\n")
+
+
+def write_one_array(path):
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def write_other_arrays(path):
+    np.savez(path, a=np.ones(3))
+
+
+def write_a_layer_too_many(path):
+    np.savez(path, **{"layers": np.array(["a"]), "made_with": np.array([]), "7/train/x": 1})
+
+
+def write_unknown_attributes(path):
+    np.savez(path, **{"layers": np.array(["a"]), "made_with": np.array([]), "0/train/x": 1})
+
+
+def write_objects(path):
+    np.savez(path, layers=np.array([{}], object))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove,
+        cut_in_half,
+        make_empty,
+        write_words,
+        write_one_array,
+        write_other_arrays,
+        write_a_layer_too_many,
+        write_unknown_attributes,
+        write_objects,
+    ],
+)
+def test_a_damaged_or_foreign_file_is_named_in_one_line(tmp_path, layers, damage):
+    path = tmp_path / "epoch003.npz"
+    write_statistics(path, layers, [])
+    damage(path)
+    with pytest.raises(UserError) as error:
+        read_statistics(path)
+    assert str(error.value).startswith(f"{path}: no readable statistics")
+    assert "\n" not in str(error.value)
+
+
+def test_no_damaged_byte_goes_unseen_or_raises_anything_else(tmp_path, layers):
+    path = tmp_path / "epoch003.npz"
+    write_statistics(path, {"a": {"train": layers["penultimate"]["train"]}}, [])
+    whole = path.read_bytes()
+    expected = bits(read_statistics(path).layers["a"]["train"])
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = read_statistics(path)
+        except UserError:
+            continue
+        # Dates, and other bytes that zip files hold for nothing.
+        assert bits(found.layers["a"]["train"]) == expected
