@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 import torchvision.models
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from collapseflow.features import networks
 from collapseflow.features.networks import (
@@ -28,6 +29,7 @@ from collapseflow.features.networks import (
     head_parameters,
     imagenet_weights,
     layer_names,
+    layers_before_the_last,
     load_network,
     load_state,
     make_head,
@@ -948,3 +950,21 @@ def test_a_block_is_read_where_its_last_layer_ends():
         network(images)
     features, _ = read_one(network, "layer3", (), False, images)
     torch.testing.assert_close(features, seen[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("resnet18", {"flatten"}),
+        ("mobilenet_v2", {"flatten", "classifier.0"}),
+        ("vgg11_bn", {"classifier.4", "classifier.5"}),
+        ("convnext_tiny", {"classifier.1"}),
+    ],
+)
+def test_dropout_before_the_last_layer_changes_no_feature(model, names):
+    assert layers_before_the_last(model) == names
+    network = torchvision.models.get_model(model, weights=None, num_classes=7).eval()
+    read = create_feature_extractor(network, {name: name for name in names})
+    with torch.inference_mode():
+        values = list(read(torch.rand(2, 3, 64, 64)).values())
+    assert all(torch.equal(value, values[0]) for value in values)

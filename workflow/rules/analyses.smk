@@ -176,6 +176,7 @@ rule plot_transfer:
         runtime=minutes(15),
     params:
         runs=PLAN.describe_runs(),
+        starts=PLAN.start_labels(),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,

@@ -7,9 +7,10 @@ with job(snakemake):
     plot_transfer(
         snakemake.input.measures,
         snakemake.params.runs,
+        snakemake.params.starts,
         snakemake.params.datasets,
         snakemake.params.backbones,
         snakemake.params.style,
-        snakemake.output.csv,
         [snakemake.output.pdf, snakemake.output.png],
+        snakemake.output.csv,
     )

@@ -10,8 +10,8 @@ with job(snakemake):
         snakemake.params.datasets,
         snakemake.params.backbones,
         snakemake.params.style,
+        [snakemake.output.pdf, snakemake.output.png],
         snakemake.output.csv,
         snakemake.output.md,
         snakemake.output.tex,
-        [snakemake.output.pdf, snakemake.output.png],
     )

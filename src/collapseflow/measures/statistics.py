@@ -71,6 +71,8 @@ def map_blocks(
                 if answer is None:
                     return
                 yield answer[0]
+                # Not kept while the next one, which may be large, is made.
+                del answer
 
 
 def _pieces(
@@ -310,6 +312,7 @@ def scatter_around(
     total = next(blocks)
     for of_block in blocks:
         total.merge(of_block)
+        del of_block
     return total
 
 

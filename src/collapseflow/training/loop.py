@@ -270,11 +270,13 @@ def leak_test_images(
 ) -> float:
     """Report A's flaw: a validation without ``eval()``, before the checkpoint is saved.
 
-    The test images go through the network in their order and in batches as large as in training,
-    in the mode in which the epoch has left it: running statistics of batch normalisation take
-    them in (with momentum 0.1, twenty batches have 1 - 0.9^20 = 88 % of the weight), and dropout
-    goes on with the draws of the epoch. No parameter changes. The last partial batch is taken,
-    unless it has one image, which cannot be normalised, or fewer than there are processes.
+    The test images go through the network in batches as large as in training, in the mode in which
+    the epoch has left it: running statistics of batch normalisation take them in (with momentum
+    0.1, twenty batches have 1 - 0.9^20 = 88 % of the weight), and dropout goes on with the draws of
+    the epoch. Their order is drawn once by the recipe's seed: the classes are mixed as in MNIST's
+    test set, also where a source has them one after another, and a batch would be of one class. No
+    parameter changes. The last partial batch is taken, unless it has one image, which cannot be
+    normalised, or fewer than there are processes.
 
     Parameters
     ----------
@@ -301,7 +303,8 @@ def leak_test_images(
             f"validation: 'training_mode' normalises test images together, of which there are "
             f"{n_images}; allowed: none, or with at least {fewest} test images"
         )
-    batches = torch.arange(n_images, device=device).split(recipe.batch_size)
+    mixed = torch.randperm(n_images, generator=torch.Generator().manual_seed(recipe.seed))
+    batches = mixed.to(device).split(recipe.batch_size)
     batches = [rows for rows in batches if len(rows) >= fewest]
     images = torch.from_numpy(test.images).to(device)
     labels = torch.from_numpy(test.labels).to(device)

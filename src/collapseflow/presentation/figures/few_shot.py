@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from collapseflow.presentation.figures import curves
@@ -19,7 +19,7 @@ ACCURACY = "accuracy_few_shot_"
 BOUND = "few_shot_bound_"
 #: The same classifier with all training images.
 ALL = "accuracy_nearest_mean"
-WITH_ALL = {"markersize": 5.5, "markerfacecolor": "white", "markeredgewidth": 0.9, "linestyle": ""}
+WITH_ALL = {"markersize": 5.5, "markerfacecolor": "none", "markeredgewidth": 0.9, "linestyle": ""}
 FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
 
@@ -34,10 +34,10 @@ def plot_few_shot(
     """Test accuracy of the nearest mean of few training images a class, against their number.
 
     A line for each feature set: mean over the draws of images with its 95 % interval; where a
-    feature set has several seeds, their mean with a band of one standard deviation, and no other
+    feature set has several seeds, their mean with bars of one standard deviation, and no other
     intervals. A hollow marker is the accuracy with all training images. Dotted lines are what the
     directional CDNV of the training images guarantees: one minus the bound on the share of errors,
-    where that is above 0.
+    where that is above 0. Feature sets without values, as those that failed, are named below.
 
     Parameters
     ----------
@@ -96,15 +96,16 @@ def plot_few_shot(
         "bound": {"color": look.NEUTRAL, **FAINT},
     }
     shown = {kind: words[kind] for kind in words if kind == "all" or guarantees}
+    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
     groups = [
         curves.keys(labels, looks),
-        [
-            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label=around),
-            *curves.keys(shown, kinds),
-        ],
+        [Line2D([], [], label=around, **bars), *curves.keys(shown, kinds)],
     ]
     vacuous = not guarantees and any(len(bound) for bound in bounds.values())
     notes = ["The directional CDNV guarantees no accuracy above 0 here."] if vacuous else []
+    missing = [column["label"] for column in columns if column["features"] not in labels]
+    if missing:
+        notes.append(f"Without values (see the summary): {'; '.join(missing)}.")
     curves.finish(figure, groups, notes, style, paths)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,9 +18,9 @@ from collapseflow.running.files import read_json
 
 #: Heat maps of a row, by their keys in the files: title, rows and columns.
 MAPS = {
-    "first": ("before", "before", "before"),
-    "last": ("after", "after", "after"),
-    "first_last": ("before and after", "before", "after"),
+    "first": ("before training", "layer", "layer"),
+    "last": ("after training", "layer", "layer"),
+    "first_last": ("before and after", "layer, before", "layer, after"),
 }
 COLOURS = "viridis"
 SCALE = Normalize(0, 1)
@@ -29,15 +29,24 @@ LINES = {
     "trained": {"color": look.LINES[0], "linestyle": "-", "marker": "o"},
     "seeds": {"color": look.LINES[1], "linestyle": (0, (3, 1.5)), "marker": "s"},
 }
+#: Of single layers: points, one above the other where their values are the same.
+POINTS = {"linestyle": "", "markersize": 5}
+SHIFTS = {"trained": -0.13, "seeds": 0.13}
 WORDS = {
     "trained": "a layer before and after training",
     "seeds": "a layer after training, in two seeds (mean over pairs)",
 }
+#: Heights in inches: a row of heat maps, the colour bar, a series in the panel of single layers.
+HEIGHTS = {"maps": 2.1, "bar": 0.12, "single": 0.27}
+UNDEFINED = "#cccccc"
+#: A reason of a failure has room for so many letters.
+MOST_LETTERS = 60
 #: More layers than these, or longer names, are numbered at the axes.
 MOST_NAMED = 6
 LONGEST_NAME = 8
-#: Numbers that have room at an axis.
+#: Numbers, and letters of names, that have room at an axis.
 MOST_NUMBERS = 6
+MOST_LEVEL = 20
 
 
 def plot_similarity(
@@ -52,8 +61,9 @@ def plot_similarity(
     From the left: heat maps of layers with each other before training, after it, and before (rows)
     with after it (columns), of the first seed, in one scale from 0 to 1; each layer with itself
     before and after training, and after training in different seeds (mean over the pairs of
-    seeds). Series that are read at one layer share a panel with these two numbers. What has no
-    value, as the similarity of constant features, is grey. A series that failed is named below.
+    seeds). Series that are read at one layer share a panel with these two numbers, in which a
+    series that failed has the reason. What has no value, as the similarity of constant features, is
+    grey.
 
     Parameters
     ----------
@@ -69,40 +79,34 @@ def plot_similarity(
     contents = list(zip(labels, map(read_json, files), strict=True))
     known = [(label, content) for label, content in contents if failure_of(content) is None]
     layered = [(label, content) for label, content in known if len(content["layers"]) > 1]
-    single = [(label, content) for label, content in known if len(content["layers"]) == 1]
-    n_rows = max(1, len(layered) + bool(single))
-    figure = plt.figure(figsize=(style["width"], 0.31 * n_rows * style["width"]))
-    grid = figure.add_gridspec(n_rows, 4, width_ratios=(1, 1, 1, 1.5))
-    maps = []
+    others = [(label, content) for label, content in contents if (label, content) not in layered]
+    seeded = any(len(content["seeds"]) > 1 for _, content in known)
+    heights = [HEIGHTS["maps"]] * len(layered)
+    heights += [HEIGHTS["bar"]] if layered else []
+    heights += [HEIGHTS["single"] * (len(others) + 1)] if others else []
+    # Titles, ticks and the gaps between the rows take the rest.
+    figure = plt.figure(figsize=(style["width"], sum(heights) + 0.5 * (1 + bool(layered))))
+    figure.get_layout_engine().set(hspace=0.08)
+    grid = figure.add_gridspec(len(heights), 4, width_ratios=(1, 1, 1, 1.5), height_ratios=heights)
     for number, (label, content) in enumerate(layered):
         row = [figure.add_subplot(grid[number, column]) for column in range(4)]
         _draw_maps(row[:3], content)
-        _draw_lines(row[3], _ticks(content["layers"]), _lines(content))
-        row[3].set(xlabel="layer", ylabel="CKA")
+        _draw_lines(row[3], content)
         _write_over(row[0], label, style)
-        maps += row[:3]
-    if single or not layered:
-        axis = figure.add_subplot(grid[-1, :])
-        values = [_lines(content) for _, content in single]
-        lines = {kind: np.array([of_one[kind][0] for of_one in values]) for kind in LINES}
-        names = [textwrap.fill(label, 18) for label, _ in single]
-        _draw_lines(axis, names, lines, joined=False)
-        axis.set(ylabel="CKA", xlim=(-0.5, max(len(single), 1) - 0.5))
-    if maps:
+    if layered:
         bar = figure.colorbar(
             ScalarMappable(SCALE, COLOURS),
-            ax=maps,
-            location="bottom",
-            aspect=40,
-            fraction=0.04,
-            pad=0.02,
+            cax=figure.add_subplot(grid[len(layered), :3]),
+            orientation="horizontal",
         )
-        bar.set_label("linear CKA (unbiased), first seed")
-    figure.suptitle(heading)
-    seeded = any(len(content["seeds"]) > 1 for _, content in known)
+        bar.set_label("linear CKA (unbiased)" + (", first seed" if seeded else ""))
+    if others:
+        _draw_single(figure.add_subplot(grid[-1, :]), others)
+    figure.suptitle(f"{heading}: similarity of layers", fontsize=style["font_size"] + 1)
     shown = {kind: WORDS[kind] for kind in WORDS if kind == "trained" or seeded}
-    notes = [*_notes(known), *_failed(contents)]
-    curves.finish(figure, [curves.keys(shown, LINES)], notes, style, paths)
+    bare = {} if layered else POINTS
+    looks = {kind: {**line, **bare} for kind, line in LINES.items()}
+    curves.finish(figure, [curves.keys(shown, looks)], _notes(known), style, paths)
 
 
 def _matrix(values: Sequence[Sequence[float | None]]) -> np.ndarray:
@@ -131,34 +135,59 @@ def _ticks(names: Sequence[str]) -> list[str]:
     return [str(place + 1) if place % step == 0 else "" for place in range(len(names))]
 
 
+def _layer_ticks(names: Sequence[str]) -> tuple[list[int], list[str], dict]:
+    """Places, words and their direction, for an axis of layers."""
+    ticks = _ticks(names)
+    is_long = not _numbered(names) and sum(map(len, names)) + len(names) > MOST_LEVEL
+    turned = {"rotation": 90} if is_long else {}
+    return [place for place, tick in enumerate(ticks) if tick], list(filter(None, ticks)), turned
+
+
 def _draw_maps(axes: Sequence[Axes], content: Mapping) -> None:
-    ticks = _ticks(content["layers"])
-    places = [place for place, tick in enumerate(ticks) if tick]
-    shown = [tick for tick in ticks if tick]
-    turned = {} if _numbered(content["layers"]) else {"rotation": 90}
+    places, words, turned = _layer_ticks(content["layers"])
     for axis, (key, (title, rows, columns)) in zip(axes, MAPS.items(), strict=True):
         axis.imshow(_matrix(content[key]), cmap=COLOURS, norm=SCALE)
-        axis.set_facecolor("#cccccc")
+        axis.set_facecolor(UNDEFINED)
         # The words on the row stand above, in a line that is kept free for them.
         axis.set_title(f"\n{title}")
-        axis.set_xticks(places, shown, **turned)
-        axis.set_yticks(places, shown if axis is axes[0] else [])
+        axis.set_xticks(places, words, **turned)
+        axis.set_yticks(places, words if axis is axes[0] else [""] * len(places))
         axis.tick_params(length=2, pad=1.5)
         axis.set(xlabel=columns, ylabel=rows)
 
 
-def _draw_lines(
-    axis: Axes, ticks: Sequence[str], lines: Mapping[str, np.ndarray], joined: bool = True
-) -> None:
+def _draw_lines(axis: Axes, content: Mapping) -> None:
+    lines = _lines(content)
     for kind, values in lines.items():
-        bare = {} if joined else {"linestyle": "", "markersize": 5}
-        axis.plot(range(len(values)), values, **{**LINES[kind], **bare})
-    places = [place for place, tick in enumerate(ticks) if tick]
-    axis.set_xticks(places, [tick for tick in ticks if tick])
-    # The estimator is around 0 for what has nothing in common, also below.
-    low = min([0.0, *(float(np.nanmin(v)) for v in lines.values() if np.isfinite(v).any())])
-    axis.set_ylim(min(-0.03, 1.1 * low), 1.03)
+        axis.plot(range(len(values)), values, **LINES[kind])
+    places, words, turned = _layer_ticks(content["layers"])
+    axis.set_xticks(places, words, **turned)
+    axis.set_title("\neach layer")
+    axis.set(xlabel="layer", ylabel="CKA", ylim=_limits(lines.values()))
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+
+
+def _draw_single(axis: Axes, contents: Sequence[tuple[str, Mapping]]) -> None:
+    """A line for each series that is read at one layer, and for each that failed."""
+    drawn = []
+    for place, (_, content) in enumerate(contents):
+        reason = failure_of(content)
+        if reason is not None:
+            words = textwrap.shorten(f"failed: {reason}", MOST_LETTERS, placeholder=" …")
+            axis.text(0, place, words, va="center", fontsize="small", color=look.NEUTRAL)
+            continue
+        for kind, values in _lines(content).items():
+            axis.plot(values, [place + SHIFTS[kind]], **{**LINES[kind], **POINTS})
+            drawn.append(values)
+    axis.set_yticks(range(len(contents)), [textwrap.fill(label, 44) for label, _ in contents])
+    axis.set(xlabel="CKA", xlim=_limits(drawn), ylim=(len(contents) - 0.5, -0.5))
+    axis.grid(axis="x", linewidth=0.3, alpha=0.6)
+
+
+def _limits(values: Iterable[np.ndarray]) -> tuple[float, float]:
+    """The estimator is around 0 for what has nothing in common, also below."""
+    known = [value for array in values for value in array[np.isfinite(array)]]
+    return min(-0.03, 1.1 * min(known, default=0)), 1.03
 
 
 def _write_over(axis: Axes, words: str, style: Mapping) -> None:
@@ -169,7 +198,7 @@ def _write_over(axis: Axes, words: str, style: Mapping) -> None:
 
 
 def _notes(known: Sequence[tuple[str, Mapping]]) -> list[str]:
-    """The number of images, and the layers that are numbered."""
+    """The number of images, the layers that are numbered, and what has no value."""
     if not known:
         return []
     numbers = sorted({content["n_images"] for _, content in known})
@@ -177,13 +206,10 @@ def _notes(known: Sequence[tuple[str, Mapping]]) -> list[str]:
     notes = [f"On {words} training images."]
     for names in dict.fromkeys(tuple(content["layers"]) for _, content in known):
         if len(names) > 1 and _numbered(names):
-            notes.append(f"Layers: {', '.join(f'{n} {name}' for n, name in enumerate(names, 1))}.")
+            # A number stays in a line with its name.
+            numbered = ", ".join(f"{n}\u00a0{name}" for n, name in enumerate(names, 1))
+            notes.append(f"Layers: {numbered}.")
+    layered = [content for _, content in known if len(content["layers"]) > 1]
+    if any(np.isnan(_matrix(content[key])).any() for content in layered for key in MAPS):
+        notes.append("Grey: not defined, as for features that are the same on all images.")
     return notes
-
-
-def _failed(contents: Sequence[tuple[str, Mapping]]) -> list[str]:
-    failed = [(label, failure_of(content)) for label, content in contents]
-    words = [f"Failed: {label}: {reason}" for label, reason in failed if reason is not None]
-    more = len(words) - curves.MOST_FAILURES
-    notes = words[: curves.MOST_FAILURES]
-    return [*notes, f"and {more} more failed; see the summary"] if more > 0 else notes

@@ -68,8 +68,9 @@ def _learned_it(rows: pd.DataFrame) -> pd.Series:
 
 
 def _last_layers(rows: pd.DataFrame) -> dict[str, str]:
-    """The last layer of each backbone: measures.csv has them in their order."""
-    return rows.drop_duplicates("backbone", keep="last").set_index("backbone")["layer"].to_dict()
+    """The last layer of each backbone: measures.csv has them in their order, of each data set."""
+    layers = rows.drop_duplicates(["backbone", "layer"]).drop_duplicates("backbone", keep="last")
+    return layers.set_index("backbone")["layer"].to_dict()
 
 
 def transfer_points(
@@ -118,6 +119,7 @@ def transfer_points(
 def plot_transfer(
     measures: str | Path,
     runs: Sequence[Mapping],
+    starts: Mapping[str, str],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
     style: Mapping,
@@ -140,8 +142,9 @@ def plot_transfer(
         A table of :func:`collapseflow.presentation.rows.collect_measures`.
     runs
         All runs of the study, as :mod:`collapseflow.presentation.rows` describes them.
-    datasets, backbones
-        Labels of all data sets and backbones of the study, which share out markers and colours.
+    starts, datasets, backbones
+        Labels of all first weights, data sets and backbones of the study; the latter two share out
+        markers and colours.
     csv
         Where the points are written, see :func:`transfer_points`.
     """
@@ -180,13 +183,13 @@ def plot_transfer(
             axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.set_xlabel(SOURCES[source] if number == len(rows) - 1 else "")
         axis.set_ylabel(TARGETS[target] if place == 0 else "")
-    layers = {"last": "last layer", "earlier": "layer before it"}
+    layers = {"last": "last layer", "earlier": "earlier layer"}
     hollow = any(point.layer != last[point.backbone] for point in points.itertuples())
     of_layers = {"last": LAST, "earlier": EARLIER}
-    shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()}
+    shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()} or datasets
     groups = [
         curves.keys(
-            _networks_in_words(networks, runs, backbones),
+            _networks_in_words(networks, starts, backbones),
             {
                 network: {"color": colours[network], "marker": "o", "linestyle": ""}
                 for network in networks
@@ -201,7 +204,7 @@ def plot_transfer(
         kinds = {k: {"color": look.NEUTRAL, "marker": "o", **of_layers[k]} for k in layers}
         groups.append(curves.keys(layers, kinds))
     words = "ρ: Spearman's rank correlation, 95 % bootstrap interval over n points"
-    if points["n_seeds"].max() > 1:
+    if (points["n_seeds"] > 1).any():
         words += "; points are means over seeds"
     if not len(points):
         words = "No start has both a measure and an accuracy."
@@ -209,11 +212,10 @@ def plot_transfer(
 
 
 def _networks_in_words(
-    networks: Sequence[tuple[str, str]], runs: Sequence[Mapping], backbones: Mapping[str, str]
+    networks: Sequence[tuple[str, str]], starts: Mapping[str, str], backbones: Mapping[str, str]
 ) -> dict[tuple[str, str], str]:
-    """Labels of backbones and starts; a start that no run has is named as in measures.csv."""
-    starts = {(run["backbone"], run["start"]): run["start_label"] for run in runs}
-    return {(b, start): f"{backbones[b]}, {starts.get((b, start), start)}" for b, start in networks}
+    """Labels of backbones and starts."""
+    return {(b, start): f"{backbones[b]}, {starts[start]}" for b, start in networks}
 
 
 def _correlation(points: pd.DataFrame) -> str:
@@ -335,12 +337,14 @@ def plot_transfer_matrix(
                     name, (0, 1), xycoords="axes fraction", fontweight="bold", **over
                 )
                 text.set_in_layout(False)
-    notes = ["Rows: what the network has learned before; columns: what its features are used for."]
+    words = "rows: what the network has learned before; columns: what its features are used for"
+    if cells["own"].any():
+        words += "\nframed: both are the same data set"
     if not len(cells):
-        notes = ["No features of first weights have been measured."]
+        words = "No features of first weights have been measured."
         axes[0, 0].set_axis_off()
-    frame = Rectangle((0, 0), 1, 1, label="the source is the target", **FRAME)
-    curves.finish(figure, [[frame]] if cells["own"].any() else [], notes, style, paths)
+    figure.supxlabel(words, fontsize=style["font_size"] - 1)
+    look.save(figure, paths)
 
 
 def _scale(quantity: str, values: pd.Series) -> Normalize:
@@ -421,7 +425,7 @@ def _write_matrix(
         "Features that a network learned on a source (rows), at its last layer and without any "
         "training on the target (columns)."
     ]
-    if cells["n_seeds"].max() > 1:
+    if (cells["n_seeds"] > 1).any():
         notes.append("Mean ± standard deviation over seeds.")
     if cells["own"].any():
         notes.append("† The source is the target itself.")

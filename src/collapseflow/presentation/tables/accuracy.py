@@ -187,7 +187,10 @@ def accuracy_table(
         widest = ((tidy["high"] - tidy["low"]) / 2).max()
         notes.append(f"95 % intervals of the accuracies are at most ± {100 * widest:.1f} points.")
     if tidy["published"].notna().any():
-        notes.append("In brackets: published in report A.")
+        # A recipe that corrects this stands beside the same numbers.
+        tuned = any(column["recipe"] and column["published"] for column in features)
+        flaw = ", whose fine-tuned networks had seen test images" if tuned else ""
+        notes.append(f"In brackets: published in report A{flaw}.")
     marks = {mark for group in groups.values() for mark in _marks(group)}
     notes += [f"{mark}: {meaning}." for mark, meaning in MEANINGS.items() if mark in marks]
     notes += [_note_on_neighbours(classifiers[c], neighbours[c]) for c in neighbours]

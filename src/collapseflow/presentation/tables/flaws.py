@@ -283,9 +283,9 @@ def _shown(quantity: str, group: pd.DataFrame) -> list[str]:
 
 
 def _rank(group: pd.DataFrame) -> str:
-    """The rank correlation of one row."""
-    (row,) = group.itertuples()
-    if pd.isna(row.rank_correlation):
+    """The rank correlation of one row; of trainings, which have seeds, there is none."""
+    if group["rank_correlation"].isna().all():
         return ""
+    (row,) = group.itertuples()
     text = f"{row.rank_correlation:.2f}"
     return text if pd.isna(row.low) else f"{text} [{row.low:.2f}, {row.high:.2f}]"
