@@ -75,11 +75,12 @@ def plot_few_shot(
             axis.plot([beyond], [100 * with_all.mean()], **{**looks[key], **WITH_ALL})
         guaranteed = 1 - bounds[key]["middle"]
         guaranteed = guaranteed[guaranteed > 0]
-        guarantees |= len(guaranteed) > 0
-        # A single point is no line.
-        marker = "." if len(guaranteed) == 1 else ""
-        bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
-        axis.plot(guaranteed.index, 100 * guaranteed, **bare, **FAINT)
+        if len(guaranteed):
+            guarantees = True
+            # A single point is no line.
+            marker = "." if len(guaranteed) == 1 else ""
+            bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
+            axis.plot(guaranteed.index, 100 * guaranteed, **bare, **FAINT)
     _axes(axis, shots, beyond)
     axis.set_title(f"{heading}: nearest class mean of few images")
     labels = {

@@ -36,8 +36,12 @@ WORDS = {
     "trained": "a layer before and after training",
     "seeds": "a layer after training, in two seeds (mean over pairs)",
 }
-#: Heights in inches: a row of heat maps, the colour bar, a series in the panel of single layers.
-HEIGHTS = {"maps": 2.1, "bar": 0.12, "single": 0.27}
+#: Widths of the panels of a row.
+WIDTHS = (1, 1, 1, 1.5)
+#: Heights in inches: the colour bar, with its words, and a series in the panel of single layers.
+BAR = 0.1
+BAR_WORDS = 0.45
+SINGLE = 0.27
 UNDEFINED = "#cccccc"
 #: A reason of a failure has room for so many letters.
 MOST_LETTERS = 60
@@ -81,27 +85,35 @@ def plot_similarity(
     layered = [(label, content) for label, content in known if len(content["layers"]) > 1]
     others = [(label, content) for label, content in contents if (label, content) not in layered]
     seeded = any(len(content["seeds"]) > 1 for _, content in known)
-    heights = [HEIGHTS["maps"]] * len(layered)
-    heights += [HEIGHTS["bar"]] if layered else []
-    heights += [HEIGHTS["single"] * (len(others) + 1)] if others else []
-    # Titles, ticks and the gaps between the rows take the rest.
-    figure = plt.figure(figsize=(style["width"], sum(heights) + 0.5 * (1 + bool(layered))))
-    figure.get_layout_engine().set(hspace=0.08)
-    grid = figure.add_gridspec(len(heights), 4, width_ratios=(1, 1, 1, 1.5), height_ratios=heights)
-    for number, (label, content) in enumerate(layered):
-        row = [figure.add_subplot(grid[number, column]) for column in range(4)]
-        _draw_maps(row[:3], content)
-        _draw_lines(row[3], content)
-        _write_over(row[0], label, style)
+    # By width, a row of squares with what stands around them.
+    row_height = 0.285 * style["width"]
+    heights = [
+        len(layered) * row_height + BAR + BAR_WORDS if layered else 0,
+        (len(others) + 2) * SINGLE if others else 0,
+    ]
+    figure = plt.figure(figsize=(style["width"], sum(heights) + 0.3))
+    shown_heights = [height for height in heights if height]
+    parts = iter(
+        figure.subfigures(len(shown_heights), 1, squeeze=False, height_ratios=shown_heights).flat
+    )
     if layered:
-        bar = figure.colorbar(
-            ScalarMappable(SCALE, COLOURS),
-            cax=figure.add_subplot(grid[len(layered), :3]),
-            orientation="horizontal",
+        part = next(parts)
+        grid = part.add_gridspec(
+            len(layered) + 1,
+            len(WIDTHS),
+            width_ratios=WIDTHS,
+            height_ratios=[row_height] * len(layered) + [BAR],
         )
+        for number, (label, content) in enumerate(layered):
+            row = [part.add_subplot(grid[number, column]) for column in range(len(WIDTHS))]
+            _draw_maps(row[:3], content)
+            _draw_lines(row[3], content)
+            _write_over(row[0], label, style)
+        place = part.add_subplot(grid[-1, :3])
+        bar = part.colorbar(ScalarMappable(SCALE, COLOURS), cax=place, orientation="horizontal")
         bar.set_label("linear CKA (unbiased)" + (", first seed" if seeded else ""))
     if others:
-        _draw_single(figure.add_subplot(grid[-1, :]), others)
+        _draw_single(next(parts).subplots(), others)
     figure.suptitle(f"{heading}: similarity of layers", fontsize=style["font_size"] + 1)
     shown = {kind: WORDS[kind] for kind in WORDS if kind == "trained" or seeded}
     bare = {} if layered else POINTS
@@ -164,6 +176,8 @@ def _draw_lines(axis: Axes, content: Mapping) -> None:
     axis.set_xticks(places, words, **turned)
     axis.set_title("\neach layer")
     axis.set(xlabel="layer", ylabel="CKA", ylim=_limits(lines.values()))
+    # As high as the heat maps.
+    axis.set_box_aspect(WIDTHS[0] / WIDTHS[-1])
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
 
 

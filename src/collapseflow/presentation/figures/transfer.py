@@ -35,7 +35,7 @@ SOURCES = {
     "logme": "LogME",
     "effective_rank": "effective rank",
 }
-LOGARITHMIC = ("nc1", "cdnv", "effective_rank")
+LOGARITHMIC = ("nc1", "cdnv")
 #: The panels' rows: what the features are worth on the test images.
 TARGETS = {"probing": "linear probe, %", "fine-tuning": "after fine-tuning, %"}
 #: Markers: the backbone's last layer, and those before it.
