@@ -225,9 +225,9 @@ def snakemake(folder, *words):
             "you mean 'results/toy/features/digits/net/random/s0/epoch000'? allowed: ",
         ),
         (
-            [f"results/toy/measures/digits/{RUN.format(0.2)}.json", "--configfile", "my.yaml"],
-            f"results/toy/measures/digits/{RUN.format(0.2)}.json: is not made by the study toy; "
-            f"did you mean 'results/toy/measures/digits/{RUN.format(0.1)}.json'? allowed: ",
+            [f"results/toy/statistics/digits/{RUN.format(0.2)}", "--configfile", "my.yaml"],
+            f"results/toy/statistics/digits/{RUN.format(0.2)}: is not made by the study toy; "
+            f"did you mean 'results/toy/statistics/digits/{RUN.format(0.1)}'? allowed: ",
         ),
         (
             [f"results/toy/features/digits/{RUN.format(0)}/epoch003", "--configfile", "my.yaml"],

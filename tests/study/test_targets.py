@@ -65,7 +65,7 @@ def refuse(plan, *words):
     """Refuse what is neither a name nor a file of the plan; snakemake's rules stand aside."""
     made = {*NAMES, *plan.everything(), "results/toy/summary.md"}
     for run in plan.trainings:
-        made |= {plan.files.measures(run.dataset, run.path)}
+        made |= {plan.files.statistics_of_run(run.dataset, run.path)}
         made |= {plan.files.training(run.dataset, run.path)}
     for dataset, features in plan.compared():
         made |= {plan.files.features(dataset, features.folder)}
@@ -79,8 +79,8 @@ UNKNOWN = {
     "results/toy/figures/embedding_mnist.pdf": (
         f"did you mean 'results/toy/figures/embedding_digits.pdf'? {ALLOWED}"
     ),
-    f"results/toy/measures/digits/{RUN.replace('0.1', '0.2')}.json": (
-        f"did you mean 'results/toy/measures/digits/{RUN}.json'? {ALLOWED}"
+    f"results/toy/statistics/digits/{RUN.replace('0.1', '0.2')}": (
+        f"did you mean 'results/toy/statistics/digits/{RUN}'? {ALLOWED}"
     ),
     f"results/toy/training/digits/{RUN.replace('s0', 's1')}/weights": (
         f"did you mean 'results/toy/training/digits/{RUN}/weights'? {ALLOWED}"
@@ -132,7 +132,7 @@ def test_the_stores_in_a_folder_of_features_are_no_targets(toy, tmp_path, monkey
         ["fig2", "results/toy/figures/sweep.pdf"],
         ["./results/toy/summary.md"],
         ["results//toy/summary.md"],
-        [f"results/toy/measures/digits/{RUN}.json"],
+        [f"results/toy/statistics/digits/{RUN}"],
         [
             f"results/toy/features/digits/{RUN}/epoch002",
             f"results/toy/training/digits/{RUN}/weights",
