@@ -426,3 +426,12 @@ def test_a_damaged_store_is_refused(stores):
         file.truncate()
     with pytest.raises(UserError, match="test.h5"):
         measure_spectrum(stores, seed=0, threads=1)
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_points_that_are_equally_far_apart_have_no_dimension(n):
+    simplex = np.eye(n) - 1 / n
+    assert two_nn(3 * simplex @ np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]) == (
+        None,
+        0,
+    )

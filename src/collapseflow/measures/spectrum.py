@@ -255,6 +255,8 @@ def two_nn(features: np.ndarray) -> tuple[float | None, int]:
         ]
     )
     x = np.log(np.sort(ratios)[: 9 * n // 10])
+    # Distances that are equal but for rounding, as in a simplex.
+    x[x < 1e-13] = 0
     y = -np.log1p(-np.arange(1, len(x) + 1) / n)
     return (float(x @ y / (x @ x)) if x.any() else None), duplicates
 
