@@ -46,9 +46,10 @@ def read_features(network, images, precision: str):
 
 def nc1(features, labels) -> float:
     """NC1 of features (N, d) of any type, computed in float64."""
-    from collapseflow.measures.collapse import collapse_measures
+    from collapseflow.measures import collapse
+    from collapseflow.measures.statistics import reduce_stream
 
-    return collapse_measures(lambda _: iter([(features, labels)])).nc1
+    return collapse.nc1(reduce_stream(lambda _: [(features, labels, None)])[0])
 
 
 def drawn_together(features, labels, factor: float):

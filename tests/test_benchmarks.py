@@ -1,7 +1,9 @@
 """What the benchmarks share: ratios, processes, the page; no times."""
 
 import argparse
+import ast
 import datetime
+import importlib
 import json
 import platform
 import re
@@ -248,3 +250,14 @@ def test_the_exponent_is_the_slope_between_the_two_largest_sizes():
     sizes = (10, 1_000, 30_000)
     runs = [Run(seconds, 0.0, {}) for seconds in (5.0, *(1e-3 * n**1.25 for n in sizes[1:]))]
     assert scale.exponent(sizes, runs) == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_takes_from_the_package_is_there(path):
+    """Most of it is imported within functions, which only a whole benchmark runs."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("collapseflow"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")

@@ -217,9 +217,10 @@ def test_a_store_of_one_row(make_store):
     assert stores.verify(path)
 
 
-def test_accuracy_is_the_share_of_right_predictions(good, make_store):
-    assert stores.accuracy(good) == pytest.approx(2 / 3)
-    assert stores.accuracy(make_store(FEATURES, LABELS)) is None
+def test_predictions_come_with_their_labels_where_there_are_any(good, make_store):
+    right = np.concatenate([labels == predicted for _, labels, predicted in stores.iterate(good)])
+    assert right.mean() == pytest.approx(2 / 3)
+    assert {predicted for *_, predicted in stores.iterate(make_store(FEATURES, LABELS))} == {None}
 
 
 # --- refusals of the writer -------------------------------------------------------------------
@@ -476,14 +477,11 @@ def test_blocks_that_are_not_read_are_not_checked(wide):
     np.testing.assert_array_equal(next(stream)[0], WIDE[:4])
 
 
-@pytest.mark.parametrize("reader", [*READERS, "read_labels", "accuracy"])
+@pytest.mark.parametrize("reader", [*READERS, "read_labels"])
 @pytest.mark.parametrize("column", ["checksums", "labels", "ids", "predictions"])
 def test_whoever_reads_finds_a_flipped_bit_of_the_other_columns(good, reader, column):
     flip_a_bit(good, column, 0)
-    of_columns = {
-        "read_labels": lambda: stores.read_labels(good),
-        "accuracy": lambda: stores.accuracy(good),
-    }
+    of_columns = {"read_labels": lambda: stores.read_labels(good)}
     with pytest.raises(UserError, match="damaged; delete it") as caught:
         (readers(good) | of_columns)[reader]()
     assert str(good) in str(caught.value)

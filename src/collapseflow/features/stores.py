@@ -496,14 +496,6 @@ def read_made_with(path: str | Path) -> list[str]:
     return json.loads(read_attributes(path).get(MADE_WITH, "[]"))
 
 
-def accuracy(path: str | Path) -> float | None:
-    """The share of right predictions in a store, or None where it holds no predictions."""
-    with _open_store(path) as store:
-        if "predictions" not in store.columns:
-            return None
-        return float(np.mean(store.columns["predictions"] == store.columns["labels"]))
-
-
 def verify(path: str | Path) -> str:
     """Check a feature store from its first byte to its last.
 
