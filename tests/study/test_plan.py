@@ -502,8 +502,8 @@ VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
             ALWAYS | OF_FEATURES | OF_SWEEP | figures("sweep") | tables("sweep"),
         ),
         ({**SMALL, **ANALYSES}, ALWAYS | OF_FEATURES | OF_RUNS | OF_ANALYSES),
-        # Without what they are of.
-        (ANALYSES, ALWAYS | OF_FEATURES),
+        # Without networks there is nothing to transfer.
+        (ANALYSES, ALWAYS | OF_FEATURES | figures("few_shot_digits")),
         ({**SMALL, **FLAWED}, ALWAYS | OF_FEATURES | OF_FLAWED | tables("flaws")),
         # Neither the layers nor the sweep of what is not run.
         ({**SMALL, **LAYERS, **SWEEP, "runs": []}, ALWAYS | OF_FEATURES),

@@ -100,17 +100,22 @@ def nc1_quotient(statistics: Statistics) -> float:
     return float(within / between_class_eigenvalues(statistics).sum())
 
 
-def fuzziness(statistics: Statistics) -> float:
-    """D = tr(Sigma_W S_B^+) with S_B = sum_c (n_c / N) m_c m_c^T, the separation fuzziness of He
-    and Su (PNAS 2023, arXiv:2210.17020); on classes of equal size C times NC1."""
-    shares = statistics.counts / statistics.n_samples
-    weighted = np.sqrt(shares)[:, None] * statistics.coordinates
-    _, singular, axes = np.linalg.svd(weighted, full_matrices=False)
+def within_over_between(statistics: Statistics, rows: np.ndarray) -> float:
+    """tr(Sigma_W S^+) with S = rows^T rows, a between-class covariance by another definition, whose
+    factor (C, r) is given in the basis of the class means."""
+    _, singular, axes = np.linalg.svd(rows, full_matrices=False)
     eigenvalues = singular**2
     kept = eigenvalues > relative_cutoff(statistics, eigenvalues)
     axes = axes[kept]
     within = np.vecdot(axes @ statistics.scatter, axes) / statistics.n_samples
     return float((within / eigenvalues[kept]).sum())
+
+
+def fuzziness(statistics: Statistics) -> float:
+    """D = tr(Sigma_W S_B^+) with S_B = sum_c (n_c / N) m_c m_c^T, the separation fuzziness of He
+    and Su (PNAS 2023, arXiv:2210.17020); on classes of equal size C times NC1."""
+    shares = statistics.counts / statistics.n_samples
+    return within_over_between(statistics, np.sqrt(shares)[:, None] * statistics.coordinates)
 
 
 def log_fuzziness(statistics: Statistics) -> float | None:

@@ -47,12 +47,8 @@ def notebook_nc1(statistics: Statistics) -> float:
     The notebook keeps the C - 1 largest eigenvalues of Sigma_B, which are all that are not zero
     unless the class means have a lower rank: then it divides by rounding errors, and we do not.
     """
-    _, singular, axes = np.linalg.svd(_around_their_mean(statistics), full_matrices=False)
-    eigenvalues = singular**2 / statistics.n_classes
-    kept = eigenvalues > collapse.relative_cutoff(statistics, eigenvalues)
-    axes = axes[kept]
-    within = np.vecdot(axes @ statistics.scatter, axes) / statistics.n_samples
-    return float((within / eigenvalues[kept]).sum())
+    rows = _around_their_mean(statistics) / np.sqrt(statistics.n_classes)
+    return collapse.within_over_between(statistics, rows)
 
 
 def _unbiased_equinorm(vectors: np.ndarray) -> float:

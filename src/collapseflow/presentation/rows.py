@@ -38,6 +38,7 @@ REPORT_A = {
     "nc2_equiangularity": "NC2, equal angles",
     "nc2_maximal_angle": "NC2, maximal angle",
 }
+#: What is measured of the spectrum.
 SPECTRUM = (*OF_MOMENTS, "two_nn")
 _NUMBERS = {
     **dict.fromkeys(("seed", "epoch", "n", "n_seeds"), "Int64"),

@@ -487,9 +487,9 @@ class Plan:
     def results(self) -> dict[str, list[str]]:
         """The files of what is computed on the analysed feature sets, by kind."""
         kinds = {"cells": self.files.cells}
-        if {"spectrum", "transfer"} & set(self.study.analyses):
+        if self.asks("spectrum") or self.asks("transfer"):
             kinds["spectrum"] = self.files.spectrum
-        if "few_shot" in self.study.analyses:
+        if self.asks("few_shot"):
             kinds["few_shot"] = self.files.few_shot
         return {
             kind: self.files_everywhere(self.analysed, lambda d, f, make=make: make(d, f.path))
@@ -571,9 +571,9 @@ class Plan:
         return bool(self.swept_runs())
 
     def asks(self, analysis: str) -> bool:
-        """Whether the study asks for an analysis of what it has."""
-        has = bool(self.runs) if analysis == "similarity" else bool(self.study.backbones)
-        return analysis in self.study.analyses and has
+        """Whether the study asks for an analysis, and has what it is of."""
+        of = {"similarity": self.runs, "transfer": self.study.backbones}
+        return analysis in self.study.analyses and bool(of.get(analysis, True))
 
     def trained_datasets(self) -> list[str]:
         """The data sets that a network is trained on."""
