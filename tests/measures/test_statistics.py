@@ -261,6 +261,14 @@ def test_the_size_of_the_pieces_does_not_matter(monkeypatch, piece_bytes):
     check(reduce_stream(stream_of(*case, [70]))[0], *case)
 
 
+@pytest.mark.parametrize("slices", [8, 11, 149])
+def test_the_size_of_the_products_does_not_matter(monkeypatch, slices):
+    case = make_case(150, 10, 6, seed=9, dtype=np.float32)
+    # Five directions of ten features.
+    monkeypatch.setattr(module, "SMALL_PRODUCT", slices * 50)
+    check(reduce_stream(stream_of(*case))[0], *case)
+
+
 def test_classes_may_first_show_up_in_any_block():
     case = make_case(60, 7, 5, seed=10)
     for order in (np.argsort(case[1], kind="stable"), np.argsort(-case[1], kind="stable")):

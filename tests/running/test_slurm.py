@@ -171,6 +171,7 @@ def test_jobs_of_gpu_rules_and_no_others_are_given_a_gpu(cluster, remote):
     jobs = jobs_of(cluster, remote[0])
     assert {rule_of(job) for job in jobs} == (GPU_RULES - {"pretrain"}) | {
         "extract_raw",
+        "reduce_features",
         "classify",
         "embed",
     }

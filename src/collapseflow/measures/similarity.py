@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from collapseflow.features.stores import read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, made_with
+from collapseflow.running.threads import blas_threads
 
 #: Images on which layers are compared, at most.
 N_IMAGES = 5_000
@@ -152,7 +152,7 @@ def compare_layers(
             raise UserError(f"{path}: holds other images than {first[layers[0]]}")
         return Kernel(read_rows(path, rows, threads)[0])
 
-    with threadpool_limits(threads, user_api="blas"):
+    with blas_threads(threads):
         before = [kernel(first[layer]) for layer in layers]
         after = [kernel(last_by_seed[seeds[0]][layer]) for layer in layers]
         answer = {

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import scipy.linalg
 import xxhash
-from threadpoolctl import threadpool_limits
 
 from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.running.files import MADE_WITH, made_with
+from collapseflow.running.threads import blas_threads
 
 #: Indices, from 1, of the eigenvalues to which alpha-ReQ's line is fitted: its authors' code's.
 ALPHA_INDICES = 4, 100
@@ -300,7 +300,7 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
         If a store is missing or damaged.
     """
     answer = {}
-    with threadpool_limits(threads, user_api="blas"):
+    with blas_threads(threads):
         for split, path in stores.items():
             labels = read_labels(path)
             moments = reduce_blocks(iterate(path), labels)

@@ -16,16 +16,17 @@ from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
-from threadpoolctl import threadpool_limits
 
 from collapseflow.features.stores import Block, Head, iterate, read_head
 from collapseflow.images.datasets import SPLITS
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+from collapseflow.running.threads import blas_threads
 
 #: Called for each pass with the number of blocks that are in use at a time; gives blocks of
 #: features (n, d), labels int (n,), and predictions int (n,) or None.
@@ -35,7 +36,10 @@ Answer = TypeVar("Answer")
 #: Of the largest class mean's norm: means that are no farther apart are equal but for rounding.
 ROUNDING = 1e-13
 #: Bytes of float64 features that are multiplied at a time: a core's cache should hold them.
-PIECE_BYTES = 4 * 2**20
+PIECE_BYTES = 2 * 2**20
+#: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
+#: the product itself where one of them is narrow.
+SMALL_PRODUCT = 10**6
 
 
 def map_blocks(
@@ -62,7 +66,7 @@ def map_blocks(
     turn = Event()
     turn.set()
     running: deque[Future] = deque()
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with blas_threads(1), ThreadPoolExecutor(threads) as pool:
         while True:
             my_turn, turn = turn, Event()
             running.append(pool.submit(next_answer, my_turn, turn))
@@ -75,10 +79,29 @@ def map_blocks(
                 del answer
 
 
+class _Piece(NamedTuple):
+    """Some samples of a block.
+
+    Attributes
+    ----------
+    samples : which of the block
+    features : float64 (n, d), in memory that the next piece overwrites
+    classes : the numbers of the classes that are present, ascending
+    members
+        (number of these classes, n), 1 where a sample is of a class: the product with anything
+        sums that up by class.
+    """
+
+    samples: slice
+    features: np.ndarray
+    classes: np.ndarray
+    members: csr_array
+
+
 def _pieces(
-    features: np.ndarray, rows: np.ndarray, row_bytes: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]]:
-    """A block in parts that a core's cache holds, sorted by class.
+    features: np.ndarray, rows: np.ndarray, row_bytes: int, means: np.ndarray | None = None
+) -> Iterator[_Piece]:
+    """A block in parts that a core's cache holds.
 
     Parameters
     ----------
@@ -86,23 +109,28 @@ def _pieces(
         The number of each sample's class, int (n,).
     row_bytes
         What a sample needs in the work on a part.
-
-    Yields
-    ------
-    Which samples of the block; their features, float64, in memory that the next part overwrites;
-    and (class, start, stop) of each class within the part.
+    means
+        Float64 (C, d), of which that of the class is subtracted from each sample.
     """
-    order = np.argsort(rows, kind="stable")
     size = max(1, PIECE_BYTES // row_bytes)
     memory = np.empty((min(size, len(rows)), features.shape[1]))
     for start in range(0, len(rows), size):
-        mine = order[start : start + size]
-        part = memory[: len(mine)]
-        part[:] = features[mine]
-        of_part = rows[mine]
-        edges = [0, *(np.flatnonzero(np.diff(of_part)) + 1).tolist(), len(mine)]
-        groups = zip(of_part[edges[:-1]].tolist(), edges[:-1], edges[1:], strict=True)
-        yield mine, part, list(groups)
+        samples = slice(start, start + size)
+        of_samples = rows[samples]
+        part = memory[: len(of_samples)]
+        if means is None:
+            part[:] = features[samples]
+        else:
+            np.take(means, of_samples, axis=0, out=part, mode="clip")
+            np.subtract(features[samples], part, out=part)
+        order = np.argsort(of_samples, kind="stable")
+        in_order = of_samples[order]
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(in_order)) + 1])
+        members = csr_array(
+            (np.ones(len(part)), order, np.append(starts, len(part))),
+            shape=(len(starts), len(part)),
+        )
+        yield _Piece(samples, part, in_order[starts], members)
 
 
 class ClassSums:
@@ -151,10 +179,9 @@ def _sum_block(
     counts = np.bincount(rows)
     sums = np.zeros((len(classes), features.shape[1]))
     norms = np.zeros(len(classes))
-    for mine, part, groups in _pieces(features, rows, 8 * features.shape[1]):
-        norms += np.bincount(rows[mine], np.sqrt(np.vecdot(part, part)), len(classes))
-        for c, start, stop in groups:
-            sums[c] += np.add.reduce(part[start:stop], axis=0)
+    for samples, part, present, members in _pieces(features, rows, 8 * features.shape[1]):
+        norms += np.bincount(rows[samples], np.sqrt(np.vecdot(part, part)), len(classes))
+        sums[present] += members @ part
     answer = ClassSums()
     answer.by_label = dict(
         zip(classes.tolist(), zip(counts.tolist(), sums, norms.tolist(), strict=True), strict=True)
@@ -195,11 +222,20 @@ class ClassMeans:
         """
         centred = self.means - self.global_mean
         # The threads of BLAS wait actively for a while after a product, on cores the passes need.
-        with threadpool_limits(1, user_api="blas"):
+        with blas_threads(1):
             left, singular, basis = np.linalg.svd(centred, full_matrices=False)
         least = max(centred.shape) * np.finfo(np.float64).eps * singular[0]
         kept = singular > least
         return basis[kept], left[:, kept] * singular[kept]
+
+    @cached_property
+    def frame(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """A basis as columns (d, r), and coordinates (C, r) in it, for products with samples: those
+        of :attr:`span`. Means that span the whole space need no basis: None, and themselves."""
+        basis, coordinates = self.span
+        if len(basis) == basis.shape[1]:
+            return None, self.means - self.global_mean
+        return np.ascontiguousarray(basis.T), coordinates
 
 
 @dataclass(eq=False)
@@ -223,28 +259,35 @@ class Scatter:
                 mine += getattr(other, field.name)
 
 
+def _project(part: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
+    """Coordinates (n, r) of samples (n, d) in a basis of :attr:`ClassMeans.frame`."""
+    if basis is None:
+        return part
+    rows = SMALL_PRODUCT // max(basis.size, 1)
+    if rows < 8:
+        return part @ basis
+    answer = np.empty((len(part), basis.shape[1]))
+    for start in range(0, len(part), rows):
+        np.matmul(part[start : start + rows], basis, out=answer[start : start + rows])
+    return answer
+
+
 class _SecondPass:
     """The work on a block. With z = U^T (h - mu_c) and the coordinates a_j of the centred means,
 
     t_j = z . a_j gives both what lies along the directions between means, t_j - t_i, and the
     nearest of them: ||h - mu_j||^2 = const - 2 (t_j + a_c . a_j - ||a_j||^2 / 2). Where other
-    means than the samples' own are to be nearest, these have a basis of their own.
+    means than the samples' own are to be nearest, these have a basis of their own. The scatter is
+    along the basis of ``own.frame``.
     """
 
     def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
         self.own, self.training = own, training
-        self.basis, self.coordinates = own.span
-        self.rank = len(self.basis)
-        centred, to = own.means - training.global_mean, self.coordinates
-        if training is not own:
-            basis, to = training.span
-            self.basis = np.concatenate([self.basis, basis])
-            self.to_training = to
-            # (mu_c - mu_G) . m_j, along the basis.
-            offsets = (centred @ basis.T) @ to.T
-        else:
-            offsets = to @ to.T
-        self.offsets = offsets - np.vecdot(to, to) / 2
+        self.basis, self.coordinates = own.frame
+        self.training_basis, self.to_training = to_basis, to = training.frame
+        # (mu_c - mu_G) . m_j, along the basis.
+        self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
+        self.offsets -= np.vecdot(to, to) / 2
         # The training class of each of the samples' own classes; -1 where it has none.
         place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
         found = training.classes[place] == own.classes
@@ -257,25 +300,26 @@ class _SecondPass:
         rows = np.searchsorted(self.own.classes, labels)
         squared_lengths = np.empty(len(rows))
         nearest = np.empty(len(rows), np.int64)
-        scatter = np.zeros((self.rank, self.rank))
+        rank = self.coordinates.shape[1]
+        scatter = np.zeros((rank, rank))
         directional = np.zeros((n_classes, n_classes))
         row_bytes = 8 * max(d, n_classes, len(self.training.classes))
-        for mine, part, groups in _pieces(features, rows, row_bytes):
-            for c, start, stop in groups:
-                part[start:stop] -= self.own.means[c]
-            squared_lengths[mine] = np.vecdot(part, part)
-            along = self.basis @ part.T
-            own = along[: self.rank]
-            scatter += own @ own.T
-            t = own.T @ self.coordinates.T
-            scores = t if self.training is self.own else along[self.rank :].T @ self.to_training.T
-            for c, start, stop in groups:
-                of_class = scores[start:stop] + self.offsets[c]
-                nearest[mine[start:stop]] = of_class.argmax(axis=1)
-            t -= t[np.arange(len(mine)), rows[mine]][:, None]
+        pieces = _pieces(features, rows, row_bytes, self.own.means)
+        for samples, part, present, members in pieces:
+            of_samples = rows[samples]
+            squared_lengths[samples] = np.vecdot(part, part)
+            z = _project(part, self.basis)
+            scatter += z.T @ z
+            t = z @ self.coordinates.T
+            scores = self.offsets[of_samples]
+            if self.training is self.own:
+                scores += t
+            else:
+                scores += _project(part, self.training_basis) @ self.to_training.T
+            nearest[samples] = scores.argmax(axis=1)
+            t -= t[np.arange(len(part)), of_samples][:, None]
             np.square(t, out=t)
-            for c, start, stop in groups:
-                directional[c] += np.add.reduce(t[start:stop], axis=0)
+            directional[present] += members @ t
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -313,6 +357,9 @@ def scatter_around(
     for of_block in blocks:
         total.merge(of_block)
         del of_block
+    if own.frame[0] is None:
+        basis, _ = own.span
+        total.scatter = basis @ total.scatter @ basis.T
     return total
 
 

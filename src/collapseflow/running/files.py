@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -131,6 +132,7 @@ def failure(folder: str | os.PathLike) -> str | None:
     return read_json(path)["failed"] if path.exists() else None
 
 
+@cache
 def versions() -> str:
     """The versions of this package, of Python and of the libraries behind results, in one line."""
     known = [f"collapseflow {__version__}", f"Python {platform.python_version()}"]
