@@ -26,7 +26,7 @@ PAGE = ROOT / "docs" / "performance.md"
 SCRIPTS = ROOT / "benchmarks"
 COMPARISONS = (
     *("training", "accuracy", "rounding", "compilation", "extraction", "scattering", "collapse"),
-    *("classifiers", "embedding", "stores", "study", "restyle", "planning", "scale"),
+    *("classifiers", "probes", "embedding", "stores", "study", "restyle", "planning", "scale"),
 )
 PACKAGES = (
     *("torch", "torchvision", "kymatio", "scikit-learn", "scikit-learn-intelex", "openTSNE"),

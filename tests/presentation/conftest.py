@@ -3,9 +3,11 @@
 import json
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 from made_up import DATASETS
 
+from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import collect_measures
 
 
@@ -20,6 +22,15 @@ def write(tmp_path):
         return paths
 
     return write_files
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that functions save, which stay open until the test ends."""
+    kept = []
+    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
+    yield kept
+    plt.close("all")
 
 
 @pytest.fixture

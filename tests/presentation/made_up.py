@@ -94,3 +94,10 @@ def cell(accuracy, **changes):
         "converged": True,
         "made_with": ["torch 1"],
     } | changes
+
+
+def words_of(figure):
+    """The words of a figure's legend, and its title: the notes below."""
+    legend = figure.legends[0]
+    words = [text.get_text().strip() for text in legend.get_texts()]
+    return [word for word in words if word], legend.get_title().get_text()

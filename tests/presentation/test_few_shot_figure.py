@@ -1,14 +1,12 @@
 """The figure of few images a class: which values are drawn, with which intervals and words."""
 
 import matplotlib.colors
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import RAW, describe_features
+from made_up import RAW, describe_features, words_of
 
 from collapseflow.presentation.figures import few_shot
-from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
 
@@ -39,26 +37,17 @@ def rows_of(column, accuracies, bounds=None, with_all=None, seed=None, **changes
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch):
+def draw(tmp_path, figures):
     """A function that draws rows of some columns and gives the figure."""
-    kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
 
     def draw_figure(columns, *of_rows):
         path = tmp_path / "measures.csv"
         table = pd.DataFrame([row for rows in of_rows for row in rows], columns=COLUMNS)
         table.astype({"seed": "Int64", "epoch": "Int64"}).to_csv(path, index=False)
         few_shot.plot_few_shot(path, columns, "digits", "Digits 8×8", STYLE, [])
-        return kept[-1]
+        return figures[-1]
 
-    yield draw_figure
-    plt.close("all")
-
-
-def words_of(figure):
-    legend = figure.legends[0]
-    words = [text.get_text().strip() for text in legend.get_texts()]
-    return [word for word in words if word], legend.get_title().get_text()
+    return draw_figure
 
 
 def points_of(lines):

@@ -4,7 +4,6 @@ import math
 from itertools import combinations, product
 
 import matplotlib.colors
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,15 +31,6 @@ STYLE = Style().model_dump()
 N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
 QUANTITIES = (*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean")
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that functions save, which stay open until the test ends."""
-    kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
-    yield kept
-    plt.close("all")
 
 
 def value_of(run, epoch, layer, split, quantity):

@@ -1,6 +1,5 @@
 """What the page of one run's geometry draws."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -10,20 +9,10 @@ from collapseflow.measures.statistics import (
     write_statistics,
 )
 from collapseflow.presentation.figures import geometry
-from collapseflow.presentation.figures import style as look
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
 LAYER = "flatten"
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that functions save, which stay open until the test ends."""
-    kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
-    yield kept
-    plt.close("all")
 
 
 def features_of(n_classes, n_features, seed, spread=0.3):

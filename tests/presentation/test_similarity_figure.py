@@ -2,12 +2,11 @@
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from made_up import words_of
 
 from collapseflow.presentation.figures import similarity
-from collapseflow.presentation.figures import style as look
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -33,24 +32,15 @@ def content_of(n_layers, n_seeds=1, n_images=5000, names=None, seed=0):
 
 
 @pytest.fixture
-def draw(write, monkeypatch):
+def draw(write, figures):
     """A function that draws the contents of some series, by label, and gives the figure."""
-    kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
 
     def draw_figure(contents):
         files = write("similarity", list(contents.values()))
         similarity.plot_similarity(files, list(contents), "Digits 8×8", STYLE, [])
-        return kept[-1]
+        return figures[-1]
 
-    yield draw_figure
-    plt.close("all")
-
-
-def words_of(figure):
-    legend = figure.legends[0]
-    words = [text.get_text().strip() for text in legend.get_texts()]
-    return [word for word in words if word], legend.get_title().get_text()
+    return draw_figure
 
 
 def maps_of(figure):

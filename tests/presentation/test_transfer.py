@@ -2,14 +2,12 @@
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import BACKBONES, DATASETS, describe_runs
 from scipy.stats import spearmanr
 
-from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.figures.transfer import plot_transfer, plot_transfer_matrix
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
@@ -56,15 +54,6 @@ def tuned(runs):
         changes = {"recipe": run["recipe"], "epoch": epoch}
         rows.append(row(*names, "", "accuracy", value, run["seed"], **changes))
     return rows
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that functions save, which stay open until the test ends."""
-    kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
-    yield kept
-    plt.close("all")
 
 
 @pytest.fixture
