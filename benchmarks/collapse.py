@@ -358,8 +358,11 @@ def floor(folder: Path, runs: Mapping[str, list[Run]]) -> str:
         )
         n_bytes = 2 * os.path.getsize(case.store(folder))
         rank = min(case.classes - 1, case.d)
-        # The sum; the projection; along the directions to all means, and the scatter of it.
-        operations = case.n * (case.d + 2 * case.d * rank + 2 * rank * (case.classes + rank))
+        # The class sums; the projection, which means that span the whole space need not; along the
+        # directions to all means; the scatter, of which half is enough.
+        operations = case.n * (
+            case.d + 2 * case.d * rank * (rank < case.d) + 2 * rank * case.classes + rank**2
+        )
         moving, computing = 2 * n_bytes / bandwidth / CORES, operations / rate
         missed = "" if peak < MEBIBYTES else ", missed"
         words.append(
