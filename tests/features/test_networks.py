@@ -121,7 +121,7 @@ def test_any_layer_of_vgg_equals_a_hook(vgg, layer):
     expected, _ = with_hook(vgg, layer, images)
     if expected.ndim == 4:
         expected = expected.mean((2, 3))
-    features, logits = read_one(vgg, layer, positions("vgg11_bn", layer), False, images)
+    features, logits = read_one(vgg, layer, positions("vgg11_bn", [layer])[layer], False, images)
     assert logits is None
     torch.testing.assert_close(features, expected)
 
@@ -412,7 +412,12 @@ def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
     ],
 )
 def test_places_are_told_from_channels(model, layer, expected):
-    assert positions(model, layer) == expected
+    assert positions(model, [layer]) == {layer: expected}
+
+
+def test_each_of_several_layers_has_its_own_places():
+    expected = {"permute": (2, 3), "flatten": (), "norm": (1, 2)}
+    assert positions("swin_t", list(expected)) == expected
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ LABELS = np.arange(30) % 4
 IDS = np.arange(30) * 3 + 100
 
 
+@pytest.fixture(params=[0, 2**40], ids=["in threads", "at once"], autouse=True)
+def small_batch_bytes(request, monkeypatch):
+    """All batches are written in threads, or none is."""
+    monkeypatch.setattr(stores, "SMALL_BATCH_BYTES", request.param)
+
+
 @pytest.fixture
 def good(tmp_path, provenance):
     """A whole store with predictions, of which every third is wrong."""

@@ -126,25 +126,27 @@ def enlarged(model: str) -> nn.Module:
 
 
 @torch.no_grad()
-def output_shape(network: nn.Module, layer: str, image_size: int) -> tuple[int, ...]:
-    """The shape of a layer's output for one image, computed without values.
+def output_shapes(
+    network: nn.Module, layers: Sequence[str], image_size: int
+) -> dict[str, tuple[int, ...]]:
+    """The shape of each layer's output for one image, computed without values.
 
     Raises
     ------
     UserError
-        If the layer gives something else than a tensor with a row for each image.
+        If a layer gives something else than a tensor with a row for each image.
     """
     n_images = 3
     images = torch.empty(n_images, 3, image_size, image_size, device="meta")
-    output = create_feature_extractor(network, {layer: "output"})(images)["output"]
-    if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
-        raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
-    return tuple(output.shape[1:])
+    outputs = create_feature_extractor(network, {layer: layer for layer in layers})(images)
+    for layer, output in outputs.items():
+        if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
+            raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
+    return {layer: tuple(output.shape[1:]) for layer, output in outputs.items()}
 
 
-@cache
-def positions(model: str, layer: str) -> tuple[int, ...]:
-    """Which dimensions of a layer's output are places in the image; the other one is channels.
+def positions(model: str, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Which dimensions of each layer's output are places in the image; the other one is channels.
 
     They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
     middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C).
@@ -152,20 +154,24 @@ def positions(model: str, layer: str) -> tuple[int, ...]:
     Raises
     ------
     UserError
-        As :func:`output_shape`; and if more than one dimension does not grow.
+        As :func:`output_shapes`; and if more than one dimension does not grow.
     """
-    usual = output_shape(skeleton(model, 7), layer, USUAL_SIZE)
-    if len(usual) == 1:
-        return ()
-    large = output_shape(enlarged(model), layer, 2 * USUAL_SIZE)
-    # What is 1 at both sizes has been averaged by the network itself.
-    places = [dim for dim, n in enumerate(usual, 1) if n == 1 or n != large[dim - 1]]
-    if len(places) != len(usual) - 1:
-        raise UserError(
-            f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
-            f"{usual} places cannot be told from channels; allowed: flatten, or another layer"
-        )
-    return tuple(places)
+    usual = output_shapes(skeleton(model, 7), layers, USUAL_SIZE)
+    maps = [layer for layer, shape in usual.items() if len(shape) > 1]
+    large = output_shapes(enlarged(model), maps, 2 * USUAL_SIZE) if maps else {}
+    found = dict.fromkeys(layers, ())
+    for layer in maps:
+        # What is 1 at both sizes has been averaged by the network itself.
+        sizes = zip(usual[layer], large[layer], strict=True)
+        places = [dim for dim, (n, grown) in enumerate(sizes, 1) if n == 1 or n != grown]
+        if len(places) != len(usual[layer]) - 1:
+            raise UserError(
+                f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
+                f"{usual[layer]} places cannot be told from channels; allowed: flatten, or "
+                "another layer"
+            )
+        found[layer] = tuple(places)
+    return found
 
 
 def check_backbone(
@@ -206,8 +212,7 @@ def check_backbone(
     layers = [own_name(model, layer) for layer in layers]
     check_image_size(model, layers, image_size, batch_size)
     if pool == "average":
-        for layer in layers:
-            positions(model, layer)
+        positions(model, layers)
 
 
 def require_model(model: str) -> None:
@@ -605,7 +610,7 @@ def open_extractor(
         Digest of the data set whose features are read.
     """
     network, trained_on = load_network(model, weights)
-    average_over = {layer: positions(model, layer) if pool == "average" else () for layer in layers}
+    average_over = positions(model, layers) if pool == "average" else dict.fromkeys(layers, ())
     return FeatureExtractor(network, average_over, with_logits=trained_on == task)
 
 

@@ -35,6 +35,8 @@ from collapseflow.running.files import MADE_WITH, atomic_path, made_with
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
+#: To hand less than this to a thread takes longer than to write it, and a core from the network.
+SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.
 COLUMNS = ("labels", "ids", "predictions")
@@ -80,7 +82,8 @@ class NotFiniteError(UserError):
 class StoreWriter:
     """An open store that takes features batch by batch (:func:`open_writer`).
 
-    Each batch is written and inspected at the same time, while the next one is computed.
+    Each batch is written and inspected at the same time, while the next one is computed; a small
+    one is at once.
     """
 
     def __init__(self, path: str | Path, temporary: Path, n: int, ids: np.ndarray) -> None:
@@ -106,6 +109,10 @@ class StoreWriter:
         if predictions is not None:
             self.predictions.append(predictions)
         flat = np.ascontiguousarray(features.reshape(len(features), -1), np.float32)
+        if flat.nbytes < SMALL_BATCH_BYTES:
+            _write(self._file, flat)
+            self.inspector.look_at(flat)
+            return
         self._running = [
             self._pool.submit(_write, self._file, flat),
             self._pool.submit(self.inspector.look_at, flat),
