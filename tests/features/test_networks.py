@@ -415,9 +415,16 @@ def test_places_are_told_from_channels(model, layer, expected):
     assert positions(model, [layer]) == {layer: expected}
 
 
-def test_each_of_several_layers_has_its_own_places():
-    expected = {"permute": (2, 3), "flatten": (), "norm": (1, 2)}
-    assert positions("swin_t", list(expected)) == expected
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("swin_t", {"permute": (2, 3), "flatten": (), "norm": (1, 2)}),
+        # A block, and the layer at which it ends.
+        ("resnet18", {"layer1": (2, 3), "layer1.1.relu_1": (2, 3), "flatten": ()}),
+    ],
+)
+def test_each_of_several_layers_has_its_own_places(model, expected):
+    assert positions(model, list(expected)) == expected
 
 
 @pytest.mark.parametrize(

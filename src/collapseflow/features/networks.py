@@ -138,7 +138,7 @@ def output_shapes(
     """
     n_images = 3
     images = torch.empty(n_images, 3, image_size, image_size, device="meta")
-    outputs = create_feature_extractor(network, {layer: layer for layer in layers})(images)
+    outputs = read_layers(network, layers)(images)
     for layer, output in outputs.items():
         if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
             raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
