@@ -27,9 +27,9 @@ LABELS = np.arange(30) % 4
 IDS = np.arange(30) * 3 + 100
 
 
-@pytest.fixture(params=[0, 2**40], ids=["in threads", "at once"], autouse=True)
+@pytest.fixture(params=[0, 400, 2**40], ids=["in threads", "mixed", "at once"], autouse=True)
 def small_batch_bytes(request, monkeypatch):
-    """All batches are written in threads, or none is."""
+    """All batches are written in threads, or those of at least 17 rows of FEATURES, or none."""
     monkeypatch.setattr(stores, "SMALL_BATCH_BYTES", request.param)
 
 

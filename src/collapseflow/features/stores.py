@@ -82,8 +82,8 @@ class NotFiniteError(UserError):
 class StoreWriter:
     """An open store that takes features batch by batch (:func:`open_writer`).
 
-    Each batch is written and inspected at the same time, while the next one is computed; a small
-    one is at once.
+    Each batch is written and inspected at the same time, while the next one is computed; one below
+    :data:`SMALL_BATCH_BYTES` before :meth:`add` ends.
     """
 
     def __init__(self, path: str | Path, temporary: Path, n: int, ids: np.ndarray) -> None:
