@@ -85,7 +85,9 @@ if __name__ == "__main__":
         "included; against the same of scikit-learn's parts: a grid search with a StandardScaler "
         "and LogisticRegression, KNeighborsClassifier with weights, NearestCentroid. And the "
         "linear probe, which tries up to 12 penalties, against one fit of our logistic regression "
-        "as the reports have it.",
+        "as the reports have it. The grid search fits all 12 penalties; ours stops where the "
+        "accuracy on the validation images falls, so that part of the ratio is fits that it does "
+        "not make.",
         {
             linear: partial(ours, preset="default", name="linear"),
             neighbours: partial(ours, preset="default", name="knn"),

@@ -75,18 +75,21 @@ def package(tmp_path, monkeypatch):
     return root
 
 
+def forget_all():
+    for function in (code.digest, code.read_module, code.same_values):
+        function.cache_clear()
+
+
 def fresh_digest(script):
     """As another process would see it: without what was seen before."""
-    code.digest.cache_clear()
-    code.read_module.cache_clear()
+    forget_all()
     return code.digest(script)
 
 
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    code.digest.cache_clear()
-    code.read_module.cache_clear()
+    forget_all()
 
 
 def test_a_digest_is_sixteen_hexadecimal_digits_and_stays(package):
@@ -270,3 +273,27 @@ def test_modules_on_which_no_value_depends_do_not_count(package, tmp_path, modul
     before = fresh_digest(script)
     path.write_text("def one(): return 1\n")
     assert fresh_digest(script) == before
+
+
+def test_changed_code_keeps_its_digest_where_the_table_says_that_its_values_are_the_same(
+    package, tmp_path, monkeypatch
+):
+    table = tmp_path / "same_values.csv"
+    monkeypatch.setattr(code, "SAME_VALUES", table)
+    table.write_text("script,digest,stands_for\n")
+    script = package.parent / "script.py"
+    before = fresh_digest(script)
+    (package / "beta.py").write_text(BETA.replace("a * b", "b * a"))
+    changed = fresh_digest(script)
+    assert changed != before
+    table.write_text(f"script,digest,stands_for\nother,{changed},0\nscript,{changed},{before}\n")
+    assert fresh_digest(script) == before
+    (package / "beta.py").write_text(BETA.replace("a * b", "a + b"))
+    assert fresh_digest(script) not in (before, changed)
+
+
+def test_the_table_of_equal_code_is_of_the_code_of_today():
+    """Else training or reading was changed since: run benchmarks/same_values.py once more."""
+    of_today = {s.stem: code.digest_of_text(s) for s in SCRIPTS.glob("*.py")}
+    listed = {(script, of_today[script]) for script, _ in code.same_values()}
+    assert set(code.same_values()) == listed
