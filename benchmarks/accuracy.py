@@ -62,9 +62,9 @@ if __name__ == "__main__":
         "Accuracy after one epoch",
         f"{N_TRAIN} images of Fashion-MNIST, batches of {BATCH_SIZE}, then {N_TEST} test images; "
         "ResNet18 at 224 px, vgg11_bn at 64 px. One run of each side, to see that ours is no "
-        "worse; the time includes the test images. The interval is that of the test images alone: how "
-        "much a network after 40 batches differs between runs is not in it, so that accuracies "
-        "above it say nothing for either side.",
+        "worse; the time includes the test images. The interval is that of the test images alone: "
+        "how much a network after 40 batches differs between runs is not in it, so that "
+        "accuracies above it say nothing for either side.",
         sides(side),
         [
             Row(f"{m}, {p}", f"{m}, {LOADER}", 1.0, within_interval)
