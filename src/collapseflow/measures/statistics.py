@@ -492,9 +492,9 @@ class Statistics:
         return self._rounded(self.coordinates)
 
     @cached_property
-    def rounding(self) -> float:
+    def rounding(self) -> np.float64:
         """What is no longer than this is zero but for rounding."""
-        return float(ROUNDING * np.linalg.norm(self.means, axis=1).max())
+        return ROUNDING * np.linalg.norm(self.means, axis=1).max()
 
     def _rounded(self, vectors: np.ndarray) -> np.ndarray:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
