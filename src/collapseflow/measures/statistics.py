@@ -4,6 +4,15 @@ First the mean of each class; then, around these means, the scatter of the sampl
 of the class means and in length. Of C classes of d features this takes O(C d + C^2) memory and one
 product with a basis of that span, of rank r < C, for each sample: no d x d matrix. All sums are in
 float64; those of shards of the data can be merged, and the number of threads changes no bit.
+
+Of n images of a class, the variance around their own mean is (n - 1) / n of the true one, and their
+mean is off by the true one's nth part: NC1, CDNV and the like depend on n. Training and test images
+are therefore compared at the same n: beside both splits stand the statistics of
+:func:`matched_rows`, a sample of the training images. There is no unbiased estimate from the
+statistics of all of them. That of v_c is (n / (n - 1)) v_c, and that of d_ij^2 is the squared
+distance less v_i / n_i + v_j / n_j; but their quotient is biased again, and for d >> n the
+difference may be negative. A pseudo-inverse of such a difference means nothing, and its axes are
+estimated from the same images.
 """
 
 import struct
@@ -12,7 +21,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
@@ -22,11 +32,16 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 
-from collapseflow.features.stores import Block, Head, iterate, read_head
+from collapseflow.features.stores import Block, Head, iterate, read_head, read_labels
 from collapseflow.images.datasets import SPLITS
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with
 from collapseflow.running.threads import blas_threads
+
+#: The training images that are compared with the test images: as many of each class.
+MATCHED = "train_matched"
+#: What has statistics, and a name in the column ``split`` of measures.csv.
+MEASURED_SPLITS = (*SPLITS, MATCHED)
 
 #: Called for each pass with the number of blocks that are in use at a time; gives blocks of
 #: features (n, d), labels int (n,), and predictions int (n,) or None.
@@ -42,12 +57,19 @@ PIECE_BYTES = 2 * 2**20
 SMALL_PRODUCT = 10**6
 
 
+class NotFiniteError(ValueError):
+    """Features of a class that are not finite."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__(f"the features of the class {label} are not finite")
+
+
 def map_blocks(
-    function: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Answer],
-    stream: Stream,
+    function: Callable[..., Answer],
+    stream: Callable[[int], Iterable[tuple]],
     threads: int,
 ) -> Iterator[Answer]:
-    """Apply a function to each block of a stream, on several threads.
+    """Apply a function to each block of a stream (its parts are the arguments), on several threads.
 
     A thread reads a block when the one before it is read, and works on it where its cache has it;
     BLAS keeps to the thread that calls it. The answers come in the order of the blocks: what is
@@ -155,8 +177,17 @@ class ClassSums:
                 self.by_label[label] = count, total, norm
 
     def means(self) -> "ClassMeans":
-        """The mean of each class."""
+        """The mean of each class.
+
+        Raises
+        ------
+        NotFiniteError
+            If a feature is not finite.
+        """
         classes = sorted(self.by_label)
+        for label in classes:
+            if not np.isfinite(self.by_label[label][1]).all():
+                raise NotFiniteError(label)
         counts, sums, norms = zip(*(self.by_label[label] for label in classes), strict=True)
         counts = np.array(counts)
         return ClassMeans(
@@ -211,6 +242,11 @@ class ClassMeans:
         """mu_G, the mean of all samples, float64 (d,)."""
         return self.counts @ self.means / self.counts.sum()
 
+    @property
+    def even(self) -> bool:
+        """Whether all classes have as many samples."""
+        return bool((self.counts == self.counts[0]).all())
+
     @cached_property
     def span(self) -> tuple[np.ndarray, np.ndarray]:
         """An orthonormal basis of the span of the centred class means mu_c - mu_G, as rows (r, d),
@@ -241,9 +277,11 @@ class ClassMeans:
 @dataclass(eq=False)
 class Scatter:
     """What the second pass finds around given means; the attributes are those of
-    :class:`Statistics` by the same names."""
+    :class:`Statistics` by the same names, but for the basis, which is that of
+    :attr:`ClassMeans.frame`, and ``balanced``, which is not summed up where it follows."""
 
     scatter: np.ndarray
+    balanced: np.ndarray
     squared: np.ndarray
     fourth: np.ndarray
     directional: np.ndarray
@@ -284,6 +322,7 @@ class _SecondPass:
     def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
         self.own, self.training = own, training
         self.basis, self.coordinates = own.frame
+        self.weights = None if own.even else 1 / np.sqrt(own.counts)
         self.training_basis, self.to_training = to_basis, to = training.frame
         # (mu_c - mu_G) . m_j, along the basis.
         self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
@@ -301,7 +340,7 @@ class _SecondPass:
         squared_lengths = np.empty(len(rows))
         nearest = np.empty(len(rows), np.int64)
         rank = self.coordinates.shape[1]
-        scatter = np.zeros((rank, rank))
+        scatter, balanced = np.zeros((2, rank, rank))
         directional = np.zeros((n_classes, n_classes))
         row_bytes = 8 * max(d, n_classes, len(self.training.classes))
         pieces = _pieces(features, rows, row_bytes, self.own.means)
@@ -320,6 +359,10 @@ class _SecondPass:
             t -= t[np.arange(len(part)), of_samples][:, None]
             np.square(t, out=t)
             directional[present] += members @ t
+            if self.weights is not None:
+                # In place, where the part may stand: nothing else is asked of either.
+                z *= self.weights[of_samples][:, None]
+                balanced += z.T @ z
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -332,6 +375,7 @@ class _SecondPass:
             )
         return Scatter(
             scatter,
+            balanced,
             np.bincount(rows, squared_lengths, n_classes),
             np.bincount(rows, squared_lengths**2, n_classes),
             directional,
@@ -357,9 +401,6 @@ def scatter_around(
     for of_block in blocks:
         total.merge(of_block)
         del of_block
-    if own.frame[0] is None:
-        basis, _ = own.span
-        total.scatter = basis @ total.scatter @ basis.T
     return total
 
 
@@ -368,8 +409,9 @@ class Statistics:
     """What is kept of the features h of one layer on one split.
 
     C classes are present, with n_c of the N samples and the mean mu_c; mu_G is the mean of all
-    samples. U (d, r) is an orthonormal basis of the span of the centred class means
-    m_c = mu_c - mu_G, and a_c = U^T m_c.
+    samples, mu_M that of the class means, whatever their sizes: the same for classes of one size.
+    U (d, r) is an orthonormal basis of the span of the differences of class means,
+    a_c = U^T (mu_c - mu_G), and m_c = mu_c - mu_M.
 
     Attributes
     ----------
@@ -377,9 +419,10 @@ class Statistics:
     counts : int64 (C,), n_c
     means : float64 (C, d), mu_c
     coordinates
-        float64 (C, r), a_c; the columns are orthogonal, the longest first (the principal axes of
-        the class means), and r is their numerical rank.
+        float64 (C, r), a_c; the columns are orthogonal, the longest first, and r is their numerical
+        rank.
     scatter : float64 (r, r), sum of z z^T with z = U^T (h - mu_c)
+    balanced : float64 (r, r), sum over the classes of the mean of z z^T over their samples
     squared : float64 (C,), sum of ||h - mu_c||^2 over the samples of class c
     fourth : float64 (C,), sum of ||h - mu_c||^4
     directional : float64 (C, C), [i, j]: sum over the samples of class i of (z . (a_j - a_i))^2
@@ -401,6 +444,7 @@ class Statistics:
     means: np.ndarray
     coordinates: np.ndarray
     scatter: np.ndarray
+    balanced: np.ndarray
     squared: np.ndarray
     fourth: np.ndarray
     directional: np.ndarray
@@ -433,8 +477,32 @@ class Statistics:
 
     @cached_property
     def centred(self) -> np.ndarray:
-        """m_c = mu_c - mu_G, float64 (C, d)."""
-        return self.means - self.global_mean
+        """m_c = mu_c - mu_M, float64 (C, d); exactly 0 where it is 0 but for rounding."""
+        return self._rounded(self.means - self.means.mean(axis=0))
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """U^T m_c, float64 (C, r): for lengths and angles of the m_c; 0 as there."""
+        return self._rounded(self.coordinates - self.coordinates.mean(axis=0))
+
+    @cached_property
+    def weighted_centred(self) -> np.ndarray:
+        """mu_c - mu_G, float64 (C, d); 0 as in :attr:`centred`."""
+        return self._rounded(self.means - self.global_mean)
+
+    @cached_property
+    def weighted_directions(self) -> np.ndarray:
+        """a_c, float64 (C, r): for lengths and angles of the mu_c - mu_G; 0 as there."""
+        return self._rounded(self.coordinates)
+
+    @cached_property
+    def rounding(self) -> np.float64:
+        """What is no longer than this is zero but for rounding."""
+        return ROUNDING * np.linalg.norm(self.means, axis=1).max()
+
+    def _rounded(self, vectors: np.ndarray) -> np.ndarray:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.where(lengths > self.rounding, vectors, 0)
 
     @property
     def variances(self) -> np.ndarray:
@@ -446,8 +514,7 @@ class Statistics:
         """||mu_i - mu_j||^2 of the pairs i < j, float64 (C (C - 1) / 2,), in the order of
         :func:`numpy.triu_indices`; 0 where two means are equal but for rounding."""
         distances = pdist(self.coordinates, "sqeuclidean")
-        least = ROUNDING * np.linalg.norm(self.means, axis=1).max()
-        distances[distances <= least**2] = 0
+        distances[distances <= self.rounding**2] = 0
         return distances
 
 
@@ -469,11 +536,28 @@ def reduce_stream(
     Returns
     -------
     The statistics, and the means of the classes, for a test set.
+
+    Raises
+    ------
+    NotFiniteError
+        If a feature is not finite.
     """
     own = sum_classes(stream, threads).means()
     found = scatter_around(own, own if training is None else training, stream, threads)
+    return statistics_of(own, found, head), own
+
+
+def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> Statistics:
+    """What is kept of samples with these means, of which all shards have been merged."""
+    if own.even:
+        found.balanced = found.scatter / own.counts[0]
+    if own.frame[0] is None:
+        basis, _ = own.span
+        found.scatter, found.balanced = (
+            basis @ part @ basis.T for part in (found.scatter, found.balanced)
+        )
     weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
-    statistics = Statistics(
+    return Statistics(
         classes=own.classes,
         counts=own.counts,
         means=own.means,
@@ -483,29 +567,123 @@ def reduce_stream(
         head_weight=weight,
         head_bias=bias,
     )
-    return statistics, own
+
+
+def matched_rows(training: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """A sample of the training images, of each class as many as the test images have, or all where
+    there are fewer: rows, ascending.
+
+    It depends on the labels (N,) and (M,) alone: the same images for all states of a data set.
+    """
+    rows = []
+    for label in np.intersect1d(training, test):
+        mine = np.flatnonzero(training == label)
+        n = min(len(mine), np.count_nonzero(test == label))
+        rows.append(np.random.default_rng(int(label)).choice(mine, n, replace=False))
+    return np.sort(np.concatenate([*rows, np.array([], np.int64)]))
+
+
+def _iterate_marked(path: str | Path, rows: np.ndarray, buffers: int) -> Iterator[tuple]:
+    """The blocks of a store, each with which of its samples are among the rows, ascending."""
+    start = 0
+    for block in iterate(path, buffers):
+        stop = start + len(block[1])
+        first, last = np.searchsorted(rows, (start, stop))
+        yield *block, rows[first:last] - start
+        start = stop
+
+
+def _of_both(whole: Callable[..., Answer], part: Callable[..., Answer]) -> Callable[..., tuple]:
+    """A function of a marked block: one answer for all samples, one for those that are marked."""
+
+    def answers(
+        features: np.ndarray,
+        labels: np.ndarray,
+        predictions: np.ndarray | None,
+        marked: np.ndarray,
+    ) -> tuple[Answer, Answer]:
+        of_marked = None if predictions is None else predictions[marked]
+        return (
+            whole(features, labels, predictions),
+            part(features[marked], labels[marked], of_marked),
+        )
+
+    return answers
+
+
+def _reduce_with_part(
+    path: str | Path, rows: np.ndarray, threads: int
+) -> tuple[Statistics, Statistics, ClassMeans]:
+    """The statistics of a training set and of some rows of it, from two readings for both, and the
+    means of the former."""
+    stream = partial(_iterate_marked, path, rows)
+    sums, of_rows = ClassSums(), ClassSums()
+    for one, other in map_blocks(_of_both(_sum_block, _sum_block), stream, threads):
+        sums.merge(one)
+        of_rows.merge(other)
+    own, own_of_rows = sums.means(), of_rows.means()
+    passes = _of_both(_SecondPass(own, own), _SecondPass(own_of_rows, own))
+    blocks = map_blocks(passes, stream, threads)
+    total, total_of_rows = next(blocks)
+    for one, other in blocks:
+        total.merge(one)
+        total_of_rows.merge(other)
+        # Not kept while the next ones, which may be large, are made.
+        del one, other
+    head = read_head(path)
+    whole, part = statistics_of(own, total, head), statistics_of(own_of_rows, total_of_rows, head)
+    return whole, part, own
 
 
 def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[str, Statistics]:
-    """The statistics of one layer on each split.
+    """The statistics of one layer on each split, and on the training images that
+    :func:`matched_rows` draws.
+
+    Each has class means of its own; the means of which the nearest counts are those of all training
+    images everywhere.
 
     Parameters
     ----------
     stores
-        Feature stores: ``train`` and, if it is wanted, ``test``.
+        Feature stores: ``train`` and, if it is wanted, ``test``, with which :data:`MATCHED` comes.
 
     Raises
     ------
     UserError
-        If a store is missing or damaged.
+        If a store is missing or damaged, holds features that are not finite, or shares fewer than
+        two classes with the other.
     """
-    answer, training = {}, None
-    for split in (split for split in SPLITS if split in stores):
-        path = stores[split]
-        stream = partial(iterate, path)
-        answer[split], means = reduce_stream(stream, threads, training, read_head(path))
-        training = training or means
-    return answer
+    train, test = stores["train"], stores.get("test")
+    if test is None:
+        return {"train": _reduce_store(train, threads)[0]}
+    labels = read_labels(train)
+    rows = matched_rows(labels, read_labels(test))
+    if len(np.unique(labels[rows])) < 2:
+        raise UserError(f"{train}: shares fewer than two classes with {test}")
+    if len(rows) == len(labels):
+        of_train, means = _reduce_store(train, threads)
+        matched = of_train
+    else:
+        with _named(train):
+            of_train, matched, means = _reduce_with_part(train, rows, threads)
+    of_test, _ = _reduce_store(test, threads, means)
+    return {"train": of_train, "test": of_test, MATCHED: matched}
+
+
+def _reduce_store(
+    path: str | Path, threads: int, training: ClassMeans | None = None
+) -> tuple[Statistics, ClassMeans]:
+    with _named(path):
+        return reduce_stream(partial(iterate, path), threads, training, read_head(path))
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Say in which store features are not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise UserError(f"{path}: {error}; delete it and run again") from None
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -580,6 +758,7 @@ def read_statistics(path: str | Path) -> StateStatistics:
     UserError
         Naming the file, if it is missing, damaged or none of these.
     """
+    needed = {field.name for field in fields(Statistics) if field.default is MISSING}
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
@@ -590,6 +769,9 @@ def read_statistics(path: str | Path) -> StateStatistics:
             if rest:
                 split, attribute = rest
                 values[names[int(number)]].setdefault(split, {})[attribute] = arrays[key]
+        of_all = (of_split for splits in values.values() for of_split in splits.values())
+        if missing := needed - set.intersection(needed, *map(set, of_all)):
+            raise ValueError(f"of another version, without {', '.join(sorted(missing))}")
         return StateStatistics(
             str(arrays["failed"]) if "failed" in arrays else None,
             {
