@@ -103,8 +103,12 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
 
 
 def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
-    of_split = {"effective_rank": 3.5, "two_nn": 7.0, "n_samples": 60, "duplicates": 2}
-    spectrum = {"train": of_split, "test": {"two_nn": 6.0, "n_samples": 40}, "made_with": []}
+    train = {"effective_rank": 3.5, "two_nn": 7.0}
+    spectrum = {
+        "train": {**train, "n_samples": 60, "n_sample": 50, "duplicates": 2},
+        "test": {"two_nn": 6.0, "n_samples": 40, "n_sample": 40, "duplicates": 0},
+        "made_with": [],
+    }
     shots = {
         "1": {"accuracies": [0.25, 0.5, 0.75], "bound": None},
         "10": {"accuracies": [0.5, 0.5, 0.5], "bound": 0.75},
@@ -126,6 +130,8 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
     }
     by_name = rows.set_index(["quantity", "split"])
     assert by_name.loc[("effective_rank", "train"), "n"] == 60
+    # Of a sample, without those that equal another.
+    assert by_name.loc[("two_nn", "train"), "n"] == 48
     # Three draws with standard deviation 1/4; t of two degrees of freedom is 4.3027.
     first = by_name.loc[("accuracy_few_shot_1", "test")]
     assert first["n"] == 3

@@ -206,10 +206,13 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
 
 def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
     for split in SPLITS:
+        found = content[split]
         for quantity in SPECTRUM:
-            if quantity in content[split]:
-                n, value = content[split]["n_samples"], content[split][quantity]
-                yield {"split": split, "quantity": quantity, "value": value, "n": n}
+            if quantity in found:
+                n = found["n_samples"]
+                if quantity == "two_nn":
+                    n = found["n_sample"] - found["duplicates"]
+                yield {"split": split, "quantity": quantity, "value": found[quantity], "n": n}
 
 
 def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
