@@ -113,7 +113,7 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
         "1": {"accuracies": [0.25, 0.5, 0.75], "bound": None},
         "10": {"accuracies": [0.5, 0.5, 0.5], "bound": 0.75},
     }
-    few_shot = {"shots": shots, "n_test": 40, "made_with": []}
+    few_shot = {"shots": shots, "all": 0.625, "n_test": 38, "made_with": []}
     cells = [{"lr": cell(0.5)}]
     paths = collect([], [], [RAW], cells, spectrum=[spectrum], few_shot=[few_shot])
     table = read_csv(paths[0])
@@ -127,6 +127,7 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
         ("accuracy_few_shot_1", "test"): 0.5,
         ("accuracy_few_shot_10", "test"): 0.5,
         ("few_shot_bound_10", "test"): 0.75,
+        ("accuracy_few_shot_all", "test"): 0.625,
     }
     by_name = rows.set_index(["quantity", "split"])
     assert by_name.loc[("effective_rank", "train"), "n"] == 60
@@ -138,6 +139,8 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
     assert first["high"] - 0.5 == pytest.approx(4.302653 * 0.25 / math.sqrt(3))
     same = by_name.loc[("accuracy_few_shot_10", "test")]
     assert (same["low"], same["high"]) == (0.5, 0.5)
+    of_images = by_name.loc[[("few_shot_bound_10", "test"), ("accuracy_few_shot_all", "test")]]
+    assert of_images["n"].tolist() == [38, 38] and of_images["low"].isna().all()
 
 
 def test_an_analysis_of_features_that_failed_is_told_once(collect):
