@@ -146,13 +146,17 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
 
 
 def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
-    of_split = {"effective_rank": 3.5, "two_nn": 7.0, "n_samples": 60, "duplicates": 2}
-    spectrum = {"train": of_split, "test": {"two_nn": 6.0, "n_samples": 40}, "made_with": []}
+    train = {"effective_rank": 3.5, "two_nn": 7.0}
+    spectrum = {
+        "train": {**train, "n_samples": 60, "n_sample": 50, "duplicates": 2},
+        "test": {"two_nn": 6.0, "n_samples": 40, "n_sample": 40, "duplicates": 0},
+        "made_with": [],
+    }
     shots = {
         "1": {"accuracies": [0.25, 0.5, 0.75], "bound": None},
         "10": {"accuracies": [0.5, 0.5, 0.5], "bound": 0.75},
     }
-    few_shot = {"shots": shots, "n_test": 40, "made_with": []}
+    few_shot = {"shots": shots, "all": 0.625, "n_test": 38, "made_with": []}
     cells = [{"lr": cell(0.5)}]
     paths = collect([], [], [RAW], cells, spectrum=[spectrum], few_shot=[few_shot])
     table = read_csv(paths[0])
@@ -166,15 +170,20 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
         ("accuracy_few_shot_1", "test"): 0.5,
         ("accuracy_few_shot_10", "test"): 0.5,
         ("few_shot_bound_10", "test"): 0.75,
+        ("accuracy_few_shot_all", "test"): 0.625,
     }
     by_name = rows.set_index(["quantity", "split"])
     assert by_name.loc[("effective_rank", "train"), "n"] == 60
+    # Of a sample, without those that equal another.
+    assert by_name.loc[("two_nn", "train"), "n"] == 48
     # Three draws with standard deviation 1/4; t of two degrees of freedom is 4.3027.
     first = by_name.loc[("accuracy_few_shot_1", "test")]
     assert first["n"] == 3
     assert first["high"] - 0.5 == pytest.approx(4.302653 * 0.25 / math.sqrt(3))
     same = by_name.loc[("accuracy_few_shot_10", "test")]
     assert (same["low"], same["high"]) == (0.5, 0.5)
+    of_images = by_name.loc[[("few_shot_bound_10", "test"), ("accuracy_few_shot_all", "test")]]
+    assert of_images["n"].tolist() == [38, 38] and of_images["low"].isna().all()
 
 
 def test_an_analysis_of_features_that_failed_is_told_once(collect):
