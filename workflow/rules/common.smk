@@ -212,8 +212,9 @@ def compared_embeddings(wildcards):
 
 
 def similarity_files(wildcards):
-    """The similarity of layers in each series of a data set."""
-    return [FILES.similarity(wildcards.dataset, name) for name in PLAN.series(wildcards.dataset)]
+    """The similarity of layers in each series of a data set that has several."""
+    series = PLAN.layered_series(wildcards.dataset)
+    return [FILES.similarity(wildcards.dataset, name) for name in series]
 
 
 def variance_embeddings():

@@ -14,13 +14,13 @@ from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
 
-#: Training and test images, and what was published of them.
-SPLITS = {
-    "train": {"alpha": 0.5, "linewidth": 0.8, "markersize": 2.5},
-    "test": {"markerfacecolor": "white"},
-}
+#: Lines of small panels.
+SMALL = {"markersize": 2.5, "linewidth": 1.0}
+#: What was published of training and of test images.
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
-PUBLISHED = {"train": {**FAINT, "linestyle": ":"}, "test": FAINT}
+PUBLISHED = {
+    split: {**FAINT, "linestyle": line["linestyle"]} for split, line in curves.SPLITS.items()
+}
 #: The panels of neural collapse: variability, geometry of the class means, the last layer.
 PANELS = (
     *("nc1", "cdnv", "directional_cdnv"),
@@ -29,21 +29,10 @@ PANELS = (
 )
 #: Title and axis of a measure that is not drawn as it is.
 WORDS = {"nc4": ("NC4, disagreement", "1 − NC4, %")}
-#: Lines of training and test images where panels have a measure each.
-LINES = {
-    "train": {"linestyle": "-", "markersize": 2.5, "linewidth": 1.0},
-    "test": {
-        "linestyle": (0, (3, 1.5)),
-        "markersize": 2.5,
-        "linewidth": 0.9,
-        "markerfacecolor": "white",
-        "markeredgewidth": 0.7,
-    },
-}
 #: Lines of what no network made, by its backbone in measures.csv.
 REFERENCES = {
-    "raw": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": "-"},
-    "scattering": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": (0, (6, 1.5, 1, 1.5))},
+    name: {"color": look.NEUTRAL, "linewidth": 0.8, "marker": marker, "markersize": 4}
+    for name, marker in (("raw", "x"), ("scattering", "+"))
 }
 ONSET = {"linestyle": (0, (1, 2)), "linewidth": 0.9}
 
@@ -120,7 +109,7 @@ def plot_accuracy(
     table = table[table["quantity"] == "accuracy"]
     labels = curves.series_in_words(runs)
     colours = curves.series_colours(runs, list(backbones))
-    lines = look.dataset_lines(list(datasets))
+    starts = curves.common_starts(runs, backbones) if (table["epoch"] == 0).any() else []
     shown = [d for d in datasets if any(run["dataset"] == d for run in runs)]
     # Networks that start with another head have no accuracy before training.
     first = int(table["epoch"].min()) if len(table) else 0
@@ -146,7 +135,7 @@ def plot_accuracy(
         for series in dict.fromkeys(r["series"] for r in runs if r["dataset"] == dataset):
             chosen = of_dataset[of_dataset["series"] == series]
             behind = _published(runs, dataset, series)
-            for split, of_split in SPLITS.items():
+            for split, of_split in curves.SPLITS.items():
                 if behind is not None:
                     any_published = True
                     faint = behind[(behind["measure"] == "accuracy") & (behind["split"] == split)]
@@ -158,21 +147,27 @@ def plot_accuracy(
                     )
                 curve = 100 * curves.around(chosen[chosen["split"] == split], "epoch")
                 x = curve.index.to_numpy() + beside[series]
-                style_of_line = {**lines[dataset], **of_split}
-                curves.draw(axis, x, curve, bars=not seeded, color=colours[series], **style_of_line)
+                line = {"color": colours[series], "marker": "o", **of_split, **SMALL}
+                begins = series in curves.shared(starts)
+                curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, chosen, colours[series])
+        for split, of_split in curves.SPLITS.items():
+            rows = of_dataset[of_dataset["split"] == split]
+            point = {"marker": "o", **of_split, **SMALL}
+            curves.draw_starts(axis, rows, starts, scale=100, **point)
         n = of_dataset.loc[of_dataset["split"] == "test", "n"].max()
         size = "" if pd.isna(n) else f", {n:,} test images"
-        axis.set(title=f"{datasets[dataset]}{size}", ylabel="accuracy, %")
+        title = look.wrapped(f"{datasets[dataset]}{size}", 0.9 * style["width"] / n_columns, style)
+        axis.set(title=title, ylabel="accuracy, %")
         axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         curves.epoch_axis(axis, first, last)
         axis.label_outer()
     curves.close_grid(axes, len(shown))
-    words = {"train": "training images"}
-    words["test"] = "test images" if seeded else "test images, 95 % interval"
+    words = dict(curves.SPLIT_WORDS)
+    words["test"] += "" if seeded else ", 95 % interval"
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(words, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in words}),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.split_keys(words),
         [*curves.seeds_key(runs), *(_onset_key() if any_onset else [])],
     ]
     if any_published:
@@ -213,7 +208,7 @@ def plot_collapse(
     runs = [run for run in runs if run["dataset"] == dataset]
     table = of_runs(everything, runs)
     labels = curves.series_in_words(runs)
-    marker = look.dataset_lines(list(datasets))[dataset]["marker"]
+    starts = curves.common_starts(runs, backbones)
     layers = {run["series"]: run["layer"] for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
     shown = [panel for panel in PANELS if (at_layer["quantity"] == panel).any()] or PANELS[:1]
@@ -234,35 +229,38 @@ def plot_collapse(
         for name, values in references.items():
             if measure in values:
                 drawn.add(name)
-                axis.axhline(_shown_as(measure, values[measure]), zorder=0.6, **REFERENCES[name])
-        for series, layer in layers.items():
-            of_series = table[table["series"] == series]
-            of_measure = of_series[
-                (of_series["quantity"] == measure) & (of_series["layer"] == layer)
-            ]
+                height = _shown_as(measure, values[measure])
+                across = axis.get_yaxis_transform()
+                places = np.linspace(0, 1, 5)
+                line = {"transform": across, "zorder": 0.6, **REFERENCES[name]}
+                axis.plot(places, np.full(len(places), height), **line)
+        of_panel = at_layer[at_layer["quantity"] == measure]
+        of_panel = of_panel.assign(value=_shown_as(measure, of_panel["value"]))
+        for series in layers:
+            of_measure = of_panel[of_panel["series"] == series]
             behind = _published(runs, dataset, series)
             if behind is not None and (behind["measure"] == measure).any():
                 any_published = True
-                of_panel = behind[behind["measure"] == measure]
-                axis.plot(of_panel["epoch"], of_panel["value"], color=colours[series], **FAINT)
-            for split, line in LINES.items():
-                of_split = of_measure[of_measure["split"] == split]
-                of_split = of_split.assign(value=_shown_as(measure, of_split["value"]))
-                curve = curves.around(of_split, "epoch", geometric)
-                look_of_line = {"color": colours[series], "marker": marker, **line}
-                curves.draw(axis, curve.index, curve, **look_of_line)
-            any_onset |= _mark_onset(axis, of_series, colours[series])
+                known = behind[behind["measure"] == measure]
+                axis.plot(known["epoch"], known["value"], color=colours[series], **FAINT)
+            for split, line in curves.SPLITS.items():
+                curve = curves.around(of_measure[of_measure["split"] == split], "epoch", geometric)
+                line = {"color": colours[series], "marker": "o", **line, **SMALL}
+                begins = series in curves.shared(starts)
+                curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
+            any_onset |= _mark_onset(axis, table[table["series"] == series], colours[series])
+        for split, line in curves.SPLITS.items():
+            rows = of_panel[of_panel["split"] == split]
+            point = {"marker": "o", **line, **SMALL}
+            curves.draw_starts(axis, rows, starts, geometric, **point)
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
         axis.set(title=f"({letter}) {title}", ylabel=formula)
         curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
     curves.close_grid(axes, len(shown))
-    words = {"train": "training images", "test": "test images"}
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(
-            words, {s: {"color": look.NEUTRAL, "marker": marker, **LINES[s]} for s in LINES}
-        ),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.split_keys(),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [
             *curves.seeds_key(runs, more=" (log axes: geometric)"),
