@@ -209,9 +209,7 @@ def test_every_series_has_a_colour_of_its_own_where_a_backbone_has_several():
     assert len(set(several.values())) == 3
 
 
-def test_all_figures_draw_a_backbone_in_one_colour(
-    arguments, tmp_path, figures
-):
+def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures):
     shown = ("resnet34", "vgg11")
     given = arguments(describe_runs(DATASETS, shown))
     epochs.plot_accuracy(*given)

@@ -161,11 +161,9 @@ def folder_of(wildcards):
     return FILES.features(wildcards.dataset, folder)
 
 
-def store_of(split=None):
+def store_of(split):
     """One of the stores of a feature set."""
-    return lambda wildcards: FILES.store(
-        wildcards.dataset, wildcards.features, split or wildcards.split
-    )
+    return lambda wildcards: FILES.store(wildcards.dataset, wildcards.features, split)
 
 
 def stores_of(wildcards):
@@ -174,6 +172,13 @@ def stores_of(wildcards):
         split: FILES.store(wildcards.dataset, wildcards.features, split)
         for split in ("train", "test")
     }
+
+
+def embedded_stores(wildcards):
+    """The stores of what is embedded in one map, by split: both, or one."""
+    stores = stores_of(wildcards)
+    embedded = wildcards.embedded
+    return stores if embedded == "both" else {embedded: stores[embedded]}
 
 
 def statistics_of(wildcards):
@@ -206,7 +211,7 @@ def column_files(make):
 def compared_embeddings(wildcards):
     """The panels of one data set's t-SNE figure."""
     return [
-        FILES.embedding(wildcards.dataset, column.first.path, "train", "opentsne")
+        FILES.embedding(wildcards.dataset, column.first.path, "both", "opentsne")
         for column in PLAN.columns(wildcards.dataset)
     ]
 

@@ -329,7 +329,7 @@ class Plan:
 
     def embedding_heading(self, dataset: str) -> str:
         """Whose t-SNE figures show: of several seeds the first."""
-        heading = f"{self.dataset_label(dataset)}, training images"
+        heading = f"{self.dataset_label(dataset)}, test images among training images"
         seeded = any(len(column.sets) > 1 for column in self.columns(dataset))
         return f"{heading}; seed {self.study.training_seeds()[0]}" if seeded else heading
 
@@ -753,7 +753,7 @@ class Plan:
                     for features in column.sets
                 ]
             for column in self.columns(dataset):
-                jobs.append(("embed", dataset, f"{column.first.path}-train-opentsne"))
+                jobs.append(("embed", dataset, f"{column.first.path}-both-opentsne"))
             if self.has_similarity(dataset):
                 jobs += [("similarity", dataset, name) for name in self.layered_series(dataset)]
         for column in self.variance_columns():
@@ -771,7 +771,7 @@ class Plan:
                 series = self.layered_series(dataset)
                 files += [self.files.similarity(dataset, name) for name in series]
             for column in self.columns(dataset):
-                embedded = self.files.embedding(dataset, column.first.path, "train", "opentsne")
+                embedded = self.files.embedding(dataset, column.first.path, "both", "opentsne")
                 files.append(embedded)
         files += self.variance_files(
             lambda dataset, features, split: self.files.embedding(

@@ -115,7 +115,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
     for dataset, features in plan.compared():
         files.append(plan.files.features(dataset, features.folder))
         files.append(plan.files.cells(dataset, features.path))
-        files.append(plan.files.embedding(dataset, features.path, "train", "opentsne"))
+        files.append(plan.files.embedding(dataset, features.path, "both", "opentsne"))
     files += [plan.files.training(run.dataset, run.path) for run in plan.trainings]
     files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.trainings]
     return (

@@ -3,7 +3,8 @@ axes of epochs, the legend below.
 
 One encoding holds in all of them. The colour of a line is its series, grey what is of none. Solid
 lines and full markers are training images, dashed lines and hollow markers test images. Data sets
-have panels of their own, or markers.
+have panels of their own, or markers. Measures of collapse depend on the number of images a class:
+beside the test images they are drawn of as many training images.
 """
 
 import textwrap
@@ -31,9 +32,11 @@ from matplotlib.ticker import (
 )
 
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
     failures_in_words,
+    few_images_in_words,
     networks_in_words,
     of_runs,
     read_csv,
@@ -51,6 +54,8 @@ SPLITS = {
     },
 }
 SPLIT_WORDS = {"train": "training images", "test": "test images"}
+MATCHED_WORDS = {**SPLIT_WORDS, "train": "training images, as many as test images"}
+BOTH_WORDS = {**SPLIT_WORDS, "train": "training images (measures: as many as test images)"}
 #: A line with more points than these is marked at some of them only.
 MOST_MARKED = 20
 #: A logarithmic axis has at most so many labels.
@@ -113,6 +118,14 @@ def rows_of_start(rows: pd.DataFrame, start: Start) -> pd.DataFrame:
 def shared(starts: Sequence[Start]) -> set[str]:
     """The series whose epoch 0 is a common start."""
     return {series for start in starts for series in start.series}
+
+
+def on_split(rows: pd.DataFrame, quantity: str, split: str) -> pd.DataFrame:
+    """The rows of a quantity on a split; of a measure on training images those on as many as there
+    are test images."""
+    is_measure = not quantity.startswith("accuracy")
+    wanted = MATCHED if split == "train" and is_measure else split
+    return rows[(rows["quantity"] == quantity) & (rows["split"] == wanted)]
 
 
 def around(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame:
@@ -307,6 +320,11 @@ def seeds_key(runs: Sequence[Mapping], more: str = "") -> list[Patch]:
     label = f"mean and s.d. over {seeds_in_words(runs)}{more}"
     light, edge = to_rgba(look.NEUTRAL, 0.2), to_rgba(look.NEUTRAL, 0.6)
     return [Patch(facecolor=light, edgecolor=edge, linewidth=0.4, label=label)]
+
+
+def image_notes(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list[str]:
+    """What a figure says of measures on few images a class, of those that it compares."""
+    return few_images_in_words(rows[rows["split"] != "train"], datasets)
 
 
 def failure_notes(failures: str | Path, runs: Sequence[Mapping]) -> list[str]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from collapseflow import published
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
@@ -18,6 +19,8 @@ from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
 SMALL = {"markersize": 2.5, "linewidth": 1.0}
 #: What was published of training and of test images.
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
+#: Ours by the published definition, where that is not the measure of the panel.
+AS_PUBLISHED = {"alpha": 0.8, "linewidth": 0.7}
 PUBLISHED = {
     split: {**FAINT, "linestyle": line["linestyle"]} for split, line in curves.SPLITS.items()
 }
@@ -190,11 +193,13 @@ def plot_collapse(
 ) -> None:
     """Neural collapse on a data set, epoch by epoch: a panel for each of :data:`PANELS`.
 
-    One line a series at the layer that its runs name, solid on training images and dashed on test
-    images: of several seeds the mean with a band of one standard deviation, geometric ones on
-    logarithmic axes. Epoch 0 is the network before training; a dotted line is the onset of the
-    terminal phase; published curves lie faint behind; raw pixels and scattering coefficients
-    (training images) are grey lines. Panels without any value are left out.
+    One line a series at the layer that its runs name, solid on training images, of each class as
+    many as there are test images, and dashed on test images: of several seeds the mean with a band
+    of one standard deviation, geometric ones on logarithmic axes. Epoch 0 is the network before
+    training, grey where several series start from it; a dotted line is the onset of the terminal
+    phase; raw pixels and scattering coefficients (training images, as many) are grey lines.
+    Published curves lie faint behind, with ours on all training images by the published definition.
+    Panels without any value are left out.
 
     Parameters
     ----------
@@ -234,25 +239,34 @@ def plot_collapse(
                 places = np.linspace(0, 1, 5)
                 line = {"transform": across, "zorder": 0.6, **REFERENCES[name]}
                 axis.plot(places, np.full(len(places), height), **line)
-        of_panel = at_layer[at_layer["quantity"] == measure]
-        of_panel = of_panel.assign(value=_shown_as(measure, of_panel["value"]))
+        of_splits = {
+            split: of_panel.assign(value=_shown_as(measure, of_panel["value"]))
+            for split in curves.SPLITS
+            for of_panel in [curves.on_split(at_layer, measure, split)]
+        }
         for series in layers:
-            of_measure = of_panel[of_panel["series"] == series]
             behind = _published(runs, dataset, series)
             if behind is not None and (behind["measure"] == measure).any():
                 any_published = True
                 known = behind[behind["measure"] == measure]
                 axis.plot(known["epoch"], known["value"], color=colours[series], **FAINT)
+                as_published = at_layer[
+                    (at_layer["series"] == series)
+                    & (at_layer["quantity"] == f"{measure}_report_a")
+                    & (at_layer["split"] == "train")
+                ]
+                curve = curves.around(as_published, "epoch", geometric)
+                axis.plot(curve.index, curve["middle"], color=colours[series], **AS_PUBLISHED)
             for split, line in curves.SPLITS.items():
-                curve = curves.around(of_measure[of_measure["split"] == split], "epoch", geometric)
+                of_split = of_splits[split]
+                curve = curves.around(of_split[of_split["series"] == series], "epoch", geometric)
                 line = {"color": colours[series], "marker": "o", **line, **SMALL}
                 begins = series in curves.shared(starts)
                 curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, table[table["series"] == series], colours[series])
         for split, line in curves.SPLITS.items():
-            rows = of_panel[of_panel["split"] == split]
             point = {"marker": "o", **line, **SMALL}
-            curves.draw_starts(axis, rows, starts, geometric, **point)
+            curves.draw_starts(axis, of_splits[split], starts, geometric, **point)
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
         axis.set(title=f"({letter}) {title}", ylabel=formula)
         curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
@@ -260,7 +274,7 @@ def plot_collapse(
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
         curves.colour_keys(labels, colours) + curves.start_keys(starts),
-        curves.split_keys(),
+        curves.split_keys(curves.MATCHED_WORDS),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [
             *curves.seeds_key(runs, more=" (log axes: geometric)"),
@@ -268,9 +282,14 @@ def plot_collapse(
         ],
     ]
     if any_published:
-        words = {"report_a": "published (report A, training images)"}
-        groups.append(curves.keys(words, {"report_a": {"color": look.NEUTRAL, **FAINT}}))
-    notes = curves.failure_notes(failures, runs)
+        words = {
+            "published": "published (report A, all training images)",
+            "ours": "ours on all training images, by report A's definition",
+        }
+        of_published = {"published": FAINT, "ours": AS_PUBLISHED}
+        of_published = {k: {"color": look.NEUTRAL, **line} for k, line in of_published.items()}
+        groups.append(curves.keys(words, of_published))
+    notes = [*curves.image_notes(at_layer, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 
@@ -280,8 +299,9 @@ def _shown_as(measure: str, value):
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The measures of what no network made, on the training images, by their names."""
-    untouched = rows[(rows["split"] == "train") & rows["backbone"].isin(REFERENCES)]
+    """The measures of what no network made, on as many training images as there are test images,
+    by their names."""
+    untouched = rows[(rows["split"] == MATCHED) & rows["backbone"].isin(REFERENCES)]
     return {
         name: dict(zip(of_one["quantity"], of_one["value"], strict=True))
         for name, of_one in untouched.groupby("backbone")

@@ -73,11 +73,11 @@ def plot_layers(
     """Neural collapse at each layer of a backbone, on training and test images.
 
     A panel for each of :data:`PANELS` and each backbone; a line for each series and data set, which
-    its markers tell: solid on training images and dashed on test images, faint at epoch 0 and
-    strong after the last epoch. A start that several series have in common is grey. Of several
-    seeds it is the mean with a band of one standard deviation, geometric ones on logarithmic axes.
-    The lines of log D are those of least squares; Pearson's r on the training images stands beside
-    them.
+    its markers tell: solid on training images (for measures as many as there are test images) and
+    dashed on test images, faint at epoch 0 and strong after the last epoch. A start that several
+    series have in common is grey. Of several seeds it is the mean with a band of one standard
+    deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
+    Pearson's r on the training images stands beside them.
 
     Parameters
     ----------
@@ -163,10 +163,13 @@ def plot_layers(
         curves.colour_keys(labels, colours) + curves.start_keys(starts),
         curves.dataset_keys(shown, markers),
         curves.keys(MOMENT_WORDS, moments),
-        curves.split_keys(),
+        curves.split_keys(curves.BOTH_WORDS),
         curves.seeds_key(runs, more=" (log axes: geometric)"),
     ]
-    notes = curves.failure_notes(failures, runs)
+    notes = [
+        *curves.image_notes(table[table["series"].isin(labels)], datasets),
+        *curves.failure_notes(failures, runs),
+    ]
     curves.finish(figure, groups, notes, style, paths)
 
 
@@ -181,7 +184,7 @@ def draw_measure(
     """
     r = {}
     for split, of_split in curves.SPLITS.items():
-        chosen = rows[rows["split"] == split]
+        chosen = curves.on_split(rows, measure, split)
         curve = over_layers(chosen, names, MEASURES[measure].logarithmic)
         if measure == "log_fuzziness":
             r[split] = draw_fuzziness(axis, curve, **of_split, **line)

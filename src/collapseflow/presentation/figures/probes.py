@@ -101,14 +101,14 @@ def plot_probes(
     groups = [
         curves.colour_keys(labels, colours) + curves.start_keys(starts),
         curves.keys({probe: WORDS[probe] for probe in drawn}, drawn),
-        curves.split_keys(),
+        curves.split_keys(curves.MATCHED_WORDS),
     ]
     if layered:
         moments = {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}
         words = {m: f"layers: {word}" for m, word in MOMENT_WORDS.items()}
         groups.append(curves.keys(words, moments))
     groups.append(curves.seeds_key(runs, more=" (log axes: geometric)"))
-    notes = curves.failure_notes(failures, runs)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 
@@ -132,7 +132,7 @@ def _over_epochs(
     for (quantity, split), line in looks.items():
         is_nc1 = quantity == "nc1"
         axis, scale, bars = (right, 1, False) if is_nc1 else (left, 100, quantity in FITTED)
-        rows = table[(table["quantity"] == quantity) & (table["split"] == split)]
+        rows = curves.on_split(table, quantity, split)
         for series in runs:
             curve = scale * curves.around(rows[rows["series"] == series], "epoch", is_nc1)
             begins = series in curves.shared(starts)

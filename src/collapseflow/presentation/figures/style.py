@@ -35,6 +35,7 @@ def apply(style: Mapping) -> None:
     plt.rcParams.update(
         {
             "font.size": size,
+            "figure.titlesize": 1.2 * size,
             "axes.titlesize": size,
             "axes.labelsize": size,
             "legend.fontsize": size - 1,
@@ -63,14 +64,17 @@ def save(figure: Figure, paths: Sequence[str | Path]) -> None:
     plt.close(figure)
 
 
-def class_looks(n_classes: int) -> list[tuple[str, str]]:
+def class_looks(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
     """Colour and marker of each class: ten colours, then the same ones with the next marker.
 
-    More classes than these are told apart by nothing: they get colours of a perceptual map.
+    More classes than these are told apart by nothing: they get colours of a perceptual map, from
+    the first to the last of ``order``, int (C,), or of their labels.
     """
     if n_classes <= len(COLOURS) * len(MARKERS):
         return [(COLOURS[c % len(COLOURS)], MARKERS[c // len(COLOURS)]) for c in range(n_classes)]
     sampled = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_classes))
+    if order is not None:
+        sampled = sampled[np.argsort(order)]
     return [(matplotlib.colors.to_hex(colour), MARKERS[0]) for colour in sampled]
 
 
@@ -121,22 +125,30 @@ def shortened(name: str, letters: int) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
 
 
+def numbered_names(names: Sequence[str], letters: int) -> list[str]:
+    """Names of classes with their numbers, unless they are these, of so many letters at most."""
+    short = [shortened(name, letters) for name in names]
+    return [
+        name if name == str(number) else f"{number}  {name}" for number, name in enumerate(short)
+    ]
+
+
 def wrapped(words: str, inches: float, style: Mapping) -> str:
     """Words in as many lines as so much room asks for."""
-    # A letter is about half as wide as the font is high; bold ones and capitals a little wider.
-    return textwrap.fill(words, max(8, int(inches * 72 / (0.55 * style["font_size"]))))
+    # A letter is hardly wider than 0.6 of the font's size.
+    return textwrap.fill(words, max(8, int(inches * 72 / (0.6 * style["font_size"]))))
 
 
 def title(figure: Figure, words: str, style: Mapping) -> None:
-    """The title of a figure."""
-    figure.suptitle(wrapped(words, figure.get_size_inches()[0], style))
+    """The title of a figure, in a font that is 1.2 times as large as the others."""
+    figure.suptitle(wrapped(words, figure.get_size_inches()[0] / 1.2, style))
 
 
 def row_titles(
     axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping, **text: object
 ) -> None:
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
-    over = wrapped(words, 0.95 * style["width"], style)
+    over = wrapped(words, 0.9 * style["width"], style)
     for axis, of_panel in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
         axis.set_title("\n" * (over.count("\n") + 1) + of_panel, **text)

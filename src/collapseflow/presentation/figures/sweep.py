@@ -85,9 +85,10 @@ def plot_sweep(
 
     Six panels for each recipe, over the values of the first key that it has several of. A line for
     each backbone, start and combination of the other swept keys has a colour; the data set has a
-    marker; training images are solid and test images dashed. Of several seeds the mean with bars of
-    one standard deviation, of NC1 the geometric ones; of one seed its values, with the 95 %
-    interval of the accuracy on the test images.
+    marker; training images (for measures as many as there are test images) are solid and test
+    images dashed. Of several seeds the mean with bars of one standard deviation, of NC1 the
+    geometric ones; of one seed its values, with the 95 % interval of the accuracy on the test
+    images.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ def plot_sweep(
             is_accuracy = quantity == "accuracy"
             geometric = not is_accuracy and MEASURES[quantity].logarithmic
             for ((line, dataset), of_line), split in product(points.items(), splits):
-                chosen = table[(table["quantity"] == quantity) & (table["split"] == split)]
+                chosen = curves.on_split(table, quantity, split)
                 curve = _over(chosen, of_line, key, positions, geometric)
                 if is_accuracy:
                     curve = 100 * curve
@@ -156,10 +157,10 @@ def plot_sweep(
     groups = [
         curves.colour_keys(labels, colours),
         curves.dataset_keys(shown, markers),
-        curves.split_keys(),
+        curves.split_keys(curves.BOTH_WORDS),
         [Line2D([], [], **bars)],
     ]
-    notes = curves.failure_notes(failures, runs)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 
