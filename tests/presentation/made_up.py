@@ -2,6 +2,8 @@
 
 from itertools import product
 
+from matplotlib.collections import QuadMesh
+
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
 BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
 
@@ -94,6 +96,13 @@ def cell(accuracy, **changes):
         "converged": True,
         "made_with": ["torch 1"],
     } | changes
+
+
+def heat_maps_of(axis):
+    """The heat maps of a panel, which are no bitmaps; none of a colour bar."""
+    assert not axis.images
+    is_bar = getattr(axis, "_colorbar", None) is not None
+    return [] if is_bar else [c for c in axis.collections if isinstance(c, QuadMesh)]
 
 
 def words_of(figure):

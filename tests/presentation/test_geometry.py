@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_up import heat_maps_of
 
 from collapseflow.measures.statistics import (
     reduce_stream,
@@ -104,7 +105,7 @@ def test_cosines_are_coloured_around_those_of_a_simplex(state, figures):
             for j in set(range(4)) - {i}:
                 lengths = np.linalg.norm(centred[i]) * np.linalg.norm(centred[j])
                 expected[i, j] = centred[i] @ centred[j] / lengths
-        (image,) = axis.images
+        (image,) = heat_maps_of(axis)
         np.testing.assert_allclose(image.get_array().filled(np.nan), expected, atol=1e-12)
         scales.append((image.norm.vmin, image.norm.vmax))
     assert scales[0] == scales[1]

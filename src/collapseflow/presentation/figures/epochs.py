@@ -253,7 +253,8 @@ def plot_collapse(
                 curves.draw(axis, curve.index, curve, **look_of_line)
             any_onset |= _mark_onset(axis, of_series, colours[series])
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
-        axis.set(title=f"({letter}) {title}", ylabel=formula)
+        axis.set_title(f"({letter}) {title}")
+        axis.set_ylabel(formula, parse_math=True)
         curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
     curves.close_grid(axes, len(shown))
     words = {"train": "training images", "test": "test images"}

@@ -210,7 +210,7 @@ def _draw_cosines(
     off = max(0.05, *(float(np.nanmax(np.abs(cosines(one) - simplex))) for _, one in panels))
     scale = Normalize(simplex - off, simplex + off)
     for axis, one in panels:
-        image = axis.imshow(cosines(one), cmap=COLOURS, norm=scale)
+        image = look.heat_map(axis, cosines(one), cmap=COLOURS, norm=scale)
         axis.set_facecolor("#dddddd")
         places = range(0, one.n_classes, math.ceil(one.n_classes / 10)) if numbered else []
         numbers = [str(one.classes[place]) for place in places]

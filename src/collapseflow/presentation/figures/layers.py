@@ -146,7 +146,7 @@ def plot_layers(
         words = MEASURES[measure]
         axis.set_title(words.title if one else f"{backbones[backbone]}: {words.label}")
         if measure == "log_fuzziness":
-            axis.set_ylabel(MEASURES[measure].formula)
+            axis.set_ylabel(MEASURES[measure].formula, parse_math=True)
             axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         elif scale == 100:
             axis.set_ylabel("%")

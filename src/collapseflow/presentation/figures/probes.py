@@ -158,7 +158,8 @@ def _over_layers(
             for split, line in SPLITS.items():
                 curve = over_layers(fuzziness[fuzziness["split"] == split], names)
                 draw_fuzziness(right, curve, **{"marker": "o", **line, **looks})
-    right.set(title=MEASURES["log_fuzziness"].title, ylabel=MEASURES["log_fuzziness"].formula)
+    right.set_title(MEASURES["log_fuzziness"].title)
+    right.set_ylabel(MEASURES["log_fuzziness"].formula, parse_math=True)
     right.grid(axis="y", linewidth=0.3, alpha=0.6)
     several = {tuple(run["layers"]) for run in layered.values()}
     longest = max(several, key=len)

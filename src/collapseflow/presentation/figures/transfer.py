@@ -372,7 +372,7 @@ def _draw_map(
     values = np.full((len(sources), len(targets)), np.nan)
     for cell in cells.itertuples():
         values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
-    axis.imshow(values, cmap=colours, norm=scale, aspect="auto")
+    look.heat_map(axis, values, cmap=colours, norm=scale)
     axis.set_facecolor("#eeeeee")
     axis.tick_params(length=0)
     for spine in axis.spines.values():

@@ -1,0 +1,138 @@
+"""Names are text: in every figure, and in Markdown, LaTeX and reStructuredText."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import describe_features, describe_runs
+from matplotlib.text import Text
+
+from collapseflow.images.datasets import make_split
+from collapseflow.measures.statistics import reduce_stream, write_statistics
+from collapseflow.presentation.figures import (
+    embedding,
+    epochs,
+    few_shot,
+    geometry,
+    images,
+    layers,
+    probes,
+    similarity,
+    sweep,
+    training,
+    transfer,
+    variance,
+)
+from collapseflow.presentation.rows import COLUMNS, IDENTITY
+from collapseflow.study.schema import Style
+
+STYLE = Style().model_dump()
+#: Mathtext that cannot be parsed, and what would be typeset, with amounts of money.
+NAMES = ("$\\bad$", "_5 $ or $x_1$ or a_b^c")
+QUANTITIES = (
+    *(*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean", "accuracy_linear", "accuracy"),
+    *("effective_rank", "accuracy_few_shot_1", "accuracy_few_shot_2"),
+)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A function that writes measures.csv, failures.csv and training.csv of runs and starts."""
+
+    def write(runs, reason):
+        rows, said = [], []
+        start = {"recipe": "", "epoch": 0, "weight_decay": ""}
+        for run, epoch in product(runs, (0, 1, 2)):
+            who = {key: run[key] for key in IDENTITY} | {"epoch": epoch}
+            who["weight_decay"] = str(run["setting"]["weight_decay"])
+            for layer, split, quantity in product(run["layers"], ("train", "test"), QUANTITIES):
+                value = {"quantity": quantity, "value": 0.5 + epoch / 8, "layer": layer}
+                value["layer"] = "" if quantity == "accuracy" else layer
+                rows += [{**who, **value, "split": split}, {**who, **value, **start}]
+                rows[-1]["split"] = split
+            said += [{**who, "quantity": quantity, "value": 0.5} for quantity in training.PANELS]
+        failed = [{**who, "layer": "", "what": reason, "reason": reason}]
+        tables = {"measures": rows, "failures": failed, "training": said}
+        columns = {
+            "measures": COLUMNS,
+            "failures": [*IDENTITY, "epoch", "layer", "what", "reason"],
+            "training": [*IDENTITY, "epoch", "quantity", "value"],
+        }
+        paths = []
+        for name, of_table in tables.items():
+            paths.append(tmp_path / f"{name}.csv")
+            table = pd.DataFrame(of_table, columns=[*columns[name], "weight_decay"])
+            table = table.drop_duplicates()
+            table.astype({"seed": "Int64", "epoch": "Int64"}).to_csv(paths[-1], index=False)
+        return paths
+
+    return write
+
+
+def draw_runs(name, measured, tmp_path):
+    """The figures that are made of measures.csv."""
+    layered = {"layers": ["first", name], "layer": name, "last": 2, "label": name}
+    settings = [{"weight_decay": value} for value in (0, 0.1)]
+    runs = describe_runs(settings=settings, recipe=name, **layered, start_label=name)
+    datasets, backbones, starts = {"digits": name}, {"resnet18": name}, {"random": name}
+    paths = measured(runs, name)
+    given = (*paths[:2], runs, datasets, backbones, STYLE, [])
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given[:3], "digits", *given[3:])
+    layers.plot_layers(*given)
+    probes.plot_probes(*given)
+    sweep.plot_sweep(*given)
+    training.plot_training(paths[2], *given[1:])
+    column = describe_features("resnet18/random", start="random", label=name, layer="first")
+    few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])
+    files = [tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex")]
+    transfer.plot_transfer(paths[0], runs, starts, datasets, backbones, STYLE, [], files[0])
+    transfer.plot_transfer_matrix(paths[0], starts, datasets, backbones, STYLE, [], *files)
+
+
+def draw_classes(name, write, tmp_path):
+    """The figures that are made of features and images, of two classes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 6)
+    points = rng.normal(size=(12, 4)) + 3 * labels[:, None]
+    names = [name, "other"]
+    train, means = reduce_stream(lambda _: iter([(points, labels, None)]), 1, None, None)
+    test, _ = reduce_stream(lambda _: iter([(points + 0.1, labels, None)]), 1, means, None)
+    write_statistics(tmp_path / "state.npz", {name: {"train": train, "test": test}}, [])
+    geometry.plot_geometry([tmp_path / "state.npz"], [0], name, names, name, STYLE, [])
+    values = {"n_total": 12, "perplexity": 5.0, "recall": 0.5}
+    np.savez(tmp_path / "there.npz", coordinates=points[:, :2], labels=labels, **values)
+    np.savez(tmp_path / "lost.npz", failed=name)
+    of_both = [tmp_path / "there.npz", tmp_path / "lost.npz"]
+    embedding.plot_embeddings(of_both, [name, name], names, name, STYLE, [])
+    split = make_split(np.zeros((12, 8, 8), np.uint8), labels)
+    images.plot_samples(split, names, name, 0, STYLE, [])
+    coefficients = [(0, 45.0, np.ones((2, 2))), (1, 90.0, np.ones((2, 2)))]
+    images.plot_scattering(split.images[0], coefficients, name, STYLE, [])
+    rows = [("raw", s, "intra_class", 0, None, 1.0) for s in ("train", "test")]
+    rows.append(("raw", "train", "mean_distance", 0, 1, 2.0))
+    columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
+    pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(
+        tmp_path / "variance.csv", index=False
+    )
+    variance.plot_variance(tmp_path / "variance.csv", {"raw": name}, [], names, name, STYLE, [])
+    maps = {kind: [[1.0, 0.5], [0.5, 1.0]] for kind in ("first", "last", "first_last")}
+    content = {"layers": ["first", name], "seeds": [0], "n_images": 12, **maps}
+    content["across_seeds"] = {layer: [[1.0]] for layer in content["layers"]}
+    files = write("similarity", [content, {"failed": name}])
+    similarity.plot_similarity(files, [name, "other"], name, STYLE, [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_draws_names_as_they_are(name, measured, write, tmp_path, figures):
+    draw_runs(name, measured, tmp_path)
+    draw_classes(name, write, tmp_path)
+    assert len(figures) == 15
+    for figure in figures:
+        figure.canvas.draw()
+        drawn = [text for text in figure.findobj(Text) if name in text.get_text()]
+        assert drawn and not any(text.get_parse_math() for text in drawn)
+        # What is left is a formula of ours, and typeset as one.
+        rest = [text for text in figure.findobj(Text) if name not in text.get_text()]
+        assert all(text.get_parse_math() for text in rest if "$" in text.get_text())
