@@ -1,7 +1,10 @@
 """Names are text: in every figure, and in Markdown, LaTeX and reStructuredText."""
 
+import re
 from itertools import product
+from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +28,13 @@ from collapseflow.presentation.figures import (
     variance,
 )
 from collapseflow.presentation.rows import COLUMNS, IDENTITY
+from collapseflow.presentation.tables.writing import (
+    Bold,
+    markdown,
+    to_latex,
+    to_markdown,
+    write_table,
+)
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -136,3 +146,88 @@ def test_every_figure_draws_names_as_they_are(name, measured, write, tmp_path, f
         # What is left is a formula of ours, and typeset as one.
         rest = [text for text in figure.findobj(Text) if name not in text.get_text()]
         assert all(text.get_parse_math() for text in rest if "$" in text.get_text())
+
+
+# --- Markdown, LaTeX, reStructuredText ----------------------------------------------------------
+
+#: What stands in Markdown for some words, by GitHub's rules (CommonMark 0.31 and its tables).
+MARKDOWN = {
+    "a|b": r"a\|b",
+    "*a* and **b**": r"\*a\* and \*\*b\*\*",
+    "_a_ b_ a_b weight_decay": r"\_a\_ b\_ a_b weight_decay",
+    "`a`": r"\`a\`",
+    "<b>&lt;": "&lt;b&gt;&amp;lt;",
+    "$x_1$": r"\$x_1\$",
+    "~~a~~": r"\~\~a\~\~",
+    "[a](b) [c]: d [e]": r"[a\](b) [c\]: d [e]",
+    "a\\*": r"a\\\*",
+    "a\nb\n\n  c": "a b c",
+    "# a": r"\# a",
+    "## a": r"\## a",
+    "- a": r"\- a",
+    "--- a": r"\--- a",
+    "12. a": r"12\. a",
+    "12) a": r"12\) a",
+    "+1.20 [−0.5, 3.0]": "+1.20 [−0.5, 3.0]",
+    "0.250 ± 0.1": "0.250 ± 0.1",
+}
+#: In LaTeX, by the LaTeX companion's tables of symbols.
+LATEX = {
+    "$\\bad$": r"\$\textbackslash{}bad\$",
+    "$x_1$": r"\$x\_1\$",
+    "a & b # c %": r"a \& b \# c \%",
+    "<b>": r"\textless{}b\textgreater{}",
+    "a|b": r"a\textbar{}b",
+    "`a`": r"\textasciigrave{}a\textasciigrave{}",
+    "{a}~b^2": r"\{a\}\textasciitilde{}b\textasciicircum{}2",
+    "[a] [b]": "{[}a] [b]",
+    "*": "{*}",
+    "a\nb": "a b",
+    "**a**": "{*}*a**",
+}
+NASTY = "$\\bad$ $x_1$ |a| *b* _c_ `d` ``e`` <b>f</b> g_ [h]_ `i <j>`_"
+
+
+@pytest.mark.parametrize(("words", "expected"), MARKDOWN.items())
+def test_words_are_no_markdown(words, expected):
+    assert markdown(words) == expected
+    line = to_markdown(["name"], [[words]]).splitlines()[2]
+    assert line.removeprefix("| ").removesuffix("|").strip() == expected
+
+
+@pytest.mark.parametrize(("words", "expected"), LATEX.items())
+def test_words_are_no_latex(words, expected):
+    lines = to_latex([words, "b"], [[words, "1"]]).splitlines()
+    assert [line for line in lines if line.endswith(r"\\")] == [
+        f"{expected} & b \\\\",
+        f"{expected} & 1 \\\\",
+    ]
+
+
+def test_bold_is_said_apart_from_the_words():
+    rows = [[Bold("*a*", "† (1)"), "**b**"]]
+    assert r"| **\*a\***† (1) |" in " ".join(to_markdown(["x", "y"], rows).split())
+    assert r"\textbf{{*}a*}$^\dagger$ (1) & {*}*b** \\" in to_latex(["x", "y"], rows)
+
+
+def test_notes_of_a_table_are_words_too(out):
+    write_table(out.csv, out.md, out.tex, pd.DataFrame(), ["a"], [["b"]], ["# *c*\nd"])
+    assert out.md.read_text().endswith("\n\\# \\*c\\* d\n")
+    assert out.tex.read_text().startswith("% # *c* d\n\\begin")
+
+
+CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
+
+
+@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda path: path.stem)
+def test_captions_of_the_report_show_names_as_they_are(caption):
+    """As Snakemake renders them, to HTML; of a backtick they make an apostrophe."""
+    docutils = pytest.importorskip("docutils.core")
+    params = {"title": NASTY, "heading": NASTY, "scattering": {"J": 1, "L": 2, "order": 1}}
+    snakemake = {"params": params, "config": {"study": "mine"}}
+    text = jinja2.Template(caption.read_text()).render(snakemake=snakemake)
+    body = docutils.publish_parts(text, writer_name="html")["body"]
+    assert "system-message" not in body and "problematic" not in body
+    if "snakemake.params.title" in caption.read_text() or "heading" in caption.read_text():
+        shown = re.sub("<.*?>", "", body).replace("&lt;", "<").replace("&gt;", ">")
+        assert NASTY.replace("`", "'") in shown

@@ -12,7 +12,7 @@ from collapseflow.presentation.tables.accuracy import accuracy_table
 from collapseflow.presentation.tables.runs import collapse_table, sweep_table, training_table
 from collapseflow.presentation.tables.runtime import runtime_table
 from collapseflow.presentation.tables.variance import variance_table
-from collapseflow.presentation.tables.writing import signed, spread, to_latex, to_markdown
+from collapseflow.presentation.tables.writing import Bold, signed, spread, to_latex, to_markdown
 
 
 def cells_of(markdown):
@@ -31,7 +31,7 @@ def latex_rows(latex):
 
 
 def test_markdown_of_a_small_table():
-    lines = to_markdown(["a", "b|c"], [["x", "1.50"], ["y", "**2**"]]).splitlines()
+    lines = to_markdown(["a", "b|c"], [["x", "1.50"], ["y", Bold("2")]]).splitlines()
     header, rule, *rows = [line.replace(" ", "") for line in lines]
     # The first column to the left, the other to the right; numbers as they were.
     assert header == r"|a|b\|c|"
@@ -51,8 +51,8 @@ def test_markdown_of_a_small_table():
         ("91.00†", r"91.00$^\dagger$"),
         ("10.00§¶", r"10.00\S{}\P{}"),
         ("≈ −0.10", r"$\approx$ $-$0.10"),
-        ("**97.05**", r"\textbf{97.05}"),
-        ("**97.05**† (98.10)", r"\textbf{97.05}$^\dagger$ (98.10)"),
+        (Bold("97.05"), r"\textbf{97.05}"),
+        (Bold("97.05", "† (98.10)"), r"\textbf{97.05}$^\dagger$ (98.10)"),
     ],
 )
 def test_latex_escapes_what_has_a_meaning_there(cell, expected):

@@ -18,6 +18,7 @@ from collapseflow.presentation.rows import (
     swept_keys,
 )
 from collapseflow.presentation.tables.writing import (
+    Bold,
     failed_in_words,
     range_in_words,
     spread,
@@ -162,10 +163,9 @@ def accuracy_table(
                 continue
             group, cell = groups[name], by_cell.loc[name]
             text = spread("accuracy", cell["mean"], cell["sd"])
-            text = f"**{text}**" if name in best else text
-            text += _marks(group)
             value = group["published"].iloc[0]
-            row.append(text if pd.isna(value) else f"{text} ({100 * value:.2f})")
+            rest = _marks(group) + ("" if pd.isna(value) else f" ({100 * value:.2f})")
+            row.append(Bold(text, rest) if name in best else text + rest)
         rows.append(row)
     sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
     rows.append(["size", *(str(sizes.get(one["features"], "")) for one in features)])

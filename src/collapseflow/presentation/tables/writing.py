@@ -1,7 +1,9 @@
 """Tables in three forms: tidy CSV, Markdown and LaTeX; and what their cells and notes say."""
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,45 +18,81 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
         "×": r"$\times$",
+        "÷": r"$\div$",
         "±": r"$\pm$",
         "†": r"$^\dagger$",
         "§": r"\S{}",
         "¶": r"\P{}",
         "≈": r"$\approx$",
         "−": "$-$",
+        "–": "--",
         "²": "$^2$",
     }
 )
+#: What has a meaning in Markdown: GitHub's, with its tables, its formulas and HTML. An underscore
+#: has none within a word, nor a bracket that no address follows.
+_MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+#: What begins a heading, a list or a rule.
+_BLOCK = re.compile(r"^(\d*)([#+.)=-])(?=[\s#=-]|$)")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
+@dataclass(frozen=True)
+class Bold:
+    """A cell of a table whose first words are bold."""
+
+    words: str
+    rest: str = ""
+
+
+Cell = str | Bold
+
+
+def markdown(words: str) -> str:
+    """Markdown that shows these words as they are, in one line."""
+    line = " ".join(words.split()).translate(_ENTITIES)
+    return _BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", line))
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], n_left: int = 1) -> str:
     """A pipe table; the first ``n_left`` columns are left-aligned, the others to the right."""
     alignment = ["left"] * n_left + ["right"] * (len(header) - n_left)
-    table = pd.DataFrame(rows, columns=header).map(_pipe).rename(columns=_pipe)
+    table = pd.DataFrame(rows, columns=header).map(_markdown_cell).rename(columns=markdown)
     return table.to_markdown(index=False, disable_numparse=True, colalign=alignment) + "\n"
 
 
-def _pipe(cell: str) -> str:
-    return cell.replace("|", r"\|")
+def _markdown_cell(cell: Cell) -> str:
+    if isinstance(cell, Bold):
+        return f"**{markdown(cell.words)}**{markdown(cell.rest)}"
+    return markdown(cell)
 
 
-def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
-    """A ``tabular`` in the style of booktabs, from cells in Markdown's notation.
+def to_latex(header: Sequence[str], rows: Sequence[Sequence[Cell]], n_left: int = 1) -> str:
+    """A ``tabular`` in the style of booktabs.
 
     The cells are put into LaTeX's notation here: pandas' own escaping would make a whole cell bold,
     with the published number that stands beside our best one.
     """
-    table = pd.DataFrame(rows, columns=header).map(_latex).rename(columns=_latex)
+    table = pd.DataFrame(rows, columns=header).map(_latex_cell).rename(columns=_latex)
     alignment = "l" * n_left + "r" * (len(header) - n_left)
     return table.style.hide(axis="index").to_latex(column_format=alignment, hrules=True)
 
 
-def _latex(cell: str) -> str:
-    if cell.startswith("**"):
-        bold, _, rest = cell.removeprefix("**").partition("**")
-        return rf"\textbf{{{_latex(bold)}}}{_latex(rest)}"
-    return cell.translate(_LATEX)
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Bold):
+        return rf"\textbf{{{_latex(cell.words)}}}{_latex(cell.rest)}"
+    return _latex(cell)
+
+
+def _latex(words: str) -> str:
+    line = " ".join(words.split()).translate(_LATEX)
+    # In the first cell of a row they would belong to the end of the row before.
+    return f"{{{line[0]}}}{line[1:]}" if line.startswith(("[", "*")) else line
 
 
 def write_table(
@@ -63,15 +101,16 @@ def write_table(
     tex: str | Path,
     tidy: pd.DataFrame,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Cell]],
     notes: Sequence[str],
     n_left: int = 1,
 ) -> None:
-    """Write one table in its three forms, each atomically."""
+    """Write one table in its three forms, each atomically; what it says are words, and no
+    notation."""
     write_csv(csv, tidy)
-    footer = "".join(f"\n{note}\n" for note in notes)
+    footer = "".join(f"\n{markdown(note)}\n" for note in notes)
     write_text(md, to_markdown(header, rows, n_left) + footer)
-    comments = "".join(f"% {note}\n" for note in notes)
+    comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
     write_text(tex, comments + to_latex(header, rows, n_left))
 
 
