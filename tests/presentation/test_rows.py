@@ -4,13 +4,14 @@ import math
 
 import pandas as pd
 import pytest
-from made_up import RAW, cell, describe_features, describe_run, describe_runs, measured
+from made_up import DATASETS, RAW, cell, describe_features, describe_run, describe_runs, measured
 from scipy.stats import binomtest
 
 from collapseflow.presentation.rows import (
     COLUMNS,
     REPORT_A,
     failures_in_words,
+    few_images_in_words,
     networks_in_words,
     of_runs,
     over_seeds,
@@ -57,6 +58,48 @@ def test_a_row_for_every_measure_layer_and_split_and_one_accuracy_a_split(collec
     assert (on_test["value"], on_test["n"]) == (0.95, 400)
     assert (on_test["low"], on_test["high"]) == pytest.approx((interval.low, interval.high))
     assert accuracies.xs("train", level="split")[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_fewest_images_of_a_class_have_a_row_on_each_split(collect):
+    run = describe_run(last=0)
+    counts = {"train": 60, "test": 9, "train_matched": 3}
+    of_splits = {
+        split: {"nc1": 0.5, "accuracy": 0.75, "n_samples": 5 * n, "fewest_images": n}
+        for split, n in counts.items()
+    }
+    content = [{"epoch": 0, "layers": {"flatten": of_splits}}]
+    table = read_csv(collect([run], [content])[0])
+    assert table.columns.tolist() == COLUMNS
+    fewest = table[table["quantity"] == "fewest_images"].set_index("split")
+    assert fewest["value"].to_dict() == counts
+    assert set(fewest["layer"]) == {"flatten"} and fewest.loc["test", "n"] == 45
+    # Training images are no sample, also where only some of them are measured.
+    matched = table[(table["quantity"] == "accuracy") & (table["split"] == "train_matched")]
+    assert matched["value"].tolist() == [0.75]
+    assert matched[["low", "high"]].isna().all(axis=None)
+    few = (
+        "Digits 8×8: a class has only 9 test images and 3 matched training images; of fewer than "
+        "10, the variance within the class comes out too small"
+    )
+    assert few_images_in_words(table, DATASETS) == [few]
+    shown = table[table["split"] == "train"]
+    assert few_images_in_words(shown, DATASETS) == []
+
+
+def test_few_images_are_told_once_for_a_data_set():
+    rows = pd.DataFrame(
+        [
+            ("digits", "test", "fewest_images", 4.0),
+            ("digits", "test", "fewest_images", 1.0),
+            ("digits", "test", "nc1", 0.5),
+            ("fashion", "test", "fewest_images", 10.0),
+            ("mnist5k", "train", "fewest_images", 2.0),
+        ],
+        columns=["dataset", "split", "quantity", "value"],
+    )
+    first, second = few_images_in_words(rows, DATASETS)
+    assert first.startswith("Digits 8×8: a class has only 1 test image; ")
+    assert second.startswith("MNIST subset: a class has only 2 training images; ")
 
 
 def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):

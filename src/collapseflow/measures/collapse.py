@@ -1,11 +1,17 @@
 """The measures of neural collapse: functions of the statistics of one layer on one split.
 
 Notation as in :class:`~collapseflow.measures.statistics.Statistics`: features h of class c, N
-samples, C classes that are present, class means mu_c, mu_G the mean of all samples,
-m_c = mu_c - mu_G, v_c the mean of ||h - mu_c||^2 over class c, d_ij = ||mu_i - mu_j||,
-Sigma_W = (1/N) sum (h - mu_c)(h - mu_c)^T, Sigma_B = (1/C) sum m_c m_c^T; W (K, d) is the weight of
-the network's last layer. Standard deviations have ddof = 0. On the test set the means are the test
-images' own; only the nearest mean is one of the training set.
+samples, C classes that are present, n_c samples of class c, class means mu_c, mu_G the mean of all
+samples, mu_M the mean of the class means, m_c = mu_c - mu_M, Sigma_c the covariance of class c, v_c
+its trace, d_ij = ||mu_i - mu_j||; W (K, d) is the weight of the network's last layer. Standard
+deviations have ddof = 0. On the test set the means are the test images' own; only the nearest mean
+is one of the training set.
+
+Where classes are of one size, mu_M is mu_G. Where they are not, lengths and angles of class means
+are taken around mu_M: around mu_G, which lies near the largest classes, even a simplex has none of
+one length. NC1 is the paper's, Sigma_W = (1/N) sum n_c Sigma_c and
+Sigma_B = (1/C) sum (mu_c - mu_G)(mu_c - mu_G)^T, which Dang et al. 2023 (arXiv:2301.00437) keep for
+unequal classes, in their code; in :func:`nc1_balanced` each class has the same weight.
 
 A new measure is a function here, a line of :data:`MEASURES` and a test: it is computed from
 statistics that are there.
@@ -18,21 +24,27 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from collapseflow.images.datasets import SPLITS
-from collapseflow.measures.statistics import ROUNDING, Statistics, read_statistics
+from collapseflow.measures.statistics import (
+    MEASURED_SPLITS,
+    ROUNDING,
+    Statistics,
+    read_statistics,
+)
 from collapseflow.running.errors import UserError
 
 #: Report A's: eigenvalues of Sigma_B up to this value counted as zero.
 REPORT_A_CUTOFF = 1e-5
+#: Beside the measures: how many samples the smallest class has.
+FEWEST_IMAGES = "fewest_images"
 #: Images a class from which on the few-shot bound holds.
 FEWEST_SHOTS = 10
 
 
 class CollapsedError(ValueError):
-    """A class mean coincides with the mean of all samples: it has no direction."""
+    """All class means coincide: no direction leads from one to another."""
 
     def __init__(self) -> None:
-        super().__init__("a class mean coincides with the mean of all samples")
+        super().__init__("all class means coincide")
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class Measure:
     ----------
     function
         Of the statistics of a layer on a split; None where it has no value: without a head or
-        predictions, or where a distance that it divides by is zero.
+        predictions, where a length or distance that it divides by is zero, or where it is of the
+        variance within classes and each has one sample.
     label, title
         Short and long words.
     formula
@@ -62,9 +75,14 @@ class Measure:
 # --- NC1: contraction within the classes ------------------------------------------------------
 
 
+def has_variance(statistics: Statistics) -> bool:
+    """Whether a class has more than one sample: else no variance within classes can be seen."""
+    return bool(statistics.counts.max() > 1)
+
+
 def between_class_eigenvalues(statistics: Statistics) -> np.ndarray:
-    """Eigenvalues of Sigma_B, float64 (r,), largest first: the coordinates' columns are along its
-    eigenvectors."""
+    """Eigenvalues of Sigma_B, around mu_G, float64 (r,), largest first: the coordinates' columns
+    are along its eigenvectors."""
     return np.square(statistics.coordinates).sum(axis=0) / statistics.n_classes
 
 
@@ -75,61 +93,84 @@ def relative_cutoff(statistics: Statistics, eigenvalues: np.ndarray) -> float:
     return size * np.finfo(np.float64).eps * eigenvalues.max(initial=0.0)
 
 
-def _contraction(statistics: Statistics, cutoff: float) -> float:
+def _contraction(statistics: Statistics, cutoff: float) -> float | None:
+    if not has_variance(statistics):
+        return None
     eigenvalues = between_class_eigenvalues(statistics)
     kept = eigenvalues > cutoff
     within = np.diag(statistics.scatter)[kept] / statistics.n_samples
     return float((within / eigenvalues[kept]).sum() / statistics.n_classes)
 
 
-def nc1(statistics: Statistics) -> float:
-    """tr(Sigma_W Sigma_B^+) / C: Papyan, Han and Donoho 2020; report A, equation 1."""
+def nc1(statistics: Statistics) -> float | None:
+    """tr(Sigma_W Sigma_B^+) / C: Papyan, Han and Donoho 2020; report A, equation 1.
+
+    Sigma_W is over all samples, so larger classes weigh more; Sigma_B is around mu_G.
+    """
     eigenvalues = between_class_eigenvalues(statistics)
     return _contraction(statistics, relative_cutoff(statistics, eigenvalues))
 
 
-def nc1_report_a(statistics: Statistics) -> float:
+def nc1_balanced(statistics: Statistics) -> float | None:
+    """:func:`nc1` with Sigma_W = (1/C) sum Sigma_c and Sigma_B = (1/C) sum m_c m_c^T: a class has
+    the same weight, however many samples it has.
+
+    Sigma_B is that of the paper's notebook; on classes of equal size NC1.
+    """
+    C = statistics.n_classes
+    within = statistics.balanced / C
+    value = within_over_between(statistics, within, statistics.directions / np.sqrt(C))
+    return None if value is None else value / C
+
+
+def nc1_report_a(statistics: Statistics) -> float | None:
     """NC1 as report A computed it: eigenvalues of Sigma_B up to 1e-5 count as zero, whatever the
     scale of the features is; 0 where none is left."""
     return _contraction(statistics, REPORT_A_CUTOFF)
 
 
-def nc1_quotient(statistics: Statistics) -> float:
+def nc1_quotient(statistics: Statistics) -> float | None:
     """tr(Sigma_W) / tr(Sigma_B): Tirer, Huang and Niles-Weed 2023."""
+    if not has_variance(statistics):
+        return None
     within = statistics.squared.sum() / statistics.n_samples
     return float(within / between_class_eigenvalues(statistics).sum())
 
 
-def within_over_between(statistics: Statistics, rows: np.ndarray) -> float:
-    """tr(Sigma_W S^+) with S = rows^T rows, a between-class covariance by another definition, whose
-    factor (C, r) is given in the basis of the class means."""
+def within_over_between(
+    statistics: Statistics, within: np.ndarray, rows: np.ndarray
+) -> float | None:
+    """tr(S_W S_B^+) of a covariance within the classes (r, r), in the basis of the class means, and
+    S_B = rows^T rows, one between them, whose factor (C, r) is given in it."""
+    if not has_variance(statistics):
+        return None
     _, singular, axes = np.linalg.svd(rows, full_matrices=False)
     eigenvalues = singular**2
     kept = eigenvalues > relative_cutoff(statistics, eigenvalues)
     axes = axes[kept]
-    within = np.vecdot(axes @ statistics.scatter, axes) / statistics.n_samples
-    return float((within / eigenvalues[kept]).sum())
+    return float((np.vecdot(axes @ within, axes) / eigenvalues[kept]).sum())
 
 
-def fuzziness(statistics: Statistics) -> float:
-    """D = tr(Sigma_W S_B^+) with S_B = sum_c (n_c / N) m_c m_c^T, the separation fuzziness of He
-    and Su (PNAS 2023, arXiv:2210.17020); on classes of equal size C times NC1."""
-    shares = statistics.counts / statistics.n_samples
-    return within_over_between(statistics, np.sqrt(shares)[:, None] * statistics.coordinates)
+def fuzziness(statistics: Statistics) -> float | None:
+    """D = tr(Sigma_W S_B^+) with S_B = sum_c (n_c / N) (mu_c - mu_G)(mu_c - mu_G)^T, the separation
+    fuzziness of He and Su (PNAS 2023, arXiv:2210.17020); on classes of equal size C times NC1."""
+    within = statistics.scatter / statistics.n_samples
+    roots = np.sqrt(statistics.counts / statistics.n_samples)
+    return within_over_between(statistics, within, roots[:, None] * statistics.coordinates)
 
 
 def log_fuzziness(statistics: Statistics) -> float | None:
     """The natural logarithm of :func:`fuzziness`; none where the features of each class are one
     point."""
     d = fuzziness(statistics)
-    return float(np.log(d)) if d > 0 else None
+    return float(np.log(d)) if d else None
 
 
 def cdnv(statistics: Statistics) -> float | None:
     """Mean over pairs of (v_i + v_j) / (2 d_ij^2): Galanti, György and Hutter 2022
     (arXiv:2112.15121), definition 1."""
     distances = statistics.distances
-    if not distances.all():
+    if not distances.all() or not has_variance(statistics):
         return None
     first, second = np.triu_indices(statistics.n_classes, k=1)
     variances = statistics.variances
@@ -148,7 +189,7 @@ def _directional_variances(statistics: Statistics, squared_distances: np.ndarray
 def directional_cdnv(statistics: Statistics) -> float | None:
     """Mean over ordered pairs of u^T Sigma_i u / d_ij^2, u = (mu_j - mu_i) / d_ij: Luthra,
     Salunkhe and Galanti 2026 (arXiv:2603.03530)."""
-    if not statistics.distances.all():
+    if not statistics.distances.all() or not has_variance(statistics):
         return None
     C = statistics.n_classes
     values = _directional_variances(statistics, squareform(statistics.distances))
@@ -238,27 +279,42 @@ def uniformity(vectors: np.ndarray) -> float | None:
 
 def nc2_equinorm(statistics: Statistics) -> float:
     """:func:`equinorm` of the m_c."""
-    return equinorm(statistics.coordinates)
+    return equinorm(statistics.directions)
 
 
-def nc2_equiangularity(statistics: Statistics) -> float:
+def nc2_equiangularity(statistics: Statistics) -> float | None:
     """:func:`equiangularity` of the m_c."""
-    return equiangularity(statistics.coordinates)
+    return equiangularity(statistics.directions)
 
 
-def nc2_maximal_angle(statistics: Statistics) -> float:
+def nc2_maximal_angle(statistics: Statistics) -> float | None:
     """:func:`maximal_angle` of the m_c."""
-    return maximal_angle(statistics.coordinates)
+    return maximal_angle(statistics.directions)
+
+
+def nc2_equinorm_report_a(statistics: Statistics) -> float:
+    """:func:`equinorm` of the mu_c - mu_G, as report A has it."""
+    return equinorm(statistics.weighted_directions)
+
+
+def nc2_equiangularity_report_a(statistics: Statistics) -> float | None:
+    """:func:`equiangularity` of the mu_c - mu_G."""
+    return equiangularity(statistics.weighted_directions)
+
+
+def nc2_maximal_angle_report_a(statistics: Statistics) -> float | None:
+    """:func:`maximal_angle` of the mu_c - mu_G."""
+    return maximal_angle(statistics.weighted_directions)
 
 
 def etf_distance(statistics: Statistics) -> float:
     """:func:`distance_to_simplex` of the Gram matrix of the m_c."""
-    return distance_to_simplex(statistics.coordinates @ statistics.coordinates.T)
+    return distance_to_simplex(statistics.directions @ statistics.directions.T)
 
 
 def hyperspherical_uniformity(statistics: Statistics) -> float | None:
     """:func:`uniformity` of the m_c; for C > d + 1, where no simplex fits, what NC2 aims at."""
-    return uniformity(statistics.coordinates)
+    return uniformity(statistics.directions)
 
 
 def _of_head(
@@ -304,30 +360,50 @@ def _own_weights(statistics: Statistics) -> np.ndarray | None:
     return weights if weights.any() else None
 
 
+def duality(weights: np.ndarray, means: np.ndarray) -> float:
+    """|| W / ||W||_F - M / ||M||_F ||_F^2 of (C, d) each."""
+    difference = weights / np.linalg.norm(weights) - means / np.linalg.norm(means)
+    return float(np.square(difference).sum())
+
+
+def mean_cosine(weights: np.ndarray, means: np.ndarray) -> float | None:
+    """Mean cosine of the rows of (C, d) and (C, d); None where one is zero."""
+    of_weights, of_means = _lengths(weights), _lengths(means)
+    if of_weights is None or of_means is None:
+        return None
+    return float((np.vecdot(weights, means) / of_weights / of_means).mean())
+
+
+def of_weights_and_means(
+    function: Callable[[np.ndarray, np.ndarray], float | None],
+    statistics: Statistics,
+    means: np.ndarray,
+) -> float | None:
+    """A function of the rows of W of the classes that are present, and of centred class means
+    (C, d); None without W, and where it is zero."""
+    weights = _own_weights(statistics)
+    return None if weights is None else function(weights, means)
+
+
+def simplex_of_products(weights: np.ndarray, means: np.ndarray) -> float:
+    """:func:`distance_to_simplex` of the products of rows (C, d) and (C, d)."""
+    return distance_to_simplex(weights @ means.T)
+
+
 def etf_distance_duality(statistics: Statistics) -> float | None:
     """:func:`distance_to_simplex` of the products w_i . m_j: Zhu et al. 2021, equation 9."""
-    weights = _own_weights(statistics)
-    return None if weights is None else distance_to_simplex(weights @ statistics.centred.T)
+    return of_weights_and_means(simplex_of_products, statistics, statistics.centred)
 
 
 def nc3(statistics: Statistics) -> float | None:
     """|| W / ||W||_F - M / ||M||_F ||_F^2 with the m_c as rows of M: Papyan, Han and Donoho 2020,
     squared as in the public notebook."""
-    weights = _own_weights(statistics)
-    if weights is None:
-        return None
-    means = statistics.centred / np.linalg.norm(statistics.centred)
-    return float(np.square(weights / np.linalg.norm(weights) - means).sum())
+    return of_weights_and_means(duality, statistics, statistics.centred)
 
 
 def nc3_cosine(statistics: Statistics) -> float | None:
     """Mean cosine of w_c and m_c."""
-    weights = _own_weights(statistics)
-    norms = None if weights is None else _lengths(weights)
-    if norms is None:
-        return None
-    products = np.vecdot(weights, statistics.centred)
-    return float((products / norms / np.linalg.norm(statistics.centred, axis=1)).mean())
+    return of_weights_and_means(mean_cosine, statistics, statistics.centred)
 
 
 # --- NC4: the network becomes the nearest class mean ------------------------------------------
@@ -391,6 +467,13 @@ MEASURES: dict[str, Measure] = {
             True,
         ),
         Measure(
+            nc1_balanced,
+            "NC1, balanced",
+            "NC1, each class with the same weight",
+            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$, balanced",
+            True,
+        ),
+        Measure(
             nc1_report_a,
             "NC1, cutoff of report A",
             "NC1, eigenvalues up to 0.00001 cut off",
@@ -411,7 +494,7 @@ MEASURES: dict[str, Measure] = {
             nc2_equinorm,
             "NC2, equal norms",
             "NC2, equal norms",
-            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_G\Vert$",
+            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_M\Vert$",
         ),
         Measure(
             nc2_equiangularity, "NC2, equal angles", "NC2, equal angles", r"$\mathrm{s.d.}\ \cos$"
@@ -421,6 +504,24 @@ MEASURES: dict[str, Measure] = {
             "NC2, maximal angle",
             "NC2, maximal angle",
             r"mean $|\cos + 1/(C-1)|$",
+        ),
+        Measure(
+            nc2_equinorm_report_a,
+            "NC2, equal norms, report A",
+            "NC2, equal norms around the mean of all images",
+            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_G\Vert$",
+        ),
+        Measure(
+            nc2_equiangularity_report_a,
+            "NC2, equal angles, report A",
+            "NC2, equal angles around the mean of all images",
+            r"$\mathrm{s.d.}\ \cos$, around $\mu_G$",
+        ),
+        Measure(
+            nc2_maximal_angle_report_a,
+            "NC2, maximal angle, report A",
+            "NC2, maximal angle around the mean of all images",
+            r"mean $|\cos + 1/(C-1)|$, around $\mu_G$",
         ),
         Measure(
             etf_distance,
@@ -481,7 +582,7 @@ MEASURES: dict[str, Measure] = {
             nc3_cosine,
             "NC3, cosine",
             "NC3, cosine of W and means",
-            r"mean $\cos(w_c, \mu_c-\mu_G)$",
+            r"mean $\cos(w_c, \mu_c-\mu_M)$",
         ),
         Measure(nc4, "NC4", "NC4, agreement with the nearest mean", "share that agrees"),
         Measure(
@@ -497,7 +598,7 @@ MEASURES: dict[str, Measure] = {
             norm_means,
             "norm of means",
             "Norm of the centred class means",
-            r"mean $\Vert\mu_c-\mu_G\Vert$",
+            r"mean $\Vert\mu_c-\mu_M\Vert$",
             True,
         ),
         Measure(
@@ -518,21 +619,19 @@ MEASURES: dict[str, Measure] = {
 def measure(statistics: Statistics) -> dict[str, float]:
     """Every measure that has a value, by its name.
 
-    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``, ``n_samples``
-    and ``n_features``.
+    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
+    ``n_samples``, ``n_features``, and :data:`FEWEST_IMAGES`.
 
     Raises
     ------
     ValueError
         If fewer than two classes are present.
     CollapsedError
-        If a class mean coincides with the mean of all samples.
+        If all class means coincide.
     """
     if statistics.n_classes < 2:
         raise ValueError("the measures of collapse need at least two classes")
-    # Means that are equal but for rounding have no direction.
-    least = ROUNDING * np.linalg.norm(statistics.means, axis=1).max()
-    if np.linalg.norm(statistics.centred, axis=1).min() <= least:
+    if not statistics.centred.any():
         raise CollapsedError
     values = {name: entry.function(statistics) for name, entry in MEASURES.items()}
     eigenvalues = between_class_eigenvalues(statistics)
@@ -541,6 +640,7 @@ def measure(statistics: Statistics) -> dict[str, float]:
         "n_classes": statistics.n_classes,
         "n_samples": statistics.n_samples,
         "n_features": statistics.n_features,
+        FEWEST_IMAGES: int(statistics.counts.min()),
     }
 
 
@@ -556,8 +656,9 @@ def measure_states(paths: Mapping[int | None, str | Path], layers: Sequence[str]
 
     Returns
     -------
-    One dictionary a state: ``epoch``, and ``layers``: for each layer the measures on ``train`` and
-    ``test``. What has failed, or has class means that coincide, is ``{"failed": reason}``.
+    One dictionary a state: ``epoch``, and ``layers``: for each layer the measures on each of
+    :data:`~collapseflow.measures.statistics.MEASURED_SPLITS`. What has failed, or has class means
+    that all coincide, is ``{"failed": reason}``.
 
     Raises
     ------
@@ -572,14 +673,14 @@ def measure_states(paths: Mapping[int | None, str | Path], layers: Sequence[str]
 def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[str, dict]]:
     state = read_statistics(path)
     if state.failed is not None:
-        return {layer: {split: {"failed": state.failed} for split in SPLITS} for layer in layers}
+        return {layer: dict.fromkeys(MEASURED_SPLITS, {"failed": state.failed}) for layer in layers}
     for layer in layers:
-        if not set(SPLITS) <= set(state.layers.get(layer, ())):
+        if not set(MEASURED_SPLITS) <= set(state.layers.get(layer, ())):
             raise UserError(
                 f"{path}: lacks statistics of the layer {layer!r}; delete it and run again"
             )
     return {
-        layer: {split: _measured(state.layers[layer][split], path) for split in SPLITS}
+        layer: {split: _measured(state.layers[layer][split], path) for split in MEASURED_SPLITS}
         for layer in layers
     }
 

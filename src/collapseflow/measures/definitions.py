@@ -35,20 +35,15 @@ class Definition(NamedTuple):
 # github.com/neuralcollapse/neuralcollapse, function ``analysis``.
 
 
-def _around_their_mean(statistics: Statistics) -> np.ndarray:
-    """The class means less the mean of the class means, whatever the sizes of the classes; in the
-    basis of ``coordinates``, float64 (C, r)."""
-    return statistics.coordinates - statistics.coordinates.mean(axis=0)
-
-
-def notebook_nc1(statistics: Statistics) -> float:
+def notebook_nc1(statistics: Statistics) -> float | None:
     """tr(Sigma_W Sigma_B^+), Sigma_B around the mean of the class means.
 
     The notebook keeps the C - 1 largest eigenvalues of Sigma_B, which are all that are not zero
     unless the class means have a lower rank: then it divides by rounding errors, and we do not.
     """
-    rows = _around_their_mean(statistics) / np.sqrt(statistics.n_classes)
-    return collapse.within_over_between(statistics, rows)
+    within = statistics.scatter / statistics.n_samples
+    rows = statistics.directions / np.sqrt(statistics.n_classes)
+    return collapse.within_over_between(statistics, within, rows)
 
 
 def _unbiased_equinorm(vectors: np.ndarray) -> float:
@@ -59,7 +54,7 @@ def _unbiased_equinorm(vectors: np.ndarray) -> float:
 def notebook_equinorm(statistics: Statistics) -> float:
     """Standard deviation (ddof = 1, as ``torch.std``) over mean of the norms of the class means
     around their mean."""
-    return _unbiased_equinorm(_around_their_mean(statistics))
+    return _unbiased_equinorm(statistics.directions)
 
 
 def notebook_equinorm_head(statistics: Statistics) -> float | None:
@@ -68,28 +63,51 @@ def notebook_equinorm_head(statistics: Statistics) -> float | None:
     return _unbiased_equinorm(weight) if weight is not None and weight.any() else None
 
 
-def notebook_maximal_angle(statistics: Statistics) -> float | None:
-    """Mean of |cosine + 1 / (C - 1)| over pairs of class means around their mean."""
-    return collapse.maximal_angle(_around_their_mean(statistics))
+# --- around the mean of all samples -----------------------------------------------------------
+# Papyan, Han and Donoho, report A and Zhu et al. write of classes of equal size, and have mu_G, the
+# mean of all samples.
 
 
-def notebook_nc3(statistics: Statistics) -> float | None:
-    """|| W / ||W||_F - M / ||M||_F ||_F^2, M the class means around their mean."""
-    weight = statistics.head_weight
-    if weight is None or not weight[statistics.classes].any():
-        return None
-    weight = weight[statistics.classes]
-    means = statistics.means - statistics.means.mean(axis=0)
-    difference = weight / np.linalg.norm(weight) - means / np.linalg.norm(means)
-    return float(np.square(difference).sum())
+def weighted_etf_distance(statistics: Statistics) -> float:
+    """:func:`collapseflow.measures.collapse.distance_to_simplex` of the products of the
+    mu_c - mu_G."""
+    vectors = statistics.weighted_directions
+    return collapse.distance_to_simplex(vectors @ vectors.T)
 
 
-# --- the paper itself -------------------------------------------------------------------------
+def weighted_uniformity(statistics: Statistics) -> float | None:
+    """:func:`collapseflow.measures.collapse.uniformity` of the mu_c - mu_G."""
+    return collapse.uniformity(statistics.weighted_directions)
+
+
+def weighted_etf_distance_duality(statistics: Statistics) -> float | None:
+    """:func:`collapseflow.measures.collapse.distance_to_simplex` of the products of the rows of W
+    and the mu_c - mu_G."""
+    return collapse.of_weights_and_means(
+        collapse.simplex_of_products, statistics, statistics.weighted_centred
+    )
+
+
+def weighted_nc3(statistics: Statistics) -> float | None:
+    """|| W / ||W||_F - M / ||M||_F ||_F^2, the mu_c - mu_G as rows of M."""
+    return collapse.of_weights_and_means(collapse.duality, statistics, statistics.weighted_centred)
+
+
+def weighted_nc3_cosine(statistics: Statistics) -> float | None:
+    """Mean cosine of w_c and mu_c - mu_G."""
+    return collapse.of_weights_and_means(
+        collapse.mean_cosine, statistics, statistics.weighted_centred
+    )
+
+
+def weighted_norm_means(statistics: Statistics) -> float:
+    """Mean of ||mu_c - mu_G||."""
+    return float(np.linalg.norm(statistics.weighted_centred, axis=1).mean())
 
 
 def unsquared_nc3(statistics: Statistics) -> float | None:
-    """|| W / ||W||_F - M / ||M||_F ||_F."""
-    squared = collapse.nc3(statistics)
+    """|| W / ||W||_F - M / ||M||_F ||_F, the mu_c - mu_G as rows of M."""
+    squared = weighted_nc3(statistics)
     return None if squared is None else float(np.sqrt(squared))
 
 
@@ -104,7 +122,7 @@ def mismatch(statistics: Statistics) -> float | None:
 
 def _mean_over_pairs(statistics: Statistics, variances: np.ndarray, power: int) -> float | None:
     """Mean over pairs of (v_i + v_j) / d_ij^power, from v (C,)."""
-    if not statistics.distances.all():
+    if not statistics.distances.all() or not collapse.has_variance(statistics):
         return None
     first, second = np.triu_indices(statistics.n_classes, k=1)
     sums = variances[first] + variances[second]
@@ -137,44 +155,57 @@ def luthra_code_directional_cdnv(statistics: Statistics) -> float | None:
     return float(values.sum() / (statistics.n_classes * (statistics.n_classes - 1)))
 
 
+#: How what is around mu_G differs from ours.
+_WEIGHTED = "around the mean of all samples"
+_NC2_WEIGHTED = {
+    "nc2_equinorm": Definition(collapse.nc2_equinorm_report_a, _WEIGHTED),
+    "nc2_equiangularity": Definition(collapse.nc2_equiangularity_report_a, _WEIGHTED),
+    "nc2_maximal_angle": Definition(collapse.nc2_maximal_angle_report_a, _WEIGHTED),
+}
+
 #: By preset and by the name of the measure in MEASURES whose place it takes.
 PRESETS: Mapping[str, Mapping[str, Definition]] = {
     # Papyan, Han and Donoho, PNAS 117 (2020), NC1 to NC4 and figures 2 to 7.
     "papyan2020": {
         "nc1": Definition(collapse.nc1, "as here"),
-        "nc2_equinorm": Definition(collapse.nc2_equinorm, "as here"),
-        "nc2_equiangularity": Definition(collapse.nc2_equiangularity, "as here"),
-        "nc2_maximal_angle": Definition(collapse.nc2_maximal_angle, "as here"),
+        **_NC2_WEIGHTED,
         "nc2_equinorm_head": Definition(collapse.nc2_equinorm_head, "as here"),
         "nc2_equiangularity_head": Definition(collapse.nc2_equiangularity_head, "as here"),
         "nc2_maximal_angle_head": Definition(collapse.nc2_maximal_angle_head, "as here"),
-        "nc3": Definition(unsquared_nc3, "not squared, as in its text"),
+        "nc3": Definition(unsquared_nc3, f"not squared, as in its text; {_WEIGHTED}"),
         "nc4": Definition(mismatch, "the share that does not agree"),
     },
     "papyan_notebook": {
         "nc1": Definition(notebook_nc1, "not divided by C; around the mean of the class means"),
-        "nc2_equinorm": Definition(
-            notebook_equinorm, "ddof = 1; around the mean of the class means"
-        ),
-        "nc2_maximal_angle": Definition(
-            notebook_maximal_angle, "around the mean of the class means"
-        ),
+        "nc2_equinorm": Definition(notebook_equinorm, "ddof = 1"),
+        "nc2_maximal_angle": Definition(collapse.nc2_maximal_angle, "as here"),
         "nc2_equinorm_head": Definition(notebook_equinorm_head, "ddof = 1"),
         "nc2_maximal_angle_head": Definition(collapse.nc2_maximal_angle_head, "as here"),
-        "nc3": Definition(notebook_nc3, "around the mean of the class means"),
+        "nc3": Definition(collapse.nc3, "as here"),
         "nc4": Definition(mismatch, "the share that does not agree"),
     },
     "report_a": {
         "nc1": Definition(collapse.nc1_report_a, "eigenvalues of Sigma_B up to 1e-5 count as zero"),
-        "nc2_equinorm": Definition(collapse.nc2_equinorm, "as here"),
-        "nc2_equiangularity": Definition(collapse.nc2_equiangularity, "as here"),
-        "nc2_maximal_angle": Definition(collapse.nc2_maximal_angle, "as here"),
+        **_NC2_WEIGHTED,
     },
     # Zhu et al., NeurIPS 2021 (arXiv:2105.02375), equations 7 to 9.
     "zhu2021": {
         "nc1": Definition(collapse.nc1, "as here"),
         "etf_distance_head": Definition(collapse.etf_distance_head, "as here"),
-        "etf_distance_duality": Definition(collapse.etf_distance_duality, "as here"),
+        "etf_distance_duality": Definition(weighted_etf_distance_duality, _WEIGHTED),
+    },
+    # Dang et al., ICML 2023 (arXiv:2301.00437), on classes of unequal size: their
+    # validate_NC_imbalanced.py.
+    "dang2023": {"nc1": Definition(collapse.nc1, "as here")},
+    # What is ours around mu_M, around mu_G.
+    "sample_weighted": {
+        **_NC2_WEIGHTED,
+        "etf_distance": Definition(weighted_etf_distance, _WEIGHTED),
+        "hyperspherical_uniformity": Definition(weighted_uniformity, _WEIGHTED),
+        "etf_distance_duality": Definition(weighted_etf_distance_duality, _WEIGHTED),
+        "nc3": Definition(weighted_nc3, _WEIGHTED),
+        "nc3_cosine": Definition(weighted_nc3_cosine, _WEIGHTED),
+        "norm_means": Definition(weighted_norm_means, _WEIGHTED),
     },
     # He and Su, PNAS 120 (2023, arXiv:2210.17020).
     "he_su": {

@@ -4,6 +4,15 @@ First the mean of each class; then, around these means, the scatter of the sampl
 of the class means and in length. Of C classes of d features this takes O(C d + C^2) memory and one
 product with a basis of that span, of rank r < C, for each sample: no d x d matrix. All sums are in
 float64; those of shards of the data can be merged, and the number of threads changes no bit.
+
+Of n images of a class, the variance around their own mean is (n - 1) / n of the true one, and their
+mean is off by the true one's nth part: NC1, CDNV and the like depend on n. Training and test images
+are therefore compared at the same n: beside both splits stand the statistics of
+:func:`matched_rows`, a sample of the training images. There is no unbiased estimate from the
+statistics of all of them. That of v_c is (n / (n - 1)) v_c, and that of d_ij^2 is the squared
+distance less v_i / n_i + v_j / n_j; but their quotient is biased again, and for d >> n the
+difference may be negative. A pseudo-inverse of such a difference means nothing, and its axes are
+estimated from the same images.
 """
 
 import struct
@@ -12,7 +21,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
@@ -22,11 +31,16 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 
-from collapseflow.features.stores import Block, Head, iterate, read_head
+from collapseflow.features.stores import Block, Head, iterate, read_head, read_labels
 from collapseflow.images.datasets import SPLITS
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with
 from collapseflow.running.threads import blas_threads
+
+#: The training images that are compared with the test images: as many of each class.
+MATCHED = "train_matched"
+#: What has statistics, and a name in the column ``split`` of measures.csv.
+MEASURED_SPLITS = (*SPLITS, MATCHED)
 
 #: Called for each pass with the number of blocks that are in use at a time; gives blocks of
 #: features (n, d), labels int (n,), and predictions int (n,) or None.
@@ -40,6 +54,13 @@ PIECE_BYTES = 2 * 2**20
 #: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
 #: the product itself where one of them is narrow.
 SMALL_PRODUCT = 10**6
+
+
+class NotFiniteError(ValueError):
+    """Features of a class that are not finite."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__(f"the features of the class {label} are not finite")
 
 
 def map_blocks(
@@ -155,8 +176,17 @@ class ClassSums:
                 self.by_label[label] = count, total, norm
 
     def means(self) -> "ClassMeans":
-        """The mean of each class."""
+        """The mean of each class.
+
+        Raises
+        ------
+        NotFiniteError
+            If a feature is not finite.
+        """
         classes = sorted(self.by_label)
+        for label in classes:
+            if not np.isfinite(self.by_label[label][1]).all():
+                raise NotFiniteError(label)
         counts, sums, norms = zip(*(self.by_label[label] for label in classes), strict=True)
         counts = np.array(counts)
         return ClassMeans(
@@ -244,6 +274,7 @@ class Scatter:
     :class:`Statistics` by the same names."""
 
     scatter: np.ndarray
+    balanced: np.ndarray
     squared: np.ndarray
     fourth: np.ndarray
     directional: np.ndarray
@@ -284,6 +315,7 @@ class _SecondPass:
     def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
         self.own, self.training = own, training
         self.basis, self.coordinates = own.frame
+        self.weights = 1 / np.sqrt(own.counts)
         self.training_basis, self.to_training = to_basis, to = training.frame
         # (mu_c - mu_G) . m_j, along the basis.
         self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
@@ -301,7 +333,7 @@ class _SecondPass:
         squared_lengths = np.empty(len(rows))
         nearest = np.empty(len(rows), np.int64)
         rank = self.coordinates.shape[1]
-        scatter = np.zeros((rank, rank))
+        scatter, balanced = np.zeros((2, rank, rank))
         directional = np.zeros((n_classes, n_classes))
         row_bytes = 8 * max(d, n_classes, len(self.training.classes))
         pieces = _pieces(features, rows, row_bytes, self.own.means)
@@ -320,6 +352,9 @@ class _SecondPass:
             t -= t[np.arange(len(part)), of_samples][:, None]
             np.square(t, out=t)
             directional[present] += members @ t
+            # In place, where the part may stand: nothing else is asked of either.
+            z *= self.weights[of_samples][:, None]
+            balanced += z.T @ z
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -332,6 +367,7 @@ class _SecondPass:
             )
         return Scatter(
             scatter,
+            balanced,
             np.bincount(rows, squared_lengths, n_classes),
             np.bincount(rows, squared_lengths**2, n_classes),
             directional,
@@ -359,7 +395,8 @@ def scatter_around(
         del of_block
     if own.frame[0] is None:
         basis, _ = own.span
-        total.scatter = basis @ total.scatter @ basis.T
+        for name in ("scatter", "balanced"):
+            setattr(total, name, basis @ getattr(total, name) @ basis.T)
     return total
 
 
@@ -368,8 +405,9 @@ class Statistics:
     """What is kept of the features h of one layer on one split.
 
     C classes are present, with n_c of the N samples and the mean mu_c; mu_G is the mean of all
-    samples. U (d, r) is an orthonormal basis of the span of the centred class means
-    m_c = mu_c - mu_G, and a_c = U^T m_c.
+    samples, mu_M that of the class means, whatever their sizes: the same for classes of one size.
+    U (d, r) is an orthonormal basis of the span of the differences of class means,
+    a_c = U^T (mu_c - mu_G), and m_c = mu_c - mu_M.
 
     Attributes
     ----------
@@ -377,9 +415,10 @@ class Statistics:
     counts : int64 (C,), n_c
     means : float64 (C, d), mu_c
     coordinates
-        float64 (C, r), a_c; the columns are orthogonal, the longest first (the principal axes of
-        the class means), and r is their numerical rank.
+        float64 (C, r), a_c; the columns are orthogonal, the longest first, and r is their numerical
+        rank.
     scatter : float64 (r, r), sum of z z^T with z = U^T (h - mu_c)
+    balanced : float64 (r, r), sum over the classes of the mean of z z^T over their samples
     squared : float64 (C,), sum of ||h - mu_c||^2 over the samples of class c
     fourth : float64 (C,), sum of ||h - mu_c||^4
     directional : float64 (C, C), [i, j]: sum over the samples of class i of (z . (a_j - a_i))^2
@@ -401,6 +440,7 @@ class Statistics:
     means: np.ndarray
     coordinates: np.ndarray
     scatter: np.ndarray
+    balanced: np.ndarray
     squared: np.ndarray
     fourth: np.ndarray
     directional: np.ndarray
@@ -433,8 +473,32 @@ class Statistics:
 
     @cached_property
     def centred(self) -> np.ndarray:
-        """m_c = mu_c - mu_G, float64 (C, d)."""
-        return self.means - self.global_mean
+        """m_c = mu_c - mu_M, float64 (C, d); exactly 0 where it is 0 but for rounding."""
+        return self._rounded(self.means - self.means.mean(axis=0))
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """U^T m_c, float64 (C, r): for lengths and angles of the m_c; 0 as there."""
+        return self._rounded(self.coordinates - self.coordinates.mean(axis=0))
+
+    @cached_property
+    def weighted_centred(self) -> np.ndarray:
+        """mu_c - mu_G, float64 (C, d); 0 as in :attr:`centred`."""
+        return self._rounded(self.means - self.global_mean)
+
+    @cached_property
+    def weighted_directions(self) -> np.ndarray:
+        """a_c, float64 (C, r): for lengths and angles of the mu_c - mu_G; 0 as there."""
+        return self._rounded(self.coordinates)
+
+    @cached_property
+    def rounding(self) -> np.float64:
+        """What is no longer than this is zero but for rounding."""
+        return ROUNDING * np.linalg.norm(self.means, axis=1).max()
+
+    def _rounded(self, vectors: np.ndarray) -> np.ndarray:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.where(lengths > self.rounding, vectors, 0)
 
     @property
     def variances(self) -> np.ndarray:
@@ -446,8 +510,7 @@ class Statistics:
         """||mu_i - mu_j||^2 of the pairs i < j, float64 (C (C - 1) / 2,), in the order of
         :func:`numpy.triu_indices`; 0 where two means are equal but for rounding."""
         distances = pdist(self.coordinates, "sqeuclidean")
-        least = ROUNDING * np.linalg.norm(self.means, axis=1).max()
-        distances[distances <= least**2] = 0
+        distances[distances <= self.rounding**2] = 0
         return distances
 
 
@@ -469,6 +532,11 @@ def reduce_stream(
     Returns
     -------
     The statistics, and the means of the classes, for a test set.
+
+    Raises
+    ------
+    NotFiniteError
+        If a feature is not finite.
     """
     own = sum_classes(stream, threads).means()
     found = scatter_around(own, own if training is None else training, stream, threads)
@@ -486,26 +554,77 @@ def reduce_stream(
     return statistics, own
 
 
+def matched_rows(training: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """A sample of the training images, of each class as many as the test images have, or all where
+    there are fewer: rows, ascending.
+
+    It depends on the labels (N,) and (M,) alone: the same images for all states of a data set.
+    """
+    rows = []
+    for label in np.intersect1d(training, test):
+        mine = np.flatnonzero(training == label)
+        n = min(len(mine), np.count_nonzero(test == label))
+        rows.append(np.random.default_rng(int(label)).choice(mine, n, replace=False))
+    return np.sort(np.concatenate([*rows, np.array([], np.int64)]))
+
+
+def _iterate_rows(path: str | Path, rows: np.ndarray, buffers: int) -> Iterator[Block]:
+    """:func:`collapseflow.features.stores.iterate` with some rows, ascending, of each block."""
+    start = 0
+    for features, labels, predictions in iterate(path, buffers):
+        first, last = np.searchsorted(rows, (start, start + len(labels)))
+        chosen = rows[first:last] - start
+        start += len(labels)
+        if len(chosen):
+            of_chosen = None if predictions is None else predictions[chosen]
+            yield features[chosen], labels[chosen], of_chosen
+
+
 def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[str, Statistics]:
-    """The statistics of one layer on each split.
+    """The statistics of one layer on each split, and on the training images that
+    :func:`matched_rows` draws.
+
+    Each has class means of its own; the means of which the nearest counts are those of all training
+    images everywhere.
 
     Parameters
     ----------
     stores
-        Feature stores: ``train`` and, if it is wanted, ``test``.
+        Feature stores: ``train`` and, if it is wanted, ``test``, with which :data:`MATCHED` comes.
 
     Raises
     ------
     UserError
-        If a store is missing or damaged.
+        If a store is missing or damaged, holds features that are not finite, or shares fewer than
+        two classes with the other.
     """
     answer, training = {}, None
     for split in (split for split in SPLITS if split in stores):
         path = stores[split]
-        stream = partial(iterate, path)
-        answer[split], means = reduce_stream(stream, threads, training, read_head(path))
+        head = read_head(path)
+        answer[split], means = _reduce(path, partial(iterate, path), threads, training, head)
         training = training or means
+    if "test" in stores:
+        path = stores["train"]
+        labels = read_labels(path)
+        rows = matched_rows(labels, read_labels(stores["test"]))
+        if len(np.unique(labels[rows])) < 2:
+            raise UserError(f"{path}: shares fewer than two classes with {stores['test']}")
+        if len(rows) == len(labels):
+            answer[MATCHED] = answer["train"]
+        else:
+            stream = partial(_iterate_rows, path, rows)
+            answer[MATCHED], _ = _reduce(path, stream, threads, training, read_head(path))
     return answer
+
+
+def _reduce(
+    path: str | Path, stream: Stream, threads: int, training: ClassMeans | None, head: Head | None
+) -> tuple[Statistics, ClassMeans]:
+    try:
+        return reduce_stream(stream, threads, training, head)
+    except NotFiniteError as error:
+        raise UserError(f"{path}: {error}; delete it and run again") from None
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -580,6 +699,7 @@ def read_statistics(path: str | Path) -> StateStatistics:
     UserError
         Naming the file, if it is missing, damaged or none of these.
     """
+    needed = {field.name for field in fields(Statistics) if field.default is MISSING}
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
@@ -590,6 +710,9 @@ def read_statistics(path: str | Path) -> StateStatistics:
             if rest:
                 split, attribute = rest
                 values[names[int(number)]].setdefault(split, {})[attribute] = arrays[key]
+        of_all = (of_split for splits in values.values() for of_split in splits.values())
+        if missing := needed - set.intersection(needed, *map(set, of_all)):
+            raise ValueError(f"of another version, without {', '.join(sorted(missing))}")
         return StateStatistics(
             str(arrays["failed"]) if "failed" in arrays else None,
             {

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 
 from collapseflow.images.datasets import SPLITS
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.collapse import FEWEST_IMAGES, MEASURES
 from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.spectrum import OF_MOMENTS
+from collapseflow.measures.statistics import MATCHED
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_path, read_json
 from collapseflow.running.words import as_word
@@ -38,6 +39,10 @@ REPORT_A = {
     "nc2_equiangularity": "NC2, equal angles",
     "nc2_maximal_angle": "NC2, maximal angle",
 }
+#: Measures of classes with fewer images are flagged.
+ENOUGH_IMAGES = 10
+#: The images of a split, in words.
+IMAGES = {"train": "training", "test": "test", MATCHED: "matched training"}
 #: What is measured of the spectrum.
 SPECTRUM = (*OF_MOMENTS, "two_nn")
 _NUMBERS = {
@@ -118,7 +123,8 @@ def collect_measures(
     csv
         A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity:
         those of :data:`collapseflow.measures.collapse.MEASURES` (``accuracy`` is of the network
-        itself, hence without layer), ``accuracy_<classifier>``, those of the spectrum,
+        itself, hence without layer), ``fewest_images``, how many the smallest class has, as often
+        as it is measured, ``accuracy_<classifier>``, those of the spectrum,
         ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m images a class. ``low`` and
         ``high`` are the 95 % interval (Wilson 1927) of an accuracy on test images, which are a
         sample, or of the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
@@ -172,7 +178,7 @@ def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
                 n = measured["n_samples"]
                 where = {"epoch": of_state["epoch"], "layer": layer, "split": split, "n": n}
                 for quantity, value in measured.items():
-                    if quantity not in MEASURES:
+                    if quantity not in MEASURES and quantity != FEWEST_IMAGES:
                         continue
                     row = {**where, "quantity": quantity, "value": value}
                     if quantity.startswith("accuracy"):
@@ -323,6 +329,32 @@ def networks_in_words(
         (b, start): backbones[b] if b in alone else f"{backbones[b]}, {starts[b, start]}"
         for b, start in networks
     }
+
+
+def few_images_in_words(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list[str]:
+    """A sentence for each data set of which a class is measured on fewer than
+    :data:`ENOUGH_IMAGES` images.
+
+    Parameters
+    ----------
+    rows
+        Of measures.csv: all quantities of what is shown, on the splits that are shown.
+    datasets
+        Labels of the data sets.
+    """
+    of_all = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
+    sentences = []
+    for dataset, of_dataset in of_all.groupby("dataset", sort=False):
+        fewest = of_dataset.groupby("split")["value"].min()
+        words = [
+            f"{n:.0f} {IMAGES[split]} image{'' if n == 1 else 's'}"
+            for split, n in fewest.reindex(IMAGES).dropna().items()
+        ]
+        sentences.append(
+            f"{datasets[dataset]}: a class has only {' and '.join(words)}; of fewer than "
+            f"{ENOUGH_IMAGES}, the variance within the class comes out too small"
+        )
+    return sentences
 
 
 def seeds_in_words(described: Iterable[Mapping]) -> str:

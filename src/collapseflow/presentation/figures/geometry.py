@@ -36,25 +36,28 @@ def principal_plane(train: Statistics, test: Statistics) -> tuple[np.ndarray, ..
 
     Returns
     -------
-    The centred class means of the training set (C, 2); those of the test set (C', 2), around the
-    same mean, that of all training samples; and the within-class covariance of the training set in
+    The class means of the training set (C, 2) around their mean; those of the test set (C', 2)
+    around the same; and the within-class covariance of the training set in
     the plane, float64 (2, 2). What lies in one line has zeros in the second direction.
     """
-    own = train.coordinates
-    kept = min(2, own.shape[1])
-    basis = train.centred.T @ (own[:, :kept] / (own[:, :kept] ** 2).sum(axis=0))
+    axes = np.linalg.svd(train.directions, full_matrices=False)[2][:2]
+    kept = len(axes)
+    own = train.directions @ axes.T
+    basis = train.centred.T @ (own / (own**2).sum(axis=0))
     means = np.zeros((train.n_classes, 2))
-    means[:, :kept] = own[:, :kept]
+    means[:, :kept] = own
     others = np.zeros((test.n_classes, 2))
-    others[:, :kept] = (test.means - train.global_mean) @ basis
+    others[:, :kept] = (test.means - train.means.mean(axis=0)) @ basis
     covariance = np.zeros((2, 2))
-    covariance[:kept, :kept] = train.scatter[:kept, :kept] / train.n_samples
+    covariance[:kept, :kept] = axes @ train.scatter @ axes.T / train.n_samples
     return means, others, covariance
 
 
 def cosines(statistics: Statistics) -> np.ndarray:
-    """Cosines between the centred class means, float64 (C, C); NaN on the diagonal."""
-    unit = statistics.centred / np.linalg.norm(statistics.centred, axis=1, keepdims=True)
+    """Cosines between the class means around their mean, float64 (C, C); NaN on the diagonal, and
+    where a class mean is that mean and has no direction."""
+    lengths = np.linalg.norm(statistics.centred, axis=1, keepdims=True)
+    unit = statistics.centred / np.where(lengths > 0, lengths, np.nan)
     found = unit @ unit.T
     np.fill_diagonal(found, np.nan)
     return found
@@ -147,7 +150,8 @@ def _write_over(axis: Axes, words: str, style: Mapping) -> None:
 def _worth(state: Mapping[str, Statistics]) -> str:
     train, test = (measure(state[split]) for split in ("train", "test"))
     words = {"nc1": "NC1", "cdnv": "CDNV"}
-    return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in words)
+    known = [q for q in words if q in train and q in test]
+    return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in known)
 
 
 def _markers(looks: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
