@@ -70,16 +70,16 @@ def apply(style: Mapping) -> None:
 def save(figure: Figure, paths: Sequence[str | Path]) -> None:
     """Save under each path, in the format of its suffix, atomically.
 
-    A PDF has its :func:`title`, and no date: the same study gives the same file.
+    A PDF has its :func:`document_title`, and no date: the same study gives the same file.
     """
     for path in paths:
-        pdf = {"dpi": RASTER_DPI, "metadata": {"Title": title(path), "CreationDate": None}}
+        pdf = {"dpi": RASTER_DPI, "metadata": {"Title": document_title(path), "CreationDate": None}}
         with atomic_path(path) as temporary:
             figure.savefig(temporary, **(pdf if str(path).endswith(".pdf") else {}))
     plt.close(figure)
 
 
-def title(path: str | Path) -> str:
+def document_title(path: str | Path) -> str:
     """What a figure is, from its place ``results/<study>/figures/<name>``: its name and the study;
     elsewhere the name of its file."""
     *folders, name = Path(path).with_suffix("").parts
