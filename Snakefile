@@ -27,6 +27,7 @@ wildcard_constraints:
     features=PLAN.features_pattern(),
     seed=one_of(map(str, STUDY.training_seeds())),
     split="train|test",
+    embedded="both|train|test",
     method="opentsne|sklearn",
 
 

@@ -83,7 +83,8 @@ def store(make_store):
 def run(store, output, method="opentsne", n_samples=None, perplexity=10.0, seed=3, **options):
     if method == "opentsne":
         options = {**OPTIONS, **options}
-    embed(store, method, n_samples, perplexity, seed, 1, output, **options)
+    stores = store if isinstance(store, dict) else {"train": store}
+    embed(stores, method, n_samples, perplexity, seed, 1, output, **options)
     with np.load(output) as file:
         return {name: file[name] for name in file.files}
 
@@ -91,13 +92,14 @@ def run(store, output, method="opentsne", n_samples=None, perplexity=10.0, seed=
 def test_the_file_holds_coordinates_labels_and_what_they_are_worth(store, tmp_path):
     features, labels = blobs()
     content = run(store, tmp_path / "a.npz")
-    named = {"coordinates", "labels", "n_total", "perplexity", "recall", "made_with"}
-    assert set(content) == named
+    named = {"coordinates", "labels", "splits", "split", "n_total"}
+    assert set(content) == named | {"perplexity", "recall", "made_with"}
     assert content["coordinates"].shape == (90, 2)
     assert content["coordinates"].dtype == np.float32
     assert np.isfinite(content["coordinates"]).all()
     np.testing.assert_array_equal(content["labels"], labels)
-    assert content["n_total"] == 90
+    assert content["splits"].tolist() == ["train"] and not content["split"].any()
+    assert content["n_total"].tolist() == [90]
     assert content["perplexity"] == 10
     expected = recall_by_hand(features.astype(np.float32), content["coordinates"].astype(float))
     assert content["recall"] == pytest.approx(expected, abs=0.01)
@@ -150,8 +152,39 @@ def test_opentsne_s_method_is_its_call_on_principal_components(store, tmp_path):
 def test_a_sample_is_stratified_and_counts_the_whole(store, tmp_path):
     content = run(store, tmp_path / "a.npz", n_samples=60)
     assert np.bincount(content["labels"]).tolist() == [20, 20, 20]
-    assert content["n_total"] == 90
+    assert content["n_total"].tolist() == [90]
     assert len(run(store, tmp_path / "a.npz", n_samples=1000)["labels"]) == 90
+
+
+def test_training_and_test_images_share_a_map_and_its_recall_is_of_all_of_them(
+    make_store, tmp_path
+):
+    # The training images are clouds by class; the test images one cloud beside them, of all.
+    train, labels = blobs()
+    test = np.random.default_rng(1).normal(size=(40, 12)) + 12
+    of_test = np.arange(40) % 3
+    stores = {
+        "train": make_store(train.astype(np.float32), labels, name="train.h5"),
+        "test": make_store(test.astype(np.float32), of_test, name="test.h5"),
+    }
+    content = run(stores, tmp_path / "a.npz")
+    assert content["splits"].tolist() == ["train", "test"]
+    assert content["split"].tolist() == [0] * 90 + [1] * 40
+    assert content["n_total"].tolist() == [90, 40]
+    np.testing.assert_array_equal(content["labels"], np.concatenate([labels, of_test]))
+    both = np.concatenate([train, test]).astype(np.float32)
+    points = content["coordinates"].astype(float)
+    assert content["recall"] == pytest.approx(recall_by_hand(both, points), abs=0.01)
+    # What is in no cloud of the training images is put into none.
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = distances.argmin(axis=1)
+    assert (nearest[90:] >= 90).mean() > 0.9 and (nearest[:90] < 90).mean() > 0.9
+
+    sampled = run(stores, tmp_path / "b.npz", n_samples=30)
+    assert sampled["split"].tolist() == [0] * 30 + [1] * 30
+    assert sampled["n_total"].tolist() == [90, 40]
+    assert np.bincount(sampled["labels"]).tolist() == [20, 20, 20]
 
 
 @pytest.mark.parametrize("method", ["opentsne", "sklearn"])
@@ -163,7 +196,7 @@ def test_the_perplexity_is_at_most_a_third_of_the_other_points(store, tmp_path, 
 def test_features_that_failed_have_no_points_but_a_reason(tmp_path, make_store):
     features, labels = blobs(20)
     store = make_store(features.astype(np.float32), labels)
-    embed(store, "sklearn", None, 5.0, 0, 1, tmp_path / "good.npz")
+    embed({"train": store}, "sklearn", None, 5.0, 0, 1, tmp_path / "good.npz")
     write_failed_embedding(tmp_path / "bad.npz", "the loss of epoch 3 is not finite")
     with np.load(tmp_path / "bad.npz") as bad, np.load(tmp_path / "good.npz") as good:
         assert str(bad["failed"]) == "the loss of epoch 3 is not finite"

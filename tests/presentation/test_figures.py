@@ -190,11 +190,9 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(tmp_p
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 9, 60, 200])
-def test_no_two_data_sets_have_one_line_and_marker(n):
-    lines = look.dataset_lines([f"set{i}" for i in range(n)])
-    assert len({(str(d["linestyle"]), d["marker"]) for d in lines.values()}) == n
-    # Markers alone tell them apart, too: few epochs leave little of a line to be seen.
-    assert len({d["marker"] for d in lines.values()}) == n
+def test_no_two_data_sets_have_one_marker(n):
+    markers = look.dataset_markers([f"set{i}" for i in range(n)])
+    assert len(set(markers.values())) == len(markers) == n
 
 
 def test_a_backbone_keeps_its_colour_whatever_else_a_figure_shows():
@@ -211,23 +209,18 @@ def test_every_series_has_a_colour_of_its_own_where_a_backbone_has_several():
     assert len(set(several.values())) == 3
 
 
-def test_all_figures_draw_a_backbone_in_one_colour_and_a_data_set_with_one_line(
-    arguments, tmp_path, figures
-):
+def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures):
     shown = ("resnet34", "vgg11")
     given = arguments(describe_runs(DATASETS, shown))
     epochs.plot_accuracy(*given)
     plot_collapse(given)
     accuracy, measures = figures
     colours = {b: c.lower() for b, c in look.backbone_colours(list(BACKBONES)).items()}
-    lines = look.dataset_lines(list(DATASETS))
     for panel in measures.axes:
-        drawn = [(colour, marker) for colour, _, marker in curves_of(panel)]
         # Training and test images.
-        assert drawn == [(colours[b], lines["digits"]["marker"]) for b in shown for _ in range(2)]
-    for panel, dataset in zip(accuracy.axes, DATASETS, strict=False):
-        drawn = {(colour, marker) for colour, _, marker in curves_of(panel)}
-        assert drawn == {(colours[b], lines[dataset]["marker"]) for b in shown}
+        assert [c for c, _, _ in curves_of(panel)] == [colours[b] for b in shown for _ in range(2)]
+    for panel in accuracy.axes:
+        assert {colour for colour, _, _ in curves_of(panel)} == {colours[b] for b in shown}
 
     values = pd.DataFrame(
         [
@@ -576,7 +569,7 @@ def test_layers_in_order_before_and_after_training(arguments, figures):
     assert len(panels) == 4
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
     colour = look.backbone_colours(list(BACKBONES))["vgg11"].lower()
-    markers = {d: look.dataset_lines(list(DATASETS))[d]["marker"] for d in DATASETS}
+    markers = look.dataset_markers(list(DATASETS))
     for panel, measure in zip(panels, layers.PANELS, strict=True):
         assert {c for c, _, _ in curves_of(panel)} == {colour}
         drawn = iter(marked(panel))

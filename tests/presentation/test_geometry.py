@@ -1,5 +1,6 @@
 """What the page of one run's geometry draws."""
 
+import matplotlib.colors
 import numpy as np
 import pytest
 from made_up import heat_maps_of
@@ -10,6 +11,7 @@ from collapseflow.measures.statistics import (
     write_statistics,
 )
 from collapseflow.presentation.figures import geometry
+from collapseflow.presentation.figures import style as look
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -33,12 +35,14 @@ def state(tmp_path):
     """A function that writes a state: its file, and the features of each split."""
 
     def write(name="state", n_classes=4, n_features=6, head=False):
-        train, test = (features_of(n_classes, n_features, seed) for seed in (0, 1))
+        train, test, everything = (features_of(n_classes, n_features, seed) for seed in (0, 1, 2))
         weight = np.arange(1.0, n_classes + 1)[:, None] * np.eye(n_classes, n_features)
         of_train, means = reduce(*train, head=(weight, np.zeros(n_classes)) if head else None)
         of_test, _ = reduce(*test, training=means)
         path = tmp_path / f"{name}.npz"
-        write_statistics(path, {LAYER: {"train": of_train, "test": of_test}}, [])
+        # What is compared with the test images is not all training images.
+        splits = {"train": reduce(*everything)[0], "train_matched": of_train, "test": of_test}
+        write_statistics(path, {LAYER: splits}, [])
         return path, {"train": train, "test": test}
 
     return write
@@ -182,16 +186,92 @@ def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(state, figu
     assert not any(axis.axison for axis in axes[4:8])
     assert axes[4].texts[0].get_text() == "epoch 4 failed: the loss is not finite"
     names = {text.get_text() for text in figures[0].legends[0].get_texts()}
-    assert {"training mean", "test mean", "0  class 0", "3  class 3"} < names
+    words = {"mean of training images, as many as test images", "mean of test images"}
+    assert words | {"0  class 0", "3  class 3"} < names
     assert "rows of W" not in names
 
 
-def test_many_classes_have_no_numbers_and_no_legend_of_their_own(state, figures):
-    path, _ = state(n_classes=25, n_features=30)
-    plot([path], [1], n_classes=25)
-    assert not figures[0].axes[1].get_xticklabels()
-    names = {text.get_text().strip() for text in figures[0].legends[0].get_texts()} - {""}
-    assert names == {"training mean", "test mean", "1 s.d. within"}
+def test_the_plane_says_its_share_of_the_variance_of_the_class_means(state, figures):
+    path, features = state(n_classes=5)
+    plot([path], [0], n_classes=5)
+    means = class_means(*features["train"])
+    values = np.linalg.svd(means - means.mean(axis=0), compute_uv=False) ** 2
+    share = 100 * values[:2].sum() / values.sum()
+    assert share < 95
+    assert figures[0].axes[0].get_xlabel() == f"{share:.0f} % of the means' variance"
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 25])
+def test_the_colour_bar_ends_where_cosines_can(state, figures, n_classes):
+    path, _ = state(n_classes=n_classes, n_features=30)
+    plot([path], [0], n_classes)
+    bar = next(axis for axis in figures[0].axes if axis.get_xlabel().startswith("cosine"))
+    low, high = bar.get_xlim()
+    assert -1 <= low < -1 / (n_classes - 1) + 1e-9 < high <= 1
+
+
+def blocks_of(n_classes, n_groups):
+    """Class means in groups of near ones, in mixed order."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.arange(n_classes) % n_groups)
+    centres = 10 * np.eye(n_groups, 40)[group] + rng.normal(size=(n_classes, 40))
+    labels = np.repeat(np.arange(n_classes), 6)
+    return centres[labels] + 0.1 * rng.normal(size=(len(labels), 40)), labels, group
+
+
+@pytest.mark.parametrize("n_classes", [21, 70, 100])
+def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, figures, n_classes):
+    features, labels, group = blocks_of(n_classes, 7)
+    of_all, _ = reduce(features, labels)
+    path = tmp_path / "state.npz"
+    splits = dict.fromkeys(("train", "train_matched", "test"), of_all)
+    write_statistics(path, {LAYER: splits}, [])
+    plot([path], [1], n_classes)
+    legend = figures[0].legends[0]
+    note = legend.get_title().get_text().replace("\n", " ")
+    start = "Heat maps: similar classes stand beside each other; from the top: "
+    assert note.startswith(start)
+    order = np.array(note.removeprefix(start).rstrip(".").split(", ")).astype(int)
+    assert sorted(order) == list(range(n_classes))
+    # The classes of a group stand together.
+    assert (np.diff(group[order]) != 0).sum() == 6
+    (image,) = heat_maps_of(figures[0].axes[1])
+    shown = image.get_array().filled(1)
+    means = class_means(features, labels)
+    centred = means - means.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        shown[~np.eye(n_classes, dtype=bool)],
+        (unit @ unit.T)[np.ix_(order, order)][~np.eye(n_classes, dtype=bool)],
+        atol=1e-9,
+    )
+    ticks = [text.get_text() for text in figures[0].axes[1].get_xticklabels()]
+    assert ticks == [str(c) for c in order[:: -(-n_classes // 10)]]
+    names = {text.get_text() for text in legend.get_texts()}
+    assert ({f"{c}  class {c}" for c in range(n_classes)} <= names) == (n_classes <= 60)
+    looks = look.class_looks(n_classes, order)
+    assert len(set(looks)) == n_classes
+    if n_classes > 80:
+        # Colours run along the order.
+        light = [matplotlib.colors.to_rgb(looks[c][0]) @ np.array([0.2, 0.7, 0.1]) for c in order]
+        assert np.all(np.diff(light) > 0)
+
+
+def test_titles_are_as_wide_as_the_figure_and_long_names_are_cut(state, figures):
+    path, _ = state()
+    heading = "A data set with a long name, a network with a long name, " * 3
+    names = ["a class with a name that is longer than any legend has room for"] * 4
+    geometry.plot_geometry([path], [0], LAYER, names, heading, STYLE, [])
+    figure = figures[0]
+    figure.canvas.draw()
+    wide = figure.get_suptitle()
+    assert wide.count("\n") >= 1 and wide.replace("\n", " ").startswith(heading.strip())
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    shown = [
+        text.get_text() for text in figure.legends[0].get_texts() if "class with" in text.get_text()
+    ]
+    assert sorted(shown) == [f"{c}  a class with a name tha…" for c in range(4)]
 
 
 def test_a_page_of_failures_alone_is_drawn(figures, tmp_path):

@@ -40,6 +40,7 @@ from collapseflow.study.schema import Style
 STYLE = Style().model_dump()
 #: Mathtext that cannot be parsed, and what would be typeset, with amounts of money.
 NAMES = ("$\\bad$", "_5 $ or $x_1$ or a_b^c")
+SPLITS = ("train", "train_matched", "test")
 QUANTITIES = (
     *(*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean", "accuracy_linear", "accuracy"),
     *("effective_rank", "accuracy_few_shot_1", "accuracy_few_shot_2"),
@@ -56,7 +57,7 @@ def measured(tmp_path):
         for run, epoch in product(runs, (0, 1, 2)):
             who = {key: run[key] for key in IDENTITY} | {"epoch": epoch}
             who["weight_decay"] = str(run["setting"]["weight_decay"])
-            for layer, split, quantity in product(run["layers"], ("train", "test"), QUANTITIES):
+            for layer, split, quantity in product(run["layers"], SPLITS, QUANTITIES):
                 value = {"quantity": quantity, "value": 0.5 + epoch / 8, "layer": layer}
                 value["layer"] = "" if quantity == "accuracy" else layer
                 rows += [{**who, **value, "split": split}, {**who, **value, **start}]
@@ -109,11 +110,14 @@ def draw_classes(name, write, tmp_path):
     names = [name, "other"]
     train, means = reduce_stream(lambda _: iter([(points, labels, None)]), 1, None, None)
     test, _ = reduce_stream(lambda _: iter([(points + 0.1, labels, None)]), 1, means, None)
-    write_statistics(tmp_path / "state.npz", {name: {"train": train, "test": test}}, [])
+    write_statistics(
+        tmp_path / "state.npz", {name: {"train": train, "test": test, "train_matched": train}}, []
+    )
     geometry.plot_geometry([tmp_path / "state.npz"], [0], name, names, name, STYLE, [])
-    values = {"n_total": 12, "perplexity": 5.0, "recall": 0.5}
-    np.savez(tmp_path / "there.npz", coordinates=points[:, :2], labels=labels, **values)
-    np.savez(tmp_path / "lost.npz", failed=name)
+    both = {"splits": ["train", "test"], "n_total": [6, 6], "split": np.repeat([0, 1], 6)}
+    values = {"coordinates": points[:, :2], "labels": labels, "perplexity": 5.0, "recall": 0.5}
+    np.savez(tmp_path / "there.npz", **values, **both)
+    np.savez(tmp_path / "lost.npz", failed=name, splits=[])
     of_both = [tmp_path / "there.npz", tmp_path / "lost.npz"]
     embedding.plot_embeddings(of_both, [name, name], names, name, STYLE, [])
     split = make_split(np.zeros((12, 8, 8), np.uint8), labels)

@@ -59,9 +59,10 @@ def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):
 
 def test_clouds_of_points_are_bitmaps_of_300_dpi_in_a_pdf(tmp_path):
     rng = np.random.default_rng(0)
-    values = {"n_total": 50, "perplexity": 5.0, "recall": 0.5}
+    values = {"n_total": [50], "perplexity": 5.0, "recall": 0.5, "splits": ["train"]}
     path = tmp_path / "there.npz"
-    np.savez(path, coordinates=rng.normal(size=(50, 2)), labels=np.repeat([0, 1], 25), **values)
+    points = {"coordinates": rng.normal(size=(50, 2)), "labels": np.repeat([0, 1], 25)}
+    np.savez(path, split=np.zeros(50, int), **points, **values)
     pdf = tmp_path / "figure.pdf"
     embedding.plot_embeddings(
         [path], ["raw"], ["a", "b"], "mine", {**STYLE, "dpi": 80}, [pdf, tmp_path / "figure.png"]

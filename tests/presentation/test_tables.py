@@ -594,7 +594,7 @@ def test_run_times_are_those_of_the_whole_computation(tmp_path, out):
         ("pretrain", "", "resnet18"): (100.0, (0.0, 1234.5)),
         # Nine epochs in earlier runs, one in the last.
         ("finetune", "mnist", "resnet18"): (12.26, (90.0, 900.4)),
-        ("embed", "digits", "raw-train-opentsne"): (0.9, None),
+        ("embed", "digits", "raw-both-opentsne"): (0.9, None),
         ("tabulate_variance", "", ""): (3.0, (0.0, 99.0)),
     }
     text = make_runtime_table(tmp_path, out, measured)
@@ -603,7 +603,7 @@ def test_run_times_are_those_of_the_whole_computation(tmp_path, out):
         ["prepare_dataset mnist", "2.0", "310"],
         ["pretrain, resnet18", "100.0", "1234"],
         ["finetune mnist, resnet18", "102.3", "900"],
-        ["embed digits, raw-train-opentsne", "0.9", "not recorded"],
+        ["embed digits, raw-both-opentsne", "0.9", "not recorded"],
         ["tabulate_variance", "3.0", "99"],
     ]
     assert "report B" not in text

@@ -81,8 +81,8 @@ def test_each_file_has_its_folder():
     assert files.features("d", f"{run}/epoch002") == f"results/toy/features/d/{run}/epoch002"
     assert files.store("d", features, "test") == f"results/toy/features/d/{features}/test.h5"
     assert files.cells("d", features) == f"results/toy/classification/d/{features}.json"
-    assert files.embedding("d", "raw", "train", "opentsne") == (
-        "results/toy/embeddings/d/raw/train-opentsne.npz"
+    assert files.embedding("d", "raw", "both", "opentsne") == (
+        "results/toy/embeddings/d/raw/both-opentsne.npz"
     )
     assert files.figure("sweep") == [f"results/toy/figures/sweep.{s}" for s in ("pdf", "png")]
     assert files.table("sweep") == [f"results/toy/tables/sweep.{s}" for s in ("csv", "md", "tex")]
@@ -478,11 +478,13 @@ LAYERS = {"backbones": {"res": {**RESNET, "layers": ["layer4", "penultimate"]}}}
 SWEEP = {"recipes": {"plain": {"epochs": [1, 2]}}}
 OF_SWEEP = OF_RUNS - figures("geometry/digits/res/random/plain/s0")
 OF_SWEEP |= figures(*(f"geometry/digits/res/random/plain/epochs={n}/s0" for n in (1, 2)))
+OF_ONE_VALUE = OF_RUNS - figures("geometry/digits/res/random/plain/s0")
+OF_ONE_VALUE |= figures("geometry/digits/res/random/plain/epochs=2/s0")
 FLAWED = {"recipes": {"report_a": {"epochs": 2}, "report_a_faithful": {"epochs": 2}}}
 OF_FLAWED = OF_RUNS - figures("geometry/digits/res/random/plain/s0")
 OF_FLAWED |= figures(*(f"geometry/digits/res/random/{name}/s0" for name in FLAWED["recipes"]))
 ANALYSES = {"analyses": ["transfer", "similarity", "few_shot"]}
-OF_ANALYSES = figures("transfer", "transfer_matrix", "similarity_digits", "few_shot_digits")
+OF_ANALYSES = figures("transfer", "transfer_matrix", "few_shot_digits")
 OF_ANALYSES |= tables("transfer_matrix") | {"results/toy/tables/transfer.csv"}
 VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
 
@@ -501,7 +503,17 @@ VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
             {**SMALL, **SWEEP},
             ALWAYS | OF_FEATURES | OF_SWEEP | figures("sweep") | tables("sweep"),
         ),
+        # One value of a list is no sweep, and the layers of a network that is read at one are
+        # like no others.
+        (
+            {**SMALL, "recipes": {"plain": {"epochs": [2]}}},
+            ALWAYS | OF_FEATURES | OF_ONE_VALUE,
+        ),
         ({**SMALL, **ANALYSES}, ALWAYS | OF_FEATURES | OF_RUNS | OF_ANALYSES),
+        (
+            {**SMALL, **LAYERS, **ANALYSES},
+            ALWAYS | OF_FEATURES | OF_RUNS | OF_ANALYSES | figures("layers", "similarity_digits"),
+        ),
         # Without networks there is nothing to transfer.
         (ANALYSES, ALWAYS | OF_FEATURES | figures("few_shot_digits")),
         ({**SMALL, **FLAWED}, ALWAYS | OF_FEATURES | OF_FLAWED | tables("flaws")),
@@ -609,10 +621,10 @@ def jobs_of_seeds(*seeds):
         ("classify", "digits", "scattering"),
         *[("classify", "digits", f"res/random/s{s}/{start}") for s in seeds],
         *[("classify", "digits", f"res/random/plain/s{s}/{last}") for s in seeds],
-        ("embed", "digits", "raw-train-opentsne"),
-        ("embed", "digits", "scattering-train-opentsne"),
-        ("embed", "digits", f"res/random/s{first}/{start}-train-opentsne"),
-        ("embed", "digits", f"res/random/plain/s{first}/{last}-train-opentsne"),
+        ("embed", "digits", "raw-both-opentsne"),
+        ("embed", "digits", "scattering-both-opentsne"),
+        ("embed", "digits", f"res/random/s{first}/{start}-both-opentsne"),
+        ("embed", "digits", f"res/random/plain/s{first}/{last}-both-opentsne"),
     ]
 
 
@@ -685,8 +697,8 @@ def test_small_results_are_one_for_each_seed_but_one_embedding_of_all():
         "results/toy/classification/digits/raw.json",
         f"results/toy/classification/digits/res/random/plain/s5/{last}.json",
         f"results/toy/classification/digits/res/random/plain/s6/{last}.json",
-        "results/toy/embeddings/digits/raw/train-opentsne.npz",
-        f"results/toy/embeddings/digits/res/random/plain/s5/{last}/train-opentsne.npz",
+        "results/toy/embeddings/digits/raw/both-opentsne.npz",
+        f"results/toy/embeddings/digits/res/random/plain/s5/{last}/both-opentsne.npz",
         "results/toy/embeddings/digits/raw/train-sklearn.npz",
         "results/toy/embeddings/digits/raw/test-sklearn.npz",
         "results/toy/statistics/digits/raw.npz",
@@ -800,11 +812,22 @@ def test_transfer_takes_all_starts_and_their_spectrum():
 
 
 def test_similarity_is_of_all_seeds_of_a_series():
-    made = plan(**SMALL, features=[], analyses=["similarity"], seeds=[1, 2])
+    made = plan(**{**SMALL, **LAYERS}, features=[], analyses=["similarity"], seeds=[1, 2])
     assert "results/toy/similarity/digits/res/random/plain.json" in made.small_results()
     assert ("similarity", "digits", "res/random/plain") in made.computing_jobs()
     runs = made.series("digits")["res/random/plain"]
     assert [run.state.seed for run in runs] == [1, 2]
+
+
+def test_similarity_is_of_networks_that_are_read_at_several_layers():
+    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    runs = [{"starts": ["random"], "recipes": ["plain"]}]
+    keys = {"recipes": SMALL["recipes"], "runs": runs, "analyses": ["similarity"]}
+    made = plan(backbones=backbones, **keys)
+    assert set(made.series("digits")) == {"res/random/plain", "one/random/plain"}
+    jobs = [job for job in made.computing_jobs() if job[0] == "similarity"]
+    assert jobs == [("similarity", "digits", "res/random/plain")]
+    assert not plan(backbones={"one": RESNET}, **keys).has_similarity("digits")
 
 
 def test_a_network_is_pretrained_on_a_data_set_of_the_study():

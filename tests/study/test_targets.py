@@ -44,7 +44,11 @@ def toy():
         ("fig4", {}, "this study trains no network; it takes backbones, and where the key `runs` "
          "is given, a selection there"),
         ("fig_layers", {}, "no trained backbone of this study is read at several layers"),
-        ("fig_sweep", {}, "no recipe of this study has a list of values"),
+        ("fig_similarity", {}, "this study does not ask for it; it takes similarity under the key "
+         "`analyses`"),
+        ("fig_similarity", {"analyses": ["similarity"]}, "no trained backbone of this study is "
+         "read at several layers"),
+        ("fig_sweep", {}, "no recipe of this study is run with several values of a list"),
         ("fig_variance", {}, "this study has no comparison of variances; it takes the key "
          "`variance`"),
     ],

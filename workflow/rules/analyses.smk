@@ -140,7 +140,7 @@ rule plot_similarity:
         runtime=minutes(15),
     params:
         labels=lambda wildcards: [
-            PLAN.series_label(runs[0]) for runs in PLAN.series(wildcards.dataset).values()
+            PLAN.series_label(runs[0]) for runs in PLAN.layered_series(wildcards.dataset).values()
         ],
         heading=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
         style=STYLE,

@@ -161,11 +161,9 @@ def folder_of(wildcards):
     return FILES.features(wildcards.dataset, folder)
 
 
-def store_of(split=None):
+def store_of(split):
     """One of the stores of a feature set."""
-    return lambda wildcards: FILES.store(
-        wildcards.dataset, wildcards.features, split or wildcards.split
-    )
+    return lambda wildcards: FILES.store(wildcards.dataset, wildcards.features, split)
 
 
 def stores_of(wildcards):
@@ -174,6 +172,13 @@ def stores_of(wildcards):
         split: FILES.store(wildcards.dataset, wildcards.features, split)
         for split in ("train", "test")
     }
+
+
+def embedded_stores(wildcards):
+    """The stores of what is embedded in one map, by split: both, or one."""
+    stores = stores_of(wildcards)
+    embedded = wildcards.embedded
+    return stores if embedded == "both" else {embedded: stores[embedded]}
 
 
 def statistics_of(wildcards):
@@ -206,14 +211,15 @@ def column_files(make):
 def compared_embeddings(wildcards):
     """The panels of one data set's t-SNE figure."""
     return [
-        FILES.embedding(wildcards.dataset, column.first.path, "train", "opentsne")
+        FILES.embedding(wildcards.dataset, column.first.path, "both", "opentsne")
         for column in PLAN.columns(wildcards.dataset)
     ]
 
 
 def similarity_files(wildcards):
-    """The similarity of layers in each series of a data set."""
-    return [FILES.similarity(wildcards.dataset, name) for name in PLAN.series(wildcards.dataset)]
+    """The similarity of layers in each series of a data set that has several."""
+    series = PLAN.layered_series(wildcards.dataset)
+    return [FILES.similarity(wildcards.dataset, name) for name in series]
 
 
 def variance_embeddings():

@@ -5,11 +5,11 @@ rule embed:
     input:
         features=folder_of,
     output:
-        embedding="<results>/embeddings/{dataset}/{features}/{split}-{method}.npz",
+        embedding="<results>/embeddings/{dataset}/{features}/{embedded}-{method}.npz",
     log:
-        "<results>/logs/embed/{dataset}/{features}-{split}-{method}.log",
+        "<results>/logs/embed/{dataset}/{features}-{embedded}-{method}.log",
     benchmark:
-        "<results>/benchmarks/embed/{dataset}/{features}-{split}-{method}.tsv"
+        "<results>/benchmarks/embed/{dataset}/{features}-{embedded}-{method}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
@@ -17,12 +17,12 @@ rule embed:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
     params:
-        store=store_of(),
+        stores=embedded_stores,
         options=lambda wildcards: embedding_options(wildcards.method),
         seed=STUDY.seed,
         code=code_of("embed"),
     message:
-        "t-SNE ({wildcards.method}) of {wildcards.features} on {wildcards.dataset}, {wildcards.split}"
+        "t-SNE ({wildcards.method}) of {wildcards.features} on {wildcards.dataset}, {wildcards.embedded}"
     script:
         "../scripts/embed.py"
 

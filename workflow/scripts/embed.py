@@ -8,7 +8,7 @@ with job(snakemake):
     reason = failure(snakemake.input.features)
     if reason is None:
         embed(
-            snakemake.params.store,
+            snakemake.params.stores,
             snakemake.wildcards.method,
             seed=snakemake.params.seed,
             threads=snakemake.threads,

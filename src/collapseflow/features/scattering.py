@@ -63,7 +63,8 @@ def stroke_angle(theta: int, L: int) -> float:
 def first_order_paths(
     image: np.ndarray, J: int, L: int, order: int, n: int
 ) -> list[tuple[int, float, np.ndarray]]:
-    """``n`` first-order coefficients of one image, spread evenly over scales, then angles.
+    """First-order coefficients of one image: ``n``, spread evenly over scales, then angles, or all
+    where there are no more.
 
     Returns
     -------
@@ -75,4 +76,5 @@ def first_order_paths(
     paths = [p for p in transform(torch.from_numpy(grey).float()[None] / 255) if len(p["j"]) == 1]
     maps = [(p["j"][0], stroke_angle(p["theta"][0], L), p["coef"][0].numpy()) for p in paths]
     maps.sort(key=lambda entry: entry[:2])
-    return [maps[i] for i in np.linspace(0, len(maps), n, endpoint=False).astype(int)]
+    places = np.linspace(0, len(maps), min(n, len(maps)), endpoint=False)
+    return [maps[place] for place in places.astype(int)]

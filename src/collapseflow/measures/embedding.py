@@ -1,6 +1,7 @@
 """t-SNE (van der Maaten and Hinton 2008) and how faithful it is."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def neighbour_recall(features: np.ndarray, embedding: np.ndarray, seed: int) -> 
 
 
 def embed(
-    store: str | Path,
+    stores: Mapping[str, str | Path],
     method: str,
     n_samples: int | None,
     perplexity: float,
@@ -112,23 +113,39 @@ def embed(
     output: str | Path,
     **options,
 ) -> None:
-    """Embed a feature store in the plane; write coordinates, labels and what they are worth.
+    """Embed features in the plane, those of several splits in one map; write coordinates, labels
+    and what they are worth.
+
+    A network separates the images that it was trained on, whatever it has learned. Test images in
+    the same map show what that is worth for others: all points are neighbours of each other and are
+    placed in the same way. Test images put into a finished map of the training images would all lie
+    in its islands, also those that belong to none.
 
     Parameters
     ----------
+    stores
+        Feature stores by split.
     method
         ``opentsne`` or ``sklearn``.
     n_samples
-        Size of a class-stratified, seeded sample; None or more than there are takes all.
+        Size of a class-stratified, seeded sample of each split; None or more than there are takes
+        all.
     output
-        ``.npz`` with ``coordinates`` float32 (n, 2), ``labels`` int64 (n,), ``n_total``,
-        ``perplexity`` (as used: at most a third of n - 1), ``recall`` and ``made_with``.
+        ``.npz`` with ``coordinates`` float32 (n, 2), ``labels`` int64 (n,); ``splits``, the names
+        of the splits (S,), ``split`` int64 (n,), the place of each point's among them, and
+        ``n_total`` int64 (S,), of how many images they are; ``perplexity`` (as used: at most a
+        third of n - 1), ``recall`` and ``made_with``.
     """
-    labels = read_labels(store)
-    rows = None
-    if n_samples is not None and n_samples < len(labels):
-        rows = stratified_rows(labels, n_samples, seed)
-    features, labels = read_rows(store, rows, threads)
+    samples = []
+    for store in stores.values():
+        labels = read_labels(store)
+        rows = None
+        if n_samples is not None and n_samples < len(labels):
+            rows = stratified_rows(labels, n_samples, seed)
+        samples.append(read_rows(store, rows, threads))
+    features, labels = samples[0]
+    if len(samples) > 1:
+        features, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
     perplexity = min(perplexity, (len(labels) - 1) / 3)
     logger.info("t-SNE of %d x %d features with %s", *features.shape, method)
     if method == "opentsne":
@@ -137,14 +154,17 @@ def embed(
         coordinates = embed_sklearn(features, perplexity, seed, threads)
     recall = neighbour_recall(features, coordinates, seed)
     logger.info("10-nearest-neighbour recall %.3f", recall)
+    first = next(iter(stores.values()))
     _write(
         output,
         coordinates=coordinates.astype(np.float32),
         labels=labels,
-        n_total=read_attributes(store)["n"],
+        splits=list(stores),
+        split=np.repeat(np.arange(len(samples)), [len(of_split) for _, of_split in samples]),
+        n_total=[read_attributes(store)["n"] for store in stores.values()],
         perplexity=perplexity,
         recall=recall,
-        made_with=made_with(read_made_with(store)),
+        made_with=made_with(read_made_with(first)),
     )
 
 
@@ -155,7 +175,9 @@ def write_failed_embedding(output: str | Path, reason: str) -> None:
         output,
         coordinates=np.empty((0, 2), np.float32),
         labels=np.empty(0, np.int64),
-        n_total=0,
+        splits=np.empty(0, str),
+        split=np.empty(0, np.int64),
+        n_total=np.empty(0, np.int64),
         perplexity=np.nan,
         recall=np.nan,
         made_with=made_with(),

@@ -306,6 +306,14 @@ class Plan:
         """The trainings on a data set by their folder but for the seed: a run for each seed."""
         return {name: runs for (of, name), runs in self._series.items() if of == dataset}
 
+    def layered_series(self, dataset: str) -> dict[str, list[Run]]:
+        """Of :meth:`series` those of backbones that are read at several layers."""
+        return {
+            name: runs
+            for name, runs in self.series(dataset).items()
+            if len(self.study.backbones[runs[0].state.backbone].layers) > 1
+        }
+
     def series_pattern(self) -> str:
         """A pattern that matches the folders of all series."""
         return one_of(dict.fromkeys(name for _, name in self._series))
@@ -321,7 +329,7 @@ class Plan:
 
     def embedding_heading(self, dataset: str) -> str:
         """Whose t-SNE figures show: of several seeds the first."""
-        heading = f"{self.dataset_label(dataset)}, training images"
+        heading = f"{self.dataset_label(dataset)}, test images among training images"
         seeded = any(len(column.sets) > 1 for column in self.columns(dataset))
         return f"{heading}; seed {self.study.training_seeds()[0]}" if seeded else heading
 
@@ -419,8 +427,11 @@ class Plan:
         return [run for run in self.describe_runs() if len(run["layers"]) > 1]
 
     def swept_runs(self) -> list[dict[str, Any]]:
-        """The runs of recipes with swept values."""
-        return [run for run in self.describe_runs() if run["setting"]]
+        """The runs of recipes that are run with several values of a key."""
+        points: dict[str, set[str]] = {}
+        for run in self.describe_runs():
+            points.setdefault(run["recipe"], set()).add(str(run["setting"]))
+        return [run for run in self.describe_runs() if len(points[run["recipe"]]) > 1]
 
     def describe_study(self) -> dict[str, Any]:
         """What the summary says of the study as a whole."""
@@ -567,13 +578,18 @@ class Plan:
 
     @property
     def has_sweep(self) -> bool:
-        """Whether a recipe that is run has swept values."""
+        """Whether a recipe is run with several values of a key."""
         return bool(self.swept_runs())
 
     def asks(self, analysis: str) -> bool:
         """Whether the study asks for an analysis, and has what it is of."""
-        of = {"similarity": self.runs, "transfer": self.study.backbones}
+        of = {"transfer": self.study.backbones}
         return analysis in self.study.analyses and bool(of.get(analysis, True))
+
+    def has_similarity(self, dataset: str) -> bool:
+        """Whether the study asks for the similarity of layers, and a network that is trained on the
+        data set is read at several."""
+        return self.asks("similarity") and bool(self.layered_series(dataset))
 
     def trained_datasets(self) -> list[str]:
         """The data sets that a network is trained on."""
@@ -630,7 +646,7 @@ class Plan:
             made += table("collapse") + [f"{self.files.results}/tables/training.csv"]
         for dataset in self.trained_datasets():
             made += figure(f"collapse_{dataset}")
-            made += figure(f"similarity_{dataset}") if self.asks("similarity") else []
+            made += figure(f"similarity_{dataset}") if self.has_similarity(dataset) else []
             for path in self.geometry_runs(dataset):
                 made += figure(f"geometry/{dataset}/{path}")
         if self.asks("transfer"):
@@ -678,8 +694,12 @@ class Plan:
                 ("Fine-tuning: geometry of the class means", geometry),
                 ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
             ]
-            if self.asks("similarity"):
-                similarity = [f"figures/similarity_{dataset}.png" for dataset in trained]
+            similarity = [
+                f"figures/similarity_{dataset}.png"
+                for dataset in trained
+                if self.has_similarity(dataset)
+            ]
+            if similarity:
                 sections.append(("Fine-tuning: similarity of layers", similarity))
         if self.has_layers:
             sections.append(("Neural collapse by layer", ["figures/layers.png"]))
@@ -733,9 +753,9 @@ class Plan:
                     for features in column.sets
                 ]
             for column in self.columns(dataset):
-                jobs.append(("embed", dataset, f"{column.first.path}-train-opentsne"))
-            if self.asks("similarity"):
-                jobs += [("similarity", dataset, name) for name in self.series(dataset)]
+                jobs.append(("embed", dataset, f"{column.first.path}-both-opentsne"))
+            if self.has_similarity(dataset):
+                jobs += [("similarity", dataset, name) for name in self.layered_series(dataset)]
         for column in self.variance_columns():
             for split in ("train", "test"):
                 name = f"{column.first.path}-{split}-sklearn"
@@ -747,10 +767,11 @@ class Plan:
         """The small files behind tables and figures, which say what they were made with."""
         files = [path for paths in self.results().values() for path in paths]
         for dataset in self.study.datasets:
-            if self.asks("similarity"):
-                files += [self.files.similarity(dataset, name) for name in self.series(dataset)]
+            if self.has_similarity(dataset):
+                series = self.layered_series(dataset)
+                files += [self.files.similarity(dataset, name) for name in series]
             for column in self.columns(dataset):
-                embedded = self.files.embedding(dataset, column.first.path, "train", "opentsne")
+                embedded = self.files.embedding(dataset, column.first.path, "both", "opentsne")
                 files.append(embedded)
         files += self.variance_files(
             lambda dataset, features, split: self.files.embedding(

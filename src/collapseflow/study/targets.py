@@ -15,7 +15,7 @@ NO_TRAINING = (
 )
 NO_FEATURES = "this study compares no features there; it takes names under the key `features`"
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
-NO_SWEEP = "no recipe of this study has a list of values"
+NO_SWEEP = "no recipe of this study is run with several values of a list"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
 NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
 NO_FLAWS = (
@@ -49,8 +49,12 @@ REASONS = {
 
 def absent(target: str, plan: Plan) -> str:
     """Why a study has nothing under the name of a target, in one line."""
-    second = REASONS[target] == NO_SECOND and len(plan.study.datasets) > 1
-    return f"{target}: {NO_FEATURES if second else REASONS[target]}"
+    reason = REASONS[target]
+    if reason == NO_SECOND and len(plan.study.datasets) > 1:
+        reason = NO_FEATURES
+    if target == "fig_similarity" and "similarity" in plan.study.analyses:
+        reason = NO_LAYERS
+    return f"{target}: {reason}"
 
 
 def refuse_unknown(
@@ -111,7 +115,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
     for dataset, features in plan.compared():
         files.append(plan.files.features(dataset, features.folder))
         files.append(plan.files.cells(dataset, features.path))
-        files.append(plan.files.embedding(dataset, features.path, "train", "opentsne"))
+        files.append(plan.files.embedding(dataset, features.path, "both", "opentsne"))
     files += [plan.files.training(run.dataset, run.path) for run in plan.trainings]
     files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.trainings]
     return (

@@ -1,37 +1,65 @@
-"""What figures of runs share: means with bands over seeds, axes of epochs, the legend below."""
+"""What figures of runs share: who has which colour, line and marker, means with bands over seeds,
+axes of epochs, the legend below.
+
+One encoding holds in all of them. The colour of a line is its series, grey what is of none. Solid
+lines and full markers are training images, dashed lines and hollow markers test images. Data sets
+have panels of their own, or markers. Measures of collapse depend on the number of images a class:
+beside the test images they are drawn of as many training images.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
+    LogLocator,
     MaxNLocator,
+    NullFormatter,
     NullLocator,
     ScalarFormatter,
 )
 
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
     failures_in_words,
+    few_images_in_words,
+    networks_in_words,
     of_runs,
     read_csv,
     seeds_in_words,
     several_seeds,
 )
 
+#: Lines of training and of test images.
+SPLITS = {
+    "train": {"linestyle": "-"},
+    "test": {
+        "linestyle": (0, (3, 1.5)),
+        "markerfacecolor": "white",
+        "markeredgewidth": 0.7,
+    },
+}
+SPLIT_WORDS = {"train": "training images", "test": "test images"}
+MATCHED_WORDS = {**SPLIT_WORDS, "train": "training images, as many as test images"}
+BOTH_WORDS = {**SPLIT_WORDS, "train": "training images (measures: as many as test images)"}
 #: A line with more points than these is marked at some of them only.
 MOST_MARKED = 20
+#: A logarithmic axis has at most so many labels.
+MOST_TICKS = 8
 #: From this last epoch on the axis of epochs is logarithmic.
 LONG = 50
 #: A figure names so many failures; the summary names all.
@@ -46,6 +74,58 @@ def series_in_words(runs: Sequence[Mapping]) -> dict[str, str]:
 def series_colours(runs: Sequence[Mapping], backbones: Sequence[str]) -> dict[str, str]:
     """The colours of the series of some runs, of all runs of a study."""
     return look.line_colours({run["series"]: run["backbone"] for run in runs}, backbones)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What several series have in common, which is drawn once: their epoch 0.
+
+    ``series`` are their names, ``colour`` a grey, ``label`` what the legend calls it.
+    """
+
+    series: tuple[str, ...]
+    colour: str
+    label: str
+
+
+def common_starts(runs: Sequence[Mapping], backbones: Mapping[str, str]) -> list[Start]:
+    """The starts that several series of some runs have in common on a data set."""
+    trained: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for run in runs:
+        of_start = trained.setdefault((run["backbone"], run["start"]), {})
+        of_start.setdefault(run["dataset"], set()).add(run["series"])
+    common = [
+        start for start, of in trained.items() if any(len(series) > 1 for series in of.values())
+    ]
+    words = networks_in_words(runs, backbones)
+    greys = [look.NEUTRAL] if len(common) == 1 else np.linspace(0.3, 0.75, len(common)).astype(str)
+    return [
+        Start(
+            tuple(sorted(set().union(*trained[start].values()))),
+            to_hex(grey),
+            f"{words[start]}: common start",
+        )
+        for start, grey in zip(common, greys, strict=True)
+    ]
+
+
+def rows_of_start(rows: pd.DataFrame, start: Start) -> pd.DataFrame:
+    """The rows of a common start, each seed once."""
+    of_start = rows[rows["series"].isin(start.series) & (rows["epoch"] == 0)]
+    return of_start.drop_duplicates(["dataset", "seed", "layer", "split", "quantity"])
+
+
+def shared(starts: Sequence[Start]) -> set[str]:
+    """The series whose epoch 0 is a common start."""
+    return {series for start in starts for series in start.series}
+
+
+def on_split(rows: pd.DataFrame, quantity: str, split: str) -> pd.DataFrame:
+    """The rows of a quantity on a split; of a measure on training images those on as many as there
+    are test images."""
+    is_measure = not quantity.startswith("accuracy")
+    wanted = MATCHED if split == "train" and is_measure else split
+    return rows[(rows["quantity"] == quantity) & (rows["split"] == wanted)]
 
 
 def around(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame:
@@ -69,9 +149,25 @@ def around(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame
 
 
 def draw(
-    axis: Axes, x: Sequence[float], curve: pd.DataFrame, bars: bool = False, **line: object
+    axis: Axes,
+    x: Sequence[float],
+    curve: pd.DataFrame,
+    bars: bool = False,
+    from_common_start: bool = False,
+    **line: object,
 ) -> None:
-    """Draw a curve of :func:`around`, with error bars or, where those would be too many, a band."""
+    """Draw a curve of :func:`around`, with error bars or, where those would be too many, a band.
+
+    Of a curve over epochs ``from_common_start`` epoch 0 is the end of a line alone: what it has
+    in common with others is drawn with :func:`draw_starts`.
+    """
+    if from_common_start and curve.index[:1].tolist() == [0]:
+        bare = {key: value for key, value in line.items() if not key.startswith("marker")}
+        if line.get("linestyle"):
+            axis.plot(x[:2], curve["middle"].iloc[:2], **bare)
+        x, curve = x[1:], curve.iloc[1:]
+    if not len(curve):
+        return
     many = len(curve) > MOST_MARKED
     if many and "marker" in line:
         line = {**line, "markevery": _marked(np.asarray(x, dtype=float))}
@@ -82,9 +178,31 @@ def draw(
         return
     axis.plot(x, curve["middle"], **line)
     if bounded:
+        # With an edge: where bands lie on each other, it says which is which.
+        alpha = line.get("alpha", 1)
         axis.fill_between(
-            x, curve["low"], curve["high"], color=line["color"], alpha=0.15, linewidth=0
+            x,
+            curve["low"],
+            curve["high"],
+            facecolor=to_rgba(line["color"], 0.12 * alpha),
+            edgecolor=to_rgba(line["color"], 0.4 * alpha),
+            linewidth=0.4,
         )
+
+
+def draw_starts(
+    axis: Axes,
+    rows: pd.DataFrame,
+    starts: Sequence[Start],
+    geometric: bool = False,
+    scale: float = 1,
+    **marker: object,
+) -> None:
+    """Points at epoch 0, with bars, of what several curves of one quantity begin with."""
+    for start in starts:
+        curve = scale * around(rows_of_start(rows, start), "epoch", geometric)
+        line = {**marker, "linestyle": "", "color": start.colour}
+        draw(axis, curve.index, curve, bars=True, **line)
 
 
 def _marked(epochs: np.ndarray) -> list[int]:
@@ -108,25 +226,47 @@ def epoch_axis(axis: Axes, first: int, last: int) -> None:
     axis.set_xlim(0.9 if first else -0.1, last * 1.1)
 
 
+class LogTicks(LogLocator):
+    """Ticks of a logarithmic axis: powers of ten, also their multiples where those are few, and
+    evenly spaced values where the axis is shorter than any; at least two in all cases."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        """The ticks between two values."""
+        low, high = sorted((vmin, vmax))
+        powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        for digits, enough in (((1,), 3), ((1, 2, 5), 3), (range(1, 10), 2)):
+            ticks = np.ravel(10.0 ** powers[:, None] * np.array(digits))
+            # What rounding leaves just outside of the axis is on it.
+            ticks = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
+            if len(ticks) >= enough:
+                return ticks[:: -(-len(ticks) // MOST_TICKS)]
+        ticks = MaxNLocator(4, min_n_ticks=2).tick_values(low, high)
+        return ticks[(ticks >= low) & (ticks <= high)]
+
+    def nonsingular(self, vmin: float, vmax: float) -> tuple[float, float]:
+        """Limits that can be told apart."""
+        low, high = super().nonsingular(vmin, vmax)
+        return (low, high) if high / low > 1.01 else (low / 1.01, high * 1.01)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Label an x or y axis that is logarithmic."""
+    axis.set_major_locator(LogTicks())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=range(2, 10)))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def value_axis(axis: Axes, logarithmic: bool) -> None:
     """A logarithmic axis, or one from zero, with thin lines to read it by."""
     if logarithmic:
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(FuncFormatter(partial(_between_decades, axis)))
+        log_ticks(axis.yaxis)
     else:
         # Not a limit of the axis, which would no longer grow with what is drawn later.
         axis.axhline(0, alpha=0).sticky_edges.y.append(0)
         axis.autoscale_view(scalex=False)
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
-
-
-def _between_decades(axis: Axes, value: float, _: int) -> str:
-    """Values with 2 and 5 are labelled where the axis has few powers of ten; all, where it has
-    few values."""
-    low, high = axis.get_ylim()
-    labelled = "23456789" if high / low < 4 else "25" if high / low < 300 else ""
-    return f"{value:g}" if f"{value:e}"[0] in labelled else ""
 
 
 def measure_axis(axis: Axes, measure: str) -> None:
@@ -152,12 +292,39 @@ def keys(names: Mapping[str, str], looks: Mapping[str, Mapping]) -> list[Line2D]
     return [Line2D([], [], label=label, **looks[name]) for name, label in names.items()]
 
 
+def colour_keys(names: Mapping[str, str], colours: Mapping[str, str]) -> list[Patch]:
+    """The legend's colours of some names: a patch, because a line says more than its colour."""
+    return [Patch(facecolor=colours[name], label=label) for name, label in names.items()]
+
+
+def start_keys(starts: Sequence[Start]) -> list[Patch]:
+    """The legend's greys of common starts."""
+    return [Patch(facecolor=start.colour, label=start.label) for start in starts]
+
+
+def split_keys(words: Mapping[str, str] = SPLIT_WORDS) -> list[Line2D]:
+    """The legend's lines of training and test images."""
+    return keys(words, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in words})
+
+
+def dataset_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[Line2D]:
+    """The legend's markers of data sets."""
+    bare = {"color": look.NEUTRAL, "linestyle": ""}
+    return keys(names, {d: {**bare, "marker": markers[d]} for d in names})
+
+
 def seeds_key(runs: Sequence[Mapping], more: str = "") -> list[Patch]:
     """The legend's word on the bands; nothing where no series has several seeds."""
     if not several_seeds(runs):
         return []
     label = f"mean and s.d. over {seeds_in_words(runs)}{more}"
-    return [Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label=label)]
+    light, edge = to_rgba(look.NEUTRAL, 0.2), to_rgba(look.NEUTRAL, 0.6)
+    return [Patch(facecolor=light, edgecolor=edge, linewidth=0.4, label=label)]
+
+
+def image_notes(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list[str]:
+    """What a figure says of measures on few images a class, of those that it compares."""
+    return few_images_in_words(rows[rows["split"] != "train"], datasets)
 
 
 def failure_notes(failures: str | Path, runs: Sequence[Mapping]) -> list[str]:

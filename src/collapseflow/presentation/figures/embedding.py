@@ -13,6 +13,10 @@ from collapseflow.presentation.figures import style as look
 
 #: Classes are named in the picture and in a legend up to this number.
 MOST_NAMED = 60
+#: Letters of a name in the legend.
+MOST_LETTERS = 24
+#: Training images behind test images.
+BEHIND = 0.2
 
 
 def plot_embeddings(
@@ -25,41 +29,44 @@ def plot_embeddings(
 ) -> None:
     """Draw embeddings side by side in the colours of their classes.
 
-    Under each panel: the number of points (and of how many they are a sample), the perplexity,
-    and the share of each point's 10 nearest neighbours that the picture keeps. A panel without
-    points, of features that do not exist, says why (``failed`` of its file).
+    Of a map of training and test images the training images lie faint behind. Under each panel: the
+    number of points (and of how many they are a sample), the perplexity, and the share of each
+    point's 10 nearest neighbours that the picture keeps. A panel without points, of features that
+    do not exist, says why (``failed`` of its file).
     """
     look.apply(style)
     n = len(embeddings)
     rows, columns = look.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
     side = style["width"] / columns
-    names = [
-        name if name == str(number) else f"{number}  {name}"
-        for number, name in enumerate(class_names)
-    ]
+    names = look.numbered_names(class_names, MOST_LETTERS)
     named = len(names) <= MOST_NAMED
     # Of so many letters and the marker, a character being half as wide as it is high.
     wide = (max(map(len, names)) + 5) * style["font_size"] / 2 / 72
     columns_of_legend = max(1, min(len(names), 10, int(style["width"] / wide)))
     lines_of_legend = math.ceil(len(names) / columns_of_legend) if named else 0
-    high = rows * (side + 0.65) + 0.4 + lines_of_legend * 1.5 * style["font_size"] / 72
+    high = rows * (side + 0.75) + 0.6 + lines_of_legend * 1.5 * style["font_size"] / 72
     figure, axes = plt.subplots(rows, columns, figsize=(style["width"], high), squeeze=False)
     looks = look.class_looks(len(class_names))
+    joint = False
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, path, title in zip(axes.flat, embeddings, titles, strict=False):
         with np.load(path) as file:
             content = {key: file[key] for key in file.files}
+        joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
             _draw(axis, content, looks, named, style)
-            axis.set_xlabel(_worth(content), fontsize=style["font_size"] - 2)
+            small = {**style, "font_size": style["font_size"] - 2}
+            lines = [look.wrapped(words, side, small) for words in _worth(content)]
+            axis.set_xlabel("\n".join(lines), fontsize=small["font_size"])
         else:
             words = textwrap.fill(f"failed: {failed}", int(side * 72 / (0.6 * style["font_size"])))
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_on()
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
-        axis.set_title(title.replace(", ", "\n", 1))
+        lines = [look.wrapped(part, 0.9 * side, style) for part in title.split(", ", 1)]
+        axis.set_title("\n".join(lines))
         axis.spines[:].set_visible(False)
     if named:
         handles = [
@@ -74,7 +81,9 @@ def plot_embeddings(
             handletextpad=0.2,
             columnspacing=1,
         )
-    figure.suptitle(heading)
+    if joint:
+        figure.legend(handles=_split_keys(), loc="outside upper center", ncols=2, frameon=False)
+    look.title(figure, heading, style)
     look.save(figure, paths)
 
 
@@ -85,20 +94,24 @@ def _draw(
     colours, markers = (np.array(values, dtype=object) for values in zip(*looks, strict=True))
     # A denser picture gets smaller points.
     area = style["point_size"] * min(2.0, np.sqrt(5_000 / len(labels)))
-    # In random order, so that no class hides another by being drawn last.
-    order = np.random.default_rng(0).permutation(len(labels))
     kinds = list(dict.fromkeys(markers))
-    for part in np.array_split(order, 1 if len(kinds) == 1 else 20):
-        for kind in kinds:
-            rows = part[markers[labels[part]] == kind]
-            axis.scatter(
-                *coordinates[rows].T,
-                s=area,
-                c=list(colours[labels[rows]]),
-                marker=kind,
-                linewidths=0,
-                rasterized=True,
-            )
+    behind, before = (np.flatnonzero(content["split"] == place) for place in (0, 1))
+    layers = [(behind, BEHIND), (before, 1)] if len(before) else [(behind, 1)]
+    for points, alpha in layers:
+        # In random order, so that no class hides another by being drawn last.
+        order = np.random.default_rng(0).permutation(points)
+        for part in np.array_split(order, 1 if len(kinds) == 1 else 20):
+            for kind in kinds:
+                rows = part[markers[labels[part]] == kind]
+                axis.scatter(
+                    *coordinates[rows].T,
+                    s=area,
+                    c=list(colours[labels[rows]]),
+                    marker=kind,
+                    alpha=alpha,
+                    linewidths=0,
+                    rasterized=True,
+                )
     if not named:
         return
     outline = matplotlib.patheffects.withStroke(linewidth=1.5, foreground="white")
@@ -114,8 +127,24 @@ def _draw(
         )
 
 
-def _worth(content: dict) -> str:
-    n, total = len(content["labels"]), int(content["n_total"])
-    size = f"all {n:,} images" if n == total else f"{n:,} of {total:,} images, stratified"
+def _split_keys() -> list[plt.Line2D]:
+    point = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
+    words = {"training images": 1.5 * BEHIND, "test images": 1}
+    return [plt.Line2D([], [], alpha=alpha, label=word, **point) for word, alpha in words.items()]
+
+
+def _worth(content: dict) -> list[str]:
+    """What a panel shows, and what it is worth."""
+    kinds = {"train": "training", "test": "test"}
+    parts = []
+    sampled = False
+    for place, (split, total) in enumerate(
+        zip(content["splits"].tolist(), content["n_total"].tolist(), strict=True)
+    ):
+        n = int(np.count_nonzero(content["split"] == place))
+        sampled |= n < total
+        of_all = f"all {n:,}" if n == total else f"{n:,} of {total:,}"
+        parts.append(f"{of_all} {kinds[split]}")
+    size = " and ".join(parts) + " images" + (", stratified" if sampled else "")
     perplexity, recall = float(content["perplexity"]), float(content["recall"])
-    return f"{size}\nperplexity {perplexity:.0f}, 10-NN recall {recall:.2f}"
+    return [size, f"perplexity {perplexity:.0f}, 10-NN recall {recall:.2f}"]

@@ -10,17 +10,20 @@ from matplotlib.axes import Axes
 
 from collapseflow import published
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
 
-#: Training and test images, and what was published of them.
-SPLITS = {
-    "train": {"alpha": 0.5, "linewidth": 0.8, "markersize": 2.5},
-    "test": {"markerfacecolor": "white"},
-}
+#: Lines of small panels.
+SMALL = {"markersize": 2.5, "linewidth": 1.0}
+#: What was published of training and of test images.
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
-PUBLISHED = {"train": {**FAINT, "linestyle": ":"}, "test": FAINT}
+#: Ours by the published definition, where that is not the measure of the panel.
+AS_PUBLISHED = {"alpha": 0.8, "linewidth": 0.7}
+PUBLISHED = {
+    split: {**FAINT, "linestyle": line["linestyle"]} for split, line in curves.SPLITS.items()
+}
 #: The panels of neural collapse: variability, geometry of the class means, the last layer.
 PANELS = (
     *("nc1", "cdnv", "directional_cdnv"),
@@ -29,21 +32,10 @@ PANELS = (
 )
 #: Title and axis of a measure that is not drawn as it is.
 WORDS = {"nc4": ("NC4, disagreement", "1 − NC4, %")}
-#: Lines of training and test images where panels have a measure each.
-LINES = {
-    "train": {"linestyle": "-", "markersize": 2.5, "linewidth": 1.0},
-    "test": {
-        "linestyle": (0, (3, 1.5)),
-        "markersize": 2.5,
-        "linewidth": 0.9,
-        "markerfacecolor": "white",
-        "markeredgewidth": 0.7,
-    },
-}
 #: Lines of what no network made, by its backbone in measures.csv.
 REFERENCES = {
-    "raw": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": "-"},
-    "scattering": {"color": look.NEUTRAL, "linewidth": 0.8, "linestyle": (0, (6, 1.5, 1, 1.5))},
+    name: {"color": look.NEUTRAL, "linewidth": 0.8, "marker": marker, "markersize": 4}
+    for name, marker in (("raw", "x"), ("scattering", "+"))
 }
 ONSET = {"linestyle": (0, (1, 2)), "linewidth": 0.9}
 
@@ -120,7 +112,7 @@ def plot_accuracy(
     table = table[table["quantity"] == "accuracy"]
     labels = curves.series_in_words(runs)
     colours = curves.series_colours(runs, list(backbones))
-    lines = look.dataset_lines(list(datasets))
+    starts = curves.common_starts(runs, backbones) if (table["epoch"] == 0).any() else []
     shown = [d for d in datasets if any(run["dataset"] == d for run in runs)]
     # Networks that start with another head have no accuracy before training.
     first = int(table["epoch"].min()) if len(table) else 0
@@ -146,7 +138,7 @@ def plot_accuracy(
         for series in dict.fromkeys(r["series"] for r in runs if r["dataset"] == dataset):
             chosen = of_dataset[of_dataset["series"] == series]
             behind = _published(runs, dataset, series)
-            for split, of_split in SPLITS.items():
+            for split, of_split in curves.SPLITS.items():
                 if behind is not None:
                     any_published = True
                     faint = behind[(behind["measure"] == "accuracy") & (behind["split"] == split)]
@@ -158,21 +150,27 @@ def plot_accuracy(
                     )
                 curve = 100 * curves.around(chosen[chosen["split"] == split], "epoch")
                 x = curve.index.to_numpy() + beside[series]
-                style_of_line = {**lines[dataset], **of_split}
-                curves.draw(axis, x, curve, bars=not seeded, color=colours[series], **style_of_line)
+                line = {"color": colours[series], "marker": "o", **of_split, **SMALL}
+                begins = series in curves.shared(starts)
+                curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, chosen, colours[series])
+        for split, of_split in curves.SPLITS.items():
+            rows = of_dataset[of_dataset["split"] == split]
+            point = {"marker": "o", **of_split, **SMALL}
+            curves.draw_starts(axis, rows, starts, scale=100, **point)
         n = of_dataset.loc[of_dataset["split"] == "test", "n"].max()
         size = "" if pd.isna(n) else f", {n:,} test images"
-        axis.set(title=f"{datasets[dataset]}{size}", ylabel="accuracy, %")
+        title = look.wrapped(f"{datasets[dataset]}{size}", 0.9 * style["width"] / n_columns, style)
+        axis.set(title=title, ylabel="accuracy, %")
         axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         curves.epoch_axis(axis, first, last)
         axis.label_outer()
     curves.close_grid(axes, len(shown))
-    words = {"train": "training images"}
-    words["test"] = "test images" if seeded else "test images, 95 % interval"
+    words = dict(curves.SPLIT_WORDS)
+    words["test"] += "" if seeded else ", 95 % interval"
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(words, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in words}),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.split_keys(words),
         [*curves.seeds_key(runs), *(_onset_key() if any_onset else [])],
     ]
     if any_published:
@@ -195,11 +193,13 @@ def plot_collapse(
 ) -> None:
     """Neural collapse on a data set, epoch by epoch: a panel for each of :data:`PANELS`.
 
-    One line a series at the layer that its runs name, solid on training images and dashed on test
-    images: of several seeds the mean with a band of one standard deviation, geometric ones on
-    logarithmic axes. Epoch 0 is the network before training; a dotted line is the onset of the
-    terminal phase; published curves lie faint behind; raw pixels and scattering coefficients
-    (training images) are grey lines. Panels without any value are left out.
+    One line a series at the layer that its runs name, solid on training images, of each class as
+    many as there are test images, and dashed on test images: of several seeds the mean with a band
+    of one standard deviation, geometric ones on logarithmic axes. Epoch 0 is the network before
+    training, grey where several series start from it; a dotted line is the onset of the terminal
+    phase; raw pixels and scattering coefficients (training images, as many) are grey lines.
+    Published curves lie faint behind, with ours on all training images by the published definition.
+    Panels without any value are left out.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def plot_collapse(
     runs = [run for run in runs if run["dataset"] == dataset]
     table = of_runs(everything, runs)
     labels = curves.series_in_words(runs)
-    marker = look.dataset_lines(list(datasets))[dataset]["marker"]
+    starts = curves.common_starts(runs, backbones)
     layers = {run["series"]: run["layer"] for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
     shown = [panel for panel in PANELS if (at_layer["quantity"] == panel).any()] or PANELS[:1]
@@ -234,36 +234,48 @@ def plot_collapse(
         for name, values in references.items():
             if measure in values:
                 drawn.add(name)
-                axis.axhline(_shown_as(measure, values[measure]), zorder=0.6, **REFERENCES[name])
-        for series, layer in layers.items():
-            of_series = table[table["series"] == series]
-            of_measure = of_series[
-                (of_series["quantity"] == measure) & (of_series["layer"] == layer)
-            ]
+                height = _shown_as(measure, values[measure])
+                across = axis.get_yaxis_transform()
+                places = np.linspace(0, 1, 5)
+                line = {"transform": across, "zorder": 0.6, **REFERENCES[name]}
+                axis.plot(places, np.full(len(places), height), **line)
+        of_splits = {
+            split: of_panel.assign(value=_shown_as(measure, of_panel["value"]))
+            for split in curves.SPLITS
+            for of_panel in [curves.on_split(at_layer, measure, split)]
+        }
+        for series in layers:
             behind = _published(runs, dataset, series)
             if behind is not None and (behind["measure"] == measure).any():
                 any_published = True
-                of_panel = behind[behind["measure"] == measure]
-                axis.plot(of_panel["epoch"], of_panel["value"], color=colours[series], **FAINT)
-            for split, line in LINES.items():
-                of_split = of_measure[of_measure["split"] == split]
-                of_split = of_split.assign(value=_shown_as(measure, of_split["value"]))
-                curve = curves.around(of_split, "epoch", geometric)
-                look_of_line = {"color": colours[series], "marker": marker, **line}
-                curves.draw(axis, curve.index, curve, **look_of_line)
-            any_onset |= _mark_onset(axis, of_series, colours[series])
+                known = behind[behind["measure"] == measure]
+                axis.plot(known["epoch"], known["value"], color=colours[series], **FAINT)
+                as_published = at_layer[
+                    (at_layer["series"] == series)
+                    & (at_layer["quantity"] == f"{measure}_report_a")
+                    & (at_layer["split"] == "train")
+                ]
+                curve = curves.around(as_published, "epoch", geometric)
+                axis.plot(curve.index, curve["middle"], color=colours[series], **AS_PUBLISHED)
+            for split, line in curves.SPLITS.items():
+                of_split = of_splits[split]
+                curve = curves.around(of_split[of_split["series"] == series], "epoch", geometric)
+                line = {"color": colours[series], "marker": "o", **line, **SMALL}
+                begins = series in curves.shared(starts)
+                curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
+            any_onset |= _mark_onset(axis, table[table["series"] == series], colours[series])
+        for split, line in curves.SPLITS.items():
+            point = {"marker": "o", **line, **SMALL}
+            curves.draw_starts(axis, of_splits[split], starts, geometric, **point)
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
         axis.set_title(f"({letter}) {title}")
         axis.set_ylabel(formula, parse_math=True)
         curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
     curves.close_grid(axes, len(shown))
-    words = {"train": "training images", "test": "test images"}
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(
-            words, {s: {"color": look.NEUTRAL, "marker": marker, **LINES[s]} for s in LINES}
-        ),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.split_keys(curves.MATCHED_WORDS),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [
             *curves.seeds_key(runs, more=" (log axes: geometric)"),
@@ -271,9 +283,14 @@ def plot_collapse(
         ],
     ]
     if any_published:
-        words = {"report_a": "published (report A, training images)"}
-        groups.append(curves.keys(words, {"report_a": {"color": look.NEUTRAL, **FAINT}}))
-    notes = curves.failure_notes(failures, runs)
+        words = {
+            "published": "published (report A, all training images)",
+            "ours": "ours on all training images, by report A's definition",
+        }
+        of_published = {"published": FAINT, "ours": AS_PUBLISHED}
+        of_published = {k: {"color": look.NEUTRAL, **line} for k, line in of_published.items()}
+        groups.append(curves.keys(words, of_published))
+    notes = [*curves.image_notes(at_layer, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 
@@ -283,8 +300,9 @@ def _shown_as(measure: str, value):
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The measures of what no network made, on the training images, by their names."""
-    untouched = rows[(rows["split"] == "train") & rows["backbone"].isin(REFERENCES)]
+    """The measures of what no network made, on as many training images as there are test images,
+    by their names."""
+    untouched = rows[(rows["split"] == MATCHED) & rows["backbone"].isin(REFERENCES)]
     return {
         name: dict(zip(of_one["quantity"], of_one["value"], strict=True))
         for name, of_one in untouched.groupby("backbone")

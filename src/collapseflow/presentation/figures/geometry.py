@@ -1,7 +1,6 @@
 """The geometry of the class means of one run: before training, at its start and at its end."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,14 +15,21 @@ from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import MaxNLocator
 
 from collapseflow.measures.collapse import CollapsedError, measure
-from collapseflow.measures.statistics import Statistics, read_statistics
+from collapseflow.measures.statistics import MATCHED, Statistics, read_statistics
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 
-#: Classes are named in the legend, and numbered at the axes, up to this number.
-MOST_NAMED = 20
+#: More classes than these stand in the heat maps in an order by similarity, with smaller markers.
+MOST_IN_ORDER = 20
+#: Classes are named in the legend up to this number, and numbered in a note up to that one.
+MOST_NAMED = 60
+MOST_NUMBERED = 250
+#: Letters of a name in the legend.
+MOST_LETTERS = 24
 #: Panels of a row.
 TITLES = ("principal plane", "cosines, training", "cosines, test", "norm / mean norm")
+#: What is compared: training images, as many as there are test images, and these.
+SPLITS = (MATCHED, "test")
 #: Orange: nearer to each other than in a simplex; purple: farther.
 COLOURS = "PuOr_r"
 #: Markers of test means, and of the rows of the last layer's weight.
@@ -31,14 +37,17 @@ HOLLOW = {"markerfacecolor": "none", "markeredgewidth": 0.8}
 ROWS = {"linestyle": "", "marker": "x", "markersize": 3, "markeredgewidth": 0.8}
 
 
-def principal_plane(train: Statistics, test: Statistics) -> tuple[np.ndarray, ...]:
+def principal_plane(
+    train: Statistics, test: Statistics
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Class means in the plane of the first two principal axes of the training set's.
 
     Returns
     -------
     The class means of the training set (C, 2) around their mean; those of the test set (C', 2)
-    around the same; and the within-class covariance of the training set in
-    the plane, float64 (2, 2). What lies in one line has zeros in the second direction.
+    around the same; the within-class covariance of the training set in the plane, float64 (2, 2);
+    and the plane's share of the variance of the training set's class means. What lies in one line
+    has zeros in the second direction.
     """
     axes = np.linalg.svd(train.directions, full_matrices=False)[2][:2]
     kept = len(axes)
@@ -50,7 +59,8 @@ def principal_plane(train: Statistics, test: Statistics) -> tuple[np.ndarray, ..
     others[:, :kept] = (test.means - train.means.mean(axis=0)) @ basis
     covariance = np.zeros((2, 2))
     covariance[:kept, :kept] = axes @ train.scatter @ axes.T / train.n_samples
-    return means, others, covariance
+    share = float((own**2).sum() / (train.directions**2).sum())
+    return means, others, covariance, share
 
 
 def cosines(statistics: Statistics) -> np.ndarray:
@@ -74,12 +84,14 @@ def plot_geometry(
 ) -> None:
     """A page of small panels, a row for each epoch.
 
-    Class means of the training images (full) in the plane of their first two principal axes, each
-    with the ellipse of one standard deviation within the classes (pooled over them), and those of
-    the test images (hollow) in the same plane; the cosines between the centred class means of
-    training and of test images, in colours around the -1/(C - 1) of a simplex, the same in all
-    rows; norms of the centred class means, and of the rows of the last layer's weight, over their
-    mean. The row's title has NC1 and CDNV. An epoch that failed is an empty row with the reason.
+    Training images are as many of each class as there are test images. Their class means (full) in
+    the plane of their first two principal axes, with its share of their variance, each with the
+    ellipse of one standard deviation within the classes (pooled over them), and those of the test
+    images (hollow) in the same plane; the cosines between the centred class means of training and
+    of test images, in colours around the -1/(C - 1) of a simplex, the same in all rows; norms of
+    the centred class means, and of the rows of the last layer's weight, over their mean. The row's
+    title has NC1 and CDNV. An epoch that failed is an empty row with the reason. Many classes stand
+    in the heat maps in an order in which similar ones, in the last row, are beside each other.
 
     Parameters
     ----------
@@ -98,33 +110,52 @@ def plot_geometry(
         len(states), 4, figsize=(style["width"], 0.3 * len(states) * style["width"]), squeeze=False
     )
     figure.get_layout_engine().set(hspace=0.08)
-    looks = look.class_looks(len(class_names))
+    order = _order(known, len(class_names))
+    looks = look.class_looks(len(class_names), order)
     for row, epoch, state in zip(axes, epochs, states, strict=True):
         words = "epoch 0, before training" if epoch == 0 else f"epoch {epoch}"
         if isinstance(state, str):
             for axis in row:
                 axis.set_axis_off()
-            wrapped = textwrap.fill(f"{words} failed: {state}", int(style["width"] * 72 / 5))
+            wrapped = look.wrapped(f"{words} failed: {state}", style["width"], style)
             reason = row[0].text(0, 0.5, wrapped, va="center", transform=row[0].transAxes)
             reason.set_in_layout(False)
             continue
-        _write_over(row[0], f"{words}: {_worth(state)}", style)
+        small = style["font_size"] - 1
+        look.row_titles(row, f"{words}: {_worth(state)}", TITLES, style, fontsize=small)
         _draw_plane(row[0], state, looks)
+        row[0].xaxis.label.set_size(small)
         _draw_norms(row[3], state, looks)
-        for axis, title in zip(row, TITLES, strict=True):
-            # The words on the row stand above, in a line that is kept free for them.
-            axis.set_title(f"\n{title}", fontsize=style["font_size"] - 1)
+        for axis in row:
             axis.set_box_aspect(1)
             axis.tick_params(labelsize=style["font_size"] - 2, length=2, pad=1.5)
     if known:
-        _draw_cosines(figure, axes[:, 1:3], states, len(class_names) <= MOST_NAMED)
+        _draw_cosines(figure, axes[:, 1:3], states, order)
         drawn = [row[3] for row in axes if row[3].axison]
         low, high = np.array([axis.get_ylim() for axis in drawn]).T
         for axis in drawn:
             axis.set_ylim(low.min(), high.max())
-    figure.suptitle(f"{heading}, {layer}" if layer else heading)
-    has_head = any(state["train"].head_weight is not None for state in known)
-    curves.finish(figure, _keys(class_names, looks, has_head), [], style, paths)
+    look.title(figure, f"{heading}, {layer}" if layer else heading, style)
+    has_head = any(state[MATCHED].head_weight is not None for state in known)
+    notes = [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
+    curves.finish(figure, _keys(class_names, looks, has_head), notes, style, paths)
+
+
+def _order(states: Sequence[Mapping[str, Statistics]], n_classes: int) -> np.ndarray:
+    """The labels of all classes as they stand in the heat maps."""
+    if n_classes <= MOST_IN_ORDER or not states:
+        return np.arange(n_classes)
+    of_last = states[-1][MATCHED]
+    distances = np.full((n_classes, n_classes), np.nan)
+    distances[np.ix_(of_last.classes, of_last.classes)] = 1 - cosines(of_last)
+    return look.by_similarity(distances)
+
+
+def _order_in_words(order: np.ndarray) -> str:
+    words = "Heat maps: similar classes stand beside each other"
+    if len(order) > MOST_NUMBERED:
+        return f"{words}."
+    return f"{words}; from the top: {', '.join(map(str, order))}."
 
 
 def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
@@ -140,15 +171,8 @@ def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
     return state.layers[layer]
 
 
-def _write_over(axis: Axes, words: str, style: Mapping) -> None:
-    """Words on a row, as wide as they are, above the titles of its panels."""
-    above = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
-    text = axis.annotate(words, (0, 1), xycoords="axes fraction", fontweight="bold", **above)
-    text.set_in_layout(False)
-
-
 def _worth(state: Mapping[str, Statistics]) -> str:
-    train, test = (measure(state[split]) for split in ("train", "test"))
+    train, test = (measure(state[split]) for split in SPLITS)
     words = {"nc1": "NC1", "cdnv": "CDNV"}
     known = [q for q in words if q in train and q in test]
     return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in known)
@@ -156,19 +180,19 @@ def _worth(state: Mapping[str, Statistics]) -> str:
 
 def _markers(looks: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
     """Of means of training and of test images; smaller for many classes."""
-    size = 3.5 if len(looks) <= MOST_NAMED else 2
+    size = 3.5 if len(looks) <= MOST_IN_ORDER else 2
     return {"markersize": size}, {"markersize": 1.6 * size, **HOLLOW}
 
 
 def _draw_plane(
     axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
 ) -> None:
-    means, others, covariance = principal_plane(state["train"], state["test"])
+    means, others, covariance, share = principal_plane(state[MATCHED], state["test"])
     lengths, directions = np.linalg.eigh(covariance)
     width, height = 2 * np.sqrt(np.maximum(lengths, 0))
     angle = np.degrees(np.arctan2(*directions[::-1, 0]))
     full, hollow = _markers(looks)
-    for label, mean in zip(state["train"].classes.tolist(), means, strict=True):
+    for label, mean in zip(state[MATCHED].classes.tolist(), means, strict=True):
         colour, marker = looks[label]
         axis.add_patch(
             Ellipse(mean, width, height, angle=angle, color=colour, alpha=0.12, linewidth=0.6)
@@ -179,17 +203,18 @@ def _draw_plane(
         axis.plot(*mean, marker=marker, color=colour, **hollow)
     axis.set_aspect("equal", adjustable="datalim")
     axis.locator_params(nbins=4)
+    axis.set_xlabel(f"{100 * share:.0f} % of the means' variance")
 
 
 def _draw_norms(
     axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
 ) -> None:
     axis.axhline(1, color=look.NEUTRAL, linewidth=0.5, zorder=0.5)
-    weight = state["train"].head_weight
+    weight = state[MATCHED].head_weight
     if weight is not None:
         norms = np.linalg.norm(weight, axis=1)
         axis.plot(norms / norms.mean(), color=look.NEUTRAL, **ROWS)
-    for split, kind in zip(("train", "test"), _markers(looks), strict=True):
+    for split, kind in zip(SPLITS, _markers(looks), strict=True):
         norms = np.linalg.norm(state[split].centred, axis=1)
         for label, norm in zip(state[split].classes.tolist(), norms / norms.mean(), strict=True):
             colour, marker = looks[label]
@@ -201,26 +226,31 @@ def _draw_cosines(
     figure: Figure,
     axes: np.ndarray,
     states: Sequence[dict[str, Statistics] | str],
-    numbered: bool,
+    order: np.ndarray,
 ) -> None:
     """Heat maps (rows, training and test) of the states that are there, in one scale."""
     panels = [
         (axis, state[split])
         for row, state in zip(axes, states, strict=True)
         if not isinstance(state, str)
-        for axis, split in zip(row, ("train", "test"), strict=True)
+        for axis, split in zip(row, SPLITS, strict=True)
     ]
     simplex = -1 / (panels[0][1].n_classes - 1)
     off = max(0.05, *(float(np.nanmax(np.abs(cosines(one) - simplex))) for _, one in panels))
     scale = Normalize(simplex - off, simplex + off)
     for axis, one in panels:
-        image = look.heat_map(axis, cosines(one), cmap=COLOURS, norm=scale)
+        shown = order[np.isin(order, one.classes)]
+        rows = np.searchsorted(one.classes, shown)
+        values = cosines(one)[np.ix_(rows, rows)]
+        image = look.heat_map(axis, values, cmap=COLOURS, norm=scale)
         axis.set_facecolor("#dddddd")
-        places = range(0, one.n_classes, math.ceil(one.n_classes / 10)) if numbered else []
-        numbers = [str(one.classes[place]) for place in places]
+        places = range(0, len(shown), math.ceil(len(shown) / 10))
+        numbers = [str(shown[place]) for place in places]
         axis.set_xticks(places, numbers)
         axis.set_yticks(places, numbers)
     bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, fraction=0.03, pad=0.02)
+    # The scale is as wide on both sides of the simplex; cosines end before that.
+    bar.ax.set_xlim(max(-1, scale.vmin), min(1, scale.vmax))
     bar.locator = MaxNLocator(5)
     words = f"cosine of centred class means (white: {simplex:.2f}, as in a simplex)"
     bar.set_label(words.replace("-", "\N{MINUS SIGN}"))
@@ -232,17 +262,14 @@ def _keys(
     dot = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
     groups: list[list[Artist]] = [
         [
-            Line2D([], [], label="training mean", **dot),
-            Line2D([], [], label="test mean", markersize=5.5, **dot, **HOLLOW),
-            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
+            Line2D([], [], label="mean of training images, as many as test images", **dot),
+            Line2D([], [], label="mean of test images", markersize=5.5, **dot, **HOLLOW),
+            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within classes"),
             *([Line2D([], [], color=look.NEUTRAL, label="rows of W", **ROWS)] * has_head),
         ]
     ]
     if len(class_names) <= MOST_NAMED:
-        names = [
-            name if name == str(number) else f"{number}  {name}"
-            for number, name in enumerate(class_names)
-        ]
+        names = look.numbered_names(class_names, MOST_LETTERS)
         groups.append(
             [
                 Line2D([], [], linestyle="", marker=marker, color=colour, label=name)

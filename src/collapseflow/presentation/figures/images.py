@@ -9,8 +9,9 @@ import numpy as np
 from collapseflow.images.datasets import Split
 from collapseflow.presentation.figures import style as look
 
-#: Pictures name at most this many classes, one a row.
+#: Pictures name at most this many classes, one a row, with at most so many letters.
 MOST_CLASSES = 20
+MOST_LETTERS = 20
 
 
 def plot_samples(
@@ -44,7 +45,7 @@ def plot_samples(
         row[0].text(
             -0.15,
             0.5,
-            class_names[label],
+            look.shortened(class_names[label], MOST_LETTERS),
             transform=row[0].transAxes,
             ha="right",
             va="center",
@@ -52,7 +53,7 @@ def plot_samples(
     n_classes = len(np.unique(split.labels))
     if n_classes > MOST_CLASSES:
         title += f" (first {MOST_CLASSES} of {n_classes} classes)"
-    figure.suptitle(title)
+    look.title(figure, title, style)
     look.save(figure, paths)
 
 
@@ -70,7 +71,8 @@ def plot_scattering(
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
     axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-    axis.set_title(title)
+    room = 0.75 * style["width"] * 2 / (columns + 1)
+    axis.set_title(look.wrapped(title, room, style))
     axis.set_axis_off()
     largest = max(float(values.max()) for _, _, values in coefficients)
     for position, (scale, angle, values) in enumerate(coefficients):

@@ -20,10 +20,7 @@ from collapseflow.presentation.rows import of_runs, read_csv
 PANELS = ("log_fuzziness", "cdnv", "nc2_equiangularity", "accuracy_nearest_mean")
 #: Before training and after it.
 MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "linewidth": 1.1}}
-SPLITS = {
-    "train": {"linestyle": "-"},
-    "test": {"linestyle": (0, (3, 1.5)), "markerfacecolor": "white", "markeredgewidth": 0.7},
-}
+MOMENT_WORDS = {"first": "epoch 0, before training", "last": "after the last epoch"}
 #: So many letters have room side by side below an axis.
 LETTERS = 48
 
@@ -76,8 +73,9 @@ def plot_layers(
     """Neural collapse at each layer of a backbone, on training and test images.
 
     A panel for each of :data:`PANELS` and each backbone; a line for each series and data set, which
-    its markers tell: solid on training images and dashed on test images, faint at epoch 0 and
-    strong after the last epoch. Of several seeds it is the mean with a band of one standard
+    its markers tell: solid on training images (for measures as many as there are test images) and
+    dashed on test images, faint at epoch 0 and strong after the last epoch. A start that several
+    series have in common is grey. Of several seeds it is the mean with a band of one standard
     deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
     Pearson's r on the training images stands beside them.
 
@@ -96,7 +94,8 @@ def plot_layers(
     runs = [run for run in runs if len(run["layers"]) > 1]
     layers = {run["backbone"]: list(run["layers"]) for run in runs}
     labels = curves.series_in_words(runs)
-    markers = {d: line["marker"] for d, line in look.dataset_lines(list(datasets)).items()}
+    markers = look.dataset_markers(list(datasets))
+    starts = curves.common_starts(runs, backbones)
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
     one = len(layers) == 1
     shape = (2, 2) if one else (len(PANELS), len(layers))
@@ -109,46 +108,47 @@ def plot_layers(
     )
     for axis, (measure, backbone) in zip(axes.flat, product(PANELS, layers), strict=True):
         names = layers[backbone]
-        of_backbone = {
-            (run["dataset"], run["series"]): run for run in runs if run["backbone"] == backbone
-        }
-        scale = 100 if measure.startswith("accuracy") else 1
+        of_measure = table[table["quantity"] == measure]
+        of_backbone = dict.fromkeys(
+            (run["dataset"], run["series"], run["last"])
+            for run in runs
+            if run["backbone"] == backbone
+        )
+        before = {}
+        for start, dataset in product(starts, shown):
+            rows = curves.rows_of_start(of_measure[of_measure["dataset"] == dataset], start)
+            of_panel = {series for of, series, _ in of_backbone if of == dataset}
+            if of_panel.intersection(start.series):
+                line = {"color": start.colour, "marker": markers[dataset], **MOMENTS["first"]}
+                r = draw_measure(axis, rows, names, measure, line)
+                before |= {(dataset, series): r for series in start.series}
         correlations = []
-        for (dataset, series), run in of_backbone.items():
-            chosen = table[
-                (table["dataset"] == dataset)
-                & (table["series"] == series)
-                & (table["quantity"] == measure)
+        for dataset, series, last in of_backbone:
+            chosen = of_measure[
+                (of_measure["dataset"] == dataset) & (of_measure["series"] == series)
             ]
-            r = {}
-            for (moment, epoch), split in product(
-                {"first": 0, "last": run["last"]}.items(), SPLITS
-            ):
-                rows = chosen[(chosen["epoch"] == epoch) & (chosen["split"] == split)]
-                curve = scale * over_layers(rows, names, MEASURES[measure].logarithmic)
-                line = {
-                    "color": colours[series],
-                    "marker": markers[dataset],
-                    **MOMENTS[moment],
-                    **SPLITS[split],
-                }
-                if measure == "log_fuzziness":
-                    r[moment, split] = draw_fuzziness(axis, curve, **line)
-                else:
-                    curves.draw(axis, curve.index, curve, **line)
-            if r.get(("last", "train")) is not None:
-                looks = {"color": colours[series], "marker": markers[dataset], "linestyle": ""}
-                correlations.append(Line2D([], [], label=_in_words(r), **looks))
+            looks = {"color": colours[series], "marker": markers[dataset]}
+            if (dataset, series) not in before:
+                line = {**looks, **MOMENTS["first"]}
+                before[dataset, series] = draw_measure(
+                    axis, chosen[chosen["epoch"] == 0], names, measure, line
+                )
+            line = {**looks, **MOMENTS["last"]}
+            after = draw_measure(axis, chosen[chosen["epoch"] == last], names, measure, line)
+            if after is not None:
+                words = _in_words(before[dataset, series], after)
+                correlations.append(Line2D([], [], label=words, linestyle="", **looks))
         if correlations:
             columns = 1 if len(correlations) <= 4 else 2
             small = {"fontsize": style["font_size"] - 1.5, "handletextpad": 0.1}
             axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
         words = MEASURES[measure]
-        axis.set_title(words.title if one else f"{backbones[backbone]}: {words.label}")
+        title = words.title if one else f"{backbones[backbone]}: {words.label}"
+        axis.set_title(look.wrapped(title, 0.9 * style["width"] / shape[1], style))
         if measure == "log_fuzziness":
             axis.set_ylabel(MEASURES[measure].formula, parse_math=True)
             axis.grid(axis="y", linewidth=0.3, alpha=0.6)
-        elif scale == 100:
+        elif measure.startswith("accuracy"):
             axis.set_ylabel("%")
             axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         else:
@@ -158,25 +158,42 @@ def plot_layers(
             axis.label_outer()
     for axis in axes[:-1].flat:
         axis.set_xlabel("")
-    moments = {"first": "epoch 0, before training", "last": "after the last epoch"}
-    splits = {"train": "training images", "test": "test images"}
+    moments = {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(
-            shown,
-            {d: {"color": look.NEUTRAL, "linestyle": "", "marker": markers[d]} for d in shown},
-        ),
-        curves.keys(moments, {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}),
-        curves.keys(
-            splits, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in SPLITS}
-        ),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.dataset_keys(shown, markers),
+        curves.keys(MOMENT_WORDS, moments),
+        curves.split_keys(curves.BOTH_WORDS),
         curves.seeds_key(runs, more=" (log axes: geometric)"),
     ]
-    notes = curves.failure_notes(failures, runs)
+    notes = [
+        *curves.image_notes(table[table["series"].isin(labels)], datasets),
+        *curves.failure_notes(failures, runs),
+    ]
     curves.finish(figure, groups, notes, style, paths)
 
 
-def _in_words(r: Mapping[tuple[str, str], float | None]) -> str:
-    before = r.get(("first", "train"))
+def draw_measure(
+    axis: Axes, rows: pd.DataFrame, names: Sequence[str], measure: str, line: Mapping
+) -> float | None:
+    """One line over the layers at one epoch, on training and on test images.
+
+    Returns
+    -------
+    Of log D on the training images, the correlation of :func:`draw_fuzziness`.
+    """
+    r = {}
+    for split, of_split in curves.SPLITS.items():
+        chosen = curves.on_split(rows, measure, split)
+        curve = over_layers(chosen, names, MEASURES[measure].logarithmic)
+        if measure == "log_fuzziness":
+            r[split] = draw_fuzziness(axis, curve, **of_split, **line)
+        else:
+            curve = curve * (100 if measure.startswith("accuracy") else 1)
+            curves.draw(axis, curve.index, curve, **of_split, **line)
+    return r.get("train")
+
+
+def _in_words(before: float | None, after: float) -> str:
     was = "" if before is None else f" (epoch 0: {before:.2f})"
-    return f"r = {r['last', 'train']:.2f}{was}".replace("-", "−")
+    return f"r = {after:.2f}{was}".replace("-", "−")

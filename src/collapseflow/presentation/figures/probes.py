@@ -11,20 +11,20 @@ from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.figures.layers import (
+    MOMENT_WORDS,
     MOMENTS,
-    SPLITS,
-    draw_fuzziness,
+    draw_measure,
     layer_axis,
     over_layers,
 )
 from collapseflow.presentation.rows import of_runs, read_csv
 
-#: What is accurate on test images: the network itself, and classifiers on its features.
+#: Markers of what is accurate on test images: the network itself, and classifiers on its features.
 PROBES = {
-    "accuracy": {"linestyle": "-", "marker": "o"},
-    "accuracy_nearest_mean": {"linestyle": (0, (3, 1.5)), "marker": "s"},
-    "accuracy_linear": {"linestyle": (0, (1, 1.2)), "marker": "^"},
-    "accuracy_knn": {"linestyle": (0, (5, 1.2, 1, 1.2)), "marker": "D"},
+    "accuracy": "D",
+    "accuracy_nearest_mean": "s",
+    "accuracy_linear": "^",
+    "accuracy_knn": "v",
 }
 WORDS = {
     "accuracy": "network",
@@ -60,6 +60,9 @@ def plot_probes(
 ) -> None:
     """Test accuracies beside collapse, for each data set over epochs and over layers.
 
+    Dashed lines and hollow markers are of test images, also those of the accuracies; the marker
+    says which classifier.
+
     Over epochs, at the layer that the runs name: accuracy of the network, of the nearest class mean
     and of the probes that the study fitted (points: most epochs have none); NC1. Over the layers of
     networks that are read at several: accuracy of nearest class mean and probes; log D with its
@@ -72,6 +75,7 @@ def plot_probes(
     table = _rows_of(measures, runs)
     labels = curves.series_in_words(runs)
     colours = curves.series_colours(runs, list(backbones))
+    starts = curves.common_starts(runs, backbones)
     shown = [d for d in datasets if any(run["dataset"] == d for run in runs)]
     rows = [(d, _over_epochs) for d in shown]
     layered = [run for run in runs if len(run["layers"]) > 1]
@@ -83,30 +87,28 @@ def plot_probes(
     )
     for (dataset, draw_row), (left, right) in zip(rows, axes, strict=True):
         of_dataset = {run["series"]: run for run in runs if run["dataset"] == dataset}
-        draw_row(left, right, table[table["dataset"] == dataset], of_dataset, colours)
+        draw_row(left, right, table[table["dataset"] == dataset], of_dataset, colours, starts)
         for axis, words in ((left, "test accuracy"), (right, right.get_title())):
-            axis.set_title(f"{datasets[dataset]}: {words}")
+            title = f"{datasets[dataset]}: {words}"
+            axis.set_title(look.wrapped(title, 0.45 * style["width"], style))
         left.set_ylabel("%")
         left.grid(axis="y", linewidth=0.3, alpha=0.6)
-    drawn = {probe for probe in PROBES if (table["quantity"] == probe).any()}
-    splits = {"train": "training images", "test": "test images"}
+    drawn = {
+        probe: {"color": look.NEUTRAL, "marker": marker, **curves.SPLITS["test"], "linestyle": ""}
+        for probe, marker in PROBES.items()
+        if (table["quantity"] == probe).any()
+    }
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(
-            {probe: WORDS[probe] for probe in PROBES if probe in drawn},
-            {probe: {"color": look.NEUTRAL, **PROBES[probe]} for probe in PROBES},
-        ),
-        curves.keys(
-            splits, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in SPLITS}
-        ),
+        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        curves.keys({probe: WORDS[probe] for probe in drawn}, drawn),
+        curves.split_keys(curves.MATCHED_WORDS),
     ]
     if layered:
-        moments = {"first": "layers: before training", "last": "after the last epoch"}
-        groups.append(
-            curves.keys(moments, {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS})
-        )
+        moments = {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}
+        words = {m: f"layers: {word}" for m, word in MOMENT_WORDS.items()}
+        groups.append(curves.keys(words, moments))
     groups.append(curves.seeds_key(runs, more=" (log axes: geometric)"))
-    notes = curves.failure_notes(failures, runs)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 
@@ -116,20 +118,27 @@ def _over_epochs(
     table: pd.DataFrame,
     runs: Mapping[str, Mapping],
     colours: Mapping[str, str],
+    starts: Sequence[curves.Start],
 ) -> None:
-    for series, run in runs.items():
-        of_series = table[(table["series"] == series) & table["layer"].isin(["", run["layer"]])]
-        for probe, line in PROBES.items():
-            chosen = of_series[(of_series["quantity"] == probe) & (of_series["split"] == "test")]
-            curve = 100 * curves.around(chosen, "epoch")
-            points = {"linestyle": "", "markersize": 5} if probe in FITTED else {}
-            looks = {**line, **points, "color": colours[series]}
-            curves.draw(left, curve.index, curve, bars=probe in FITTED, **looks)
-        for split, line in SPLITS.items():
-            chosen = of_series[(of_series["quantity"] == "nc1") & (of_series["split"] == split)]
-            curve = curves.around(chosen, "epoch", geometric=True)
-            looks = {"marker": "o", **line, "color": colours[series]}
-            curves.draw(right, curve.index, curve, **looks)
+    layers = table["series"].map({series: run["layer"] for series, run in runs.items()})
+    table = table[(table["layer"] == "") | (table["layer"] == layers)]
+    looks = {
+        ("nc1", split): {"marker": "o", "markersize": 3, **line}
+        for split, line in curves.SPLITS.items()
+    }
+    for probe, marker in PROBES.items():
+        points = {"linestyle": "", "markersize": 5} if probe in FITTED else {}
+        looks[probe, "test"] = {"marker": marker, **curves.SPLITS["test"], **points}
+    for (quantity, split), line in looks.items():
+        is_nc1 = quantity == "nc1"
+        axis, scale, bars = (right, 1, False) if is_nc1 else (left, 100, quantity in FITTED)
+        rows = curves.on_split(table, quantity, split)
+        for series in runs:
+            curve = scale * curves.around(rows[rows["series"] == series], "epoch", is_nc1)
+            begins = series in curves.shared(starts)
+            coloured = {**line, "color": colours[series]}
+            curves.draw(axis, curve.index, curve, bars, from_common_start=begins, **coloured)
+        curves.draw_starts(axis, rows, starts, is_nc1, scale, **line)
     right.set_title(MEASURES["nc1"].title)
     curves.measure_axis(right, "nc1")
     for axis in (left, right):
@@ -142,22 +151,29 @@ def _over_layers(
     table: pd.DataFrame,
     runs: Mapping[str, Mapping],
     colours: Mapping[str, str],
+    starts: Sequence[curves.Start],
 ) -> None:
     layered = {series: run for series, run in runs.items() if len(run["layers"]) > 1}
+
+    def draw_both(rows: pd.DataFrame, series: str, moment: str, colour: str) -> None:
+        names = list(layered[series]["layers"])
+        looks = {"color": colour, **MOMENTS[moment]}
+        on_test = rows[rows["split"] == "test"]
+        for probe in ("accuracy_nearest_mean", *FITTED):
+            curve = 100 * over_layers(on_test[on_test["quantity"] == probe], names)
+            line = {"marker": PROBES[probe], **curves.SPLITS["test"], **looks}
+            curves.draw(left, curve.index, curve, **line)
+        fuzziness = rows[rows["quantity"] == "log_fuzziness"]
+        draw_measure(right, fuzziness, names, "log_fuzziness", {"marker": "o", **looks})
+
+    for start in starts:
+        for series in [series for series in start.series if series in layered][:1]:
+            draw_both(curves.rows_of_start(table, start), series, "first", start.colour)
     for series, run in layered.items():
-        names = list(run["layers"])
         of_series = table[table["series"] == series]
-        for moment, epoch in (("first", 0), ("last", run["last"])):
-            at_epoch = of_series[of_series["epoch"] == epoch]
-            looks = {"color": colours[series], **MOMENTS[moment]}
-            on_test = at_epoch[at_epoch["split"] == "test"]
-            for probe in ("accuracy_nearest_mean", *FITTED):
-                curve = 100 * over_layers(on_test[on_test["quantity"] == probe], names)
-                curves.draw(left, curve.index, curve, **PROBES[probe], **looks)
-            fuzziness = at_epoch[at_epoch["quantity"] == "log_fuzziness"]
-            for split, line in SPLITS.items():
-                curve = over_layers(fuzziness[fuzziness["split"] == split], names)
-                draw_fuzziness(right, curve, **{"marker": "o", **line, **looks})
+        if series not in curves.shared(starts):
+            draw_both(of_series[of_series["epoch"] == 0], series, "first", colours[series])
+        draw_both(of_series[of_series["epoch"] == run["last"]], series, "last", colours[series])
     right.set_title(MEASURES["log_fuzziness"].title)
     right.set_ylabel(MEASURES["log_fuzziness"].formula, parse_math=True)
     right.grid(axis="y", linewidth=0.3, alpha=0.6)

@@ -1,5 +1,6 @@
 """The common look: legible in print, distinguishable for colour-blind readers."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,11 +29,7 @@ COLOURS = (
 LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222222")
 #: What is of no backbone: raw pixels, scattering, and the keys of legends.
 NEUTRAL = "#777777"
-#: Lines and markers of data sets.
-DASHES = (
-    *("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))),
-    *((0, (8, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 1.5, 3, 1.5))),
-)
+#: Markers of data sets.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Points per inch of what is a bitmap within a PDF: clouds of points.
 RASTER_DPI = 300
@@ -48,6 +45,7 @@ def apply(style: Mapping) -> None:
     plt.rcParams.update(
         {
             "font.size": size,
+            "figure.titlesize": 1.2 * size,
             "axes.titlesize": size,
             "axes.labelsize": size,
             "legend.fontsize": size - 1,
@@ -99,14 +97,17 @@ def heat_map(axis: Axes, values: np.ndarray, **looks: object) -> QuadMesh:
     return cells
 
 
-def class_looks(n_classes: int) -> list[tuple[str, str]]:
+def class_looks(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
     """Colour and marker of each class: ten colours, then the same ones with the next marker.
 
-    More classes than these are told apart by nothing: they get colours of a perceptual map.
+    More classes than these are told apart by nothing: they get colours of a perceptual map, from
+    the first to the last of ``order``, int (C,), or of their labels.
     """
     if n_classes <= len(COLOURS) * len(MARKERS):
         return [(COLOURS[c % len(COLOURS)], MARKERS[c // len(COLOURS)]) for c in range(n_classes)]
     sampled = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_classes))
+    if order is not None:
+        sampled = sampled[np.argsort(order)]
     return [(matplotlib.colors.to_hex(colour), MARKERS[0]) for colour in sampled]
 
 
@@ -141,16 +142,13 @@ def line_colours(owners: Mapping[str, str], backbones: Sequence[str]) -> dict[st
     return {line: of_backbone[backbone] for line, backbone in owners.items()}
 
 
-def dataset_lines(datasets: Sequence[str]) -> dict[str, dict]:
-    """``linestyle`` and ``marker`` for each data set of a study, the same in all its figures.
+def dataset_markers(datasets: Sequence[str]) -> dict[str, str | Outline]:
+    """A marker for each data set of a study, the same in all its figures.
 
-    Beyond the last of :data:`MARKERS` a data set is marked by its number: no pair comes twice.
+    Beyond the last of :data:`MARKERS` a data set is marked by its number: none comes twice.
     """
     return {
-        dataset: {
-            "linestyle": DASHES[position % len(DASHES)],
-            "marker": MARKERS[position] if position < len(MARKERS) else _digits(position + 1),
-        }
+        dataset: MARKERS[position] if position < len(MARKERS) else _digits(position + 1)
         for position, dataset in enumerate(datasets)
     }
 
@@ -162,6 +160,69 @@ def _digits(number: int) -> Outline:
     box = outline.get_extents()
     middle = (box.min + box.max) / 2
     return Outline(outline.vertices - middle, outline.codes)
+
+
+def shortened(name: str, letters: int) -> str:
+    """A name that is longer than so many letters, cut, with an ellipsis."""
+    return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
+
+
+def numbered_names(names: Sequence[str], letters: int) -> list[str]:
+    """Names of classes with their numbers, unless they are these, of so many letters at most."""
+    short = [shortened(name, letters) for name in names]
+    return [
+        name if name == str(number) else f"{number}  {name}" for number, name in enumerate(short)
+    ]
+
+
+def wrapped(words: str, inches: float, style: Mapping) -> str:
+    """Words in as many lines as so much room asks for."""
+    # A letter is hardly wider than 0.6 of the font's size.
+    return textwrap.fill(words, max(8, int(inches * 72 / (0.6 * style["font_size"]))))
+
+
+def title(figure: Figure, words: str, style: Mapping) -> None:
+    """The title of a figure, in a font that is 1.2 times as large as the others."""
+    figure.suptitle(wrapped(words, figure.get_size_inches()[0] / 1.2, style))
+
+
+def row_titles(
+    axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping, **text: object
+) -> None:
+    """Words on a row of panels, as wide as they all are, above the titles of the panels."""
+    over = wrapped(words, 0.9 * style["width"], style)
+    for axis, of_panel in zip(axes, titles, strict=True):
+        # The words stand in lines that are kept free for them.
+        axis.set_title("\n" * (over.count("\n") + 1) + of_panel, **text)
+    above = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
+    written = axes[0].annotate(
+        over, (0, 1), xycoords="axes fraction", fontweight="bold", va="bottom", **above
+    )
+    written.set_in_layout(False)
+
+
+def by_similarity(distances: np.ndarray) -> np.ndarray:
+    """The order of classes in which similar ones stand beside each other.
+
+    That of the leaves of average linkage, turned so that neighbours are as near as they can be
+    (Bar-Joseph, Gifford and Jaakkola 2001).
+
+    Parameters
+    ----------
+    distances
+        (C, C); what is not known is NaN and counts as the largest that is.
+
+    Returns
+    -------
+    int array (C,)
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    known = np.isfinite(distances)
+    filled = np.where(known, distances, distances[known].max(initial=0))
+    condensed = squareform((filled + filled.T) / 2, checks=False)
+    return leaves_list(linkage(condensed, "average", optimal_ordering=True))
 
 
 def grid(n: int, columns: int) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What swept keys of recipes do to accuracy and neural collapse."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from collapseflow.presentation.rows import (
 )
 from collapseflow.running.words import as_word
 
-#: The panels of a recipe: quantity, split, title.
+#: The panels of a recipe: quantity, splits, title.
 PANELS = (
-    ("accuracy", "test", "test accuracy, %"),
-    ("accuracy", "train", "train accuracy, %"),
-    *((quantity, "train", MEASURES[quantity].title) for quantity in REPORT_A),
+    ("accuracy", ["test"], "test accuracy, %"),
+    ("accuracy", ["train"], "train accuracy, %"),
+    *((quantity, ["train", "test"], MEASURES[quantity].title) for quantity in REPORT_A),
 )
 #: Positive values whose ratio is larger than this stand on a logarithmic axis.
 WIDE = 30
@@ -51,6 +52,12 @@ def place(values: Sequence[Any]) -> tuple[dict[str, float], str]:
     low, high = min(texts.values()), max(texts.values())
     scale = "log" if low > 0 and high / low > WIDE else "linear"
     return {text: float(value) for text, value in texts.items()}, scale
+
+
+def swept_key(runs: Sequence[Mapping], recipe: str) -> str:
+    """The first key that a recipe is run with several values of."""
+    settings = [run["setting"] for run in runs if run["recipe"] == recipe]
+    return next(key for key in settings[0] if len({as_word(s[key]) for s in settings}) > 1)
 
 
 def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
@@ -76,22 +83,27 @@ def plot_sweep(
 ) -> None:
     """Accuracy, NC1 and the three parts of NC2 after the last epoch, against a swept value.
 
-    Six panels for each recipe, over the values of its first swept key. A line for each backbone,
-    start and combination of the other swept keys has a colour; the data set has the kind of line.
-    Of several seeds the mean with bars of one standard deviation, of NC1 the geometric ones; of one
-    seed its values, with the 95 % interval of the accuracy on the test images.
+    Six panels for each recipe, over the values of the first key that it has several of. A line for
+    each backbone, start and combination of the other swept keys has a colour; the data set has a
+    marker; training images (for measures as many as there are test images) are solid and test
+    images dashed. Of several seeds the mean with bars of one standard deviation, of NC1 the
+    geometric ones; of one seed its values, with the 95 % interval of the accuracy on the test
+    images.
 
     Parameters
     ----------
     runs
-        The runs of recipes that are swept. The other parameters are those of
-        :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
+        The runs of recipes that are run with several values of a key. The other parameters are
+        those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
     look.apply(style)
     networks = networks_in_words(runs, backbones)
+    keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r["recipe"] for r in runs)}
 
     def line_of(run: Mapping) -> str:
-        others = list(run["setting"].items())[1:]
+        others = [
+            (key, value) for key, value in run["setting"].items() if key != keys[run["recipe"]]
+        ]
         words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in others]
         return ", ".join([networks[run["backbone"], run["start"]], *words])
 
@@ -104,37 +116,35 @@ def plot_sweep(
     else:
         bars["label"] = "95 % interval"
     colours = look.line_colours({line_of(run): run["backbone"] for run in runs}, list(backbones))
-    lines = look.dataset_lines(list(datasets))
+    markers = look.dataset_markers(list(datasets))
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
-    recipes = dict.fromkeys(run["recipe"] for run in runs)
     figure, axes = plt.subplots(
-        2 * len(recipes),
+        2 * len(keys),
         3,
-        figsize=(style["width"], 0.66 * style["width"] * len(recipes)),
+        figsize=(style["width"], 0.66 * style["width"] * len(keys)),
         squeeze=False,
     )
-    for number, recipe in enumerate(recipes):
+    for number, (recipe, key) in enumerate(keys.items()):
         of_recipe = [run for run in runs if run["recipe"] == recipe]
-        key = next(iter(of_recipe[0]["setting"]))
         positions, scale = place([run["setting"][key] for run in of_recipe])
         # Each line over the positions of its runs.
         points: dict[tuple[str, str], list[Mapping]] = {}
         for run in of_recipe:
             points.setdefault((line_of(run), run["dataset"]), []).append(run)
         panels = axes[2 * number : 2 * number + 2].flat
-        for axis, (quantity, split, title) in zip(panels, PANELS, strict=True):
-            chosen = table[(table["quantity"] == quantity) & (table["split"] == split)]
+        for axis, (quantity, splits, title) in zip(panels, PANELS, strict=True):
             is_accuracy = quantity == "accuracy"
             geometric = not is_accuracy and MEASURES[quantity].logarithmic
-            for (line, dataset), of_line in points.items():
+            for ((line, dataset), of_line), split in product(points.items(), splits):
+                chosen = curves.on_split(table, quantity, split)
                 curve = _over(chosen, of_line, key, positions, geometric)
                 if is_accuracy:
                     curve = 100 * curve
-                looks = {"color": colours[line], **lines[dataset]}
+                looks = {"color": colours[line], "marker": markers[dataset], **curves.SPLITS[split]}
                 curves.draw(axis, curve.index, curve, bars=True, **looks)
             axis.set_title(title)
             words = key.replace("_", " ")
-            axis.set_xlabel(words if len(recipes) == 1 else f"{words} ({recipe})")
+            axis.set_xlabel(words if len(keys) == 1 else f"{words} ({recipe})")
             _swept_axis(axis, positions, scale)
             if is_accuracy:
                 axis.set_ylabel("%")
@@ -145,11 +155,12 @@ def plot_sweep(
                 curves.measure_axis(axis, quantity)
     labels = {line: line for line in colours}
     groups = [
-        curves.keys(labels, {line: {"color": colours[line]} for line in labels}),
-        curves.keys(shown, {d: {"color": look.NEUTRAL, **lines[d]} for d in shown}),
+        curves.colour_keys(labels, colours),
+        curves.dataset_keys(shown, markers),
+        curves.split_keys(curves.BOTH_WORDS),
         [Line2D([], [], **bars)],
     ]
-    notes = curves.failure_notes(failures, runs)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
     curves.finish(figure, groups, notes, style, paths)
 
 

@@ -29,8 +29,8 @@ def plot_training(
 ) -> None:
     """Loss, learning rate, gradient norm and images per second over the epochs of training.
 
-    One line a series and data set: of several seeds the mean with a band of one standard deviation,
-    of loss and gradient norm the geometric ones.
+    One line a series and data set, which its markers tell: of several seeds the mean with a band of
+    one standard deviation, of loss and gradient norm the geometric ones.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def plot_training(
     table = of_runs(read_csv(training), runs)
     labels = curves.series_in_words(runs)
     colours = curves.series_colours(runs, list(backbones))
-    lines = look.dataset_lines(list(datasets))
+    markers = look.dataset_markers(list(datasets))
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
     last = max(run["last"] for run in runs)
     pairs = dict.fromkeys((run["dataset"], run["series"]) for run in runs)
@@ -59,15 +59,16 @@ def plot_training(
                 (of_quantity["dataset"] == dataset) & (of_quantity["series"] == series)
             ]
             curve = curves.around(chosen, "epoch", geometric=logarithmic)
-            curves.draw(axis, curve.index, curve, color=colours[series], **lines[dataset])
+            line = {"color": colours[series], "marker": markers[dataset]}
+            curves.draw(axis, curve.index, curve, **line, **curves.SPLITS["train"])
         axis.set(title=title, ylabel=label)
         curves.value_axis(axis, logarithmic)
         curves.epoch_axis(axis, 1, last)
     for axis in axes[0]:
         axis.set_xlabel("")
     groups = [
-        curves.keys(labels, {s: {"color": colours[s]} for s in labels}),
-        curves.keys(shown, {d: {"color": look.NEUTRAL, **lines[d]} for d in shown}),
+        curves.colour_keys(labels, colours),
+        curves.dataset_keys(shown, markers),
         curves.seeds_key(runs, more=" (log axes: geometric)"),
     ]
     notes = curves.failure_notes(failures, runs)

@@ -156,7 +156,7 @@ def plot_transfer(
     rows = [target for target in TARGETS if (points["after"] == target).any()] or ["probing"]
     networks = list(dict.fromkeys(zip(points["backbone"], points["start"], strict=True)))
     colours = look.line_colours({network: network[0] for network in networks}, list(backbones))
-    markers = {d: line["marker"] for d, line in look.dataset_lines(list(datasets)).items()}
+    markers = look.dataset_markers(list(datasets))
     last = _last_layers(_untrained(table, datasets, backbones))
     figure, axes = plt.subplots(
         len(rows),

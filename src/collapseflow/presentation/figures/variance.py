@@ -27,7 +27,8 @@ def plot_variance(
 
     One row a feature set, in the colour of its backbone; training images. The bars also show the
     test images. Distances and traces are in the units of the features, which differ from network
-    to network: each row has scales of its own, from zero.
+    to network: each row has scales of its own, from zero. Many classes are in an order in which
+    similar ones, by the features of the first row, stand beside each other.
 
     Parameters
     ----------
@@ -42,7 +43,6 @@ def plot_variance(
     n = len(class_names)
     many = n > MOST_AT_FULL_SIZE
     size = style["font_size"] - (2 if many else 0)
-    separator = "\n" if many else " "
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
     beside_heat = min(size, 0.31 * style["width"] * 72 / n)
     high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
@@ -54,13 +54,14 @@ def plot_variance(
         squeeze=False,
         gridspec_kw={"width_ratios": [1.15, 1]},
     )
+    matrices = {folder: _distances(table, folder, n) for folder in features}
+    known = [matrix for matrix in matrices.values() if np.isfinite(matrix).any()]
+    order = look.by_similarity(known[0]) if many and known else np.arange(n)
+    names = [class_names[label] for label in order]
+    places = np.argsort(order)
     for (heat, bars), (folder, label) in zip(axes, features.items(), strict=True):
         chosen = table[table["features"] == folder]
-        pairs = chosen[(chosen["quantity"] == "mean_distance") & (chosen["split"] == "train")]
-        matrix = np.full((n, n), np.nan)
-        for row in pairs.itertuples():
-            a, b = row.class_a, int(row.class_b)
-            matrix[a, b] = matrix[b, a] = row.value
+        matrix = matrices[folder][np.ix_(order, order)]
         if chosen.empty:
             heat.text(0.5, 0.5, "failed", ha="center", va="center", transform=heat.transAxes)
             heat.set_title(label)
@@ -74,22 +75,24 @@ def plot_variance(
             heat.set_xlabel("classes in the same order")
         else:
             turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            heat.set_xticks(range(n), class_names, **turned)
-        heat.set_yticks(range(n), class_names, fontsize=beside_heat if many else size)
-        heat.set_title(f"{label}:{separator}squared distance of class means")
+            heat.set_xticks(range(n), names, **turned)
+        heat.set_yticks(range(n), names, fontsize=beside_heat if many else size)
+        heat.set_title(
+            look.wrapped(f"{label}: squared distance of class means", 0.45 * style["width"], style)
+        )
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
         colour = colours.get(folder.partition("/")[0], look.NEUTRAL)
         for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
             intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
             bars.barh(
-                intra["class_a"] + offset,
+                places[intra["class_a"]] + offset,
                 intra["value"],
                 0.4,
                 color=face,
                 edgecolor=colour,
                 linewidth=0.8,
             )
-        bars.set_yticks(range(n), class_names, fontsize=size)
+        bars.set_yticks(range(n), names, fontsize=size)
         bars.invert_yaxis()
         bars.set(title="intra-class variance", xlabel="trace of the class covariance")
     handles = [
@@ -97,5 +100,20 @@ def plot_variance(
         for split, face in (("training", look.NEUTRAL), ("test", "white"))
     ]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
-    figure.suptitle(f"{heading}; pairs: training images; each row in the units of its features")
+    words = f"{heading}; pairs: training images; each row in the units of its features"
+    look.title(figure, words + ("; similar classes beside each other" if many else ""), style)
     look.save(figure, paths)
+
+
+def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:
+    """Squared distances of the class means of a feature set (n, n), NaN where there are none."""
+    pairs = table[
+        (table["features"] == folder)
+        & (table["quantity"] == "mean_distance")
+        & (table["split"] == "train")
+    ]
+    matrix = np.full((n, n), np.nan)
+    for row in pairs.itertuples():
+        a, b = row.class_a, int(row.class_b)
+        matrix[a, b] = matrix[b, a] = row.value
+    return matrix
