@@ -38,8 +38,8 @@ from collapseflow.presentation.tables.writing import (
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
-#: Mathtext that cannot be parsed, and what would be typeset, with amounts of money.
-NAMES = ("$\\bad$", "_5 $ or $x_1$ or a_b^c")
+#: Mathtext that cannot be parsed, and what would be typeset.
+NAMES = ("$\\bad$", "_$x_1$")
 SPLITS = ("train", "train_matched", "test")
 QUANTITIES = (
     *(*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean", "accuracy_linear", "accuracy"),
