@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from collapseflow.presentation.rows import write_csv
+from collapseflow.presentation.rows import is_geometric, write_csv
 from collapseflow.running.files import write_text
 
 #: What has a meaning in LaTeX, and what its older versions do not know.
@@ -114,20 +114,54 @@ def write_table(
     write_text(tex, comments + to_latex(header, rows, n_left))
 
 
-def signed(difference: float) -> str:
+def decimals(half_width: float) -> int:
+    """Decimals of a percentage, from half of the 95 % interval of the share: as many as leave the
+    half one significant digit; two where there is no interval."""
+    if math.isnan(half_width):
+        return 2
+    return max(0, -int(f"{100 * half_width:.0e}".partition("e")[2]))
+
+
+def signed(difference: float, places: int = 2) -> str:
     """A difference of shares in points of percent, with its sign."""
     # What rounds to zero has no minus.
-    return f"{round(100 * difference, 2) + 0.0:+.2f}".replace("-", "−")
+    return f"{round(100 * difference, places) + 0.0:+.{places}f}".replace("-", "−")
 
 
-def spread(quantity: str, mean: float, sd: float) -> str:
-    """``mean ± sd`` of one of the quantities of measures.csv; the mean alone where there is one
-    seed. Accuracies are in percent with two decimals, others have three and two digits."""
-    if quantity.startswith("accuracy"):
-        words = [f"{100 * mean:.2f}", f"{100 * sd:.2f}"]
-    else:
-        words = [f"{mean:#.3g}".removesuffix("."), f"{sd:#.2g}".removesuffix(".")]
-    return words[0] if math.isnan(sd) else " ± ".join(words)
+def spread(quantity: str, mean: float, sd: float, half_width: float = math.nan) -> str:
+    """``mean ± sd`` of one of the quantities of measures.csv, ``mean ×÷ factor`` of geometric ones;
+    the mean alone where there is one seed.
+
+    Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`) and a
+    standard deviation that is not rounded to zero; others have three and two digits.
+
+    Parameters
+    ----------
+    mean, sd, half_width
+        Those of :func:`collapseflow.presentation.rows.over_seeds`.
+    """
+    if "accuracy" in quantity:
+        places = decimals(half_width)
+        words = [f"{100 * mean:.{places}f}"]
+        if not math.isnan(sd):
+            words.append(f"{100 * sd:.{places if sd == 0 else max(places, decimals(sd))}f}")
+        return " ± ".join(words)
+    factor = is_geometric(quantity)
+    words = [f"{mean:#.3g}".removesuffix(".")]
+    if not math.isnan(sd):
+        words.append(f"{sd:#.3g}" if factor else f"{sd:#.2g}".removesuffix("."))
+    return (" ×÷ " if factor else " ± ").join(words)
+
+
+def seeds_note(seeds: str, geometric: bool) -> str:
+    """What ± means in a table, and ×÷ where it has geometric means (``geometric``)."""
+    note = f"±: standard deviation over {seeds} (ddof = 1)"
+    if not geometric:
+        return f"{note}."
+    return (
+        f"{note}. ×÷: geometric mean and standard deviation (a factor, ddof = 1), as figures with "
+        "a logarithmic axis have them."
+    )
 
 
 def failed_in_words(words: Sequence[str]) -> list[str]:
