@@ -252,8 +252,16 @@ def test_probes_to_be_careful_with_are_marked(tabulate, out):
 
 
 def chosen(winner):
-    grid = [0.001, 0.01, 1.0]
-    return {"chosen": {"grid": grid, "winner": winner, "n_validation": 2400}}
+    """What a tuned probe chose; weak penalties with one scale."""
+    grids = {"standardised": [1.0, 0.01], "one scale": [1.0, 0.01, 0.001]}
+    return {
+        "chosen": {
+            "scaling": "one scale" if winner == 0.001 else "standardised",
+            "winner": winner,
+            "n_validation": 2400,
+            "tried": {scaling: {"grid": grid} for scaling, grid in grids.items()},
+        }
+    }
 
 
 def test_a_tuned_probe_says_what_it_chose(tabulate, out):
@@ -262,10 +270,12 @@ def test_a_tuned_probe_says_what_it_chose(tabulate, out):
     ]
     text = tabulate(contents, [NET, TUNED])
     assert "LR: chosen on 2,400 of the training images among up to 3 strengths" in text
-    won = "0.001 (Net_1, tuned), 0.01 (Net_1, ImageNet), 1 (Net_1, tuned)."
-    assert f"from 0.001 to 1: {won}\n" in text
+    won = "0.001 (Net_1, tuned), 0.01 (Net_1, ImageNet), 1 (Net_1, tuned)"
+    assert f"from 0.001 to 1: {won}; and between features" in text
+    assert "one scale (Net_1, tuned), standardised (Net_1, ImageNet; Net_1, tuned).\n" in text
     table = read_csv(out.csv).query("classifier == 'lr'")
     assert table["chosen"].tolist() == ["0.01", "1.0", "0.001", "0.001"]
+    assert table["scaling"].tolist() == [*["standardised"] * 2, *["one scale"] * 2]
     assert read_csv(out.csv).query("classifier == 'svm'")["chosen"].tolist() == [""] * 4
 
 

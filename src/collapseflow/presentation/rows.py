@@ -127,7 +127,8 @@ def collect_measures(
         itself, hence without layer), ``fewest_images``, how many the smallest class has, as often
         as it is measured, ``accuracy_<classifier>``, where classes have different numbers of test
         images ``balanced_accuracy_<classifier>``, those of the spectrum,
-        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m images a class. ``low`` and
+        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m test images a class, and
+        ``accuracy_few_shot_all`` of all training images, means over the classes. ``low`` and
         ``high`` are the 95 % interval of an accuracy on test images, which are a sample (Wilson
         1927; of a balanced one :func:`collapseflow.measures.confusion.balanced_accuracy`), or of
         the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
@@ -226,13 +227,17 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
 
 def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
     for split in SPLITS:
+        found = content[split]
         for quantity in SPECTRUM:
-            if quantity in content[split]:
-                n, value = content[split]["n_samples"], content[split][quantity]
-                yield {"split": split, "quantity": quantity, "value": value, "n": n}
+            if quantity in found:
+                n = found["n_samples"]
+                if quantity == "two_nn":
+                    n = found["n_sample"] - found["duplicates"]
+                yield {"split": split, "quantity": quantity, "value": found[quantity], "n": n}
 
 
 def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
+    of_images = {"split": "test", "n": content["n_test"]}
     for shots, found in content["shots"].items():
         accuracies = found["accuracies"]
         low, high = interval_of_mean(accuracies)
@@ -246,7 +251,9 @@ def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
         }
         if found["bound"] is not None:
             quantity = f"few_shot_bound_{shots}"
-            yield {"split": "test", "quantity": quantity, "value": found["bound"]}
+            yield {**of_images, "quantity": quantity, "value": found["bound"]}
+    if content["all"] is not None:
+        yield {**of_images, "quantity": "accuracy_few_shot_all", "value": content["all"]}
 
 
 #: By the kind of result: why one is missing, and its rows.

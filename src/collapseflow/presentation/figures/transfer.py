@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from collapseflow.measures.collapse import MEASURES
-from collapseflow.measures.correlation import spearman
+from collapseflow.measures.correlation import MIN_POINTS, spearman
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
@@ -132,9 +132,10 @@ def plot_transfer(
     a row for the linear probe of the same features, and one for the network after fine-tuning from
     them (at the layer that the runs name). A point is a data set (marker), a backbone and start
     (colour) and a layer (hollow: not the last one), the mean over seeds; starts that have been
-    trained on the data set itself are left out. Each panel has Spearman's rank correlation and its
-    95 % bootstrap interval over the points, as they are: points of a data set go together, so
-    that intervals are rather too narrow.
+    trained on the data set itself are left out. Each panel has Spearman's rank correlation over the
+    points of a data set, averaged over the data sets, which differ in how hard they are, and its
+    95 % bootstrap interval; points of a network go together, so that intervals are rather too
+    narrow.
 
     Parameters
     ----------
@@ -203,7 +204,10 @@ def plot_transfer(
     if hollow:
         kinds = {k: {"color": look.NEUTRAL, "marker": "o", **of_layers[k]} for k in layers}
         groups.append(curves.keys(layers, kinds))
-    words = "ρ: Spearman's rank correlation, 95 % bootstrap interval over n points"
+    words = (
+        "ρ: Spearman's rank correlation within a target, mean over the targets that have "
+        f"{MIN_POINTS} points or more, and its 95 % bootstrap interval over their n points"
+    )
     if (points["n_seeds"] > 1).any():
         words += "; points are means over seeds (of NC1 and CDNV geometric)"
     if not len(points):
@@ -219,13 +223,16 @@ def _networks_in_words(
 
 
 def _correlation(points: pd.DataFrame) -> str:
-    """Spearman's correlation over points in words, in two lines."""
-    rho, low, high = spearman(points["value"].to_numpy(), points["accuracy"].to_numpy(), SEED)
-    n = f"n = {len(points)}"
-    if rho is None:
-        return f"no correlation\n{n}"
-    interval = f"few points, {n}" if low is None else f"[{low:.2f}, {high:.2f}], {n}"
-    return f"ρ = {rho:.2f}\n{interval}".replace("-", "−")
+    """Spearman's correlation within targets in words, in two lines."""
+    of_targets = [
+        (group["value"], group["accuracy"]) for _, group in points.groupby("dataset", sort=False)
+    ]
+    found = spearman(of_targets, SEED)
+    if found.rho is None:
+        return f"no correlation\nn = {len(points)}"
+    targets = f"{found.n_groups} target{'s' if found.n_groups > 1 else ''}"
+    interval = f"[{found.low:.2f}, {found.high:.2f}], n = {found.n_points}"
+    return f"ρ = {found.rho:.2f}, {targets}\n{interval}".replace("-", "−")
 
 
 def _logarithmic(axis: Axes) -> None:

@@ -127,8 +127,8 @@ def accuracy_table(
     csv
         A row for each feature set, seed and classifier that there is; shares of 1. ``balanced``,
         ``balanced_low`` and ``balanced_high`` are the balanced accuracy and its interval, where it
-        is another than the accuracy. ``flags`` are joined by spaces; ``chosen`` is what a tuned
-        classifier chose.
+        is another than the accuracy. ``flags`` are joined by spaces; ``chosen`` and ``scaling``
+        are the penalty and the scaling of features that a tuned classifier chose.
     """
     known = published.accuracies()
     keys = swept_keys(features)
@@ -159,6 +159,7 @@ def accuracy_table(
                     **{key: cell[key] for key in KEPT},
                     "flags": " ".join(cell["flags"]),
                     "chosen": None if cell["chosen"] is None else cell["chosen"]["winner"],
+                    "scaling": None if cell["chosen"] is None else cell["chosen"]["scaling"],
                 }
             )
     columns = ["column", "seed", "epoch", "classifier", "accuracy", "low", "high", "published"]
@@ -283,14 +284,22 @@ def _note_on_neighbours(label: str, parameters: Mapping[str, Any]) -> str:
 
 def _note_on_chosen(label: str, chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """The grid of a tuned classifier, and on which columns each of its values won."""
-    winners: dict[float, dict[str, None]] = {}
-    for column, of_one in chosen:
-        winners.setdefault(of_one["winner"], {})[column] = None
-    won = ", ".join(f"{value:g} ({'; '.join(winners[value])})" for value in sorted(winners))
+
+    def won(key: str) -> dict[Any, str]:
+        """The columns of each value that won, in words."""
+        winners: dict[Any, dict[str, None]] = {}
+        for column, of_one in chosen:
+            winners.setdefault(of_one[key], {})[column] = None
+        return {value: f"({'; '.join(winners[value])})" for value in sorted(winners)}
+
+    penalties = ", ".join(f"{value:g} {columns}" for value, columns in won("winner").items())
+    scalings = ", ".join(f"{value} {columns}" for value, columns in won("scaling").items())
     images = range_in_words(pd.Series([of_one["n_validation"] for _, of_one in chosen]))
     # Where weaker penalties no longer help, the rest of the grid is not tried.
-    grid = max((one["grid"] for _, one in chosen), key=len)
+    grids = [tried["grid"] for _, of_one in chosen for tried in of_one["tried"].values()]
+    grid = max(grids, key=len)
     return (
         f"{label}: chosen on {images} of the training images among up to {len(grid)} strengths of "
-        f"the penalty from {min(grid):g} to {max(grid):g}: {won}."
+        f"the penalty from {min(grid):g} to {max(grid):g}: {penalties}; and between features "
+        f"standardised each and divided all by one scale: {scalings}."
     )

@@ -252,16 +252,16 @@ def _of_coordinates(
     )
     both = of_coordinates.merge(of_features, on=[*names, *classes], suffixes=("_tsne", ""))
     for (folder, dataset, split, quantity), group in both.groupby(names, sort=False):
-        rho, low, high = spearman(group["value_tsne"], group["value"], SEED)
-        if rho is not None:
+        found = spearman([(group["value_tsne"], group["value"])], SEED)
+        if found.rho is not None:
             yield {
                 "report": "B",
                 "flaw": COORDINATES,
                 "dataset": dataset,
                 "network": f"{features[folder]}, {split}",
                 "quantity": quantity,
-                "rank_correlation": rho,
-                **({"low": low, "high": high} if quantity == "intra_class" else {}),
+                "rank_correlation": found.rho,
+                **({"low": found.low, "high": found.high} if quantity == "intra_class" else {}),
                 "n": len(group),
             }
 
