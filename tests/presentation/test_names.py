@@ -8,12 +8,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import describe_features, describe_runs
+from made_up import RAW, cell, describe_features, describe_runs
 from matplotlib.text import Text
 
 from collapseflow.images.datasets import make_split
 from collapseflow.measures.statistics import reduce_stream, write_statistics
 from collapseflow.presentation.figures import (
+    confusion,
     embedding,
     epochs,
     few_shot,
@@ -136,13 +137,16 @@ def draw_classes(name, write, tmp_path):
     content["across_seeds"] = {layer: [[1.0]] for layer in content["layers"]}
     files = write("similarity", [content, {"failed": name}])
     similarity.plot_similarity(files, [name, "other"], name, STYLE, [])
+    cells = write("cells", [{"lr": cell(0.5)}])
+    given = ("digits", name, [{**RAW, "label": name}], cells, "lr", name, names, STYLE, [])
+    confusion.plot_confusion(*given, tmp_path / "confusion.csv")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_draws_names_as_they_are(name, measured, write, tmp_path, figures):
     draw_runs(name, measured, tmp_path)
     draw_classes(name, write, tmp_path)
-    assert len(figures) == 15
+    assert len(figures) == 16
     for figure in figures:
         figure.canvas.draw()
         drawn = [text for text in figure.findobj(Text) if name in text.get_text()]
@@ -227,7 +231,12 @@ CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rs
 def test_captions_of_the_report_show_names_as_they_are(caption):
     """As Snakemake renders them, to HTML; of a backtick they make an apostrophe."""
     docutils = pytest.importorskip("docutils.core")
-    params = {"title": NASTY, "heading": NASTY, "scattering": {"J": 1, "L": 2, "order": 1}}
+    params = {
+        "title": NASTY,
+        "label": NASTY,
+        "heading": NASTY,
+        "scattering": {"J": 1, "L": 2, "order": 1},
+    }
     snakemake = {"params": params, "config": {"study": "mine"}}
     text = jinja2.Template(caption.read_text()).render(snakemake=snakemake)
     body = docutils.publish_parts(text, writer_name="html")["body"]
