@@ -121,8 +121,8 @@ def test_several_seeds_are_compared_seed_by_seed(tabulate, out):
     rows, text = tabulate(describe(seeds=(0, 1)))
     # Of 50 and 49 the deviation is the root of 1/2; it is the same in both.
     assert rows[3][3:] == ["test accuracy, %", "49.50 ± 0.71", "89.50 ± 0.71", "−40.00 ± 0.00", ""]
-    # Of 2 and 4 the deviation is the root of 2.
-    assert rows[4][3:] == ["NC1", "3.00 ± 1.4", "0.750 ± 0.35", "", "4"]
+    # Of 2 and 4 the geometric mean is the root of 8, and the factor 2 to the root of 1/2.
+    assert rows[4][3:] == ["NC1", "2.83 ×÷ 1.63", "0.707 ×÷ 1.63", "", "4"]
     assert rows[2][6] == "+43.50 ± 0.71"
     assert "geometric" in text
     table = pd.read_csv(out.csv)
@@ -186,7 +186,16 @@ def test_features_without_imagenet_s_normalisation(tabulate, out):
         [flaw, *name, "linear probe, test accuracy, %", "80.00", "82.00", "−2.00", ""],
         [flaw, *name, "NC1", "3.00", "2.00", "", "1.5"],
         # Ratios 2 and 1.
-        [flaw, "Fashion-MNIST", "ResNet18, random", "NC1", "2.00 ± 0.0", "1.50 ± 0.71", "", "1.41"],
+        [
+            flaw,
+            "Fashion-MNIST",
+            "ResNet18, random",
+            "NC1",
+            "2.00 ×÷ 1.00",
+            "1.41 ×÷ 1.63",
+            "",
+            "1.41",
+        ],
     ]
     assert r"$-$2.00" in out.tex.read_text()
     several = [row(b, "nc1", 1.0, layer=at) for b in ("plain", "resnet18") for at in ("a", "z")]

@@ -3,6 +3,7 @@
 import matplotlib.colors
 import numpy as np
 import pytest
+from made_up import heat_maps_of
 
 from collapseflow.measures.statistics import (
     reduce_stream,
@@ -139,7 +140,7 @@ def test_cosines_are_coloured_around_those_of_a_simplex(state, figures):
             for j in set(range(4)) - {i}:
                 lengths = np.linalg.norm(centred[i]) * np.linalg.norm(centred[j])
                 expected[i, j] = centred[i] @ centred[j] / lengths
-        (image,) = axis.images
+        (image,) = heat_maps_of(axis)
         np.testing.assert_allclose(image.get_array().filled(np.nan), expected, atol=1e-12)
         scales.append((image.norm.vmin, image.norm.vmax))
     assert scales[0] == scales[1]
@@ -234,7 +235,7 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
     assert sorted(order) == list(range(n_classes))
     # The classes of a group stand together.
     assert (np.diff(group[order]) != 0).sum() == 6
-    (image,) = figures[0].axes[1].images
+    (image,) = heat_maps_of(figures[0].axes[1])
     shown = image.get_array().filled(1)
     means = class_means(features, labels)
     centred = means - means.mean(axis=0)

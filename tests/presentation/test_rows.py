@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_up import DATASETS, RAW, cell, describe_features, describe_run, describe_runs, measured
-from scipy.stats import binomtest
+from scipy.stats import binomtest, gmean, gstd
 
 from collapseflow.presentation.rows import (
     COLUMNS,
@@ -122,6 +123,18 @@ def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
     assert set(table["split"]) == {"test"} and set(table["n"]) == {3000}
     assert found["high"].tolist() == pytest.approx([0.27, 0.395, 0.52, 0.645])
     assert set(table["quantity"]) == {"accuracy_lr", "accuracy_rf"}
+
+
+def test_unequal_classes_have_a_balanced_accuracy_beside_the_other(collect):
+    unequal = cell(0.75, confusion=[[270, 30], [70, 30]], n_test=400)
+    table = read_csv(collect([], [], [RAW], [{"lr": unequal, "rf": cell(0.5)}])[0])
+    assert table["quantity"].tolist() == ["accuracy_lr", "balanced_accuracy_lr", "accuracy_rf"]
+    row = table.iloc[1]
+    assert (row["split"], row["value"], row["n"]) == ("test", pytest.approx(0.6), 400)
+    # By the square of the intervals of both recalls.
+    ends = [binomtest(k, n).proportion_ci(method="wilson") for k, n in ((270, 300), (30, 100))]
+    below = math.hypot(0.9 - ends[0].low, 0.3 - ends[1].low) / 2
+    assert row["low"] == pytest.approx(0.6 - below) and row["high"] > 0.62
 
 
 def test_what_no_training_touched_is_measured_under_its_own_name(collect):
@@ -271,12 +284,36 @@ def test_one_failed_layer_leaves_the_others_and_the_accuracy(collect):
 def test_means_and_standard_deviations_are_those_of_the_seeds():
     rows = pd.DataFrame(
         {"who": ["a", "a", "a", "b"], "seed": [0, 1, 2, 0], "value": [1.0, 2.0, 6.0, 5.0]}
-    )
+    ).assign(quantity="accuracy", low=[0.5, 1, 5, 4], high=[1.5, 3, 6, math.nan])
     a, b = over_seeds(rows, ["who"]).itertuples(index=False)
     # Mean 3; deviations -2, -1, 3: squares 14, over 2.
     assert (a.who, a.mean, a.n_seeds) == ("a", 3, 3)
     assert a.sd == pytest.approx(math.sqrt(7))
     assert (b.mean, b.n_seeds) == (5, 1) and math.isnan(b.sd)
+    # Half of the intervals: 0.5, 1 and 0.5.
+    assert a.half_width == pytest.approx(2 / 3) and math.isnan(b.half_width)
+    assert not a.geometric
+
+
+def test_what_figures_draw_on_logarithmic_axes_has_geometric_means():
+    values = np.array([0.5, 2.0, 40.0])
+    bare = {"low": math.nan, "high": math.nan}
+    quantities = ("nc1", "cdnv", "nc2_equinorm", "accuracy", "effective_rank")
+    rows = pd.DataFrame(
+        [{"quantity": q, "value": value, **bare} for value in values for q in quantities]
+    )
+    table = over_seeds(rows, ["quantity"]).set_index("quantity")
+    for quantity in ("nc1", "cdnv"):
+        assert table.loc[quantity, "mean"] == pytest.approx(gmean(values))
+        assert table.loc[quantity, "sd"] == pytest.approx(gstd(values))
+    for quantity in quantities[2:]:
+        assert table.loc[quantity, "mean"] == pytest.approx(values.mean())
+        assert table.loc[quantity, "sd"] == pytest.approx(values.std(ddof=1))
+    assert table["geometric"].tolist() == [True, True, False, False, False]
+    # Classes that have collapsed in one of the seeds.
+    rows = pd.DataFrame([{"quantity": "nc1", "value": value, **bare} for value in (0.0, 1.0)])
+    (one,) = over_seeds(rows, ["quantity"]).itertuples()
+    assert one.mean == 0 and math.isnan(one.sd)
 
 
 def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):

@@ -31,6 +31,11 @@ def number(*names):
     return 0.1 + 0.8 * np.random.default_rng(sum(map(ord, "/".join(names)))).random()
 
 
+def geometric(middle, off):
+    """The geometric mean of two values that are so far off their arithmetic one."""
+    return ((middle - off) * (middle + off)) ** 0.5
+
+
 def untrained(datasets=DATASETS, starts=("imagenet", "random"), seeds=(0, 1), backbones=TWO):
     """Rows of starts; random weights have seeds, from one to the next all values grow by 0.02."""
     rows = []
@@ -98,6 +103,8 @@ def test_a_point_is_a_mean_over_seeds_and_its_correlation_is_scipy_s(scatter, fi
                 # Seeds 0 and 1 differ by 0.02.
                 more = 0.01 * (start == "random")
                 x, y = number(*who, quantity) + more, number(*who, "accuracy_linear") + more
+                if quantity in ("nc1", "cdnv"):
+                    x = geometric(x, more)
                 expected.append((x, 100 * y))
         assert np.allclose(drawn(axis), sorted(expected), rtol=1e-9)
         # Six points of each data set, one after another.
@@ -117,7 +124,7 @@ def test_after_fine_tuning_the_layer_is_that_of_the_runs(scatter):
     expected = []
     for dataset in ("digits", "fashion"):
         who = (dataset, "resnet18", "random")
-        x = number(*who, "flatten", "nc1") + 0.01
+        x = geometric(number(*who, "flatten", "nc1") + 0.01, 0.01)
         expected.append((x, 100 * (number(*who) + 0.01)))
     assert np.allclose(drawn(axes[1, 0]), sorted(expected), rtol=1e-9)
     assert axes[1, 0].get_title() == "too few points for ρ\nn = 2"
@@ -194,7 +201,8 @@ def test_sources_by_targets_at_the_last_layer(matrix, figures, out):
             s: number(dataset, backbone, s, last, "accuracy_linear") + 0.01 * (s != "imagenet")
             for s in (start, "random")
         }
-        nc1 = number(dataset, backbone, start, last, "nc1") + 0.01 * (start != "imagenet")
+        more = 0.01 * (start != "imagenet")
+        nc1 = geometric(number(dataset, backbone, start, last, "nc1") + more, more)
         cells = table.loc[backbone, start, dataset]
         assert set(cells["layer"]) == {last}
         assert cells.loc["accuracy_linear", "mean"] == pytest.approx(probe[start])

@@ -25,7 +25,7 @@ from collapseflow.presentation.rows import (
     swept_keys,
     write_csv,
 )
-from collapseflow.presentation.tables.writing import signed, spread, write_table
+from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
 #: The panels' columns: what is measured of the training images' features before any training.
 SOURCES = {
@@ -209,7 +209,7 @@ def plot_transfer(
         f"{MIN_POINTS} points or more, and its 95 % bootstrap interval over their n points"
     )
     if (points["n_seeds"] > 1).any():
-        words += "; points are means over seeds"
+        words += "; points are means over seeds (of NC1 and CDNV geometric)"
     if not len(points):
         words = "No start has both a measure and an accuracy."
     curves.finish(figure, groups, [words], style, paths)
@@ -257,8 +257,9 @@ def transfer_matrix(
     Returns
     -------
     A row for each data set, backbone, start (``layer``: the backbone's last one) and quantity
-    (:data:`MAPS`; shares, also the gain): ``mean``, ``sd`` and ``n_seeds`` (both missing for the
-    gain, a difference of means), and ``own``: whether the start has been trained on the data set.
+    (:data:`MAPS`; shares, also the gain): what
+    :func:`collapseflow.presentation.rows.over_seeds` gives (for the gain, a difference of means,
+    the mean alone), and ``own``: whether the start has been trained on the data set.
     """
     rows = _untrained(table, datasets, backbones)
     rows = rows[rows["layer"] == rows["backbone"].map(_last_layers(rows))]
@@ -272,7 +273,11 @@ def transfer_matrix(
         of_random[["dataset", "backbone", "random"]], on=["dataset", "backbone"]
     )
     gains = gains.assign(
-        quantity="gain_over_random", mean=gains["mean"] - gains["random"], sd=np.nan, n_seeds=pd.NA
+        quantity="gain_over_random",
+        mean=gains["mean"] - gains["random"],
+        sd=np.nan,
+        n_seeds=pd.NA,
+        half_width=np.nan,
     ).drop(columns="random")
     cells = pd.concat([cells.astype({"n_seeds": "Int64"}), gains.astype({"n_seeds": "Int64"})])
     return cells.assign(own=_learned_it(cells)).reset_index(drop=True)
@@ -380,7 +385,7 @@ def _draw_map(
     values = np.full((len(sources), len(targets)), np.nan)
     for cell in cells.itertuples():
         values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
-    axis.imshow(values, cmap=colours, norm=scale, aspect="auto")
+    look.heat_map(axis, values, cmap=colours, norm=scale)
     axis.set_facecolor("#eeeeee")
     axis.tick_params(length=0)
     for spine in axis.spines.values():
@@ -434,7 +439,7 @@ def _write_matrix(
         "training on the target (columns)."
     ]
     if (cells["n_seeds"] > 1).any():
-        notes.append("Mean ± standard deviation over seeds.")
+        notes.append(seeds_note("the seeds of a source", geometric=True))
     if cells["own"].any():
         notes.append("† The source is the target itself.")
     header = ["backbone", "quantity", "source", *(datasets[d] for d in shown)]
@@ -446,5 +451,7 @@ def _in_words(cell: Any) -> str:
     if cell is None:
         return "–"
     gain = cell.quantity == "gain_over_random"
-    words = signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd)
+    words = (
+        signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
+    )
     return f"{words} †" if cell.own else words

@@ -18,9 +18,16 @@ from collapseflow.presentation.rows import (
     swept_keys,
     write_csv,
 )
-from collapseflow.presentation.tables.writing import failed_in_words, spread, write_table
+from collapseflow.presentation.tables.writing import (
+    failed_in_words,
+    seeds_note,
+    spread,
+    write_table,
+)
 from collapseflow.running.files import read_json
 
+#: What the tidy tables have of several seeds.
+MEANS = ["mean", "sd", "n_seeds", "geometric"]
 #: What the tables of runs show: quantity, split and words.
 SHOWN = (
     ("accuracy", "train", "train accuracy, %"),
@@ -31,9 +38,7 @@ SHOWN = (
 
 def _notes_on_runs(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
     """What the tables of runs say below: over which seeds, and what failed."""
-    notes = []
-    if several_seeds(runs):
-        notes.append(f"±: standard deviation over {seeds_in_words(runs)}.")
+    notes = [seeds_note(seeds_in_words(runs), geometric=True)] if several_seeds(runs) else []
     return notes + failed_runs_in_words(runs, failures)
 
 
@@ -49,7 +54,7 @@ def _shown(table: pd.DataFrame) -> list[str]:
     """The cells of one row: mean and standard deviation of all that :data:`SHOWN` lists."""
     by_quantity = table.set_index(["quantity", "split"])
     return [
-        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd"]])
+        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd", "half_width"]])
         if (quantity, split) in by_quantity.index
         else ""
         for quantity, split, _ in SHOWN
@@ -84,7 +89,9 @@ def collapse_table(
     datasets
         Labels of the data sets.
     csv
-        Mean, standard deviation and number of seeds, at all epochs, layers and on both splits.
+        Mean, standard deviation and number of seeds, and whether the two are geometric
+        (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all
+        splits.
     """
     table, names = _measured(measures, runs)
     several = any(len(run["layers"]) > 1 for run in runs)
@@ -103,7 +110,7 @@ def collapse_table(
         "Epoch 0 is the network before it is trained on the data set.",
         *_notes_on_runs(runs, failures),
     ]
-    tidy = table[[*names, "mean", "sd", "n_seeds"]]
+    tidy = table[[*names, *MEANS]]
     n_left = len(header) - 1
     header += [words for *_, words in SHOWN]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left)
@@ -130,7 +137,7 @@ def sweep_table(
     backbones
         Labels of the backbones.
     csv
-        Mean, standard deviation and number of seeds, on both splits.
+        As that of :func:`collapse_table`, after the last epoch.
     """
     table, names = _measured(measures, runs)
     keys = swept_keys(runs)
@@ -163,7 +170,7 @@ def sweep_table(
         "the training images.",
         *_notes_on_runs(runs, failures),
     ]
-    tidy = pd.concat(parts)[[*names, "mean", "sd", "n_seeds"]]
+    tidy = pd.concat(parts)[[*names, *MEANS]]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
 
 
