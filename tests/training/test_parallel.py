@@ -302,14 +302,17 @@ def test_what_no_one_expected_is_shown(dataset, tmp_path):
         train(broken, [CPU, CPU], tmp_path)
 
 
-def test_a_killed_job_takes_its_processes_with_it(dataset, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_job_that_is_ended_takes_its_processes_with_it(dataset, tmp_path, number, status):
     script = tmp_path / "job.py"
     script.write_text(
         textwrap.dedent(
             """
             import json, sys, torch
             from pathlib import Path
+            from collapseflow.running.stop import listen
             from collapseflow.training.loop import Training, train
+            listen()
             request = json.loads(Path(sys.argv[1]).read_text())
             print("ready", flush=True)
             train(Training.from_json(request), [torch.device("cpu")] * 2, Path(sys.argv[2]))
@@ -327,9 +330,10 @@ def test_a_killed_job_takes_its_processes_with_it(dataset, tmp_path):
             time.sleep(0.2)
         below = psutil.Process(job.pid).children(recursive=True)
         assert len(below) >= 3
-        job.send_signal(signal.SIGKILL)
+        job.send_signal(number)
         gone, alive = psutil.wait_procs(below, timeout=60)
         assert not alive
+        assert job.wait(timeout=60) == status
     finally:
         job.kill()
 
