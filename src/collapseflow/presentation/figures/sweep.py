@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
@@ -30,6 +31,15 @@ PANELS = (
     ("accuracy", "train", "train accuracy, %"),
     *((quantity, "train", MEASURES[quantity].title) for quantity in REPORT_A),
 )
+#: The look of what is around the best point.
+RING = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.8,
+    "color": look.NEUTRAL,
+}
 #: Positive values whose ratio is larger than this stand on a logarithmic axis.
 WIDE = 30
 
@@ -68,6 +78,7 @@ def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
 def plot_sweep(
     measures: str | Path,
     failures: str | Path,
+    training: str | Path,
     runs: Sequence[Mapping],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
@@ -79,10 +90,14 @@ def plot_sweep(
     Six panels for each recipe, over the values of its first swept key. A line for each backbone,
     start and combination of the other swept keys has a colour; the data set has the kind of line.
     Of several seeds the mean with bars of one standard deviation, of NC1 the geometric ones; of one
-    seed its values, with the 95 % interval of the accuracy on the test images.
+    seed its values, with the 95 % interval of the accuracy on the test images. Where training
+    images are held out, a ring is around the point that is the best on them
+    (:func:`collapseflow.presentation.held_out.best_points`).
 
     Parameters
     ----------
+    training
+        What :func:`collapseflow.presentation.tables.runs.training_table` wrote.
     runs
         The runs of recipes that are swept. The other parameters are those of
         :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
@@ -107,6 +122,7 @@ def plot_sweep(
     lines = look.dataset_lines(list(datasets))
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
     recipes = dict.fromkeys(run["recipe"] for run in runs)
+    best = held_out.best_points(held_out.final_accuracies(training, runs), runs)
     figure, axes = plt.subplots(
         2 * len(recipes),
         3,
@@ -132,6 +148,9 @@ def plot_sweep(
                     curve = 100 * curve
                 looks = {"color": colours[line], **lines[dataset]}
                 curves.draw(axis, curve.index, curve, bars=True, **looks)
+                for series, x in _places(of_line, key, positions).items():
+                    if (dataset, series) in best and x in curve.index:
+                        axis.plot([x], [curve.loc[x, "middle"]], **RING)
             axis.set_title(title)
             words = key.replace("_", " ")
             axis.set_xlabel(words if len(recipes) == 1 else f"{words} ({recipe})")
@@ -148,9 +167,15 @@ def plot_sweep(
         curves.keys(labels, {line: {"color": colours[line]} for line in labels}),
         curves.keys(shown, {d: {"color": look.NEUTRAL, **lines[d]} for d in shown}),
         [Line2D([], [], **bars)],
+        [Line2D([], [], label="best on held-out training images", **RING)] if best else [],
     ]
     notes = curves.failure_notes(failures, runs)
-    curves.finish(figure, groups, notes, style, paths)
+    curves.finish(figure, list(filter(None, groups)), notes, style, paths)
+
+
+def _places(runs: Sequence[Mapping], key: str, positions: Mapping[str, float]) -> dict[str, float]:
+    """The positions of the series of some runs by the value of a swept key."""
+    return {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
 
 
 def _over(
@@ -161,7 +186,7 @@ def _over(
     geometric: bool,
 ) -> pd.DataFrame:
     """One quantity after the last epochs of some runs, over the positions of a swept key."""
-    where = {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
+    where = _places(runs, key, positions)
     last = {run["series"]: run["last"] for run in runs}
     chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
     chosen = chosen[
