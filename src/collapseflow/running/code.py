@@ -26,7 +26,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 #: Modules that report and write, and on which no value depends.
 WITHOUT_EFFECT = tuple(
-    f"running/{name}.py" for name in ("jobs", "errors", "files", "lease", "resume", "cards")
+    f"running/{name}.py" for name in ("jobs", "errors", "files", "lease", "resume", "cards", "stop")
 )
 #: By script: a digest, and the one that stands for it because the values are the same.
 SAME_VALUES = Path(__file__).with_name("same_values.csv")

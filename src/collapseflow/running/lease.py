@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from collapseflow.running.files import write_text
+from collapseflow.running.stop import pause
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
         if _is_gone(holder) or time.monotonic() - since > patience:
             write_text(path, json.dumps(mine))
             # Another process may have come to the same conclusion; the last one has it.
-            time.sleep(1)
+            pause(1)
             if read_holder(path).get("token") == mine["token"]:
                 return
             continue
@@ -125,7 +126,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
                 where = f"SLURM job {holder['slurm_job']}, {where}"
             message = "%s works on the same outputs; waiting until it ends"
             logger.info(message, where, extra={"progress": True})
-        time.sleep(min(1.0, patience / 10))
+        pause(min(1.0, patience / 10))
 
 
 def has_ended(path: Path) -> bool | None:
