@@ -240,7 +240,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, label, location, name, scattering, sha256, size, source, subset",
+        "class_names, label, location, name, on_bad_image, scattering, sha256, size, source, "
+        "subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),
@@ -302,6 +303,26 @@ CASES = {
         study(datasets={"mine": {"source": "cifar"}}),
         'datasets.mine.source: value "cifar" is refused; allowed: folder, mnist, '
         "fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+    ),
+    "source that is a name in torchvision": (
+        study(datasets={"mine": {"source": "cifar-10"}}),
+        'datasets.mine.source: value "cifar-10" is refused; write source: torchvision, '
+        "name: CIFAR10",
+    ),
+    "source that is ours and torchvision's": (
+        study(datasets={"mine": {"source": "FashionMNIST"}}),
+        'datasets.mine.source: value "FashionMNIST" is refused; did you mean '
+        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
+        "digits, letters",
+    ),
+    "choice that only folders have": (
+        study(datasets={"mine": {"source": "digits", "on_bad_image": "skip"}}),
+        "datasets.mine: key 'on_bad_image' goes only with source folder, not with 'digits'",
+    ),
+    "size smaller than what scattering averages over": (
+        study(datasets={"mine": {"source": "torchvision", "name": "DTD", "size": 1}}),
+        "datasets.mine.size: 1 is less than the 2^2 pixels that scattering.J averages over; "
+        "allowed: 4 or more",
     ),
     "folder that is none": (
         study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),
