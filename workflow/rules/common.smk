@@ -7,9 +7,14 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
 # As a module of another workflow, whose command line and configuration are its own.
 IMPORTED = Path(workflow.basedir).resolve() != ROOT
-# Scripts find the package also in an environment that only has what it needs (conda's).
+# The package beside this Snakefile, here and in all that is started from here: another checkout's
+# may be installed, and conda's environments have none.
 SOURCE = str(ROOT / "src")
 sys.path.insert(0, SOURCE)
+# Of another checkout only a profile can have imported something by now.
+for name in [name for name in sys.modules if name.partition(".")[0] == "collapseflow"]:
+    if not Path(sys.modules[name].__file__).is_relative_to(SOURCE):
+        del sys.modules[name]
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
