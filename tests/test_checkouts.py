@@ -61,11 +61,11 @@ def test_an_edit_of_a_checkout_that_is_not_installed_is_seen_and_run(checkouts):
     words = ["snakemake", TARGET, "--cores", 1, "--configfile", two / "study.yaml"]
     checkouts.run(two, *words)
     written = "write_dataset(output, splits)"
-    edit(one, written, "raise SystemExit('the code of another checkout')")
     edit(two, written, "write_dataset(output, replace(splits, source='two'))")
     # From elsewhere, with the Snakefile named, and from its folder.
     there = ["--snakefile", two / "Snakefile", "--directory", two]
     assert "prepare_dataset" in checkouts.run(checkouts.top, *words, *there, "-n").text
+    edit(one, written, "raise SystemExit('the code of another checkout')")
     checkouts.run(two, *words)
     with h5py.File(two / TARGET) as file:
         assert file.attrs["source"] == "two"

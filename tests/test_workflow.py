@@ -760,6 +760,10 @@ def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
         assert file["images"].shape == (12, 8, 8, 3)
         assert json.loads(file.attrs["class_names"]) == ["cat", "dog"]
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {}
+    other = {**study, "datasets": {"pets": {**study["datasets"]["pets"], "size": 9}}}
+    text = snakemake(tmp_path, other, "-n", "--", target, check=False).text
+    assert "config key datasets.pets.size: value 9, but results/own was made with 8; " in text
+    assert "Traceback" not in text
     (images / "cat" / "6.png").write_text("no picture")
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {"prepare_dataset": 1}
     text = snakemake(tmp_path, study, "--", target, check=False).text

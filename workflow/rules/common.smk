@@ -43,8 +43,10 @@ def read_study():
             study_file.read(path)
         arguments = [] if IMPORTED else workflow.config_settings.config_args
         study = load(study_file.with_arguments(config, arguments))
-        identity.refuse_another(study.model_dump(), f"results/{study.study}")
-        check_once(study, Path(".snakemake") / "collapseflow")
+        # A submitted job runs what this process has checked.
+        if workflow.is_main_process:
+            identity.refuse_another(study.model_dump(), f"results/{study.study}")
+            check_once(study, Path(".snakemake") / "collapseflow")
         return study
     except UserError as error:
         sys.exit(str(error))
