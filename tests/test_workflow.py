@@ -766,6 +766,10 @@ def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
         assert file["images"].shape == (12, 8, 8, 3)
         assert json.loads(file.attrs["class_names"]) == ["cat", "dog"]
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {}
+    other = {**study, "datasets": {"pets": {**study["datasets"]["pets"], "size": 9}}}
+    text = snakemake(tmp_path, other, "-n", "--", target, check=False).text
+    assert "config key datasets.pets.size: value 9, but results/own was made with 8; " in text
+    assert "Traceback" not in text
     (images / "cat" / "6.png").write_text("no picture")
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {"prepare_dataset": 1}
     text = snakemake(tmp_path, study, "--", target, check=False).text
@@ -1027,12 +1031,47 @@ def test_what_is_added_trains_nothing_of_the_rest_anew(many, study, trained):
     assert planned(snakemake(many, study, "--dry-run")).get("finetune", 0) == trained
 
 
-def test_another_number_of_epochs_that_changes_the_rate_s_course_is_told_beforehand(many, tmp_path):
+def announced(answer):
+    """The lines that say what is trained again."""
+    return [line for line in answer.text.splitlines() if line.startswith("trained again")]
+
+
+@pytest.mark.parametrize("arguments", [["-n"], ["-n", "--quiet", "progress", "rules"]])
+def test_a_dry_run_says_once_what_is_trained_again_and_why(many, arguments):
+    target = [f"results/many/training/digits/{run}/weights" for run in SGD]
+    said = announced(snakemake(many, with_recipe("sgd", measure=[1, 2]), *target, *arguments))
+    assert said == [
+        f"trained again: epochs 1 to 3 of {', '.join(f'digits/{run}' for run in SGD[:3])} and 1 "
+        "more: the weights of epoch 2 were not kept"
+    ]
+    (line,) = announced(snakemake(many, with_recipe("sgd", epochs=4), *target, *arguments))
+    assert "epochs 4 instead of 3" in line
+    (line,) = announced(snakemake(many, with_recipe("sgd", schedule="step"), *target, *arguments))
+    assert line.endswith(" and 1 more: schedule 'step' instead of 'cosine'")
+    assert announced(snakemake(many, MANY, *target, *arguments, "--force")) == []
+
+
+def test_what_is_trained_again_is_told_before_it_happens(many, tmp_path):
     shutil.copytree(many, tmp_path, dirs_exist_ok=True)
     target = f"results/many/training/digits/{SGD[0]}/weights"
-    text = snakemake(tmp_path, with_recipe("sgd", epochs=4), "--", target).text
-    (line,) = [line for line in text.splitlines() if "instead of" in line]
-    assert "4 epochs instead of 3" in line and "'cosine'" in line
-    assert text.index("instead of") < text.index("Training net/random/sgd")
+    answer = snakemake(tmp_path, with_recipe("sgd", epochs=4), "--", target)
+    (line,) = announced(answer)
+    assert "epochs 4 instead of 3" in line and "'cosine'" in line
+    assert answer.text.index(line) < answer.text.index("Training net/random/sgd")
     log = (tmp_path / "results/many/logs/finetune/digits" / f"{SGD[0]}.log").read_text()
     assert re.findall(r"epoch (\d) of 4 is finished", log) == ["1", "2", "3", "4"]
+    # What a later training set aside is named until it is deleted.
+    progress = tmp_path / "results/many/progress/finetune/digits/net/random/s0"
+    aside = progress / "0123-set-aside-4567"
+    aside.mkdir()
+    words = f"rm -r {aside.relative_to(tmp_path)}"
+    assert words in snakemake(tmp_path, with_recipe("sgd", epochs=5), "-n", "--", target).text
+    aside.rmdir()
+    assert words not in snakemake(tmp_path, with_recipe("sgd", epochs=5), "-n", "--", target).text
+
+
+def test_the_end_of_a_study_says_how_many_runs_failed_and_where_that_is_told(many):
+    answer = snakemake(many, MANY, "--forcerun", "summarize", "--quiet", "reason")
+    finished = answer.text.index("The study is finished: results/many/summary.md")
+    failed = answer.text.index("FAILED: 2 of 6 runs; why: results/many/failures.csv")
+    assert finished < failed and "Training" not in answer.text[finished:]

@@ -3,7 +3,9 @@ and definitions."""
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
 
 from collapseflow.running.errors import UserError
 
@@ -146,5 +148,21 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def use_the_checkout_here() -> None:
+    """Start again with the package of the checkout that this is run in, if another is installed.
+
+    What PYTHONPATH names stays: the workflow says there which checkout it is.
+    """
+    own = Path(__file__).resolve().parents[1]
+    named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    here = Path.cwd().resolve()
+    sources = (folder / "src" for folder in (here, *here.parents))
+    beside = next((path for path in sources if (path / "collapseflow/__main__.py").is_file()), own)
+    if beside != own and not {beside, own} & {Path(path).resolve() for path in named}:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(beside), *named])
+        os.execv(sys.executable, [sys.executable, "-m", "collapseflow", *sys.argv[1:]])
+
+
 if __name__ == "__main__":
+    use_the_checkout_here()
     sys.exit(main())

@@ -1,15 +1,12 @@
-"""A study's name stands for one seed and one division of the images; what is trained anew."""
-
-import json
+"""A study's name stands for one seed, one division of the images, and its data sets."""
 
 import pytest
 
 from collapseflow.running.errors import UserError
-from collapseflow.running.resume import valid_folder
-from collapseflow.study.identity import record, refuse_another, trained_anew
-from collapseflow.training.recipes import Recipe, identity
+from collapseflow.study.identity import record, refuse_another
+from collapseflow.study.schema import load
 
-STUDY = {"study": "mine", "seed": 0, "test_fraction": 0.2, "threads": 8}
+STUDY = {"study": "mine", "seed": 0, "test_fraction": 0.2, "threads": 8, "datasets": {}}
 
 
 def test_a_new_name_and_the_same_study_are_accepted(tmp_path):
@@ -38,82 +35,144 @@ def test_results_without_a_record_and_a_damaged_one_are_accepted(tmp_path):
         refuse_another(STUDY, tmp_path)
 
 
-# --- runs whose last epoch has changed --------------------------------------------------------
-
-RECIPE = {
-    "model": "resnet18",
-    "image_size": 32,
-    "normalize": "imagenet",
-    "precision": "auto",
-    "seed": 0,
-    "epochs": 5,
-    "batch_size": 64,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "nesterov": False,
-    "weight_decay": 0.0,
-    "schedule": "cosine",
-    "steps": [1 / 3, 2 / 3],
-    "step_factor": 0.1,
-    "warmup": 0,
-    "loss": "cross_entropy",
-    "label_smoothing": 0.0,
-    "trained": "all",
-    "head_gain": None,
-    "augmentation": "none",
-}
+# --- data sets --------------------------------------------------------------------------------
 
 
-def train_before(progress, **changes):
-    """Leave what a training of this recipe leaves in its folder of progress."""
-    recipe = identity(Recipe.from_json({**RECIPE, **changes}))
-    valid_folder(progress, {"dataset": "0" * 64, "recipe": recipe, "code": "x"})
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders of images of two classes, of other sizes."""
+    for n, name in enumerate(("one", "two")):
+        for label in "ab":
+            path = tmp_path / name / label / "image.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(bytes(10 + n))
+    return tmp_path
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step"])
-def test_a_training_that_the_number_of_epochs_starts_again_is_announced(tmp_path, schedule):
-    train_before(tmp_path, schedule=schedule)
-    train_before(tmp_path, schedule=schedule, epochs=3)
-    recipe = {**RECIPE, "schedule": schedule, "epochs": 8}
-    assert trained_anew(tmp_path, recipe) == [
-        f"{tmp_path}: 8 epochs instead of 5: the course of the learning rate (schedule "
-        f"'{schedule}') depends on their number, so that this run is trained from its start"
-    ]
+def study_of(**datasets):
+    """The checked content of a study with some data sets."""
+    return load({"study": "mine", "datasets": datasets}).model_dump()
 
 
-def test_nothing_is_announced_where_a_training_goes_on_or_is_there(tmp_path):
-    train_before(tmp_path, schedule="constant")
-    assert trained_anew(tmp_path, {**RECIPE, "schedule": "constant", "epochs": 8}) == []
-    train_before(tmp_path)
-    assert trained_anew(tmp_path, RECIPE) == []
-    train_before(tmp_path, epochs=8)
-    assert trained_anew(tmp_path, {**RECIPE, "epochs": 8}) == []
-
-
-def test_what_another_recipe_of_the_study_trains_is_not_replaced(tmp_path):
-    train_before(tmp_path)
-    train_before(tmp_path, epochs=3)
-    recipe = {**RECIPE, "epochs": 8}
-    assert trained_anew(tmp_path, recipe, asked_for={3, 5, 8}) == []
-    (line,) = trained_anew(tmp_path, recipe, asked_for={5, 8})
-    assert "8 epochs instead of 3" in line
-    train_before(tmp_path, epochs=8)
-    assert trained_anew(tmp_path, recipe, asked_for={5, 8}) == []
+def made(folder, **datasets):
+    """The results of a study with some data sets, which have been prepared."""
+    results = folder / "results" / "mine"
+    for name in datasets:
+        (results / "data").mkdir(parents=True, exist_ok=True)
+        (results / "data" / f"{name}.h5").touch()
+    record(study_of(**datasets), results)
+    return results
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"learning_rate": 0.2}, {"seed": 1}, {"schedule": "step"}, {"optimizer": "adam"}],
+    ("before", "after", "key", "value", "was"),
+    [
+        ({"source": "digits"}, {"source": "mnist5k"}, "source", '"mnist5k"', '"digits"'),
+        (
+            {"source": "torchvision", "name": "MNIST"},
+            {"source": "torchvision", "name": "KMNIST"},
+            *("name", '"KMNIST"', '"MNIST"'),
+        ),
+        (
+            {"source": "torchvision", "name": "EMNIST", "arguments": {"split": "letters"}},
+            {"source": "torchvision", "name": "EMNIST", "arguments": {"split": "digits"}},
+            *("arguments", '{"split": "digits"}', '{"split": "letters"}'),
+        ),
+        (
+            {"source": "folder", "location": "one", "size": 32},
+            {"source": "folder", "location": "one", "size": 64},
+            *("size", "64", "32"),
+        ),
+        (
+            {"source": "digits"},
+            {"source": "digits", "subset": {"train": 100}},
+            *("subset.train", "100", "null"),
+        ),
+        (
+            {"source": "folder", "location": "one"},
+            {"source": "folder", "location": "two"},
+            *("location", "HERE/two", "HERE/one"),
+        ),
+        (
+            {"source": "idx", "location": ["one", "https://example.org/"]},
+            {"source": "idx", "location": ["two"]},
+            *("location", "HERE/two", "HERE/one, https://example.org/"),
+        ),
+    ],
 )
-def test_another_recipe_of_the_same_network_is_not_this_one(tmp_path, change):
-    train_before(tmp_path, **change)
-    assert trained_anew(tmp_path, {**RECIPE, "epochs": 8}) == []
+def test_other_images_under_a_data_set_s_name_are_refused_in_one_line(
+    folders, monkeypatch, before, after, key, value, was
+):
+    monkeypatch.chdir(folders)
+    results = made(folders, mine=before)
+    refuse_another(study_of(mine=before), results)
+    with pytest.raises(UserError) as refused:
+        refuse_another(study_of(mine=after), results)
+    line = str(refused.value).replace(str(folders), "HERE")
+    assert line.startswith(f"config key datasets.mine.{key}: value {value}, but ")
+    assert f"was made with {was}; allowed: " in line and "--config study=mine-2" in line
+    assert line.endswith("rm -r HERE/results/mine/data/mine.h5") and "\n" not in line
+    # Another key for it, and what was deleted, are nobody's loss.
+    refuse_another(study_of(other=after), results)
+    (results / "data" / "mine.h5").unlink()
+    refuse_another(study_of(mine=after), results)
 
 
-@pytest.mark.parametrize("content", ["", '{"recipe"', "{}", json.dumps({"recipe": {}})])
-def test_folders_that_do_not_say_what_they_are_announce_nothing(tmp_path, content):
-    assert trained_anew(tmp_path / "absent", RECIPE) == []
-    (tmp_path / "0123").mkdir()
-    (tmp_path / "0123" / "depends_on.json").write_text(content)
-    assert trained_anew(tmp_path, RECIPE) == []
+def test_the_same_images_reached_in_another_way_are_accepted(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    monkeypatch.setenv("HOME", str(folders))
+    results = made(folders, mine={"source": "folder", "location": "one"})
+    (folders / "link").symlink_to("one")
+    for spelling in (str(folders / "one"), "~/one", "two/../one", "link"):
+        refuse_another(study_of(mine={"source": "folder", "location": spelling}), results)
+    # The folder moved, with the images in it.
+    (folders / "link").unlink()
+    (folders / "one").rename(folders / "moved")
+    refuse_another(study_of(mine={"source": "folder", "location": "moved"}), results)
+    # Images that are added are an edit of the same data set.
+    record(study_of(mine={"source": "folder", "location": "moved"}), results)
+    (folders / "moved" / "a" / "another.png").write_bytes(bytes(5))
+    refuse_another(study_of(mine={"source": "folder", "location": "moved"}), results)
+
+
+def test_where_files_of_known_content_are_does_not_matter(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    from collapseflow.images.sources.known import IDX_FILES
+
+    sha256 = dict.fromkeys(IDX_FILES, "0" * 64)
+    pairs = {
+        "download": ({"source": "mnist"}, {"source": "mnist", "location": "one"}),
+        "mounts": (
+            {"source": "idx", "location": "one"},
+            {"source": "idx", "location": ["two", "one"]},
+        ),
+        "digests": (
+            {"source": "idx", "location": "one", "sha256": sha256},
+            {"source": "idx", "location": "two", "sha256": sha256},
+        ),
+        "root": (
+            {"source": "torchvision", "name": "MNIST"},
+            {"source": "torchvision", "name": "MNIST", "arguments": {"root": "one"}},
+        ),
+        "words": ({"source": "digits"}, {"source": "digits", "label": "Ziffern"}),
+    }
+    results = made(folders, **{name: before for name, (before, _) in pairs.items()})
+    refuse_another(study_of(**{name: after for name, (_, after) in pairs.items()}), results)
+
+
+def test_a_data_set_is_remembered_while_a_study_does_without_it(folders):
+    results = made(folders, one={"source": "digits"}, two={"source": "mnist5k"})
+    without = study_of(one={"source": "digits"})
+    refuse_another(without, results)
+    record(without, results)
+    with pytest.raises(UserError, match=r"datasets\.two\.source"):
+        refuse_another(study_of(one={"source": "digits"}, two={"source": "letters"}), results)
+
+
+def test_results_that_did_not_keep_their_data_sets_are_taken_over(folders):
+    results = made(folders, mine={"source": "digits"})
+    (results / "identity.json").write_text('{"seed": 0, "test_fraction": 0.2}')
+    refuse_another(study_of(mine={"source": "mnist5k"}), results)
+    record(study_of(mine={"source": "mnist5k"}), results)
+    with pytest.raises(UserError):
+        refuse_another(study_of(mine={"source": "digits"}), results)

@@ -7,24 +7,31 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
 # As a module of another workflow, whose command line and configuration are its own.
 IMPORTED = Path(workflow.basedir).resolve() != ROOT
-# Scripts find the package also in an environment that only has what it needs (conda's).
+# The package beside this Snakefile, here and in all that is started from here: another checkout's
+# may be installed, and conda's environments have none.
 SOURCE = str(ROOT / "src")
 sys.path.insert(0, SOURCE)
+# Of another checkout only a profile can have imported something by now.
+for name in [name for name in sys.modules if name.partition(".")[0] == "collapseflow"]:
+    if not Path(sys.modules[name].__file__).is_relative_to(SOURCE):
+        del sys.modules[name]
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
 from collapseflow import published
+from collapseflow.images.datasets import read_info
 from collapseflow.images.sources import folder
 from collapseflow.images.sources.known import PACKAGES
 from collapseflow.running import code, slurm
 from collapseflow.running.errors import UserError
 from collapseflow.running.jobs import was_mistake
-from collapseflow.study import identity, file as study_file, targets
+from collapseflow.study import announcements, identity, file as study_file, targets
 from collapseflow.study.check import check_once
 from collapseflow.study.paths import FeatureSet, State, one_of
 from collapseflow.study.plan import Plan
 from collapseflow.study.schema import load
 from snakemake.jobs import Job
+from snakemake_interface_logger_plugins.common import LogEvent
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 
@@ -36,8 +43,10 @@ def read_study():
             study_file.read(path)
         arguments = [] if IMPORTED else workflow.config_settings.config_args
         study = load(study_file.with_arguments(config, arguments))
-        identity.refuse_another(study.model_dump(), f"results/{study.study}")
-        check_once(study, Path(".snakemake") / "collapseflow")
+        # A submitted job runs what this process has checked.
+        if workflow.is_main_process:
+            identity.refuse_another(study.model_dump(), f"results/{study.study}")
+            check_once(study, Path(".snakemake") / "collapseflow")
         return study
     except UserError as error:
         sys.exit(str(error))
@@ -61,15 +70,52 @@ def code_of(script):
 # --- before the first job and after the last ----------------------------------------------------
 
 
-def before_the_first_job():
-    """Keep what the study's results share, say what is trained anew. On a SLURM cluster: end what
-    an interrupted run has left, check what will be asked for."""
-    identity.record(STUDY.model_dump(), RESULTS)
-    trained = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "finetune"]
-    asked_for = {recipe.epochs for recipe in STUDY.recipes.values()}
-    for job in trained:
-        for line in identity.trained_anew(job.params.progress, job.params.recipe, asked_for):
+def announce(record):
+    """Before the table of planned jobs, which a dry run has, too: say once what is trained again,
+    and what was set aside. Part of the log: a filter that lets everything pass."""
+    if getattr(record, "event", None) == LogEvent.RUN_INFO:
+        logger.removeFilter(announce)
+        recipes = [recipe.training() for recipe in STUDY.recipes.values()]
+        lines = announcements.trained_again(planned_trainings(), recipes)
+        for line in lines + announcements.set_aside(RESULTS):
             logger.warning(line)
+    return True
+
+
+# Nothing of it in a submitted job.
+if workflow.is_main_process:
+    logger.addFilter(announce)
+
+
+def planned_trainings():
+    """The trainings among the planned jobs, with what their epochs depend on."""
+    jobs = list(workflow.dag.needrun_jobs())
+    made = {path for job in jobs for path in job.output}
+    digests = {}
+    for job in jobs:
+        if job.rule.name not in ("finetune", "pretrain"):
+            continue
+        inputs = {"the data set": job.input.dataset, "the first weights": job.input.get("weights")}
+        again = tuple(words for words, path in inputs.items() if path in made)
+        path = job.input.dataset
+        if path not in made and path not in digests:
+            digests[path] = read_info(path).sha256
+        yield announcements.Training(
+            name="/".join(job.wildcards),
+            progress=job.params.progress,
+            recipe=job.params.recipe,
+            kept=job.params.get("kept") or [job.params.recipe["epochs"]],
+            code=job.params.code,
+            log=job.output.get("log", ""),
+            data=digests.get(path),
+            made_again=again,
+        )
+
+
+def before_the_first_job():
+    """Keep what the study's results share. On a SLURM cluster: end what an interrupted run has
+    left, check what will be asked for."""
+    identity.record(STUDY.model_dump(), RESULTS)
     if workflow.executor_plugin.name != "slurm":
         return
     submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
@@ -84,9 +130,13 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say where the summary is, if this run has made it."""
-    if any(job.rule.name == "summarize" for job in workflow.dag.finished_jobs):
+    """Say where the summary is, if this run has made it, and what failed in the study."""
+    finished = {job.rule.name for job in workflow.dag.finished_jobs}
+    if "summarize" in finished:
         logger.info(f"The study is finished: {RESULTS}/summary.md")
+    if "collect_measures" in finished or "summarize" in finished:
+        for line in announcements.failed_runs(f"{RESULTS}/failures.csv", len(PLAN.runs)):
+            logger.warning(line)
 
 
 # --- inputs that follow from wildcards ----------------------------------------------------------

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: In a folder of parts: what they depend on.
 DEPENDENCIES = "depends_on.json"
+#: In the name of a folder of parts that were set aside.
+SET_ASIDE = "-set-aside-"
 #: What file systems without hard links, or with a limit on them, answer.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
 
@@ -79,7 +81,7 @@ def set_aside(parts: Sequence[Path]) -> Path:
     The folder.
     """
     folder = parts[0].parent
-    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-set-aside-", dir=folder.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{SET_ASIDE}", dir=folder.parent))
     for part in parts:
         os.replace(part, aside / part.name)
     return aside

@@ -1,20 +1,35 @@
 """What all results of a study share: it may not change under the same name.
 
-A seed divides the images. Under another seed, the same name would replace one study by another, job
-by job.
+A seed divides the images, and a data set's name stands for its images. Under another seed, or with
+other images under that name, a study would replace the results of another one, job by job. Images
+that a user adds to a folder, or removes, are no other data set.
 """
 
-from collections.abc import Collection, Mapping
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
+from collapseflow.images.sources.known import IDX_FILES
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import write_json
-from collapseflow.running.resume import DEPENDENCIES, read_kept
+from collapseflow.running.resume import digest, read_kept
 
 #: Keys of the study file, and the file in the folder of results that keeps their values.
 SHARED = ("seed", "test_fraction")
 FILE = "identity.json"
+#: Sources whose images stand where the user says.
+LOCATED = ("folder", "idx")
+#: Arguments of torchvision's data sets that say where files are, not which.
+WHERE = ("root", "download")
+#: The folders of results that have one for each data set.
+FOLDERS = (
+    *("training", "features", "statistics", "classification", "spectrum"),
+    *("few_shot", "similarity", "embeddings"),
+)
 
 
 def refuse_another(study: Mapping[str, Any], results: str | Path) -> None:
@@ -40,45 +55,91 @@ def refuse_another(study: Mapping[str, Any], results: str | Path) -> None:
                 f"allowed: the same, another name (--config {key}={study[key]} "
                 f"study={study['study']}-{key}{study[key]}), or delete {results}"
             )
+    before = kept.get("datasets", {})
+    for name, entry in study["datasets"].items():
+        differences = _differences(entry, before[name]) if name in before else {}
+        made = list(map(str, _results_of(Path(results), name))) if differences else []
+        for key, (value, was) in differences.items() if made else ():
+            raise UserError(
+                f"config key datasets.{name}.{key}: value {_word(value)}, but {results} was made "
+                f"with {_word(was)}; allowed: the same, another name for the study (--config "
+                f"study={study['study']}-2) or for the data set, or delete what was made of it: "
+                f"rm -r {' '.join(made)}"
+            )
 
 
 def record(study: Mapping[str, Any], results: str | Path) -> None:
-    """Keep what the results of a study share, before its first job."""
-    write_json(Path(results) / FILE, {key: study[key] for key in SHARED})
+    """Keep what the results of a study share, before its first job: also of data sets that it no
+    longer has."""
+    path = Path(results) / FILE
+    before = (read_kept(path) or {}).get("datasets", {})
+    now = {name: _decisive(entry) for name, entry in study["datasets"].items()}
+    for name, entry in study["datasets"].items():
+        if entry["source"] in LOCATED:
+            now[name]["files"] = _listing(entry["location"])
+    write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
 
 
-def trained_anew(
-    progress: str | Path, recipe: Mapping[str, Any], asked_for: Collection[int] = ()
-) -> list[str]:
-    """What to say before a run is trained from its start again because its last epoch has changed.
+def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a data set that decide which images it has, with their values."""
+    arguments = {k: v for k, v in entry["arguments"].items() if k not in WHERE}
+    values = {"source": entry["source"], "name": entry["name"], "arguments": arguments}
+    values |= {"size": entry["size"]}
+    values |= {f"subset.{split}": n for split, n in entry["subset"].items()}
+    if entry["source"] == "idx" and set(entry["sha256"]) == set(IDX_FILES):
+        # Wherever the files are, these are their contents.
+        return {**values, "sha256": entry["sha256"]}
+    if entry["source"] in LOCATED:
+        values["location"] = list(map(_place, entry["location"]))
+    # As it is read again.
+    return json.loads(json.dumps(values, default=str))
 
-    Parameters
-    ----------
-    progress
-        The folder of the run's kept epochs (:mod:`collapseflow.training.loop`).
-    recipe
-        How it is to be trained, by the names of :class:`collapseflow.training.recipes.Recipe`.
-    asked_for
-        The numbers of epochs of all recipes of the study: what was kept for one of them is
-        replaced by no other.
 
-    Returns
-    -------
-    One line, or none: where the rate's course does not depend on the number of epochs, the run
-    goes on after its last one.
-    """
-    before = set()
-    for path in sorted(Path(progress).glob(f"*/{DEPENDENCIES}")):
-        kept = (read_kept(path) or {}).get("recipe", {})
-        # Epochs are kept only where the rate depends on them (training/recipes.py).
-        same = all(recipe.get(key) == value for key, value in kept.items() if key != "epochs")
-        if same and "epochs" in kept:
-            before.add(kept["epochs"])
-    replaced = before - set(asked_for)
-    if not replaced or recipe["epochs"] in before:
-        return []
-    return [
-        f"{progress}: {recipe['epochs']} epochs instead of {max(replaced)}: the course of the "
-        f"learning rate (schedule {recipe['schedule']!r}) depends on their number, so that this "
-        "run is trained from its start"
+def _differences(entry: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple]:
+    """The keys that decide a data set's images and differ from before: the values now and then."""
+    now = _decisive(entry)
+    found = {key: (now[key], was) for key, was in before.items() if key in now and now[key] != was}
+    # One place of several is enough; and a folder may have been moved.
+    if "location" in found and (
+        set(now["location"]) & set(before["location"])
+        or before.get("files") == _listing(entry["location"])
+    ):
+        del found["location"]
+    return found
+
+
+def _place(location: str) -> str:
+    """A location by the one path that all its spellings have; an address on the web as it is."""
+    path = _path(location)
+    return location if path is None else str(path.resolve())
+
+
+def _path(location: str) -> Path | None:
+    parts = urlparse(location)
+    if parts.scheme in ("http", "https"):
+        return None
+    return Path(url2pathname(parts.path) if parts.scheme == "file" else location).expanduser()
+
+
+def _listing(locations: list[str]) -> str | None:
+    """A digest of the names and sizes of the files in the first folder that is there."""
+    folders = (path for path in map(_path, locations) if path is not None and path.is_dir())
+    folder = next(folders, None)
+    if folder is None:
+        return None
+    paths = [
+        Path(above, name) for above, _, names in os.walk(folder, followlinks=True) for name in names
     ]
+    # A link that leads nowhere is named when the images are read.
+    sizes = {str(p.relative_to(folder)): p.stat().st_size for p in paths if p.exists()}
+    return digest(sizes)
+
+
+def _results_of(results: Path, dataset: str) -> Iterator[Path]:
+    """What was made of a data set, and would be replaced."""
+    paths = (results / "data" / f"{dataset}.h5", *(results / kind / dataset for kind in FOLDERS))
+    return (path for path in paths if path.exists())
+
+
+def _word(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,175 @@
+"""What is said before the first job and after the last: epochs trained again, runs that failed."""
+
+import json
+
+import pytest
+
+from collapseflow.running.resume import set_aside, valid_folder
+from collapseflow.study import announcements
+from collapseflow.study.announcements import Training, failed_runs, trained_again
+from collapseflow.study.recipes import Recipe as OfStudy
+from collapseflow.training.recipes import Recipe, identity
+
+NETWORK = {
+    "model": "resnet18",
+    "image_size": 32,
+    "normalize": "imagenet",
+    "precision": "auto",
+    "seed": 0,
+}
+DATA, CODE = "0" * 64, "x"
+
+
+def recipe(**changes):
+    """A recipe of the study file as the planned job has it: three epochs, a cosine."""
+    of_study = OfStudy(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
+    return {**NETWORK, **of_study.training()}
+
+
+def train_before(progress, kept=(), epochs=None, data=DATA, code=CODE, failed=False, **changes):
+    """Leave what a training of this recipe leaves in its folder of progress."""
+    trained = recipe(**changes)
+    depends_on = {"dataset": data, "recipe": identity(Recipe.from_json(trained)), "code": code}
+    folder = valid_folder(progress, depends_on)
+    last = epochs or trained["epochs"]
+    for epoch in range(1, last + 1):
+        stem = f"epoch{epoch:03d}"
+        (folder / f"{stem}.json").write_text(json.dumps({"log": {"epoch": epoch}}))
+        if epoch in (*kept, last):
+            (folder / f"{stem}.safetensors").touch()
+    (folder / f"epoch{last:03d}.optimizer.safetensors").touch()
+    if failed:
+        (folder / f"epoch{last + 1:03d}.json").write_text('{"failed": "the loss is not finite"}')
+    return folder
+
+
+def planned(tmp_path, name="run", kept=(), code=CODE, data=DATA, made_again=(), **changes):
+    """A training with this recipe, planned under a name."""
+    asked = recipe(**changes)
+    kept = sorted({*kept, asked["epochs"]})
+    log = tmp_path / f"{name}.json"
+    return Training(name, tmp_path / "progress", asked, kept, code, log, data, made_again)
+
+
+def log_before(tmp_path, epochs, name="run"):
+    """Leave the log of a training under a name."""
+    (tmp_path / f"{name}.json").write_text(json.dumps([{"epoch": n + 1} for n in range(epochs)]))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_an_epoch_added_to_measure_whose_weights_were_not_kept_is_announced(tmp_path, schedule):
+    train_before(tmp_path / "progress", kept=[1], schedule=schedule)
+    assert trained_again([planned(tmp_path, kept=[1], schedule=schedule)]) == []
+    again = [planned(tmp_path, f"s{seed}", kept=[1, 2], schedule=schedule) for seed in range(5)]
+    # Epoch 1 has its weights, and no optimiser's state to go on with.
+    assert trained_again(again) == [
+        "trained again: epochs 1 to 3 of s0, s1, s2 and 2 more: the weights of epoch 2 were not "
+        "kept"
+    ]
+
+
+def test_another_number_of_epochs_is_announced_where_the_rate_depends_on_it(tmp_path):
+    train_before(tmp_path / "progress")
+    (line,) = trained_again([planned(tmp_path, epochs=8)])
+    assert line == (
+        "trained again: epochs 1 to 3 of run: epochs 8 instead of 3, on which the course of the "
+        "rate depends (schedule 'cosine')"
+    )
+    train_before(tmp_path / "progress", schedule="constant")
+    assert trained_again([planned(tmp_path, epochs=8, schedule="constant")]) == []
+    # The weights of the second epoch are gone with the third.
+    (line,) = trained_again([planned(tmp_path, epochs=2, schedule="constant")])
+    assert "epochs 1 to 2 of run: the weights of epoch 2 were not kept" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schedule": "constant"}, "schedule 'constant' instead of 'cosine'"),
+        ({"learning_rate": 0.5}, "learning_rate 0.5 instead of 0.0002"),
+        ({"validation": "training_mode"}, "validation 'training_mode' instead of 'none'"),
+        ({"optimizer": "adam"}, "optimizer 'adam' instead of 'sgd'"),
+    ],
+)
+def test_a_changed_recipe_of_a_finished_run_is_announced_and_a_new_one_is_not(
+    tmp_path, change, words
+):
+    train_before(tmp_path / "progress")
+    assert trained_again([planned(tmp_path, **change)]) == []
+    log_before(tmp_path, 3)
+    again = [planned(tmp_path, **change)]
+    assert trained_again(again) == [f"trained again: epochs 1 to 3 of run: {words}"]
+
+
+def test_what_is_kept_for_another_recipe_of_the_study_is_not_replaced(tmp_path):
+    train_before(tmp_path / "progress")
+    of_study = [OfStudy(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
+    again = [planned(tmp_path, epochs=8)]
+    assert trained_again(again, of_study) == []
+    (line,) = trained_again(again, of_study[1:])
+    assert "epochs 8 instead of 3" in line
+
+
+def test_other_code_other_images_and_epochs_that_are_gone_are_reasons(tmp_path):
+    log_before(tmp_path, 3)
+    progress = tmp_path / "progress"
+    assert trained_again([planned(tmp_path)]) == [
+        f"trained again: epochs 1 to 3 of run: they are no longer in {progress}"
+    ]
+    train_before(progress)
+    (line,) = trained_again([planned(tmp_path, code="y")])
+    assert line.endswith("of run: the code that trains has changed")
+    (line,) = trained_again([planned(tmp_path, data="1" * 64)])
+    assert line.endswith("of run: its images have changed")
+    # What other jobs make first may come out the same.
+    (line,) = trained_again([planned(tmp_path, data=None, made_again=("the data set",))])
+    assert line.endswith("of run, unless making the data set again gives the same")
+    assert trained_again([planned(tmp_path)]) == []
+
+
+def test_nothing_is_announced_where_a_training_goes_on_has_failed_or_never_began(tmp_path):
+    assert trained_again([planned(tmp_path)]) == []
+    folder = train_before(tmp_path / "progress", epochs=2)
+    assert trained_again([planned(tmp_path)]) == []
+    (folder / "epoch002.optimizer.safetensors").unlink()
+    (line,) = trained_again([planned(tmp_path)])
+    assert "the weights or the optimiser's state of epoch 2 are gone" in line
+    folder = train_before(tmp_path / "progress", epochs=2, failed=True)
+    (folder / "epoch002.optimizer.safetensors").unlink()
+    assert trained_again([planned(tmp_path)]) == []
+
+
+@pytest.mark.parametrize("content", ["", '{"recipe"', "{}", '{"recipe": {}}'])
+def test_folders_that_do_not_say_what_they_are_announce_nothing(tmp_path, content):
+    folder = tmp_path / "progress" / "0123"
+    folder.mkdir(parents=True)
+    (folder / "depends_on.json").write_text(content)
+    assert trained_again([planned(tmp_path)]) == []
+
+
+def test_what_was_set_aside_is_named_with_how_to_delete_it(tmp_path):
+    assert announcements.set_aside(tmp_path) == []
+    folders = []
+    for place in ("finetune/digits/net/random/s0", "pretrain/net/pretrain/s0"):
+        part = tmp_path / "progress" / place / "0123" / "epoch002.json"
+        part.parent.mkdir(parents=True)
+        part.touch()
+        folders.append(set_aside([part]))
+    (line,) = announcements.set_aside(tmp_path)
+    assert line.endswith(f"rm -r {folders[0]} {folders[1]}")
+
+
+def test_runs_that_failed_are_counted_once_each(tmp_path):
+    path = tmp_path / "failures.csv"
+    assert failed_runs(path, 6) == []
+    head = "dataset,backbone,start,recipe,seed,epoch,layer,what,reason,learning_rate\n"
+    path.write_text(head)
+    assert failed_runs(path, 6) == []
+    path.write_text(
+        head + 'd,net,random,wild,0,1,a,w,"the loss, it is not finite",1.0\n'
+        "d,net,random,wild,0,1,b,w,r,1.0\nd,net,random,wild,0,1,b,w,r,2.0\n"
+        "d,net,random,wild,1,1,,w,r,1.0\n"
+    )
+    assert failed_runs(path, 6) == [f"FAILED: 3 of 6 runs; why: {path}"]
+    path.write_text(f"{path.read_text()}d,,raw,,,0,,w,r,\n")
+    assert failed_runs(path, 6) == [f"FAILED: 3 of 6 runs and 1 other feature set; why: {path}"]
