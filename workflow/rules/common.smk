@@ -106,7 +106,7 @@ def planned_trainings():
             recipe=job.params.recipe,
             kept=job.params.get("kept") or [job.params.recipe["epochs"]],
             code=job.params.code,
-            log=job.output.get("log", ""),
+            log=job.output.get("log"),
             data=digests.get(path),
             made_again=again,
         )

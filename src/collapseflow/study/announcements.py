@@ -39,7 +39,8 @@ class Training:
     code
         The digest of the code that trains.
     log
-        The log of the same training before, which need not exist.
+        The log of the same training before, which need not exist; None of a pretraining, which has
+        none.
     data
         The digest of its images; None where they are not there yet.
     made_again
@@ -51,7 +52,7 @@ class Training:
     recipe: Mapping[str, Any]
     kept: Sequence[int]
     code: str
-    log: str | Path
+    log: str | Path | None
     data: str | None = None
     made_again: tuple[str, ...] = ()
 
@@ -118,20 +119,19 @@ def _repeated(
         same_code = alike[0].depends_on.get("code") == training.code
         what = "its images have changed" if same_code else "the code that trains has changed"
         return 1, min(alike[0].finished()[0], last), f": {what}"
-    log = Path(training.log)
+    finished = read_kept(training.log) if training.log else None
     replaced = [
         (differences, before)
         for before in kept
         if all(_differences(before.depends_on["recipe"], {**training.recipe, **r}) for r in recipes)
         and (differences := _differences(before.depends_on["recipe"], training.recipe))
         # Without a result of this name it may have been any other recipe's.
-        and (log.exists() or set(differences) == {"epochs"})
+        and (finished or set(differences) == {"epochs"})
     ]
     if replaced:
         differences, before = min(replaced, key=lambda found: len(found[0]))
         return 1, min(before.finished()[0], last), f": {_in_words(differences, training.recipe)}"
-    finished = read_kept(log) or []
-    return 1, min(len(finished), last), f": they are no longer in {training.progress}"
+    return 1, min(len(finished or []), last), f": they are no longer in {training.progress}"
 
 
 def _not_gone_on_with(training: Training, before: _Before) -> tuple[int, int, str] | None:
