@@ -397,7 +397,9 @@ def every_figure(tmp_path_factory):
         "collapse": lambda: plot_collapse(given),
         "layers": lambda: layers.plot_layers(*given),
         "probes": lambda: probes.plot_probes(*given),
-        "sweep": lambda: sweep.plot_sweep(*given[:2], swept, *given[3:]),
+        "sweep": lambda: sweep.plot_sweep(
+            *given[:2], folder / "training.csv", swept, *given[3:]
+        ),
         "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
         "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
     }
@@ -538,7 +540,7 @@ def test_a_logarithmic_axis_has_from_two_to_eight_labels_that_differ(low, ratio)
     assert all(bottom * 0.999 <= float(label) <= top * 1.001 for label in labels)
 
 
-def test_measures_on_few_images_a_class_are_flagged(arguments, figures):
+def test_measures_on_few_images_a_class_are_flagged(arguments, figures, log):
     run = describe_run("digits", "vgg11", layers=["conv1", "flatten"])
     more = [
         {
@@ -560,7 +562,7 @@ def test_measures_on_few_images_a_class_are_flagged(arguments, figures):
         rows = [
             {**row, "recipe": "decay", "batch_size": "8", "backbone": "resnet18"} for row in few
         ]
-        sweep.plot_sweep(*arguments(swept, more=rows))
+        plot_sweep(arguments(swept, more=rows), log(swept))
     for figure in figures[:4]:
         _, note = words_of(figure)
         # All training images are not among those that are compared.
