@@ -95,6 +95,12 @@ def test_the_angle_is_the_direction_of_the_strokes(L):
         assert min(off, 180 - off) <= 90 / L + 1e-9
 
 
+def test_first_order_paths_are_all_different_where_there_are_fewer_than_asked_for(mnist_digits):
+    paths = first_order_paths(mnist_digits[0][0], 1, 4, 1, 6)
+    assert [angle for _, angle, _ in paths] == sorted({angle for _, angle, _ in paths})
+    assert len(paths) == 4
+
+
 def test_first_order_paths_of_a_coloured_image_use_its_grey_levels():
     image = noise((16, 16))
     coloured = np.dstack([image] * 3)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
-from made_up import DATASETS
+from made_up import DATASETS, glyphs_of
 
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import collect_measures
@@ -30,6 +30,11 @@ def figures(monkeypatch):
     kept = []
     monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
     yield kept
+    # Of whatever figure a test draws: no two entries of a legend look the same.
+    for figure in kept:
+        seen = {}
+        for words, glyph in glyphs_of(figure):
+            assert seen.setdefault(glyph, words) == words, f"{words!r} looks as {seen[glyph]!r}"
     plt.close("all")
 
 

@@ -3,6 +3,8 @@
 from itertools import product
 
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Patch
 
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
 BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
@@ -111,3 +113,28 @@ def words_of(figure):
     legend = figure.legends[0]
     words = [text.get_text().strip() for text in legend.get_texts()]
     return [word for word in words if word], legend.get_title().get_text()
+
+
+def glyphs_of(figure):
+    """The legend's entries of a figure, with what a reader sees of each: kind, colours with their
+    opacity, dashes, marker."""
+    glyphs = []
+    for legend in figure.legends:
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            if not text.get_text().strip():
+                continue
+            alpha = handle.get_alpha()
+            if isinstance(handle, Patch):
+                seen = ("patch", to_rgba(handle.get_facecolor()), handle.get_hatch())
+            else:
+                line, marker = handle.get_linestyle(), handle.get_marker()
+                has_marker = marker not in ("", "None", None)
+                seen = (
+                    to_rgba(handle.get_color(), alpha),
+                    None if line == "None" else str(handle._unscaled_dash_pattern),
+                    marker if has_marker else None,
+                    has_marker and handle.get_markersize(),
+                    has_marker and to_rgba(handle.get_markerfacecolor(), alpha),
+                )
+            glyphs.append((text.get_text(), seen))
+    return glyphs

@@ -1,22 +1,29 @@
 """What figures draw: who has which colour, line and marker, on which axes, with which intervals."""
 
+import json
 import math
+from functools import partial
 from itertools import combinations, product
 
-import matplotlib.colors
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import BACKBONES, DATASETS, describe_run, describe_runs
+from made_up import BACKBONES, DATASETS, describe_run, describe_runs, glyphs_of
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex, to_rgb
 from scipy.stats import binomtest, gmean
 
 from collapseflow import published
+from collapseflow.measures.embedding import write_failed_embedding
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.presentation.figures import (
+    curves,
     embedding,
     epochs,
     layers,
     probes,
+    similarity,
     sweep,
     training,
     variance,
@@ -30,6 +37,8 @@ from collapseflow.study.schema import Style
 STYLE = Style().model_dump()
 N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
+#: What measures are on all training images beyond those on some.
+ON_ALL = 50
 QUANTITIES = (*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean")
 
 
@@ -45,48 +54,55 @@ def share_of(run, epoch, split):
     return None if epoch == 0 else round(0.9 - who - 0.05 * (split == "test") - 0.1 / epoch, 2)
 
 
-@pytest.fixture
-def write_tables(tmp_path):
-    """A function that writes measures.csv and failures.csv of some runs.
+def write_tables_to(folder, runs, value, share, measured_epochs=None, more=(), labels=DATASETS):
+    """Write measures.csv and failures.csv of some runs.
 
     ``value(run, epoch, layer, split, quantity)`` and ``share(run, epoch, split)`` say the numbers;
     a text is the reason of a failure, None no accuracy. ``more`` are rows of what is no run.
+    Measures on the training images are those of as many as there are test images; on all of them
+    they are other ones, which nothing draws but report A's.
     """
-
-    def write_all(runs, value, share, measured_epochs=None, more=(), labels=DATASETS):
-        rows, failed = list(more), []
-        swept = list(dict.fromkeys(key for run in runs for key in run["setting"]))
-        for run in runs:
-            who = {key: run[key] for key in IDENTITY}
-            who |= {key: as_word(run["setting"][key]) for key in run["setting"]}
-            for epoch in measured_epochs or range(run["last"] + 1):
-                reason = value(run, epoch, run["layer"], "train", "nc1")
-                if isinstance(reason, str):
-                    what = f"{labels[run['dataset']]}, {run['label']}"
-                    failed.append({**who, "epoch": epoch, "what": what, "reason": reason})
-                    break
-                for split in ("train", "test"):
-                    where = {**who, "epoch": epoch, "split": split}
-                    for layer, quantity in product(run["layers"], QUANTITIES):
-                        number = value(run, epoch, layer, split, quantity)
-                        rows.append(
-                            {**where, "layer": layer, "quantity": quantity, "value": number}
-                        )
-                    accuracy = share(run, epoch, split)
-                    if accuracy is None:
-                        continue
-                    n = 1000 if split == "train" else N_TEST.get(run["dataset"], 100)
-                    row = {**where, "quantity": "accuracy", "value": accuracy, "n": n}
-                    if split == "test":
-                        row["low"], row["high"] = wilson_interval(accuracy, n)
+    rows, failed = list(more), []
+    swept = list(dict.fromkeys(key for run in runs for key in run["setting"]))
+    for run in runs:
+        who = {key: run[key] for key in IDENTITY}
+        who |= {key: as_word(run["setting"][key]) for key in run["setting"]}
+        for epoch in measured_epochs or range(run["last"] + 1):
+            reason = value(run, epoch, run["layer"], "train", "nc1")
+            if isinstance(reason, str):
+                what = f"{labels[run['dataset']]}, {run['label']}"
+                failed.append({**who, "epoch": epoch, "what": what, "reason": reason})
+                break
+            for split in ("train", "test"):
+                where = {**who, "epoch": epoch, "split": split}
+                for layer, quantity in product(run["layers"], QUANTITIES):
+                    number = value(run, epoch, layer, split, quantity)
+                    row = {**where, "layer": layer, "quantity": quantity, "value": number}
                     rows.append(row)
-        paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
-        columns = [*COLUMNS, *swept], [*IDENTITY, "epoch", "layer", "what", "reason", *swept]
-        for path, of_path, names in zip(paths, (rows, failed), columns, strict=True):
-            pd.DataFrame(of_path, columns=names).to_csv(path, index=False)
-        return paths
+                    if split == "train" and not quantity.startswith("accuracy"):
+                        of_all = {**row, "value": ON_ALL + number}
+                        row["split"] = "train_matched"
+                        as_published = {**of_all, "quantity": f"{quantity}_report_a"}
+                        rows += [of_all, as_published]
+                accuracy = share(run, epoch, split)
+                if accuracy is None:
+                    continue
+                n = 1000 if split == "train" else N_TEST.get(run["dataset"], 100)
+                row = {**where, "quantity": "accuracy", "value": accuracy, "n": n}
+                if split == "test":
+                    row["low"], row["high"] = wilson_interval(accuracy, n)
+                rows.append(row)
+    paths = folder / "measures.csv", folder / "failures.csv"
+    columns = [*COLUMNS, *swept], [*IDENTITY, "epoch", "layer", "what", "reason", *swept]
+    for path, of_path, names in zip(paths, (rows, failed), columns, strict=True):
+        pd.DataFrame(of_path, columns=names).to_csv(path, index=False)
+    return paths
 
-    return write_all
+
+@pytest.fixture
+def write_tables(tmp_path):
+    """:func:`write_tables_to` a folder of the test's own."""
+    return partial(write_tables_to, tmp_path)
 
 
 @pytest.fixture
@@ -114,7 +130,7 @@ def crowd(arguments):
 def curves_of(axis):
     """The lines of a panel that have markers, as drawn: colour, line and marker."""
     return [
-        (matplotlib.colors.to_hex(line.get_color()), line.get_linestyle(), line.get_marker())
+        (to_hex(line.get_color()), line.get_linestyle(), line.get_marker())
         for line in axis.lines
         if line.get_marker() not in ("None", "", None)
     ]
@@ -149,8 +165,7 @@ def test_no_two_backbones_have_one_colour(n):
     # Each can be seen on white: contrast of at least 1.5 as WCAG 2 defines it.
     for colour in colours.values():
         red, green, blue = (
-            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
-            for c in matplotlib.colors.to_rgb(colour)
+            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
         )
         luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
         assert 1.05 / (luminance + 0.05) > 1.5
@@ -169,7 +184,9 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(tmp_p
     labels = np.repeat(np.arange(n), 5)
     path = tmp_path / "embedding.npz"
     coordinates = rng.normal(size=(len(labels), 2)).astype(np.float32)
-    values = {"n_total": len(labels), "perplexity": 5.0, "recall": 0.5}
+    split = np.tile([0, 0, 0, 1, 1], n)
+    splits = {"splits": ["train", "test"], "split": split, "n_total": [3 * n, 2000]}
+    values = {**splits, "perplexity": 5.0, "recall": 0.5}
     np.savez(path, coordinates=coordinates, labels=labels, **values)
     names = [f"class number {c}" for c in range(n)]
     embedding.plot_embeddings(
@@ -178,7 +195,18 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(tmp_p
     axis, *_ = figures[0].axes
     points = sum(len(collection.get_offsets()) for collection in axis.collections)
     assert points == len(labels)
-    legends = [text.get_text() for found in figures[0].legends for text in found.get_texts()]
+    # The test images lie over the training images, which are faint.
+    opacities = [collection.get_alpha() for collection in axis.collections]
+    assert opacities == sorted(opacities) and set(opacities) == {embedding.BEHIND, 1}
+    for opacity, place in ((embedding.BEHIND, 0), (1, 1)):
+        of_split = [c.get_offsets() for c in axis.collections if c.get_alpha() == opacity]
+        drawn = sorted(map(tuple, np.concatenate(of_split).tolist()))
+        assert drawn == sorted(map(tuple, coordinates[split == place].tolist()))
+    under = axis.get_xlabel().replace("\n", " ")
+    assert under.startswith(f"all {3 * n} training and {2 * n} of 2,000 test images, stratified")
+    *of_classes, of_splits = figures[0].legends
+    assert [text.get_text() for text in of_splits.get_texts()] == ["training images", "test images"]
+    legends = [text.get_text() for found in of_classes for text in found.get_texts()]
     numbers = [text.get_text() for text in axis.texts]
     if n == 30:
         assert legends == [f"{c}  {name}" for c, name in enumerate(names)]
@@ -219,7 +247,7 @@ def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures)
     for panel in measures.axes:
         # Training and test images.
         assert [c for c, _, _ in curves_of(panel)] == [colours[b] for b in shown for _ in range(2)]
-    for panel in accuracy.axes:
+    for panel in accuracy.axes[: len(DATASETS)]:
         assert {colour for colour, _, _ in curves_of(panel)} == {colours[b] for b in shown}
 
     values = pd.DataFrame(
@@ -236,7 +264,7 @@ def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures)
     path = tmp_path / "variance.csv"
     variance.plot_variance(path, features, list(BACKBONES), ["a", "b"], "data", STYLE, [])
     rows = [axis for axis in figures[2].axes if axis.patches]
-    drawn = [{matplotlib.colors.to_hex(p.get_edgecolor()) for p in row.patches} for row in rows]
+    drawn = [{to_hex(p.get_edgecolor()) for p in row.patches} for row in rows]
     assert drawn == [{colours["resnet34"]}, {look.NEUTRAL}]
 
 
@@ -245,7 +273,13 @@ def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures)
     rows = [
         ("raw", split, "intra_class", c, None, 1.0) for split in ("train", "test") for c in range(n)
     ]
-    rows += [("raw", "train", "mean_distance", a, b, 1.0) for a, b in combinations(range(n), 2)]
+    # Classes are points of a line, in mixed order; each has its own variance.
+    places = np.random.default_rng(0).permutation(n)
+    rows = [(*row[:-1], 1.0 + places[row[3]]) for row in rows]
+    rows += [
+        ("raw", "train", "mean_distance", a, b, float((places[a] - places[b]) ** 2))
+        for a, b in combinations(range(n), 2)
+    ]
     columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
     path = tmp_path / "variance.csv"
     pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(path, index=False)
@@ -253,9 +287,15 @@ def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures)
     variance.plot_variance(path, {"raw": "raw pixels"}, [], names, "data", STYLE, [])
     heat, bars = figures[0].axes[:2]
     figures[0].canvas.draw()
+    # Beside each other stand similar classes, which have their own bars.
+    order = np.argsort(places)
+    first = heat.get_yticklabels()[0].get_text()
+    order = order if first == names[order[0]] else order[::-1]
+    heights = {round(bar.get_y() + 0.4): bar.get_width() for bar in bars.patches}
+    assert [heights[place] for place in range(n)] == (1 + places[order]).tolist()
     for axis in (heat, bars):
         shown = [text for text in axis.get_yticklabels() if text.get_text()]
-        assert [text.get_text() for text in shown] == names
+        assert [text.get_text() for text in shown] == [names[c] for c in order]
         middles = [
             text.get_window_extent().y0 + text.get_window_extent().height / 2 for text in shown
         ]
@@ -282,7 +322,181 @@ def test_the_legend_names_every_series_and_split(crowd, figures):
     accuracy, measures = map(words_of, figures)
     splits = {"training images", "test images, 95 % interval"}
     assert accuracy == ({*BACKBONES.values(), *splits}, "")
-    assert measures == ({*BACKBONES.values(), "training images", "test images"}, "")
+    splits = {"training images, as many as test images", "test images"}
+    assert measures == ({*BACKBONES.values(), *splits}, "")
+
+
+# --- one encoding -----------------------------------------------------------------------------
+
+
+#: What each value is in the figures below, by split, also of the accuracies.
+LEVEL = {"train": 0.3, "test": 0.6}
+
+
+def level(run, epoch, layer, split, quantity):
+    """A value that says its split; a little of it is the layer's, so that log D has a slope."""
+    return LEVEL[split] + (0.01 + 0.001 * run["seed"]) * run["layers"].index(layer)
+
+
+@pytest.fixture(scope="module")
+def every_figure(tmp_path_factory):
+    """All figures of runs, of runs that have everything a figure can show, by their names.
+
+    Two points of a recipe start from the same weights on two data sets, in two seeds; the second
+    backbone is trained in one way. Training images are fitted in the end.
+    """
+    folder = tmp_path_factory.mktemp("every")
+    names = ["conv1", "layer2", "flatten"]
+    settings = [{"weight_decay": value} for value in (0.1, 0.2)]
+    runs = describe_runs(["digits", "fashion"], ["vgg11"], (0, 1), settings, layers=names)
+    runs += describe_runs(["digits", "fashion"], ["resnet18"], (0, 1), recipe="plain")
+    for run in runs:
+        if (run["dataset"], run["backbone"]) == ("digits", "resnet18"):
+            run["published"] = ["fashion_mnist", "vgg11_bn_finetuned"]
+    more = [
+        {**fitted(run, epoch, layer, quantity, LEVEL["test"]), "weight_decay": decay}
+        for run in runs
+        for epoch in (0, run["last"])
+        for layer in run["layers"]
+        for quantity in ("accuracy_linear", "accuracy_knn")
+        for decay in [as_word(run["setting"].get("weight_decay", "")) if epoch else ""]
+    ]
+    untouched = {"layer": "", "split": "train_matched", "quantity": "nc1", "value": LEVEL["train"]}
+    more += [{"dataset": "digits", "backbone": b, **untouched} for b in ("raw", "scattering")]
+
+    def share(run, epoch, split):
+        fits = split == "train" and epoch == run["last"]
+        return 1.0 if fits else LEVEL[split]
+
+    tables = write_tables_to(folder, runs, level, share, more=more)
+    given = (*tables, runs, DATASETS, BACKBONES, STYLE, [])
+    log = [
+        {
+            **dict.fromkeys(("loss", "learning_rate", "gradient_norm", "seconds"), LEVEL["train"]),
+            "images_per_second": LEVEL["train"],
+            "epoch": epoch,
+        }
+        for epoch in range(1, 5)
+    ]
+    (folder / "log.json").write_text(json.dumps(log))
+    training_table(runs, [folder / "log.json"] * len(runs), folder / "training.csv")
+    layer_names = {"layers": names, "seeds": [0, 1], "n_images": 10}
+    maps = dict.fromkeys(("first", "last", "first_last"), np.full((3, 3), LEVEL["train"]).tolist())
+    across = {name: np.full((2, 2), LEVEL["train"]).tolist() for name in names}
+    content = {**layer_names, **maps, "across_seeds": across, "made_with": []}
+    (folder / "similarity.json").write_text(json.dumps(content))
+    files = [folder / "similarity.json"]
+    swept = [run for run in runs if run["setting"]]
+    drawings = {
+        "accuracy": lambda: epochs.plot_accuracy(*given),
+        "collapse": lambda: plot_collapse(given),
+        "layers": lambda: layers.plot_layers(*given),
+        "probes": lambda: probes.plot_probes(*given),
+        "sweep": lambda: sweep.plot_sweep(*given[:2], swept, *given[3:]),
+        "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
+        "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
+    }
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(look, "save", lambda figure, paths: kept.append(figure))
+        for draw in drawings.values():
+            draw()
+    yield dict(zip(drawings, kept, strict=True))
+    plt.close("all")
+
+
+def seen(line):
+    """Whether a line is of data: not a thin line to read by, nor upright as an onset, nor what was
+    published, which keeps its values."""
+    x = np.asarray(line.get_xdata(), dtype=float)
+    published = line.get_alpha() == epochs.FAINT["alpha"]
+    upright = len(x) == 2 and x[0] == x[1]
+    return line.get_alpha() != 0 and not upright and not published
+
+
+def test_solid_lines_are_training_images_and_dashed_lines_test_images_in_all_figures(every_figure):
+    for name, figure in every_figure.items():
+        drawn = set()
+        for axis in figure.axes:
+            for line in filter(seen, axis.lines):
+                values = np.asarray(line.get_ydata(), dtype=float)
+                values = values[np.isfinite(values)]
+                percent = name == "accuracy" or "%" in axis.get_ylabel()
+                values = values / 100 if percent else values
+                if "1 − NC4" in axis.get_ylabel():
+                    values = 1 - values
+                of_test = np.isclose(values, LEVEL["test"], atol=0.05)
+                # On all training images measures are others, and what is fitted is 1.
+                beyond = values > 0.9
+                of_train = np.isclose(values, LEVEL["train"], atol=0.05) | beyond
+                assert of_test.all() or of_train.all(), (name, axis.get_title(), values)
+                split = "test" if of_test.all() else "train"
+                marker = line.get_marker() not in ("", "None", "x", "+", None)
+                hollow = to_hex(line.get_markerfacecolor()) == "#ffffff"
+                if line.get_linestyle() != "None":
+                    assert (line.get_linestyle() == "-") == (split == "train"), (name, values)
+                if marker:
+                    assert hollow == (split == "test"), (name, axis.get_title(), values)
+                drawn.add(split)
+        expected = {"train"} if name in ("training", "similarity") else {"train", "test"}
+        assert drawn == expected, name
+
+
+def test_no_two_entries_of_a_legend_look_the_same_in_any_figure(every_figure):
+    for name, figure in every_figure.items():
+        glyphs = glyphs_of(figure)
+        assert glyphs, name
+        assert len({glyph for _, glyph in glyphs}) == len(glyphs), (name, glyphs)
+        # Whoever names training and test images, does it with the same lines.
+        for words, glyph in glyphs:
+            if words.startswith(("training images", "test images")):
+                solid = glyph[1] == "(0, None)"
+                assert solid == words.startswith("training"), (name, words, glyph)
+
+
+def test_the_colour_of_a_line_is_in_the_legend_of_all_figures(every_figure):
+    for name, figure in every_figure.items():
+        colours = {
+            to_hex(glyph[1] if glyph[0] == "patch" else glyph[0]) for _, glyph in glyphs_of(figure)
+        }
+        for axis in figure.axes:
+            shown = {to_hex(line.get_color()) for line in filter(seen, axis.lines)}
+            assert shown <= colours, (name, shown - colours)
+        bands = {
+            to_hex(band.get_facecolor()[0])
+            for axis in figure.axes
+            for band in axis.collections
+            if isinstance(band, PolyCollection)
+        }
+        assert bands <= colours, name
+
+
+def test_what_several_series_start_from_is_drawn_once(every_figure):
+    for name in ("collapse", "probes"):
+        words = [words for words, _ in glyphs_of(every_figure[name])]
+        assert "VGG11: common start" in words
+        axis = every_figure[name].axes[name == "probes"]
+        at_start = [
+            (to_hex(line.get_color()), line.get_marker())
+            for line in marked(axis)
+            if 0 in line.get_xdata() and line.get_marker() == "o"
+        ]
+        # The start that two lines have in common, and that of ResNet18, on two splits each.
+        own = look.line_colours({s: s for s in "abc"}, list("abc"))["c"].lower()
+        assert sorted(at_start) == sorted([(look.NEUTRAL, "o"), (own, "o")] * 2)
+        # Bands of what has a common start begin after it, those of ResNet18 at epoch 0.
+        begins = {
+            (to_hex(band.get_facecolor()[0]), band.get_paths()[0].vertices[:, 0].min())
+            for band in axis.collections
+            if isinstance(band, PolyCollection)
+        }
+        assert {x for colour, x in begins if colour == own} == {0}
+        assert {x for colour, x in begins if colour != own} == {1}
+    axis = every_figure["layers"].axes[1]
+    faint = [to_hex(line.get_color()) for line in marked(axis) if line.get_alpha() < 1]
+    # Two data sets, two splits; one line for both points of the recipe.
+    assert faint == [look.NEUTRAL] * 4
+    assert "VGG11: common start" in [words for words, _ in glyphs_of(every_figure["layers"])]
 
 
 # --- axes and intervals -----------------------------------------------------------------------
@@ -298,6 +512,57 @@ def test_panels_that_are_compared_have_the_same_axes(crowd, figures):
     assert low < 100 * accuracies["low"].min() and 100 * accuracies["value"].max() < high
     # Whoever has no panel below has the numbers of the epochs.
     assert [panel.get_xlabel() for panel in panels] == ["", "epoch", "epoch"]
+
+
+@pytest.mark.parametrize("low", [1e-6, 1e-3, 0.13, 0.99, 1.0, 3.1, 7.2, 41.0, 2e5])
+@pytest.mark.parametrize("ratio", [1, 1 + 1e-9, 1.001, 1.1, 1.3, 2, 4, 9, 12, 90, 1e3, 1e9, 1e14])
+def test_a_logarithmic_axis_has_from_two_to_eight_labels_that_differ(low, ratio):
+    figure, axis = plt.subplots(figsize=(1, 1))
+    axis.plot([0, 1], [low, low * ratio])
+    curves.value_axis(axis, logarithmic=True)
+    figure.canvas.draw()
+    bottom, top = axis.get_ylim()
+    labels = [
+        text.get_text()
+        for text in axis.get_yticklabels(which="both")
+        if text.get_text() and bottom <= text.get_position()[1] <= top
+    ]
+    plt.close(figure)
+    assert 2 <= len(labels) == len(set(labels)) <= 8
+    # They say where they stand.
+    assert all(bottom * 0.999 <= float(label) <= top * 1.001 for label in labels)
+
+
+def test_measures_on_few_images_a_class_are_flagged(arguments, figures):
+    run = describe_run("digits", "vgg11", layers=["conv1", "flatten"])
+    more = [
+        {
+            **{key: run[key] for key in IDENTITY},
+            "epoch": 0,
+            "layer": "flatten",
+            "quantity": "fewest_images",
+            "split": split,
+            "value": value,
+        }
+        for split, value in (("train", 3), ("train_matched", 4), ("test", 5))
+    ]
+    for few in (more, []):
+        given = arguments([run], more=few)
+        plot_collapse(given)
+        layers.plot_layers(*given)
+        probes.plot_probes(*given)
+        swept = describe_runs(["digits"], settings=[{"batch_size": n} for n in (8, 16)])
+        rows = [
+            {**row, "recipe": "decay", "batch_size": "8", "backbone": "resnet18"} for row in few
+        ]
+        sweep.plot_sweep(*arguments(swept, more=rows))
+    for figure in figures[:4]:
+        _, note = words_of(figure)
+        # All training images are not among those that are compared.
+        words = note.replace("\n", " ")
+        assert "4 matched training images" in words and "5 test images" in words
+        assert "3 training" not in words
+    assert [words_of(figure)[1] for figure in figures[4:]] == [""] * 4
 
 
 def test_the_panels_of_collapse_share_their_epochs_and_keep_their_scales(crowd, figures):
@@ -341,12 +606,13 @@ def test_raw_pixels_and_scattering_are_lines_where_they_have_a_value(arguments, 
             "value": value,
         }
         for dataset, backbone, split, quantity, value in [
-            ("digits", "raw", "train", "nc1", 7.0),
+            ("digits", "raw", "train", "nc1", 6.0),
+            ("digits", "raw", "train_matched", "nc1", 7.0),
             ("digits", "raw", "test", "nc1", 8.0),
-            ("digits", "raw", "train", "cdnv", 0.4),
-            ("digits", "scattering", "train", "nc1", 3.0),
-            ("fashion", "raw", "train", "nc1", 9.0),
-            ("fashion", "scattering", "train", "nc3", 9.0),
+            ("digits", "raw", "train_matched", "cdnv", 0.4),
+            ("digits", "scattering", "train_matched", "nc1", 3.0),
+            ("fashion", "raw", "train_matched", "nc1", 9.0),
+            ("fashion", "scattering", "train_matched", "nc3", 9.0),
         ]
     ]
     plot_collapse(arguments(describe_runs(["digits", "fashion"]), more=more))
@@ -355,8 +621,7 @@ def test_raw_pixels_and_scattering_are_lines_where_they_have_a_value(arguments, 
         for panel in figures[0].axes
     ]
     assert found == [[7, 3], [0.4], *[[]] * 7]
-    styles = {line.get_linestyle() for line in figures[0].axes[0].lines[:2]}
-    assert len(styles) == 2
+    assert len({line.get_marker() for line in figures[0].axes[0].lines[:2]}) == 2
     assert {"raw pixels", "scattering coefficients"} < words_of(figures[0])[0]
 
 
@@ -389,7 +654,7 @@ def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
 
 def test_training_and_test_images_are_told_apart(arguments, figures):
     epochs.plot_accuracy(*arguments(describe_runs(["mnist5k"], ["vgg11"])))
-    faces = [matplotlib.colors.to_hex(m.get_markerfacecolor()) for m in marked(figures[0].axes[0])]
+    faces = [to_hex(m.get_markerfacecolor()) for m in marked(figures[0].axes[0])]
     assert faces == [look.backbone_colours(list(BACKBONES))["vgg11"].lower(), "#ffffff"]
 
 
@@ -663,7 +928,7 @@ def test_probes_stand_beside_collapse_over_epochs_and_layers(arguments, figures)
         *["Fashion-MNIST"] * 2,
     ]
     accuracy, nc1, by_layer, fuzziness = panels[:4]
-    of = {name: line["marker"] for name, line in probes.PROBES.items()}
+    of = probes.PROBES
     (network,) = lines_like(accuracy, of["accuracy"])
     shares = [100 * share_of(run, epoch, "test") for epoch in range(1, N_EPOCHS + 1)]
     assert network.get_ydata() == pytest.approx(shares)
@@ -736,7 +1001,9 @@ def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures):
             assert line.get_ydata() == pytest.approx([55, 55])
     for panel, geometric in zip(panels[2:], (True, False, False, False), strict=True):
         assert len({line.get_color() for line in marked(panel)}) == 2
-        for line, momentum in zip(marked(panel), (0.0, 0.9), strict=True):
+        drawn = marked(panel)
+        assert [line.get_linestyle() == "-" for line in drawn] == [True, False] * 2
+        for line, momentum in zip(drawn, (0.0, 0.0, 0.9, 0.9), strict=True):
             assert line.get_xdata().tolist() == [1e-4, 1e-2]
             pairs = np.array([[0.1, 1.1], [10, 11]]) + momentum
             middle = gmean(pairs, axis=1) if geometric else pairs.mean(axis=1)
@@ -784,16 +1051,25 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments
     plot_collapse(given)
     accuracy, measures = figures
     assert [len(faint(panel)) for panel in accuracy.axes[:3]] == [0, 2, 0]
-    assert [len(faint(panel)) for panel in measures.axes] == [1, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert [len(faint(panel)) for panel in measures.axes] == [2, 0, 0, 2, 2, 2, 0, 0, 0]
     curves = published.curves().query(
         "dataset == 'fashion_mnist' and features == 'vgg11_bn_finetuned' and epoch <= @N_EPOCHS"
     )
-    drawn = faint(measures.axes[3])[0]
+    drawn, ours = faint(measures.axes[3])
     expected = curves[curves["measure"] == "nc2_equinorm"]
     np.testing.assert_array_equal(drawn.get_xdata(), expected["epoch"])
     np.testing.assert_array_equal(drawn.get_ydata(), expected["value"])
     colour = look.backbone_colours(list(BACKBONES))["resnet34"]
-    assert drawn.get_color() == colour
+    assert drawn.get_color() == ours.get_color() == colour
+    # Beside what was published of all training images stands ours of all of them.
+    run = next(run for run in runs if run["published"])
+    values = [value_of(run, e, "flatten", "train", "nc2_equinorm") for e in range(N_EPOCHS + 1)]
+    assert ours.get_ydata() == pytest.approx(ON_ALL + np.array(values))
+    published_words = {
+        "published (report A, all training images)",
+        "ours on all training images, by report A's definition",
+    }
+    assert published_words < words_of(measures)[0]
 
 
 # --- what failed ------------------------------------------------------------------------------
@@ -804,12 +1080,15 @@ def test_the_panel_of_features_that_failed_says_so(tmp_path, figures):
     there, failed = tmp_path / "there.npz", tmp_path / "failed.npz"
     values = {"perplexity": 5.0, "recall": 0.5}
     coordinates, labels = rng.normal(size=(20, 2)), np.repeat([0, 1], 10)
-    np.savez(there, coordinates=coordinates, labels=labels, n_total=20, **values)
-    nothing = {"coordinates": np.empty((0, 2)), "labels": np.empty(0, int), "n_total": 0}
-    np.savez(failed, failed="the loss is not finite", **nothing, perplexity=np.nan, recall=np.nan)
+    alone = {"splits": ["test"], "split": np.zeros(20, int), "n_total": [20]}
+    np.savez(there, coordinates=coordinates, labels=labels, **alone, **values)
+    write_failed_embedding(failed, "the loss is not finite")
     embedding.plot_embeddings([there, failed], ["raw", "tuned"], ["a", "b"], "mine", STYLE, [])
     left, right = figures[0].axes
-    assert "20 images" in left.get_xlabel() and not right.get_xlabel()
+    assert left.get_xlabel().startswith("all 20 test images\n") and not right.get_xlabel()
+    # Of one split alone: nothing is faint, and the title says which.
+    assert {collection.get_alpha() for collection in left.collections} == {1}
+    assert len(figures[0].legends) == 1
     assert not right.collections
     (text,) = right.texts
     assert " ".join(text.get_text().split()) == "failed: the loss is not finite"

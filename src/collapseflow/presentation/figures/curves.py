@@ -265,7 +265,7 @@ def value_axis(axis: Axes, logarithmic: bool) -> None:
     else:
         # Not a limit of the axis, which would no longer grow with what is drawn later.
         axis.axhline(0, alpha=0).sticky_edges.y.append(0)
-        axis.autoscale_view(scalex=False)
+    axis.autoscale_view(scalex=False)
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
 
 
