@@ -134,6 +134,6 @@ def _axes(axis: Axes, shots: Sequence[int], beyond: int) -> None:
     axis.xaxis.set_major_locator(FixedLocator([*shots, beyond]))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xticklabels([*map(str, shots), "all\ntraining"])
-    axis.set_xlabel("test images a class, at most half of it")
+    axis.set_xlabel("test images a class, half of a class at most")
     axis.set_ylabel("accuracy on the other test images,\nmean over classes, %")
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)

@@ -229,7 +229,8 @@ def _correlation(points: pd.DataFrame) -> str:
     ]
     found = spearman(of_targets, SEED)
     if found.rho is None:
-        return f"no correlation\nn = {len(points)}"
+        few = all(len(values) < MIN_POINTS for values, _ in of_targets)
+        return f"{'too few points for ρ' if few else 'no correlation'}\nn = {len(points)}"
     targets = f"{found.n_groups} target{'s' if found.n_groups > 1 else ''}"
     interval = f"[{found.low:.2f}, {found.high:.2f}], n = {found.n_points}"
     return f"ρ = {found.rho:.2f}, {targets}\n{interval}".replace("-", "−")
