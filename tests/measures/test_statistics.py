@@ -16,13 +16,13 @@ from collapseflow.measures.collapse import measure
 from collapseflow.measures.statistics import (
     MATCHED,
     ClassSums,
-    Statistics,
     map_blocks,
     matched_rows,
     read_statistics,
     reduce_stores,
     reduce_stream,
     scatter_around,
+    statistics_of,
     sum_classes,
     write_failed_statistics,
     write_statistics,
@@ -391,8 +391,9 @@ def test_classes_may_first_show_up_in_any_block():
         check(reduce_stream(stream_of(*ordered, [9]))[0], *ordered)
 
 
-def test_shards_of_the_data_can_be_merged():
-    case = make_case(200, 9, 5, seed=12)
+@pytest.mark.parametrize("d", [3, 9])
+def test_shards_of_the_data_can_be_merged(d):
+    case = make_case(200, d, 5, seed=12)
     # Sorted by label: no half has all classes.
     order = np.argsort(case[1], kind="stable")
     ordered = [part[order] for part in case]
@@ -406,15 +407,7 @@ def test_shards_of_the_data_can_be_merged():
         total, *others = (scatter_around(means, means, part) for part in parts)
         for other in others:
             total.merge(other)
-        merged = Statistics(
-            classes=means.classes,
-            counts=means.counts,
-            means=means.means,
-            coordinates=means.span[1],
-            norms=means.norms,
-            **vars(total),
-        )
-        check(merged, *case)
+        check(statistics_of(means, total), *case)
 
 
 @pytest.mark.parametrize("n_classes", [10, 1000])
