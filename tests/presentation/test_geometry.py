@@ -97,7 +97,7 @@ def test_unequal_classes_stand_around_the_mean_of_their_means():
     means, other = class_means(features, labels), class_means(features[::2] + 1, labels[::2])
     centre = means.mean(axis=0)
     directions = np.linalg.svd(means - centre)[2][:2]
-    drawn, others, covariance = geometry.principal_plane(train, test)
+    drawn, others, covariance, _ = geometry.principal_plane(train, test)
     signs = np.sign((drawn * ((means - centre) @ directions.T)).sum(axis=0))
     np.testing.assert_allclose(drawn, (means - centre) @ directions.T * signs, atol=1e-10)
     np.testing.assert_allclose(others, (other - centre) @ directions.T * signs, atol=1e-10)

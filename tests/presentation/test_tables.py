@@ -472,6 +472,20 @@ def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
     assert set(tidy["n_seeds"]) == {3}
 
 
+def test_the_table_says_where_a_class_has_few_training_images(collect, out):
+    runs = describe_runs()
+    contents = [measured(run, (0, 4), values, shares) for run in runs]
+    for number, state in enumerate(contents[0]):
+        for split, of_split in state["layers"]["flatten"].items():
+            of_split["fewest_images"] = {"train": 9 - number, "test": 3}[split]
+    tables = collect(runs, contents)
+    collapse_table(*tables, runs, DATASETS, out.csv, out.md, out.tex)
+    assert "\nDigits 8×8: a class has only 8 training images; of fewer" in out.md.read_text()
+    contents = [measured(run, (0, 4), values, shares) for run in runs]
+    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    assert "a class has only" not in out.md.read_text()
+
+
 def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect, out):
     runs = describe_runs(layers=["conv1", "flatten"])
     contents = [measured(run, (0, 4), values, shares) for run in runs]

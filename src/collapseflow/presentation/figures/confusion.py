@@ -87,7 +87,7 @@ def plot_confusion(
     rows, columns = look.grid(len(features), 2 if len(features) <= 4 else 3)
     side = style["width"] / columns
     figure, axes = plt.subplots(
-        rows, columns, figsize=(style["width"], rows * (side + 0.5) + 0.9), squeeze=False
+        rows, columns, figsize=(style["width"], rows * (side + 0.8) + 0.9), squeeze=False
     )
     for axis in axes.flat[len(features) :]:
         axis.set_axis_off()
@@ -105,7 +105,12 @@ def plot_confusion(
         words = look.wrapped(_worth(of_one, class_names), side, small)
         axis.set_xlabel(f"predicted class\n{words}", fontsize=small["font_size"])
     bar = figure.colorbar(
-        ScalarMappable(SCALE, COLOURS), ax=axes, location="bottom", aspect=40, fraction=0.03
+        ScalarMappable(SCALE, COLOURS),
+        ax=axes,
+        location="bottom",
+        aspect=50,
+        fraction=0.02,
+        pad=0.02,
     )
     bar.set_ticks(
         [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"]

@@ -9,6 +9,7 @@ from collapseflow.presentation import held_out
 from collapseflow.presentation.rows import (
     REPORT_A,
     failures_in_words,
+    few_images_in_words,
     identity,
     networks_in_words,
     of_runs,
@@ -49,10 +50,14 @@ NOTES_WITHOUT_VALIDATION = (
 )
 
 
-def _notes_on_runs(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
-    """What the tables of runs say below: over which seeds, and what failed."""
+def _notes_on_runs(
+    runs: Sequence[Mapping], rows: pd.DataFrame, datasets: Mapping[str, str], failures: str | Path
+) -> list[str]:
+    """What the tables of runs say below: over which seeds, of which classes there are few images,
+    and what failed."""
     notes = [seeds_note(seeds_in_words(runs), geometric=True)] if several_seeds(runs) else []
-    return notes + failed_runs_in_words(runs, failures)
+    few = few_images_in_words(rows[rows["split"] == "train"], datasets)
+    return [*notes, *(f"{words}." for words in few), *failed_runs_in_words(runs, failures)]
 
 
 def failed_runs_in_words(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
@@ -74,10 +79,9 @@ def _shown(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _measured(measures: str | Path, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
-    """Mean and standard deviation of all quantities of some runs, and the names of the columns
-    that say what of."""
-    rows = of_runs(read_csv(measures), runs)
+def _measured(rows: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
+    """Mean and standard deviation of all quantities in the rows of some runs, and the names of the
+    columns that say what of."""
     rows = rows[rows["quantity"].isin(["accuracy", *REPORT_A])]
     names = ["dataset", "backbone", "start", "recipe", *swept_keys(runs)]
     names += ["layer", "epoch", "split", "quantity"]
@@ -106,7 +110,8 @@ def collapse_table(
         (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all
         splits.
     """
-    table, names = _measured(measures, runs)
+    measured = of_runs(read_csv(measures), runs)
+    table, names = _measured(measured, runs)
     several = any(len(run["layers"]) > 1 for run in runs)
     rows = []
     for (dataset, series), run in {(run["dataset"], run["series"]): run for run in runs}.items():
@@ -121,7 +126,7 @@ def collapse_table(
     notes = [
         "Accuracy of the network itself; neural collapse of its features of the training images. "
         "Epoch 0 is the network before it is trained on the data set.",
-        *_notes_on_runs(runs, failures),
+        *_notes_on_runs(runs, measured, datasets, failures),
     ]
     tidy = table[[*names, *MEANS]]
     n_left = len(header) - 1
@@ -159,7 +164,8 @@ def sweep_table(
         As that of :func:`collapse_table`, after the last epoch; where images are held out also
         ``validation_accuracy``, on the split ``validation``, and ``best``, 1 for the best point.
     """
-    table, names = _measured(measures, runs)
+    measured = of_runs(read_csv(measures), runs)
+    table, names = _measured(measured, runs)
     keys = swept_keys(runs)
     accuracies = held_out.final_accuracies(training, runs)
     validated = held_out.spread_over_seeds(accuracies).set_index(["dataset", "series"])
@@ -206,7 +212,7 @@ def sweep_table(
         "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
         "the training images.",
         *(NOTES_ON_VALIDATION if len(validated) else NOTES_WITHOUT_VALIDATION),
-        *_notes_on_runs(runs, failures),
+        *_notes_on_runs(runs, measured, datasets, failures),
     ]
     tidy = pd.concat(parts)[[*names, *MEANS, *(["best"] if len(validated) else [])]]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
