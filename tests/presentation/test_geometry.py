@@ -154,8 +154,7 @@ def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(state, figu
     assert not any(axis.axison for axis in axes[4:8])
     assert axes[4].texts[0].get_text() == "epoch 4 failed: the loss is not finite"
     names = {text.get_text() for text in figures[0].legends[0].get_texts()}
-    words = {"mean of training images, as many as test images", "mean of test images"}
-    assert words | {"0  class 0", "3  class 3"} < names
+    assert {"training mean", "test mean", "0  class 0", "3  class 3"} < names
     assert "rows of W" not in names
 
 
@@ -198,6 +197,8 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
     legend = figures[0].legends[0]
     note = legend.get_title().get_text().replace("\n", " ")
     start = "Heat maps: similar classes stand beside each other; from the top: "
+    of_training, _, note = note.partition(". ")
+    assert of_training == "Training images: as many of each class as there are test images"
     assert note.startswith(start)
     order = np.array(note.removeprefix(start).rstrip(".").split(", ")).astype(int)
     assert sorted(order) == list(range(n_classes))

@@ -121,10 +121,9 @@ def plot_geometry(
             reason = row[0].text(0, 0.5, wrapped, va="center", transform=row[0].transAxes)
             reason.set_in_layout(False)
             continue
-        small = style["font_size"] - 1
-        look.row_titles(row, f"{words}: {_worth(state)}", TITLES, style, fontsize=small)
+        look.row_titles(row, f"{words}: {_worth(state)}", TITLES, style)
         _draw_plane(row[0], state, looks)
-        row[0].xaxis.label.set_size(small)
+        row[0].xaxis.label.set_size(style["font_size"] - 1)
         _draw_norms(row[3], state, looks)
         for axis in row:
             axis.set_box_aspect(1)
@@ -137,7 +136,8 @@ def plot_geometry(
             axis.set_ylim(low.min(), high.max())
     look.title(figure, f"{heading}, {layer}" if layer else heading, style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
-    notes = [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
+    notes = ["Training images: as many of each class as there are test images."] if known else []
+    notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
     curves.finish(figure, _keys(class_names, looks, has_head), notes, style, paths)
 
 
@@ -261,9 +261,9 @@ def _keys(
     dot = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
     groups: list[list[Artist]] = [
         [
-            Line2D([], [], label="mean of training images, as many as test images", **dot),
-            Line2D([], [], label="mean of test images", markersize=5.5, **dot, **HOLLOW),
-            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within classes"),
+            Line2D([], [], label="training mean", **dot),
+            Line2D([], [], label="test mean", markersize=5.5, **dot, **HOLLOW),
+            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
             *([Line2D([], [], color=look.NEUTRAL, label="rows of W", **ROWS)] * has_head),
         ]
     ]
