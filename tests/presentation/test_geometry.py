@@ -214,7 +214,7 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
         (unit @ unit.T)[np.ix_(order, order)][~np.eye(n_classes, dtype=bool)],
         atol=1e-9,
     )
-    ticks = [text.get_text() for text in figures[0].axes[1].get_xticklabels()]
+    ticks = [text.get_text() for text in figures[0].axes[1].get_yticklabels()]
     assert ticks == [str(c) for c in order[:: -(-n_classes // 10)]]
     names = {text.get_text() for text in legend.get_texts()}
     assert ({f"{c}  class {c}" for c in range(n_classes)} <= names) == (n_classes <= 60)

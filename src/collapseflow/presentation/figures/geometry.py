@@ -245,7 +245,8 @@ def _draw_cosines(
         axis.set_facecolor("#dddddd")
         places = range(0, len(shown), math.ceil(len(shown) / 10))
         numbers = [str(shown[place]) for place in places]
-        axis.set_xticks(places, numbers)
+        # Of many classes the rows alone have numbers: those of columns would lie on each other.
+        axis.set_xticks(places, numbers if len(order) <= MOST_IN_ORDER else [""] * len(numbers))
         axis.set_yticks(places, numbers)
     bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, fraction=0.03, pad=0.02)
     # The scale is as wide on both sides of the simplex; cosines end before that.

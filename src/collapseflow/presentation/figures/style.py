@@ -151,7 +151,7 @@ def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: M
     for axis, of_panel in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
         axis.set_title("\n" * (over.count("\n") + 1) + of_panel, fontsize=size)
-    above = {"xytext": (0, 6 + 1.25 * size), "textcoords": "offset points"}
+    above = {"xytext": (0, 6 + 1.15 * size), "textcoords": "offset points"}
     written = axes[0].annotate(
         over, (0, 1), xycoords="axes fraction", fontweight="bold", va="bottom", **above
     )
