@@ -131,6 +131,11 @@ rule fig_geometry:
         required(of_each_run(FILES.figure, "geometry"), "fig_geometry"),
 
 
+rule fig_confusion:
+    input:
+        required(of_each_dataset(FILES.figure, "confusion"), "fig_confusion"),
+
+
 rule fig_few_shot:
     input:
         required(of_each_dataset(FILES.figure, "few_shot"), "fig_few_shot"),

@@ -121,13 +121,15 @@ def cells(text):
 
 def test_studies_are_compared_side_by_side(studies, capsys):
     assert main(["compare", *studies]) == 0
-    header, *rows = cells(capsys.readouterr().out)
+    text, _, note = capsys.readouterr().out.partition("\n\n")
+    assert "(ddof = 1)" in note
+    header, *rows = cells(text)
     who = ["data set", "backbone", "start", "recipe", "epoch", "layer", "split", "quantity"]
     assert header == [*who, "one", "two"]
     what = ["digits", "net", "random", "plain"]
-    # Mean and deviation of 5 and 6, of 96 and 98.
+    # Geometric mean of 5 and 6; mean and deviation of 96 and 98.
     assert rows == [
-        [*what, "4 / 20", "fc", "test", "nc1", "5.50 ± 0.71", "0.500"],
+        [*what, "4 / 20", "fc", "test", "nc1", "5.48 ×÷ 1.14", "0.500"],
         [*what, "4", "fc", "test", "accuracy, %", "97.00 ± 1.41", ""],
         [*what, "20", "fc", "test", "accuracy_lr, %", "", "75.00"],
     ]
@@ -136,7 +138,7 @@ def test_studies_are_compared_side_by_side(studies, capsys):
 def test_the_rows_of_compared_studies_are_written_with_their_names(studies, tmp_path, capsys):
     swept = write_study(tmp_path / "deep" / "two", [(0, 4, "nc1", 1.0)], weight_decay=0.5)
     assert main(["compare", *studies, swept, "--csv", str(tmp_path / "all.csv")]) == 0
-    header, *rows = cells(capsys.readouterr().out)
+    header, *rows = cells(capsys.readouterr().out.partition("\n\n")[0])
     # Two folders have the same name.
     assert header[-3:] == [*studies, swept]
     assert [row[3] for row in rows] == ["plain"] * 3 + ["plain, weight decay 0.5"]

@@ -46,6 +46,7 @@ LOCAL = {
     "tabulate_flaws",
     "plot_probes",
     "plot_geometry",
+    "plot_confusion",
     "plot_few_shot",
     "plot_similarity",
     "plot_transfer",

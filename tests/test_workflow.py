@@ -397,7 +397,8 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
-    expected |= {"tabulate_comparison": 2, "tabulate_runtime": 1, **OVER_EPOCHS}
+    expected |= {"tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
+    expected |= OVER_EPOCHS
     assert planned(answer) == {**expected, "all": 1}
 
 
@@ -431,6 +432,7 @@ def test_the_report_builds(tiny):
             {
                 "plot_samples": 2,
                 "plot_scattering": 2,
+                "plot_confusion": 2,
                 "plot_embedding": 2,
                 "plot_embedding_train_test": 1,
                 "plot_variance": 1,
@@ -458,6 +460,7 @@ def test_the_report_builds(tiny):
                 "classify": 10,
                 "tabulate_accuracy": 2,
                 "tabulate_comparison": 2,
+                "plot_confusion": 2,
                 "tabulate_runtime": 1,
                 "collect_measures": 1,
                 **OVER_EPOCHS,
@@ -487,6 +490,7 @@ def test_the_report_builds(tiny):
                 "plot_geometry": 2,
                 "tabulate_accuracy": 2,
                 "tabulate_comparison": 2,
+                "plot_confusion": 2,
                 "collect_measures": 1,
                 **OVER_EPOCHS,
                 "tabulate_training": 1,
@@ -593,6 +597,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_transfer_matrix": 1,
         "plot_geometry": runs,
         "tabulate_comparison": datasets,
+        "plot_confusion": datasets,
         # ResNet18 is there with and without ImageNet's normalisation.
         "tabulate_flaws": 1,
         "embed": datasets * sets + 2 * 2,
@@ -627,6 +632,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "reduce_features": 2,
         "tabulate_accuracy": 1,
         "tabulate_comparison": 1,
+        "plot_confusion": 1,
         "collect_measures": 1,
         "tabulate_runtime": 1,
         "summarize": 1,

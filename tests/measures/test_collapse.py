@@ -16,7 +16,9 @@ from collapseflow.measures.collapse import (
     measure,
     measure_states,
 )
+from collapseflow.measures.definitions import PRESETS
 from collapseflow.measures.statistics import (
+    MATCHED,
     reduce_stores,
     reduce_stream,
     write_failed_statistics,
@@ -25,9 +27,11 @@ from collapseflow.measures.statistics import (
 from collapseflow.running.errors import UserError
 
 EVERY = (
-    *("nc1", "nc1_report_a", "nc1_quotient", "log_fuzziness", "cdnv", "directional_cdnv"),
-    *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle", "etf_distance"),
-    "hyperspherical_uniformity",
+    *("nc1", "nc1_balanced", "nc1_report_a", "nc1_quotient", "log_fuzziness"),
+    *("cdnv", "directional_cdnv"),
+    *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle"),
+    *("nc2_equinorm_report_a", "nc2_equiangularity_report_a", "nc2_maximal_angle_report_a"),
+    *("etf_distance", "hyperspherical_uniformity"),
     *("nc2_equinorm_head", "nc2_equiangularity_head", "nc2_maximal_angle_head"),
     *("etf_distance_head", "hyperspherical_uniformity_head", "etf_distance_duality"),
     *("nc3", "nc3_cosine", "nc4", "accuracy_nearest_mean", "norm_features", "norm_means"),
@@ -37,6 +41,16 @@ OF_HEAD = {name for name in EVERY if name.endswith("_head")} | {
     *("etf_distance_duality", "nc3", "nc3_cosine")
 }
 OF_PREDICTIONS = {"nc4", "accuracy"}
+#: What is of the variance within classes.
+OF_VARIANCE = {
+    *("nc1", "nc1_balanced", "nc1_report_a", "nc1_quotient", "log_fuzziness"),
+    *("cdnv", "directional_cdnv"),
+}
+#: What needs a direction of each class mean from the mean of the class means.
+OF_DIRECTIONS = {
+    *("nc2_equiangularity", "nc2_maximal_angle", "hyperspherical_uniformity", "nc3_cosine"),
+}
+OF_DIRECTIONS_OF_REPORT_A = {"nc2_equiangularity_report_a", "nc2_maximal_angle_report_a"}
 #: What does not change where all features, and W with them, are that many times as large.
 FREE_OF_SCALE = set(EVERY) - {
     *("nc1_report_a", "norm_features", "norm_means", "norm_global_mean", "norm_head")
@@ -106,7 +120,7 @@ def dense(features, labels, predictions=None, head=None, training=None):
     classes = np.unique(labels)
     n, C, d = len(x), len(classes), x.shape[1]
     overall = x.sum(axis=0) / n
-    within, between, weighted = np.zeros((3, d, d))
+    within, between, weighted, even_within, even_between = np.zeros((5, d, d))
     covariances, means = [], []
     for c in classes:
         mine = x[labels == c]
@@ -118,8 +132,11 @@ def dense(features, labels, predictions=None, head=None, training=None):
         weighted += len(mine) / n * outer
         covariances.append(covariance)
         means.append(mean)
+        even_within += covariance / C
     means = np.stack(means)
-    centred = means - overall
+    centred, around_all = means - sum(means) / C, means - overall
+    for row in centred:
+        even_between += np.outer(row, row) / C
 
     def inverse(matrix):
         return scipy.linalg.pinvh(matrix, rtol=1e-11)
@@ -137,6 +154,7 @@ def dense(features, labels, predictions=None, head=None, training=None):
     nearest = training[0][pairwise_distances_argmin(x, training[1])]
     answer = {
         "nc1": np.trace(within @ inverse(between)) / C,
+        "nc1_balanced": np.trace(even_within @ inverse(even_between)) / C,
         "nc1_report_a": np.trace(within @ cut) / C,
         "nc1_quotient": np.trace(within) / np.trace(between),
         "log_fuzziness": np.log(np.trace(within @ inverse(weighted))),
@@ -145,6 +163,11 @@ def dense(features, labels, predictions=None, head=None, training=None):
         ),
         "directional_cdnv": np.mean([along(i, j) for i, j in permutations(range(C), 2)]),
         **geometry(centred),
+        **{
+            f"{name}_report_a": value
+            for name, value in geometry(around_all).items()
+            if name.startswith("nc2")
+        },
         "accuracy_nearest_mean": np.mean(nearest == labels),
         "norm_features": np.mean([np.sqrt(h @ h) for h in x]),
         "norm_means": np.mean([np.sqrt(m @ m) for m in centred]),
@@ -169,6 +192,7 @@ def dense(features, labels, predictions=None, head=None, training=None):
         "n_classes": C,
         "n_samples": n,
         "n_features": d,
+        "fewest_images": min((labels == c).sum() for c in classes),
     }
     return answer | counts
 
@@ -214,19 +238,74 @@ def test_measures_equal_the_dense_formulas(n, d, n_classes, dtype):
     assert found.keys() >= set(EVERY)
 
 
-def test_unbalanced_classes_weigh_the_global_mean_by_their_size():
+@pytest.mark.parametrize("sizes", [(200, 30, 5, 1), (400, 40, 4, 2), (9, 9, 9, 90)])
+def test_unequal_classes_equal_the_dense_formulas(sizes):
     rng = np.random.default_rng(1)
-    labels = np.repeat([0, 1, 2, 3], [200, 30, 5, 1])
-    features = rng.normal(size=(4, 8))[labels] * 2 + rng.normal(size=(len(labels), 8))
-    found = check(features, labels)
+    labels = np.repeat(np.arange(4), sizes)
+    features = rng.normal(size=(4, 8))[labels] * 2 + rng.normal(size=(len(labels), 8)) * (
+        1 + labels[:, None]
+    )
+    head = rng.normal(size=(4, 8)), np.zeros(4)
+    found = check(features, labels, rng.permutation(labels), head)
     assert np.exp(found["log_fuzziness"]) != pytest.approx(4 * found["nc1"], rel=0.01)
+    assert found["nc1_balanced"] != pytest.approx(found["nc1"], rel=0.05)
+    assert found["nc2_equinorm"] != pytest.approx(found["nc2_equinorm_report_a"], rel=0.05)
+    assert found["fewest_images"] == min(sizes)
 
 
-def test_on_classes_of_equal_size_d_is_the_number_of_classes_times_nc1():
+def test_on_classes_of_equal_size_the_forms_of_a_measure_are_the_same():
     rng = np.random.default_rng(2)
     labels = np.arange(120) % 6
     found = measured(rng.normal(size=(6, 9))[labels] + rng.normal(size=(120, 9)), labels)
     assert np.exp(found["log_fuzziness"]) == pytest.approx(6 * found["nc1"], rel=1e-12)
+    assert found["nc1_balanced"] == pytest.approx(found["nc1"], rel=1e-12)
+    for quantity in ("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle"):
+        assert found[quantity] == pytest.approx(found[f"{quantity}_report_a"], rel=1e-12)
+
+
+def simplex_of_unequal_classes(sizes, noise=1e-4):
+    """Features near the corners of a simplex, and W in its directions."""
+    rng = np.random.default_rng(32)
+    corners = np.eye(10, 12) - np.eye(10, 12).mean(axis=0)
+    labels = np.repeat(np.arange(10), sizes)
+    features = corners[labels] + noise * rng.normal(size=(len(labels), 12)) + 3
+    return features, labels, labels, (corners, np.zeros(10))
+
+
+LONG_TAIL = np.round(1000 * 100 ** (-np.arange(10) / 9)).astype(int)
+
+
+@pytest.mark.parametrize(("sizes", "around_all"), [([500] * 5 + [50] * 5, 0.42), (LONG_TAIL, 0.65)])
+def test_a_simplex_of_unequal_classes_is_one_around_the_mean_of_the_class_means(sizes, around_all):
+    statistics, _ = reduce(*simplex_of_unequal_classes(sizes))
+    found = measure(statistics)
+    for quantity in (
+        *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle", "etf_distance"),
+        *("etf_distance_duality", "nc3"),
+    ):
+        assert found[quantity] < 1e-3, quantity
+    assert found["nc3_cosine"] == pytest.approx(1, abs=1e-6)
+    least = -np.log(20 / 9) / 2
+    assert found["hyperspherical_uniformity"] == pytest.approx(least, abs=1e-6)
+    # Around the mean of all samples it is none.
+    weighted = PRESETS["sample_weighted"]
+    assert weighted["etf_distance"].function(statistics) == pytest.approx(around_all, abs=0.01)
+    assert weighted["nc3"].function(statistics) > 0.05
+    assert found["nc2_equinorm_report_a"] > 0.05
+    assert found["nc2_equiangularity_report_a"] > 0.1
+
+
+def test_each_class_has_the_same_weight_in_balanced_nc1():
+    """Classes of unequal spread: repeating the images of one changes NC1, and not this."""
+    rng = np.random.default_rng(33)
+    labels = np.arange(90) % 3
+    features = 5 * np.eye(3, 6)[labels] + rng.normal(size=(90, 6)) * (1 + labels[:, None])
+    more = np.concatenate([features, *[features[labels == 2]] * 9])
+    of_more = np.concatenate([labels, np.full(9 * 30, 2)])
+    once, often = measured(features, labels), measured(more, of_more)
+    assert often["nc1_balanced"] == pytest.approx(once["nc1_balanced"], rel=1e-9)
+    assert once["nc1_balanced"] == pytest.approx(once["nc1"], rel=1e-9)
+    assert often["nc1"] > 1.3 * once["nc1"]
 
 
 def test_a_class_that_is_absent_does_not_count():
@@ -388,6 +467,7 @@ def test_two_classes_by_hand():
     found = measured(features, np.array([0, 0, 1, 1]), predictions, head)
     hand = {
         "nc1": 1 / 8,
+        "nc1_balanced": 1 / 8,
         "nc1_report_a": 1 / 8,
         "nc1_quotient": 3 / 8,
         "log_fuzziness": np.log(1 / 4),
@@ -397,6 +477,9 @@ def test_two_classes_by_hand():
         "nc2_equinorm": 0,
         "nc2_equiangularity": 0,
         "nc2_maximal_angle": 0,
+        "nc2_equinorm_report_a": 0,
+        "nc2_equiangularity_report_a": 0,
+        "nc2_maximal_angle_report_a": 0,
         "etf_distance": 0,
         "hyperspherical_uniformity": -np.log(2),
         # Rows of the lengths 3 and 4 at a right angle.
@@ -422,6 +505,7 @@ def test_two_classes_by_hand():
         "n_classes": 2,
         "n_samples": 4,
         "n_features": 2,
+        "fewest_images": 2,
     }
     assert found == pytest.approx(hand, rel=1e-12, abs=1e-12)
 
@@ -436,7 +520,18 @@ def test_norms_and_angles_of_three_classes_by_hand():
     # Unit vectors sqrt(2), sqrt(2 + sqrt(2)) and sqrt(2 + sqrt(2)) apart.
     mean = (np.log(2) / 2 + np.log(2 + np.sqrt(2))) / 3
     assert found["hyperspherical_uniformity"] == pytest.approx(-mean)
-    assert found["nc1"] == 0
+
+
+def test_unequal_classes_by_hand():
+    # Means 0 and 4 of three samples and one: mu_G = 1, mu_M = 2; variances 2/3 and 0.
+    found = measured(np.array([[-1.0], [0], [1], [4]]), np.array([0, 0, 0, 1]))
+    # Sigma_W = 1/2, Sigma_B = (1 + 9) / 2; balanced 1/3 and 4.
+    assert found["nc1"] == pytest.approx(1 / 20)
+    assert found["nc1_balanced"] == pytest.approx(1 / 24)
+    # Lengths 2 and 2; around mu_G 1 and 3.
+    assert found["nc2_equinorm"] == pytest.approx(0, abs=1e-12)
+    assert found["nc2_equinorm_report_a"] == pytest.approx(1 / 2)
+    assert found["norm_means"] == pytest.approx(2)
 
 
 def test_fuzziness_of_unequal_classes_by_hand():
@@ -487,6 +582,50 @@ def test_two_class_means_that_coincide_have_no_distance():
     assert few_shot_bound(statistics, 10) is None
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.1, 1e6 + 0.1])
+@pytest.mark.parametrize(
+    ("means", "sizes", "missing"),
+    [
+        ([(-4, 0), (0, 0), (4, 0)], [10, 20, 10], OF_DIRECTIONS | OF_DIRECTIONS_OF_REPORT_A),
+        # At the mean of all samples alone, and at that of the class means alone.
+        ([(-4, 2), (0, 0), (12, -2), (0, -2)], [30, 20, 10, 20], OF_DIRECTIONS_OF_REPORT_A),
+        ([(-4, 0), (0, 0), (4, 0)], [10, 20, 30], OF_DIRECTIONS),
+    ],
+)
+def test_a_class_mean_in_the_middle_has_no_direction_and_the_rest_a_value(
+    means, sizes, missing, shift
+):
+    rng = np.random.default_rng(34)
+    labels = np.repeat(np.arange(len(means)), sizes)
+    noise = rng.normal(size=(len(labels), 5))
+    for c in range(len(means)):
+        noise[labels == c] -= noise[labels == c].mean(axis=0)
+    features = np.array(means)[labels] @ np.eye(2, 5) + noise + shift
+    case = features, labels, labels, (np.eye(len(means), 5), np.zeros(len(means)))
+    found = measured(*case)
+    assert set(EVERY) - set(found) == missing
+    with np.errstate(invalid="ignore"):
+        expected = dense(*case)
+    for name in (*OF_VARIANCE, "nc2_equinorm", "etf_distance", "nc3", "norm_means"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_one_image_a_class_has_no_variance_within_classes():
+    rng = np.random.default_rng(35)
+    features = rng.normal(size=(5, 8))
+    found = measured(features, np.arange(5))
+    assert set(EVERY) - set(found) == OF_VARIANCE | OF_HEAD | OF_PREDICTIONS
+    assert found["fewest_images"] == 1
+    statistics, _ = reduce(features, np.arange(5))
+    for preset, definitions in PRESETS.items():
+        for quantity in OF_VARIANCE & set(definitions):
+            assert definitions[quantity].function(statistics) is None, (preset, quantity)
+    # One class of two is enough.
+    more = np.concatenate([features, features[:1] + 1])
+    found = check(more, np.array([0, 1, 2, 3, 4, 0]))
+    assert found["nc1"] > 0 and found["fewest_images"] == 1
+
+
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="two classes"):
         measured(np.ones((4, 2)), np.full(4, 3))
@@ -496,7 +635,7 @@ def test_one_class_is_refused():
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e6 + 0.1])
 def test_class_means_equal_but_for_rounding_are_refused(counts, value):
     features = np.full((sum(counts), 4), value)
-    with pytest.raises(CollapsedError, match="coincides"):
+    with pytest.raises(CollapsedError, match="all class means coincide"):
         measured(features, np.repeat([0, 1], counts))
 
 
@@ -589,7 +728,10 @@ def test_states_are_measured_from_their_files(tmp_path, case):
     test, _ = reduce(features[:70, :5], labels[:70], training=means)
     last, means = reduce(*case)
     end, _ = reduce(features[:70], labels[:70], predictions[:70], head, means)
-    layers = {"relu": {"train": inner, "test": test}, "penultimate": {"train": last, "test": end}}
+    layers = {
+        "relu": {"train": inner, "test": test, MATCHED: test},
+        "penultimate": {"train": last, "test": end, MATCHED: end},
+    }
     write_statistics(tmp_path / "one.npz", layers, [])
     write_failed_statistics(tmp_path / "two.npz", "the loss was not finite")
     paths = {1: tmp_path / "one.npz", 2: tmp_path / "two.npz"}
@@ -605,7 +747,8 @@ def test_states_are_measured_from_their_files(tmp_path, case):
         {
             "epoch": 2,
             "layers": {
-                layer: {"train": failed, "test": failed} for layer in ("relu", "penultimate")
+                layer: {"train": failed, "test": failed, MATCHED: failed}
+                for layer in ("relu", "penultimate")
             },
         },
     ]
@@ -626,12 +769,20 @@ def test_a_split_whose_class_means_coincide_has_failed_and_the_other_is_measured
     write_statistics(tmp_path / "raw.npz", {"": reduce_stores(paths)}, [])
     (state,) = measure_states({None: tmp_path / "raw.npz"}, [""])
     answer = state["layers"][""]
-    assert answer["train"] == {"failed": "a class mean coincides with the mean of all samples"}
+    assert answer["train"] == {"failed": "all class means coincide"}
     assert answer["test"]["nc1"] == pytest.approx(dense(features, labels)["nc1"], rel=1e-9)
 
 
 def test_a_file_with_one_class_is_named(tmp_path):
     one, _ = reduce(np.ones((4, 2)), np.full(4, 3))
-    write_statistics(tmp_path / "raw.npz", {"": {"train": one, "test": one}}, [])
+    of_splits = {"train": one, "test": one, MATCHED: one}
+    write_statistics(tmp_path / "raw.npz", {"": of_splits}, [])
     with pytest.raises(UserError, match="raw.npz: .*two classes"):
+        measure_states({None: tmp_path / "raw.npz"}, [""])
+
+
+def test_a_file_without_the_matched_sample_is_named(tmp_path, case):
+    statistics, _ = reduce(*case)
+    write_statistics(tmp_path / "raw.npz", {"": {"train": statistics, "test": statistics}}, [])
+    with pytest.raises(UserError, match="raw.npz: lacks statistics of the layer ''; delete it"):
         measure_states({None: tmp_path / "raw.npz"}, [""])

@@ -92,6 +92,7 @@ def dense(features, labels, predictions, head):
             values.append(along / (M[j] - M[i]).norm() ** 2)
         return torch.stack(values).mean()
 
+    # Around the mean of all samples, and around that of the class means.
     m, b = M - all_mean, M - their_mean
     nc1 = torch.trace(sigma_w @ torch.linalg.pinv(sigma_b)) / C
     D = torch.trace(sigma_w @ torch.linalg.pinv(between(all_mean, shares)))
@@ -101,6 +102,7 @@ def dense(features, labels, predictions, head):
         "nc2_equiangularity": angles(m).std(correction=0),
         "nc2_maximal_angle": coherence(m),
     }
+    apart = [(x / x.norm() - y / y.norm()).norm().log() for x, y in combinations(m, 2)]
     answer = {
         "papyan2020": {
             "nc1": nc1,
@@ -125,6 +127,16 @@ def dense(features, labels, predictions, head):
             "nc1": nc1,
             "etf_distance_head": etf(w @ w.T),
             "etf_distance_duality": etf(w @ m.T),
+        },
+        "dang2023": {"nc1": nc1},
+        "sample_weighted": {
+            **nc2,
+            "etf_distance": etf(m @ m.T),
+            "hyperspherical_uniformity": -torch.stack(apart).mean(),
+            "etf_distance_duality": etf(w @ m.T),
+            "nc3": duality(m) ** 2,
+            "nc3_cosine": torch.cosine_similarity(w, m).mean(),
+            "norm_means": m.norm(dim=1).mean(),
         },
         "he_su": {"nc1": D, "log_fuzziness": D.log()},
         "tirer": {"nc1": torch.trace(sigma_w) / torch.trace(sigma_b)},
@@ -160,6 +172,15 @@ def test_every_definition_equals_the_dense_formula(sizes, scale):
     assert same == (scale == 1)
 
 
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_around_which_mean_matters_on_unequal_classes_alone(sizes):
+    statistics = reduce(*make_case(sizes))
+    for quantity, definition in PRESETS["sample_weighted"].items():
+        ours = MEASURES[quantity].function(statistics)
+        same = definition.function(statistics) == pytest.approx(ours, rel=1e-9)
+        assert same == (len(set(sizes)) == 1), quantity
+
+
 def test_on_classes_of_equal_size_the_definitions_of_nc1_differ_by_the_number_of_classes():
     rows = compare_definitions(reduce(*make_case(SIZES["balanced"])))
     nc1 = {row["preset"]: row["value"] for row in rows if row["quantity"] == "nc1"}
@@ -182,6 +203,14 @@ def test_ours_stands_first_and_a_quantity_together():
         assert presets[1:] == [name for name in PRESETS if quantity in PRESETS[name]]
 
 
+#: Of a simplex of five corners with lengths sqrt(0.8), three times as large, what is not zero.
+IDEALS = {
+    "hyperspherical_uniformity": -np.log(2.5) / 2,
+    "nc3_cosine": 1,
+    "norm_means": 3 * np.sqrt(0.8),
+}
+
+
 def test_a_simplex_without_scatter_is_zero_under_every_definition():
     simplex = np.eye(5) - 1 / 5
     labels = np.arange(40) % 5
@@ -191,6 +220,8 @@ def test_a_simplex_without_scatter_is_zero_under_every_definition():
     for row in rows:
         if row["quantity"] == "log_fuzziness":
             assert row["value"] < -60
+        elif row["quantity"] in IDEALS:
+            assert row["value"] == pytest.approx(IDEALS[row["quantity"]]), row
         elif row["preset"] != "collapseflow":
             assert row["value"] == pytest.approx(0, abs=1e-7), row
 

@@ -21,7 +21,13 @@ from collapseflow.features.extraction import (
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.measures import epochs as module
 from collapseflow.measures.epochs import reduce_epochs, reduce_features
-from collapseflow.measures.statistics import Statistics, read_statistics, reduce_stores
+from collapseflow.measures.statistics import (
+    MATCHED,
+    Statistics,
+    matched_rows,
+    read_statistics,
+    reduce_stores,
+)
 from collapseflow.running import resume
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_folder, write_failure
@@ -32,6 +38,8 @@ READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32",
 CODE = "0" * 16
 EPOCHS = (1, 2, 3)
 SIZES = {"train": 8, "test": 4}
+#: Images of each class that are measured, by split.
+MEASURED = {**SIZES, MATCHED: 4}
 WIDTHS = {"features.7": 256, "penultimate": 512}
 
 
@@ -147,7 +155,7 @@ def assert_same_states(one, other):
     """Bit for bit the same statistics of states, at every layer."""
     assert one.failed == other.failed and list(one.layers) == list(other.layers)
     for layer, splits in one.layers.items():
-        assert splits.keys() == other.layers[layer].keys() == SIZES.keys()
+        assert splits.keys() == other.layers[layer].keys() == MEASURED.keys()
         for split in splits:
             assert_same(splits[split], other.layers[layer][split])
 
@@ -179,24 +187,28 @@ def extracted(monkeypatch):
     return epochs
 
 
-def test_every_epoch_has_its_layers_and_both_splits(reduced):
+def test_every_epoch_has_its_layers_and_splits(reduced):
     for state in reduced[1].values():
         assert state.failed is None
         (line,) = state.made_with
         assert f"torch {torch.__version__.split('+')[0]}" in line
         assert list(state.layers) == LAYERS
-        for layer, split in product(LAYERS, SIZES):
+        for layer, split in product(LAYERS, MEASURED):
             found = state.layers[layer][split]
-            assert found.n_samples == 10 * SIZES[split]
+            assert found.counts.tolist() == [MEASURED[split]] * 10
             assert found.n_features == WIDTHS[layer]
             assert found.n_classes == 10
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", MEASURED)
 @pytest.mark.parametrize("epoch", EPOCHS)
 def test_the_statistics_are_those_of_torchvision_s_features(reduced, splits, weights, epoch, split):
-    path, labels = weights_after(weights, epoch), splits[split].labels
-    features, predicted = by_torchvision(path, splits[split].images)
+    path, images = weights_after(weights, epoch), splits["train" if split == MATCHED else split]
+    if split == MATCHED:
+        # The same training images after every epoch.
+        images = images.take(matched_rows(images.labels, splits["test"].labels))
+    labels = images.labels
+    features, predicted = by_torchvision(path, images.images)
     training, _ = by_torchvision(path, splits["train"].images)
     for layer in LAYERS:
         found, x = reduced[1][epoch].layers[layer][split], features[layer]
@@ -225,7 +237,7 @@ def test_every_epoch_is_another(reduced):
 def test_the_last_epoch_is_read_from_its_stores(reduced, last):
     for layer in LAYERS:
         expected = reduce_stores({split: store(last, layer, split) for split in SIZES})
-        for split in SIZES:
+        for split in MEASURED:
             assert_same(reduced[1][3].layers[layer][split], expected[split])
 
 
@@ -395,7 +407,7 @@ def test_stores_without_layers_have_one_that_is_nameless(last, tmp_path, reduced
     reduce_features(folder, [""], tmp_path / "raw.npz", threads=2)
     state = read_statistics(tmp_path / "raw.npz")
     assert state.failed is None and list(state.layers) == [""]
-    for split in SIZES:
+    for split in MEASURED:
         assert_same(state.layers[""][split], reduced[1][3].layers["penultimate"][split])
 
 

@@ -219,12 +219,25 @@ def test_the_same_seed_gives_the_same_weights(name):
     np.testing.assert_array_equal(fit(name, x, y).coef_, fit(name, x, y).coef_)
 
 
-# --- the probe that chooses its penalty -------------------------------------------------------
+# --- the probe that chooses its penalty and scaling -------------------------------------------
 
 
-def standardised(x, z):
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    return (x - mean) / scale, (z - mean) / scale
+def scaled_as(scaling, x, z):
+    """Features x, and others z with the same mean and scale."""
+    deviations = x.std(axis=0)
+    one = np.sqrt(np.mean(deviations**2))
+    scale = {"standardised": deviations, "one scale": one}[scaling]
+    return (x - x.mean(axis=0)) / scale, (z - x.mean(axis=0)) / scale
+
+
+def make_unequal(n, telling, rest, n_rest, seed=0):
+    """Six features that tell four classes, of one scale, and others that tell nothing, of another;
+    not around the origin."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(4, size=n)
+    first = telling * (3 * np.eye(6)[labels] + rng.normal(size=(n, 6)))
+    others = rest * rng.normal(size=(n, n_rest)) * rng.uniform(0.1, 1, n_rest)
+    return 0.5 + np.concatenate([first, others], axis=1), labels
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -233,7 +246,7 @@ def test_the_probe_is_scikit_learn_s_regression_with_the_winner(n, d, n_classes)
     x, y = make(n, d, n_classes)
     probe = LinearProbe(3).fit(x, y)
     assert probe.classes_.tolist() == list(range(n_classes))
-    scaled, _ = standardised(x, x)
+    scaled, _ = scaled_as(probe.chosen_["scaling"], x, x)
     C = 1 / (probe.chosen_["winner"] * n)
     # Scikit-learn's weight w of two classes is here w / 2 and -w / 2: half the square.
     C = 2 * C if n_classes == 2 else C
@@ -248,15 +261,48 @@ def test_the_validation_accuracies_are_those_of_regressions_on_four_fifths():
     chosen = LinearProbe(5).fit(x, y).chosen_
     held_out = stratified_rows(y, 200, 5)
     fitted = np.setdiff1d(np.arange(1000), held_out)
-    scaled, _ = standardised(x, x)
     assert chosen["n_validation"] == 200
-    assert chosen["grid"] == list(linear_probes.PENALTIES[: len(chosen["grid"])])
-    for penalty, found in zip(chosen["grid"], chosen["validation_accuracies"], strict=True):
-        theirs = LogisticRegression(C=1 / (penalty * 800), tol=1e-8, max_iter=20_000)
-        expected = theirs.fit(scaled[fitted], y[fitted]).score(scaled[held_out], y[held_out])
-        assert found == pytest.approx(expected, abs=2 / 200)
-    best = max(chosen["validation_accuracies"])
-    assert chosen["validation_accuracies"][chosen["grid"].index(chosen["winner"])] == best
+    assert set(chosen["tried"]) == {"standardised", "one scale"}
+    best = {}
+    for scaling, tried in chosen["tried"].items():
+        scaled, _ = scaled_as(scaling, x, x)
+        assert tried["grid"] == list(linear_probes.PENALTIES[: len(tried["grid"])])
+        for penalty, found in zip(tried["grid"], tried["validation_accuracies"], strict=True):
+            theirs = LogisticRegression(C=1 / (penalty * 800), tol=1e-8, max_iter=20_000)
+            expected = theirs.fit(scaled[fitted], y[fitted]).score(scaled[held_out], y[held_out])
+            assert found == pytest.approx(expected, abs=2 / 200)
+        best[scaling] = max(tried["validation_accuracies"])
+    winner = chosen["tried"][chosen["scaling"]]
+    assert best[chosen["scaling"]] == max(best.values())
+    assert winner["validation_accuracies"][winner["grid"].index(chosen["winner"])] == max(
+        best.values()
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 6e-9])
+@pytest.mark.parametrize(
+    ("telling", "rest", "n_rest", "scaling"),
+    [(1, 1e-3, 3000, "one scale"), (1e-5, 1, 10, "standardised")],
+    ids=["few strong features tell", "few faint features tell"],
+)
+def test_the_probe_takes_the_scaling_that_suits_unequal_features(
+    telling, rest, n_rest, scaling, factor
+):
+    x, y = make_unequal(260, telling, rest, n_rest)
+    x = (factor * x).astype(np.float32)
+    (x, z), (y, w) = np.split(x, [160]), np.split(y, [160])
+    probe = LinearProbe(0).fit(x, y)
+    assert probe.chosen_["scaling"] == scaling
+    scores = {}
+    for one in ("one scale", "standardised"):
+        here, there = scaled_as(one, x.astype(np.float64), z.astype(np.float64))
+        scores[one] = max(
+            LogisticRegression(C=1 / (penalty * 160), max_iter=2000).fit(here, y).score(there, w)
+            for penalty in linear_probes.PENALTIES[::3]
+        )
+    (other,) = set(scores) - {scaling}
+    assert scores[scaling] > scores[other] + 0.1
+    assert probe.score(z, w) > scores[scaling] - 0.05
 
 
 @pytest.mark.parametrize(("scale", "origin"), [(6e-9, 0), (1e6, 0), (1, 100)])

@@ -42,6 +42,19 @@ def test_with_a_weight_that_scikit_learn_is_given_it_answers_the_same():
     assert np.mean(ours == theirs.predict(z)) > 0.98
 
 
+@pytest.mark.parametrize("origin", [0, 30, 1e4])
+def test_far_from_the_origin_it_answers_as_scikit_learn_in_float64(origin):
+    (x, y), (z, w) = make(400, 2), make(200, 3)
+    x, z = ((3 * a + origin).astype(np.float32) for a in (x, z))
+    theirs = KNeighborsClassifier(
+        20, metric="cosine", algorithm="brute", weights=lambda d: np.exp((d.min() - d) / 0.07)
+    ).fit(x.astype(np.float64), y)
+    ours = NearestNeighbors().fit(x, y).predict(z)
+    expected = theirs.predict(z.astype(np.float64))
+    assert np.mean(ours == expected) > 0.99
+    assert np.mean(ours == w) == pytest.approx(np.mean(expected == w), abs=0.01)
+
+
 def test_the_length_of_features_does_not_matter():
     (x, y), (z, _) = make(200, 4), make(80, 5)
     expected = NearestNeighbors().fit(x, y).predict(z)

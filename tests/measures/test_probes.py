@@ -10,6 +10,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -531,6 +532,17 @@ def test_a_cell_tells_which_test_images_are_right(blobs, paths):
     right = KNeighborsClassifier(1).fit(x, y).predict(z) == w
     np.testing.assert_array_equal(unpack(cell["correct"], 400), right)
     assert cell["chosen"] is None
+
+
+def test_a_cell_counts_what_is_taken_for_what(blobs, make_store):
+    """Over all classes up to the largest label of both splits."""
+    (x, y), (z, w) = blobs
+    few = w < 3
+    paths = [make_store(x, y + 1, name="a.h5"), make_store(z[few], w[few] + 1, name="b.h5")]
+    cell = run(paths, NEIGHBOURS, {"n_neighbors": 1})
+    predicted = KNeighborsClassifier(1).fit(x, y).predict(z[few])
+    expected = confusion_matrix(w[few] + 1, predicted + 1, labels=range(5))
+    np.testing.assert_array_equal(cell["confusion"], expected)
 
 
 @pytest.mark.parametrize("scale", [1.0, 6e-9])

@@ -7,18 +7,22 @@ from dataclasses import fields
 import h5py
 import numpy as np
 import pytest
+import xxhash
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from collapseflow.features import stores
 from collapseflow.measures import statistics as module
+from collapseflow.measures.collapse import measure
 from collapseflow.measures.statistics import (
+    MATCHED,
     ClassSums,
-    Statistics,
     map_blocks,
+    matched_rows,
     read_statistics,
     reduce_stores,
     reduce_stream,
     scatter_around,
+    statistics_of,
     sum_classes,
     write_failed_statistics,
     write_statistics,
@@ -107,6 +111,10 @@ def check(found, features, labels, predictions, training=None):
     along = (x - expected["means"][rows]) @ centred.T
     seen = found.coordinates @ found.scatter @ found.coordinates.T
     np.testing.assert_allclose(seen, along.T @ along, rtol=1e-9, atol=1e-10 * seen.max())
+    # The same with the mean over each class in place of its sum.
+    means = sum(along[rows == c].T @ along[rows == c] / (rows == c).sum() for c in set(rows))
+    seen = found.coordinates @ found.balanced @ found.coordinates.T
+    np.testing.assert_allclose(seen, means, rtol=1e-9, atol=1e-10 * seen.max())
     assert (found.n_samples, found.n_features) == x.shape
     assert found.n_classes == len(centred)
     np.testing.assert_allclose(found.global_mean, x.mean(axis=0), rtol=1e-9, atol=1e-12 * scale)
@@ -245,6 +253,113 @@ def test_without_predictions_or_a_head_there_are_none(make_store):
         assert getattr(found["train"], name) is None
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused_in_one_line(make_store, bad):
+    features, labels, _ = make_case(30, 4, 3, seed=8)
+    labels = 2 * labels
+    features[7, 2] = bad
+    with pytest.raises(ValueError, match=f"features of the class {labels[7]} are not finite"):
+        reduce_stream(stream_of(features, labels))
+    path = make_store(np.zeros((30, 4), np.float32), labels)
+    with h5py.File(path, "r+") as file:
+        file["features"][:] = features
+        blocks = [features.astype(np.float32)]
+        file["checksums"][:] = [xxhash.xxh3_64_intdigest(block) for block in blocks]
+        checksums = file["checksums"][:]
+        others = {name: file[name][:] for name in stores.COLUMNS if name in file}
+        shape, rows = file.attrs["shape"], file.attrs["rows_per_block"]
+        file.attrs["digest"] = stores.content_digest(shape, rows, checksums, others)
+    with pytest.raises(UserError, match=f"{path.name}: the features of the class .* not finite"):
+        reduce_stores({"train": path})
+
+
+# --- the training images that are compared with the test images -------------------------------
+
+
+def test_a_matched_sample_has_as_many_training_images_of_a_class_as_there_are_test_images():
+    rng = np.random.default_rng(16)
+    training = rng.permutation(np.repeat([0, 1, 2, 5, 7], [90, 40, 3, 20, 8]))
+    # Class 2 has more test images, 7 has none, and no training image is of class 4.
+    test = rng.permutation(np.repeat([0, 1, 2, 4, 5], [11, 10, 6, 9, 1]))
+    rows = matched_rows(training, test)
+    assert (np.diff(rows) > 0).all()
+    assert np.bincount(training[rows]).tolist() == [11, 10, 3, 0, 0, 1]
+    # The same for all states: it depends on nothing but the labels, and on test labels' number.
+    np.testing.assert_array_equal(matched_rows(training, np.sort(test)), rows)
+    # From all over the class, not its first images.
+    assert rows[training[rows] == 0].max() > np.flatnonzero(training == 0)[45]
+
+
+def split_case(sizes, d, seed):
+    """Features, labels and predictions of a class each for the given numbers of samples."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    features = (
+        rng.normal(size=(len(sizes), d))[labels] + rng.normal(size=(len(labels), d))
+    ).astype(np.float32)
+    return features, labels, np.where(rng.random(len(labels)) < 0.3, 0, labels)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_matched_sample_has_its_own_means_and_the_nearest_of_all_training_images(
+    make_store, monkeypatch, threads
+):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 400)
+    train, test = split_case([60, 30, 9], 5, 17), split_case([20, 12, 11], 5, 18)
+    paths = {"train": make_store(*train, "train.h5"), "test": make_store(*test, "test.h5")}
+    found = reduce_stores(paths, threads)
+    assert list(found) == ["train", "test", MATCHED]
+    rows = matched_rows(train[1], test[1])
+    assert np.bincount(train[1][rows]).tolist() == [20, 12, 9]
+    of_train = loops(*train)
+    means = of_train["classes"], of_train["means"]
+    check(found[MATCHED], *(part[rows] for part in train), means)
+    # What stands beside it is as if it were not there.
+    whole, own = reduce_stream(stream_of(*train, [20]), threads)
+    assert bits(found["train"]) == bits(whole)
+    alone, _ = reduce_stream(stream_of(*test, [20]), threads, own)
+    assert bits(found["test"]) == bits(alone)
+    assert bits(reduce_stores(paths, 3)[MATCHED]) == bits(found[MATCHED])
+
+
+def test_as_many_test_images_as_training_images_match_all_of_them(make_store):
+    train, test = split_case([9, 7], 4, 19), split_case([9, 8], 4, 20)
+    paths = {"train": make_store(*train, "train.h5"), "test": make_store(*test, "test.h5")}
+    found = reduce_stores(paths)
+    assert bits(found[MATCHED]) == bits(found["train"])
+
+
+def test_splits_without_two_classes_in_common_are_refused(make_store):
+    features, labels, predictions = split_case([9, 7], 4, 19)
+    paths = {
+        "train": make_store(features, labels, predictions, "train.h5"),
+        "test": make_store(features, labels + 1, predictions, "test.h5"),
+    }
+    with pytest.raises(
+        UserError, match=r"train\.h5: shares fewer than two classes with .*test\.h5"
+    ):
+        reduce_stores(paths)
+
+
+def test_on_noise_the_matched_sample_tells_what_the_test_images_tell(make_store):
+    """NC1 and CDNV of features that know nothing of the labels grow with the images of a class."""
+    rng = np.random.default_rng(21)
+    d, n = 40, {"train": 600, "test": 60}
+    paths = {
+        split: make_store(
+            rng.normal(size=(5 * count, d)).astype(np.float32),
+            np.arange(5 * count) % 5,
+            None,
+            f"{split}.h5",
+        )
+        for split, count in n.items()
+    }
+    found = {split: measure(of_split) for split, of_split in reduce_stores(paths).items()}
+    for quantity in ("nc1", "nc1_balanced", "cdnv", "directional_cdnv", "nc1_quotient"):
+        assert found["train"][quantity] > 5 * found["test"][quantity]
+        assert found[MATCHED][quantity] == pytest.approx(found["test"][quantity], rel=0.35)
+
+
 # --- blocks, shards and threads ---------------------------------------------------------------
 
 
@@ -276,8 +391,9 @@ def test_classes_may_first_show_up_in_any_block():
         check(reduce_stream(stream_of(*ordered, [9]))[0], *ordered)
 
 
-def test_shards_of_the_data_can_be_merged():
-    case = make_case(200, 9, 5, seed=12)
+@pytest.mark.parametrize("d", [3, 9])
+def test_shards_of_the_data_can_be_merged(d):
+    case = make_case(200, d, 5, seed=12)
     # Sorted by label: no half has all classes.
     order = np.argsort(case[1], kind="stable")
     ordered = [part[order] for part in case]
@@ -291,15 +407,7 @@ def test_shards_of_the_data_can_be_merged():
         total, *others = (scatter_around(means, means, part) for part in parts)
         for other in others:
             total.merge(other)
-        merged = Statistics(
-            classes=means.classes,
-            counts=means.counts,
-            means=means.means,
-            coordinates=means.span[1],
-            norms=means.norms,
-            **vars(total),
-        )
-        check(merged, *case)
+        check(statistics_of(means, total), *case)
 
 
 @pytest.mark.parametrize("n_classes", [10, 1000])
@@ -459,6 +567,20 @@ def write_one_array(path):
 
 def write_other_arrays(path):
     np.savez(path, a=np.ones(3))
+
+
+def test_a_file_of_another_version_is_told_apart(tmp_path, layers):
+    path = tmp_path / "epoch003.npz"
+    write_statistics(path, layers, [])
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if name != "1/train/balanced"}
+    np.savez(path, **arrays)
+    with pytest.raises(UserError) as error:
+        read_statistics(path)
+    assert str(error.value) == (
+        f"{path}: no readable statistics of features (of another version, without balanced); "
+        "delete it and run again"
+    )
 
 
 def write_a_layer_too_many(path):

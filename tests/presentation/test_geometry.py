@@ -3,6 +3,7 @@
 import matplotlib.colors
 import numpy as np
 import pytest
+from made_up import heat_maps_of
 
 from collapseflow.measures.statistics import (
     reduce_stream,
@@ -87,6 +88,37 @@ def test_class_means_stand_in_the_plane_of_the_principal_axes_of_the_training_se
         assert abs(turned[:, 0] @ [np.cos(along), np.sin(along)]) == pytest.approx(1)
 
 
+def test_unequal_classes_stand_around_the_mean_of_their_means():
+    """A plane and cosines around the mean of the class means, however many images each has."""
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(4), [50, 20, 5, 2])
+    features = 4 * np.eye(4, 6)[labels] + 0.5 * rng.normal(size=(len(labels), 6))
+    train, test = reduce(features, labels)[0], reduce(features[::2] + 1, labels[::2])[0]
+    means, other = class_means(features, labels), class_means(features[::2] + 1, labels[::2])
+    centre = means.mean(axis=0)
+    directions = np.linalg.svd(means - centre)[2][:2]
+    drawn, others, covariance, _ = geometry.principal_plane(train, test)
+    signs = np.sign((drawn * ((means - centre) @ directions.T)).sum(axis=0))
+    np.testing.assert_allclose(drawn, (means - centre) @ directions.T * signs, atol=1e-10)
+    np.testing.assert_allclose(others, (other - centre) @ directions.T * signs, atol=1e-10)
+    within = (features - means[labels]) @ directions.T * signs
+    np.testing.assert_allclose(covariance, within.T @ within / len(labels), atol=1e-10)
+    found = geometry.cosines(train)
+    assert found[0, 3] == pytest.approx(
+        (means[0] - centre)
+        @ (means[3] - centre)
+        / np.linalg.norm(means[0] - centre)
+        / np.linalg.norm(means[3] - centre)
+    )
+
+
+def test_a_class_mean_in_the_middle_has_no_cosines():
+    features = np.array([[-2.0, 0], [-2, 1], [0, 0], [0, 1], [2, 0], [2, 1]])
+    found = geometry.cosines(reduce(features, np.arange(6) // 2)[0])
+    assert found[0, 2] == pytest.approx(-1)
+    assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
+
+
 def test_two_classes_have_one_axis(state, figures):
     path, features = state(n_classes=2)
     plot([path], [0], n_classes=2)
@@ -108,7 +140,7 @@ def test_cosines_are_coloured_around_those_of_a_simplex(state, figures):
             for j in set(range(4)) - {i}:
                 lengths = np.linalg.norm(centred[i]) * np.linalg.norm(centred[j])
                 expected[i, j] = centred[i] @ centred[j] / lengths
-        (image,) = axis.images
+        (image,) = heat_maps_of(axis)
         np.testing.assert_allclose(image.get_array().filled(np.nan), expected, atol=1e-12)
         scales.append((image.norm.vmin, image.norm.vmax))
     assert scales[0] == scales[1]
@@ -204,7 +236,7 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
     assert sorted(order) == list(range(n_classes))
     # The classes of a group stand together.
     assert (np.diff(group[order]) != 0).sum() == 6
-    (image,) = figures[0].axes[1].images
+    (image,) = heat_maps_of(figures[0].axes[1])
     shown = image.get_array().filled(1)
     means = class_means(features, labels)
     centred = means - means.mean(axis=0)

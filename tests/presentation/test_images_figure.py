@@ -35,5 +35,5 @@ def test_as_many_coefficients_are_shown_as_there_are(figures, n):
     image = np.zeros((8, 8), np.uint8)
     maps = [(0, 45.0 * k, np.full((4, 4), k + 1.0)) for k in range(n)]
     images.plot_scattering(image, maps, "digits", STYLE, [])
-    titles = [axis.get_title() for axis in figures[0].axes if axis.images]
+    titles = [axis.get_title() for axis in figures[0].axes if axis.get_title()]
     assert titles == ["digits", *(f"$j=0$, {45 * k:.0f}°" for k in range(n))]

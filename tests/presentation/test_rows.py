@@ -2,15 +2,17 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_up import RAW, cell, describe_features, describe_run, describe_runs, measured
-from scipy.stats import binomtest
+from made_up import DATASETS, RAW, cell, describe_features, describe_run, describe_runs, measured
+from scipy.stats import binomtest, gmean, gstd
 
 from collapseflow.presentation.rows import (
     COLUMNS,
     REPORT_A,
     failures_in_words,
+    few_images_in_words,
     networks_in_words,
     of_runs,
     over_seeds,
@@ -59,6 +61,48 @@ def test_a_row_for_every_measure_layer_and_split_and_one_accuracy_a_split(collec
     assert accuracies.xs("train", level="split")[["low", "high"]].isna().all(axis=None)
 
 
+def test_the_fewest_images_of_a_class_have_a_row_on_each_split(collect):
+    run = describe_run(last=0)
+    counts = {"train": 60, "test": 9, "train_matched": 3}
+    of_splits = {
+        split: {"nc1": 0.5, "accuracy": 0.75, "n_samples": 5 * n, "fewest_images": n}
+        for split, n in counts.items()
+    }
+    content = [{"epoch": 0, "layers": {"flatten": of_splits}}]
+    table = read_csv(collect([run], [content])[0])
+    assert table.columns.tolist() == COLUMNS
+    fewest = table[table["quantity"] == "fewest_images"].set_index("split")
+    assert fewest["value"].to_dict() == counts
+    assert set(fewest["layer"]) == {"flatten"} and fewest.loc["test", "n"] == 45
+    # Training images are no sample, also where only some of them are measured.
+    matched = table[(table["quantity"] == "accuracy") & (table["split"] == "train_matched")]
+    assert matched["value"].tolist() == [0.75]
+    assert matched[["low", "high"]].isna().all(axis=None)
+    few = (
+        "Digits 8×8: a class has only 9 test images and 3 matched training images; of fewer than "
+        "10, the variance within the class comes out too small"
+    )
+    assert few_images_in_words(table, DATASETS) == [few]
+    shown = table[table["split"] == "train"]
+    assert few_images_in_words(shown, DATASETS) == []
+
+
+def test_few_images_are_told_once_for_a_data_set():
+    rows = pd.DataFrame(
+        [
+            ("digits", "test", "fewest_images", 4.0),
+            ("digits", "test", "fewest_images", 1.0),
+            ("digits", "test", "nc1", 0.5),
+            ("fashion", "test", "fewest_images", 10.0),
+            ("mnist5k", "train", "fewest_images", 2.0),
+        ],
+        columns=["dataset", "split", "quantity", "value"],
+    )
+    first, second = few_images_in_words(rows, DATASETS)
+    assert first.startswith("Digits 8×8: a class has only 1 test image; ")
+    assert second.startswith("MNIST subset: a class has only 2 training images; ")
+
+
 def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
     seeded = describe_features("vgg11/random", (0, 1), start="random")
     tuned = describe_features("vgg11/imagenet/plain", (1,), epoch=10, recipe="plain")
@@ -79,6 +123,18 @@ def test_classifiers_have_rows_under_the_names_of_their_feature_sets(collect):
     assert set(table["split"]) == {"test"} and set(table["n"]) == {3000}
     assert found["high"].tolist() == pytest.approx([0.27, 0.395, 0.52, 0.645])
     assert set(table["quantity"]) == {"accuracy_lr", "accuracy_rf"}
+
+
+def test_unequal_classes_have_a_balanced_accuracy_beside_the_other(collect):
+    unequal = cell(0.75, confusion=[[270, 30], [70, 30]], n_test=400)
+    table = read_csv(collect([], [], [RAW], [{"lr": unequal, "rf": cell(0.5)}])[0])
+    assert table["quantity"].tolist() == ["accuracy_lr", "balanced_accuracy_lr", "accuracy_rf"]
+    row = table.iloc[1]
+    assert (row["split"], row["value"], row["n"]) == ("test", pytest.approx(0.6), 400)
+    # By the square of the intervals of both recalls.
+    ends = [binomtest(k, n).proportion_ci(method="wilson") for k, n in ((270, 300), (30, 100))]
+    below = math.hypot(0.9 - ends[0].low, 0.3 - ends[1].low) / 2
+    assert row["low"] == pytest.approx(0.6 - below) and row["high"] > 0.62
 
 
 def test_what_no_training_touched_is_measured_under_its_own_name(collect):
@@ -103,13 +159,17 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
 
 
 def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
-    of_split = {"effective_rank": 3.5, "two_nn": 7.0, "n_samples": 60, "duplicates": 2}
-    spectrum = {"train": of_split, "test": {"two_nn": 6.0, "n_samples": 40}, "made_with": []}
+    train = {"effective_rank": 3.5, "two_nn": 7.0}
+    spectrum = {
+        "train": {**train, "n_samples": 60, "n_sample": 50, "duplicates": 2},
+        "test": {"two_nn": 6.0, "n_samples": 40, "n_sample": 40, "duplicates": 0},
+        "made_with": [],
+    }
     shots = {
         "1": {"accuracies": [0.25, 0.5, 0.75], "bound": None},
         "10": {"accuracies": [0.5, 0.5, 0.5], "bound": 0.75},
     }
-    few_shot = {"shots": shots, "n_test": 40, "made_with": []}
+    few_shot = {"shots": shots, "all": 0.625, "n_test": 38, "made_with": []}
     cells = [{"lr": cell(0.5)}]
     paths = collect([], [], [RAW], cells, spectrum=[spectrum], few_shot=[few_shot])
     table = read_csv(paths[0])
@@ -123,15 +183,20 @@ def test_spectrum_and_few_shot_have_rows_beside_the_classifiers(collect):
         ("accuracy_few_shot_1", "test"): 0.5,
         ("accuracy_few_shot_10", "test"): 0.5,
         ("few_shot_bound_10", "test"): 0.75,
+        ("accuracy_few_shot_all", "test"): 0.625,
     }
     by_name = rows.set_index(["quantity", "split"])
     assert by_name.loc[("effective_rank", "train"), "n"] == 60
+    # Of a sample, without those that equal another.
+    assert by_name.loc[("two_nn", "train"), "n"] == 48
     # Three draws with standard deviation 1/4; t of two degrees of freedom is 4.3027.
     first = by_name.loc[("accuracy_few_shot_1", "test")]
     assert first["n"] == 3
     assert first["high"] - 0.5 == pytest.approx(4.302653 * 0.25 / math.sqrt(3))
     same = by_name.loc[("accuracy_few_shot_10", "test")]
     assert (same["low"], same["high"]) == (0.5, 0.5)
+    of_images = by_name.loc[[("few_shot_bound_10", "test"), ("accuracy_few_shot_all", "test")]]
+    assert of_images["n"].tolist() == [38, 38] and of_images["low"].isna().all()
 
 
 def test_an_analysis_of_features_that_failed_is_told_once(collect):
@@ -219,12 +284,36 @@ def test_one_failed_layer_leaves_the_others_and_the_accuracy(collect):
 def test_means_and_standard_deviations_are_those_of_the_seeds():
     rows = pd.DataFrame(
         {"who": ["a", "a", "a", "b"], "seed": [0, 1, 2, 0], "value": [1.0, 2.0, 6.0, 5.0]}
-    )
+    ).assign(quantity="accuracy", low=[0.5, 1, 5, 4], high=[1.5, 3, 6, math.nan])
     a, b = over_seeds(rows, ["who"]).itertuples(index=False)
     # Mean 3; deviations -2, -1, 3: squares 14, over 2.
     assert (a.who, a.mean, a.n_seeds) == ("a", 3, 3)
     assert a.sd == pytest.approx(math.sqrt(7))
     assert (b.mean, b.n_seeds) == (5, 1) and math.isnan(b.sd)
+    # Half of the intervals: 0.5, 1 and 0.5.
+    assert a.half_width == pytest.approx(2 / 3) and math.isnan(b.half_width)
+    assert not a.geometric
+
+
+def test_what_figures_draw_on_logarithmic_axes_has_geometric_means():
+    values = np.array([0.5, 2.0, 40.0])
+    bare = {"low": math.nan, "high": math.nan}
+    quantities = ("nc1", "cdnv", "nc2_equinorm", "accuracy", "effective_rank")
+    rows = pd.DataFrame(
+        [{"quantity": q, "value": value, **bare} for value in values for q in quantities]
+    )
+    table = over_seeds(rows, ["quantity"]).set_index("quantity")
+    for quantity in ("nc1", "cdnv"):
+        assert table.loc[quantity, "mean"] == pytest.approx(gmean(values))
+        assert table.loc[quantity, "sd"] == pytest.approx(gstd(values))
+    for quantity in quantities[2:]:
+        assert table.loc[quantity, "mean"] == pytest.approx(values.mean())
+        assert table.loc[quantity, "sd"] == pytest.approx(values.std(ddof=1))
+    assert table["geometric"].tolist() == [True, True, False, False, False]
+    # Classes that have collapsed in one of the seeds.
+    rows = pd.DataFrame([{"quantity": "nc1", "value": value, **bare} for value in (0.0, 1.0)])
+    (one,) = over_seeds(rows, ["quantity"]).itertuples()
+    assert one.mean == 0 and math.isnan(one.sd)
 
 
 def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from made_up import words_of
+from made_up import heat_maps_of, words_of
 
 from collapseflow.presentation.figures import similarity
 from collapseflow.study.schema import Style
@@ -44,7 +44,7 @@ def draw(write, figures):
 
 
 def maps_of(figure):
-    return [axis for axis in figure.axes if axis.images]
+    return [axis for axis in figure.axes if heat_maps_of(axis)]
 
 
 def line_panels(figure):
@@ -84,7 +84,7 @@ def test_a_row_of_heat_maps_and_lines_for_each_series(draw, n_seeds):
         titles = [axis.get_title().strip() for axis in of_row]
         assert titles == ["before training", "after training", "before and after"]
         for axis, key in zip(of_row, ("first", "last", "first_last"), strict=True):
-            np.testing.assert_array_equal(axis.images[0].get_array(), content[key])
+            np.testing.assert_array_equal(heat_maps_of(axis)[0].get_array(), content[key])
         assert (of_row[2].get_ylabel(), of_row[2].get_xlabel()) == ("layer, before", "layer, after")
         assert ticks_of(of_row[0], "y") == ticks_of(of_row[0]) == content["layers"]
         trained, seeds = panels[number].lines
@@ -101,8 +101,8 @@ def test_a_row_of_heat_maps_and_lines_for_each_series(draw, n_seeds):
 def test_all_maps_share_one_scale_from_zero_to_one(draw):
     figure = draw({"one": content_of(3), "other": content_of(3, seed=1)})
     for axis in maps_of(figure):
-        assert axis.images[0].get_clim() == (0, 1)
-        assert axis.images[0].get_cmap().name == "viridis"
+        assert heat_maps_of(axis)[0].get_clim() == (0, 1)
+        assert heat_maps_of(axis)[0].get_cmap().name == "viridis"
     bars = [axis for axis in figure.axes if axis.get_xlabel().startswith("linear CKA")]
     assert [axis.get_xlim() for axis in bars] == [(0, 1)]
 
@@ -129,7 +129,7 @@ def test_what_is_not_defined_is_grey(draw):
     content = content_of(3)
     content["first_last"][1][1] = content["first"][0][2] = None
     figure = draw({"one": content})
-    assert np.isnan(maps_of(figure)[0].images[0].get_array().filled(np.nan)[0, 2])
+    assert np.isnan(heat_maps_of(maps_of(figure)[0])[0].get_array().filled(np.nan)[0, 2])
     trained = line_panels(figure)[0].lines[0].get_ydata()
     assert np.isnan(trained).tolist() == [False, True, False]
     assert "Grey: not defined" in words_of(figure)[1]

@@ -79,6 +79,22 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
     assert "the table" in lines and f"{NEW}." in lines
 
 
+def test_names_on_the_page_are_text(tmp_path, results):
+    data, *_ = results([NEW], [NEW], [NEW], [NEW])
+    with h5py.File(data, "a") as file:
+        file.attrs["source"] = "/a/*b*"
+    failed = [{**FAILURE, "what": "a|b", "reason": "<b>lost</b>"}]
+    table = pd.DataFrame(failed, columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
+    table.to_csv(tmp_path / "failures.csv", index=False)
+    study = {"study": "toy", "seeds": [0], "precision": "float32", "recipes": {}}
+    page, sections = tmp_path / "summary.md", [("$x$", ["figures/samples.png"])]
+    write_summary(study, {"a|b": data}, tmp_path / "failures.csv", sections, [data], page)
+    text = page.read_text()
+    assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text
+    assert r"| a\|b" in text and r"/a/\*b\*" in text
+    assert r"## \$x\$" in text and r"![\$x\$](figures/samples.png)" in text
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_page_says_in_which_precision_features_are_read(precision):
     read = "bfloat16" if precision == "bfloat16" else "float32"

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from made_up import BACKBONES, DATASETS, RAW, cell, describe_features, describe_runs, measured
 
+from collapseflow.measures.intervals import wilson_interval
 from collapseflow.presentation.rows import read_csv
 from collapseflow.presentation.tables.accuracy import accuracy_table
 from collapseflow.presentation.tables.runs import collapse_table, sweep_table, training_table
 from collapseflow.presentation.tables.runtime import runtime_table
 from collapseflow.presentation.tables.variance import variance_table
-from collapseflow.presentation.tables.writing import signed, spread, to_latex, to_markdown
+from collapseflow.presentation.tables.writing import Bold, signed, spread, to_latex, to_markdown
 
 
 def cells_of(markdown):
@@ -31,7 +32,7 @@ def latex_rows(latex):
 
 
 def test_markdown_of_a_small_table():
-    lines = to_markdown(["a", "b|c"], [["x", "1.50"], ["y", "**2**"]]).splitlines()
+    lines = to_markdown(["a", "b|c"], [["x", "1.50"], ["y", Bold("2")]]).splitlines()
     header, rule, *rows = [line.replace(" ", "") for line in lines]
     # The first column to the left, the other to the right; numbers as they were.
     assert header == r"|a|b\|c|"
@@ -51,8 +52,8 @@ def test_markdown_of_a_small_table():
         ("91.00†", r"91.00$^\dagger$"),
         ("10.00§¶", r"10.00\S{}\P{}"),
         ("≈ −0.10", r"$\approx$ $-$0.10"),
-        ("**97.05**", r"\textbf{97.05}"),
-        ("**97.05**† (98.10)", r"\textbf{97.05}$^\dagger$ (98.10)"),
+        (Bold("97.05"), r"\textbf{97.05}"),
+        (Bold("97.05", "† (98.10)"), r"\textbf{97.05}$^\dagger$ (98.10)"),
     ],
 )
 def test_latex_escapes_what_has_a_meaning_there(cell, expected):
@@ -75,9 +76,12 @@ def test_latex_has_one_column_for_each_cell():
     [
         ("accuracy", 0.97123, 0.0012, "97.12 ± 0.12"),
         ("accuracy_lr", 1.0, float("nan"), "100.00"),
-        ("nc1", 3.0, 0.266, "3.00 ± 0.27"),
-        ("nc1", 0.0123456, 0.00111, "0.0123 ± 0.0011"),
-        ("nc1", 1234.5, 12.3, "1.23e+03 ± 12"),
+        ("nc2_equinorm", 3.0, 0.266, "3.00 ± 0.27"),
+        ("nc2_equinorm", 0.0123456, 0.00111, "0.0123 ± 0.0011"),
+        ("nc2_equinorm", 1234.5, 12.3, "1.23e+03 ± 12"),
+        # A factor, of what is drawn on a logarithmic axis.
+        ("nc1", 10.7, 1.314, "10.7 ×÷ 1.31"),
+        ("nc1", 10.7, float("nan"), "10.7"),
         ("nc2_equinorm", 123.0, float("nan"), "123"),
     ],
 )
@@ -85,9 +89,29 @@ def test_means_have_the_digits_that_tell_something(quantity, mean, sd, expected)
     assert spread(quantity, mean, sd) == expected
 
 
+@pytest.mark.parametrize(
+    ("half_width", "mean", "sd", "expected"),
+    [
+        # Of 400 images, of 10,000, and of as many as there are digits for.
+        (0.0295, 0.9001, float("nan"), "90"),
+        (0.0027, 0.98126, float("nan"), "98.1"),
+        (0.00096, 0.98126, float("nan"), "98.1"),
+        (0.00094, 0.98126, float("nan"), "98.13"),
+        # Seeds that differ are not rounded to none.
+        (0.0295, 0.9001, 0.0032, "90 ± 0.3"),
+        (0.0027, 0.98126, 0.0206, "98.1 ± 2.1"),
+        (0.0295, 0.9001, 0.0, "90 ± 0"),
+    ],
+)
+def test_accuracies_have_the_decimals_that_their_interval_allows(half_width, mean, sd, expected):
+    for quantity in ("accuracy", "accuracy_lr", "balanced_accuracy_lr"):
+        assert spread(quantity, mean, sd, half_width) == expected
+
+
 def test_differences_are_points_with_a_sign():
     values = (0.0123, -0.5, 0.00001, -0.00001)
     assert [signed(value) for value in values] == ["+1.23", "−50.00", "+0.00", "+0.00"]
+    assert [signed(value, 0) for value in values] == ["+1", "−50", "+0", "+0"]
 
 
 # --- accuracies -----------------------------------------------------------------------------
@@ -102,7 +126,7 @@ TUNED = describe_features(
     label="Net_1, tuned",
 )
 CLASSIFIERS = {"lr": "LR", "svm": "SVM", "rf": "RF"}
-#: Made-up accuracies, LR, SVM, RF; on raw pixels SVM is one of 3,000 images better than RF.
+#: Made-up accuracies, LR, SVM, RF; with RF raw pixels are three of 3,000 images better.
 ACCURACIES = {"raw": [0.8, 2704 / 3000, 2703 / 3000], "net": [0.95, 0.5, 0.9]}
 NOTHING_KNOWN = {"flags": [], "chosen": None}
 
@@ -116,7 +140,13 @@ def right(n_right, n=3000):
 def cells_with(accuracies, **changes):
     """A cell for each classifier, of which some are changed; the first images are right."""
     cells = {
-        classifier: cell(accuracy, correct=right(round(3000 * accuracy)), **NOTHING_KNOWN)
+        classifier: cell(
+            accuracy,
+            correct=right(round(3000 * accuracy)),
+            # Narrow, so that two decimals are shown.
+            accuracy_interval=[accuracy - 0.0001, accuracy + 0.0002],
+            **NOTHING_KNOWN,
+        )
         for classifier, accuracy in zip(CLASSIFIERS, accuracies, strict=True)
     }
     cells["rf"] |= {"iterations": None, "converged": None}
@@ -154,23 +184,58 @@ def test_accuracies_are_percent_with_the_best_in_bold_where_it_is_not_by_chance(
     assert cells_of(text) == [
         ["MNIST", "raw pixels", "Net_1, ImageNet"],
         ["LR", "80.00", "**95.00**"],
-        ["SVM", "90.13", "50.00"],
+        ["SVM", "**90.13**", "50.00"],
         ["RF", "90.10", "90.00"],
         ["size", "784", "512"],
     ]
-    assert "better than every other by more than chance" in text
+    assert "the best features of a classifier, where they are better than all others" in text
+
+
+def test_more_than_six_feature_sets_are_rows(tabulate, out):
+    columns = [describe_features(f"net{n}", label=f"Net {n}") for n in range(7)]
+    contents = [cells_with([0.1 * n, 0.5, 0.9 - 0.1 * n]) for n in range(7)]
+    rows = cells_of(tabulate(contents[:6], columns[:6]))
+    assert rows[0] == ["MNIST", *(f"Net {n}" for n in range(6))]
+    rows = cells_of(tabulate(contents, columns))
+    assert rows[0] == ["MNIST", "LR", "SVM", "RF", "size"]
+    assert rows[1] == ["Net 0", "0.00", "50.00", "**90.00**", "512"]
+    assert rows[7] == ["Net 6", "**60.00**", "50.00", "30.00", "512"]
+    assert len(rows) == 8 and set(read_csv(out.csv)["backbone"]) == {f"net{n}" for n in range(7)}
+
+
+#: Of 2,900 and 100 images: recalls 1 and 0.
+UNEQUAL = [[2900, 0], [100, 0]]
+
+
+def test_unequal_classes_have_a_balanced_accuracy(tabulate, out):
+    """Half, within 0.5 (1 - 0.0370) = 0.018 where 0 of 100 is at most 3.7 %."""
+    contents = [cells_with([0.9, 0.8, 0.7], lr={"confusion": UNEQUAL}) for _ in range(7)]
+    text = tabulate(contents[:1], [NET])
+    assert [row[:2] for row in cells_of(text)[1:4]] == [
+        ["LR", "90.00"],
+        ["LR, balanced", "50"],
+        ["SVM", "80.00"],
+    ]
+    assert "Balanced: the mean over the classes" in text
+    table = read_csv(out.csv).set_index("classifier")[["balanced", "balanced_high"]].astype(str)
+    assert table.loc["lr", "balanced"] == "0.5" and table.loc["svm", "balanced"] == ""
+    high = wilson_interval(0, 100)[1] / 2
+    assert float(table.loc["lr", "balanced_high"]) == pytest.approx(0.5 + high)
+    columns = [describe_features(f"net{n}", label=f"Net {n}") for n in range(7)]
+    rows = cells_of(tabulate(contents, columns))
+    assert rows[2] == ["Net 0, balanced", "50", "", "", ""] and len(rows) == 1 + 14
+    assert "balanced" not in tabulate(*two())
 
 
 def test_few_images_that_differ_are_no_difference(tabulate):
     """Exact binomial: five images of five that differ are p = 2 / 32, six of six p = 2 / 64."""
     for n_right, best in ((2705, "90.17"), (2706, "**90.20**")):
-        cells = cells_with(
-            [0.5, n_right / 3000, 0.9], svm={"correct": right(n_right)}, rf={"correct": right(2700)}
-        )
-        assert cells_of(tabulate([cells], [NET]))[2][1] == best
+        raw = cells_with([0.5, 0.9, 0.9], svm={"correct": right(2700)})
+        cells = cells_with([0.5, n_right / 3000, 0.9], svm={"correct": right(n_right)})
+        assert cells_of(tabulate([raw, cells], [RAW, NET]))[2][1:] == ["90.00", best]
 
 
-def test_one_classifier_alone_is_not_the_best(tabulate):
+def test_one_feature_set_alone_is_not_the_best(tabulate):
     cells = {"lr": cells_with([0.9, 0.5, 0.5])["lr"]}
     assert cells_of(tabulate([cells], [NET], {"lr": "LR"}))[1] == ["LR", "90.00"]
 
@@ -178,7 +243,7 @@ def test_one_classifier_alone_is_not_the_best(tabulate):
 def test_probes_to_be_careful_with_are_marked(tabulate, out):
     changes = {"lr": {"flags": ["guessing", "penalty"], "converged": False}}
     text = tabulate([cells_with([0.1, 0.9, 0.8], **changes)], [NET])
-    assert [row[1] for row in cells_of(text)[1:4]] == ["10.00†§¶", "**90.00**", "80.00"]
+    assert [row[1] for row in cells_of(text)[1:4]] == ["10.00†§¶", "90.00", "80.00"]
     assert "\n§: at the level of guessing" in text and "\n¶: held down by its penalty" in text
     assert latex_rows(out.tex.read_text())[1][1] == r"10.00$^\dagger$\S{}\P{}"
     assert read_csv(out.csv)["flags"].tolist() == ["guessing penalty", "", ""]
@@ -187,8 +252,16 @@ def test_probes_to_be_careful_with_are_marked(tabulate, out):
 
 
 def chosen(winner):
-    grid = [0.001, 0.01, 1.0]
-    return {"chosen": {"grid": grid, "winner": winner, "n_validation": 2400}}
+    """What a tuned probe chose; weak penalties with one scale."""
+    grids = {"standardised": [1.0, 0.01], "one scale": [1.0, 0.01, 0.001]}
+    return {
+        "chosen": {
+            "scaling": "one scale" if winner == 0.001 else "standardised",
+            "winner": winner,
+            "n_validation": 2400,
+            "tried": {scaling: {"grid": grid} for scaling, grid in grids.items()},
+        }
+    }
 
 
 def test_a_tuned_probe_says_what_it_chose(tabulate, out):
@@ -197,10 +270,12 @@ def test_a_tuned_probe_says_what_it_chose(tabulate, out):
     ]
     text = tabulate(contents, [NET, TUNED])
     assert "LR: chosen on 2,400 of the training images among up to 3 strengths" in text
-    won = "0.001 (Net_1, tuned), 0.01 (Net_1, ImageNet), 1 (Net_1, tuned)."
-    assert f"from 0.001 to 1: {won}\n" in text
+    won = "0.001 (Net_1, tuned), 0.01 (Net_1, ImageNet), 1 (Net_1, tuned)"
+    assert f"from 0.001 to 1: {won}; and between features" in text
+    assert "one scale (Net_1, tuned), standardised (Net_1, ImageNet; Net_1, tuned).\n" in text
     table = read_csv(out.csv).query("classifier == 'lr'")
     assert table["chosen"].tolist() == ["0.01", "1.0", "0.001", "0.001"]
+    assert table["scaling"].tolist() == [*["standardised"] * 2, *["one scale"] * 2]
     assert read_csv(out.csv).query("classifier == 'svm'")["chosen"].tolist() == [""] * 4
 
 
@@ -220,7 +295,7 @@ def test_latex_and_markdown_say_the_same(tabulate, out):
     assert latex_rows(out.tex.read_text()) == [
         ["MNIST", "raw pixels", r"Net\_1, ImageNet"],
         ["LR", "80.00", r"\textbf{95.00}"],
-        ["SVM", "90.13", "50.00"],
+        ["SVM", r"\textbf{90.13}", "50.00"],
         ["RF", "90.10", "90.00"],
         ["size", "784", "512"],
     ]
@@ -261,7 +336,6 @@ def test_a_solver_that_did_not_converge_is_marked(tabulate):
 def test_the_notes_give_the_numbers_of_images_and_the_widest_interval(tabulate):
     text = tabulate(*two(svm={"accuracy_interval": [0.88, 0.93]}))
     assert "12,000 training" in text and "3,000 test" in text
-    # The others are 3 points wide.
     assert "95 % intervals of the accuracies are at most ± 2.5 points." in text
     assert "500 to 12,000 training" in tabulate(*two(svm={"n_train": 500}))
 
@@ -273,15 +347,15 @@ def test_several_seeds_are_mean_and_standard_deviation(tabulate):
     seeds[2]["svm"]["converged"] = False
     text = tabulate([raw, *seeds], [RAW, TUNED])
     assert cells_of(text)[1:] == [
-        ["LR", "80.00", "90.00 ± 0.00"],
+        ["LR", "80.00", "**90.00 ± 0.00**"],
         # Mean 92; deviations -2, -1, 3: squares 14, over 2.
         ["SVM", "90.13", "**92.00 ± 2.65**†"],
-        ["RF", "90.10", "50.00 ± 0.00"],
+        ["RF", "**90.10**", "50.00 ± 0.00"],
         ["size", "512", "512"],
     ]
     assert statistics.stdev(svm) == pytest.approx(0.0265, abs=5e-5)
-    assert "±: standard deviation over seeds 0, 1, 2; columns without it" in text
-    assert "intervals" not in text
+    assert "±: standard deviation over seeds 0, 1, 2 (ddof = 1)." in text
+    assert "95 % intervals" not in text
 
 
 def test_a_failed_seed_is_left_out_and_named_with_its_reason(tabulate, out):
@@ -290,7 +364,7 @@ def test_a_failed_seed_is_left_out_and_named_with_its_reason(tabulate, out):
     text = tabulate([lost, seeds[0], lost, seeds[1]], [NET, TUNED])
     assert cells_of(text)[1:] == [
         ["LR", "", "50.00 ± 0.00"],
-        ["SVM", "", "**92.00 ± 2.83**"],
+        ["SVM", "", "92.00 ± 2.83"],
         ["RF", "", "25.00 ± 0.00"],
         ["size", "", "512"],
     ]
@@ -315,8 +389,8 @@ def test_the_tidy_accuracies_hold_every_cell_as_a_fraction(tabulate, out):
     assert len(table) == 12
     raw = table[table["backbone"] == "raw"].set_index("classifier")
     assert raw["accuracy"].tolist() == ACCURACIES["raw"]
-    assert raw["low"].tolist() == pytest.approx([value - 0.01 for value in ACCURACIES["raw"]])
-    assert raw["high"].tolist() == pytest.approx([value + 0.02 for value in ACCURACIES["raw"]])
+    assert raw["low"].tolist() == pytest.approx([v - 0.0001 for v in ACCURACIES["raw"]])
+    assert raw["high"].tolist() == pytest.approx([v + 0.0002 for v in ACCURACIES["raw"]])
     assert raw.loc["lr", "published"] == pytest.approx(0.8965)
     assert raw[["start", "recipe", "weight_decay", "seed", "epoch"]].isna().all(axis=None)
     tuned = table[table["backbone"] == "net"].set_index(["seed", "classifier"])
@@ -371,9 +445,10 @@ def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
     collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
     text = out.md.read_text()
     nc2 = ["0.250 ± 0.0"] * 3
-    # Of 1, 2 and 4 the mean is 7/3, the squares of the deviations are 14/3, over 2.
-    end = ["100.00 ± 0.00", "91.00 ± 1.00", "2.33 ± 1.5", *nc2]
-    start = ["", "", "0.500 ± 0.0", *["0.500 ± 0.0"] * 3]
+    # Of 1, 2 and 4 the geometric mean is 2, and so is the factor. Of 91 % of 400 images the
+    # interval is ± 2.8.
+    end = ["100.00 ± 0.00", "91 ± 1", "2.00 ×÷ 2.00", *nc2]
+    start = ["", "", "0.500 ×÷ 1.00", *["0.500 ± 0.0"] * 3]
     assert cells_of(text) == [
         ["data set", "network", "epoch", *WORDS],
         ["MNIST subset", "ResNet18", "0", *start],
@@ -381,19 +456,34 @@ def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
         ["Digits 8×8", "ResNet18", "0", *start],
         ["Digits 8×8", "ResNet18", "3", *end],
     ]
-    assert latex_rows(out.tex.read_text())[2][4] == r"91.00 $\pm$ 1.00"
-    assert "±: standard deviation over seeds 0, 1, 2." in text
+    assert latex_rows(out.tex.read_text())[2][4] == r"91 $\pm$ 1"
+    assert "±: standard deviation over seeds 0, 1, 2 (ddof = 1). ×÷: geometric mean" in text
     tidy = pd.read_csv(out.csv)
     assert tidy.columns.tolist() == [
         *("dataset", "backbone", "start", "recipe", "layer", "epoch", "split", "quantity"),
-        *("mean", "sd", "n_seeds"),
+        *("mean", "sd", "n_seeds", "geometric"),
     ]
     # 2 data sets x 4 epochs x 2 splits x 4 measures, and accuracies after training.
     assert len(tidy) == 64 + 12
     nc1 = tidy.query("quantity == 'nc1' and epoch == 2 and split == 'test'")
-    assert nc1["mean"].tolist() == pytest.approx([7 / 3] * 2)
-    assert nc1["sd"].tolist() == pytest.approx([(7 / 3) ** 0.5] * 2)
+    assert nc1["mean"].tolist() == pytest.approx([2.0] * 2)
+    assert nc1["sd"].tolist() == pytest.approx([2.0] * 2)
+    assert set(tidy.loc[tidy["geometric"], "quantity"]) == {"nc1"}
     assert set(tidy["n_seeds"]) == {3}
+
+
+def test_the_table_says_where_a_class_has_few_training_images(collect, out):
+    runs = describe_runs()
+    contents = [measured(run, (0, 4), values, shares) for run in runs]
+    for number, state in enumerate(contents[0]):
+        for split, of_split in state["layers"]["flatten"].items():
+            of_split["fewest_images"] = {"train": 9 - number, "test": 3}[split]
+    tables = collect(runs, contents)
+    collapse_table(*tables, runs, DATASETS, out.csv, out.md, out.tex)
+    assert "\nDigits 8×8: a class has only 8 training images; of fewer" in out.md.read_text()
+    contents = [measured(run, (0, 4), values, shares) for run in runs]
+    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    assert "a class has only" not in out.md.read_text()
 
 
 def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect, out):
@@ -405,9 +495,9 @@ def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect,
     assert rows[0][:4] == ["data set", "network", "layer", "epoch"]
     assert [row[2:7] for row in rows[1:]] == [
         ["conv1", "0", "", "", "0.500"],
-        ["conv1", "4", "100.00", "90.00", "1.00"],
+        ["conv1", "4", "100.00", "90", "1.00"],
         ["flatten", "0", "", "", "0.500"],
-        ["flatten", "4", "100.00", "90.00", "0.500"],
+        ["flatten", "4", "100.00", "90", "0.500"],
     ]
     assert "±" not in text
     assert pd.read_csv(out.csv)["sd"].isna().all()
@@ -434,8 +524,9 @@ def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
     text = out.md.read_text()
     assert cells_of(text) == [
         ["data set", "network", "recipe", "weight decay", *WORDS],
-        # Of 1 and 2 the deviation is the root of 1/2.
-        ["Digits 8×8", "ResNet18", "decay", "0", "100.00 ± 0.00", "90.50 ± 0.71", "1.50 ± 0.71",
+        # Of 90 and 91 the deviation is the root of 1/2; of 1 and 2 that of the logarithms is
+        # log 2 over the root of 2.
+        ["Digits 8×8", "ResNet18", "decay", "0", "100.00 ± 0.00", "90 ± 0.7", "1.41 ×÷ 1.63",
          *["0.250 ± 0.0"] * 3],
         ["Digits 8×8", "ResNet18", "decay", "0.1", *[""] * 6],
     ]  # fmt: skip

@@ -31,6 +31,11 @@ def number(*names):
     return 0.1 + 0.8 * np.random.default_rng(sum(map(ord, "/".join(names)))).random()
 
 
+def geometric(middle, off):
+    """The geometric mean of two values that are so far off their arithmetic one."""
+    return ((middle - off) * (middle + off)) ** 0.5
+
+
 def untrained(datasets=DATASETS, starts=("imagenet", "random"), seeds=(0, 1), backbones=TWO):
     """Rows of starts; random weights have seeds, from one to the next all values grow by 0.02."""
     rows = []
@@ -98,11 +103,15 @@ def test_a_point_is_a_mean_over_seeds_and_its_correlation_is_scipy_s(scatter, fi
                 # Seeds 0 and 1 differ by 0.02.
                 more = 0.01 * (start == "random")
                 x, y = number(*who, quantity) + more, number(*who, "accuracy_linear") + more
+                if quantity in ("nc1", "cdnv"):
+                    x = geometric(x, more)
                 expected.append((x, 100 * y))
         assert np.allclose(drawn(axis), sorted(expected), rtol=1e-9)
-        rho = spearmanr(*zip(*expected, strict=True)).statistic
+        # Six points of each data set, one after another.
+        parts = [expected[start : start + 6] for start in (0, 6, 12)]
+        rho = np.mean([spearmanr(*zip(*part, strict=True)).statistic for part in parts])
         first, second = axis.get_title().replace("−", "-").splitlines()
-        assert first == f"ρ = {rho:.2f}"
+        assert first == f"ρ = {rho:.2f}, 3 targets"
         low, high = map(float, second.partition("]")[0].strip("[").split(","))
         assert low < rho < high and second.endswith("n = 18")
     assert len(points) == 5 * 18 and set(points["n_seeds"]) == {1, 2}
@@ -115,12 +124,38 @@ def test_after_fine_tuning_the_layer_is_that_of_the_runs(scatter):
     expected = []
     for dataset in ("digits", "fashion"):
         who = (dataset, "resnet18", "random")
-        x = number(*who, "flatten", "nc1") + 0.01
+        x = geometric(number(*who, "flatten", "nc1") + 0.01, 0.01)
         expected.append((x, 100 * (number(*who) + 0.01)))
     assert np.allclose(drawn(axes[1, 0]), sorted(expected), rtol=1e-9)
-    assert "few points, n = 2" in axes[1, 0].get_title()
+    assert axes[1, 0].get_title() == "too few points for ρ\nn = 2"
     after = points[points["after"] == "fine-tuning"]
     assert set(after["layer"]) == {"flatten"} and set(after["recipe"]) == {"plain"}
+
+
+def falling(dataset, n, more):
+    """Layers of a data set whose accuracies fall with NC1; with ``more`` there is more of both."""
+    for number in range(n):
+        who = (dataset, "resnet18", "random", f"layer{number}")
+        yield row(*who, "nc1", more + number)
+        yield row(*who, "accuracy_linear", 0.2 + 0.05 * more - 0.01 * number)
+
+
+def test_how_hard_a_target_is_and_targets_of_few_points_do_not_count(scatter):
+    axes, _ = scatter(
+        [*falling("digits", 7, 10), *falling("fashion", 6, 0), *falling("mnist5k", 5, 5)]
+    )
+    assert axes[0, 0].get_title() == "ρ = −1.00, 2 targets\n[−1.00, −1.00], n = 13"
+    assert len(axes[0, 0].lines) == 18
+
+
+def test_few_points_have_no_correlation(scatter):
+    axes, _ = scatter([*falling("digits", 5, 10), *falling("fashion", 5, 0)])
+    assert axes[0, 0].get_title() == "too few points for ρ\nn = 10"
+
+
+def test_equal_accuracies_have_no_correlation(scatter):
+    rows = [{**one, "value": 0.5} for one in falling("digits", 6, 0)]
+    assert scatter(rows)[0][0, 0].get_title() == "no correlation\nn = 6"
 
 
 def test_a_start_that_learned_the_data_set_is_no_point(scatter):
@@ -166,7 +201,8 @@ def test_sources_by_targets_at_the_last_layer(matrix, figures, out):
             s: number(dataset, backbone, s, last, "accuracy_linear") + 0.01 * (s != "imagenet")
             for s in (start, "random")
         }
-        nc1 = number(dataset, backbone, start, last, "nc1") + 0.01 * (start != "imagenet")
+        more = 0.01 * (start != "imagenet")
+        nc1 = geometric(number(dataset, backbone, start, last, "nc1") + more, more)
         cells = table.loc[backbone, start, dataset]
         assert set(cells["layer"]) == {last}
         assert cells.loc["accuracy_linear", "mean"] == pytest.approx(probe[start])

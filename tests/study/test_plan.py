@@ -470,7 +470,9 @@ def tables(*names):
 
 ALWAYS = {"results/toy/measures.csv", "results/toy/failures.csv"}
 ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
-OF_FEATURES = figures("embedding_digits") | tables("accuracy_digits", "comparison_digits")
+OF_FEATURES = figures("embedding_digits", "confusion_digits")
+OF_FEATURES |= tables("accuracy_digits", "comparison_digits")
+OF_FEATURES |= {"results/toy/tables/confusion_digits.csv"}
 OF_RUNS = figures("accuracy_per_epoch", "collapse_digits", "probes", "training")
 OF_RUNS |= tables("collapse") | figures("geometry/digits/res/random/plain/s0")
 OF_RUNS |= {"results/toy/tables/training.csv"}
@@ -495,6 +497,8 @@ VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
     [
         ({}, ALWAYS | OF_FEATURES),
         ({"features": []}, ALWAYS),
+        # There is nothing to compare one feature set with.
+        ({"features": ["raw"]}, ALWAYS | OF_FEATURES - tables("comparison_digits")),
         (SMALL, ALWAYS | OF_FEATURES | OF_RUNS),
         ({**SMALL, "features": []}, ALWAYS | OF_RUNS),
         ({**SMALL, "runs": []}, ALWAYS | OF_FEATURES),
@@ -537,7 +541,10 @@ def test_every_result_stands_in_the_summary_once():
         ("Digits 8×8: images", ["figures/samples_digits.png"]),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
-        ("Digits 8×8: test accuracy", ["tables/accuracy_digits.md"]),
+        (
+            "Digits 8×8: test accuracy",
+            ["tables/accuracy_digits.md", "figures/confusion_digits.png"],
+        ),
         ("Digits 8×8: which differ", ["tables/comparison_digits.md"]),
         ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
         (
@@ -809,6 +816,24 @@ def test_transfer_takes_all_starts_and_their_spectrum():
     ]
     # Only what the study compares stands in its tables.
     assert list(shown(made.columns("digits"))) == ["raw"]
+
+
+def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
+    assert plan().confusion_classifier() == "linear"
+    probe = {"estimator": "collapseflow.LinearProbe", "label": "probe"}
+    forest = {"estimator": "sklearn.ensemble.RandomForestClassifier"}
+    made = plan(classifiers={"rf": forest, "mine": probe})
+    assert made.confusion_classifier() == "mine"
+    assert made.classifier_labels() == {"rf": "rf", "mine": "probe"}
+    assert plan(classifiers={"rf": forest}).confusion_classifier() == "rf"
+
+
+def test_the_page_has_no_comparison_of_one_feature_set():
+    headings = [heading for heading, _ in plan(features=["raw"]).sections()]
+    assert any(heading.endswith("test accuracy") for heading in headings)
+    assert not any(heading.endswith("which differ") for heading in headings)
+    pages = dict(plan().sections())
+    assert any("figures/confusion_digits.png" in paths for paths in pages.values())
 
 
 def test_similarity_is_of_all_seeds_of_a_series():

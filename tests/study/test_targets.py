@@ -43,6 +43,12 @@ def toy():
          "there; it takes names under the key `features`"),
         ("fig4", {}, "this study trains no network; it takes backbones, and where the key `runs` "
          "is given, a selection there"),
+        ("fig_confusion", {"features": []}, "this study compares no features there; it takes names "
+         "under the key `features`"),
+        ("table_comparison", {"features": ["raw"]}, "this study has one feature set only there, "
+         "and nothing to compare it with"),
+        ("table_comparison", {"features": []}, "this study compares no features there; it takes "
+         "names under the key `features`"),
         ("fig_layers", {}, "no trained backbone of this study is read at several layers"),
         ("fig_similarity", {}, "this study does not ask for it; it takes similarity under the key "
          "`analyses`"),

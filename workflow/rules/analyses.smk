@@ -43,7 +43,7 @@ rule few_shot:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:
-        stores=stores_of,
+        store=store_of("test"),
         statistics=statistics_file,
         layer=lambda wildcards: FeatureSet.parse(wildcards.features).layer,
         seed=STUDY.seed,

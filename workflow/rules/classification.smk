@@ -59,7 +59,7 @@ rule tabulate_accuracy:
         dataset=lambda wildcards: wildcards.dataset,
         title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
         columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
-        classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
+        classifiers=PLAN.classifier_labels(),
         neighbours={
             name: classifier.parameters
             for name, classifier in STUDY.classifiers.items()
@@ -100,9 +100,47 @@ rule tabulate_comparison:
         dataset=lambda wildcards: wildcards.dataset,
         title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
         columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
-        classifiers={k: c.label or k for k, c in STUDY.classifiers.items()},
+        classifiers=PLAN.classifier_labels(),
         code=code_of("tabulate_comparison"),
     message:
         "Comparing the accuracies on {wildcards.dataset}"
     script:
         "../scripts/tabulate_comparison.py"
+
+
+rule plot_confusion:
+    input:
+        cells=column_files(FILES.cells),
+        dataset="<results>/data/{dataset}.h5",
+    output:
+        pdf="<results>/figures/confusion_{dataset}.pdf",
+        png=report(
+            "<results>/figures/confusion_{dataset}.png",
+            caption="../report/confusion.rst",
+            category="Classification",
+            labels={"figure": "confusion", "data set": "{dataset}"},
+        ),
+        csv="<results>/tables/confusion_{dataset}.csv",
+    log:
+        "<results>/logs/plot_confusion/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/plot_confusion/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        dataset=lambda wildcards: wildcards.dataset,
+        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        columns=lambda wildcards: PLAN.describe_columns(wildcards.dataset),
+        classifier=PLAN.confusion_classifier(),
+        label=PLAN.classifier_labels()[PLAN.confusion_classifier()],
+        style=STYLE,
+        code=code_of("plot_confusion"),
+    message:
+        "Drawing what is taken for what on {wildcards.dataset}"
+    script:
+        "../scripts/plot_confusion.py"

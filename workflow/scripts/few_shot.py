@@ -1,8 +1,5 @@
 """Accuracy of the nearest class mean from few images a class."""
 
-from functools import partial
-
-from collapseflow.measures.collapse import few_shot_bound
 from collapseflow.measures.few_shot import few_shot
 from collapseflow.measures.statistics import read_statistics
 from collapseflow.running.files import failure, write_json
@@ -13,9 +10,8 @@ with job(snakemake):
     if reason is None:
         layers = read_statistics(snakemake.params.statistics).layers
         accuracies = few_shot(
-            snakemake.params.stores["train"],
-            snakemake.params.stores["test"],
-            partial(few_shot_bound, layers[snakemake.params.layer]["train"]),
+            snakemake.params.store,
+            layers[snakemake.params.layer]["test"],
             snakemake.params.seed,
             snakemake.threads,
         )

@@ -149,7 +149,8 @@ def positions(model: str, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Which dimensions of each layer's output are places in the image; the other one is channels.
 
     They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
-    middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C).
+    middle ones inside Swin and ConvNeXt (N, H, W, C), the tokens of a vision transformer (N, T, C),
+    among which its class token counts as one more place.
 
     Raises
     ------

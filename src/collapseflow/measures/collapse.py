@@ -200,6 +200,9 @@ def few_shot_bound(statistics: Statistics, shots: int) -> float | None:
     """A bound of the error of the nearest class mean, averaged over the classes, where each mean is
     that of ``shots`` >= 10 images drawn anew: Luthra, Salunkhe and Galanti 2026 (arXiv:2603.03530).
 
+    It is for features that do not depend on the images, and for the moments of their distribution:
+    those of images that a network was trained on are no estimates of it.
+
     (1/C) sum_i sum_{j != i} [4 V~_ij + (sqrt A_T + sqrt A_S + sqrt A_Q)^2] /
     (1 + (v_j - v_i) / (m d^2))^2 with V~_ij the directional variance, V = (v_i + v_j) / d^2,
     A_T = (4/m)(V^2 + V/4), A_S = V/m, A_Q = (Theta + 2 (m - 1) V^2) / m^3, and

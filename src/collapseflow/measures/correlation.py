@@ -1,42 +1,65 @@
 """How two quantities go together over few points."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 
-#: An interval is given for so many points or more.
-MIN_POINTS = 5
+#: Fewer points have no rank correlation here: below, the bootstrap's interval does not cover what
+#: it says it does.
+MIN_POINTS = 6
+
+
+class Correlation(NamedTuple):
+    """A rank correlation, averaged over groups of points.
+
+    Attributes
+    ----------
+    rho, low, high : the mean over the groups, and its 95 % interval; all None of no group
+    n_groups, n_points : the groups that have a correlation, and their points
+    """
+
+    rho: float | None
+    low: float | None
+    high: float | None
+    n_groups: int
+    n_points: int
 
 
 def spearman(
-    x: np.ndarray, y: np.ndarray, seed: int, draws: int = 10_000
-) -> tuple[float | None, float | None, float | None]:
-    """Spearman's rank correlation, and its 95 % interval by a percentile bootstrap over points.
+    groups: Iterable[tuple[np.ndarray, np.ndarray]], seed: int, draws: int = 10_000
+) -> Correlation:
+    """Spearman's rank correlation within each group of points, averaged over the groups, and its
+    95 % interval by a percentile bootstrap over the points of each group.
+
+    What differs from group to group does not count. Groups of fewer than :data:`MIN_POINTS` points
+    and those in which all x or all y are equal have no correlation and are left out.
 
     Parameters
     ----------
-    x, y
-        Finite values (n,). Equal ones share their mean rank.
+    groups
+        Finite x (n,) and y (n,) of each group. Equal ones share their mean rank.
     seed, draws
-        Of the bootstrap. Draws in which all x or all y are equal have no correlation and are
-        left out.
-
-    Returns
-    -------
-    rho, low, high. All None for fewer than two points or where all x or all y are equal; low and
-    high None for fewer than :data:`MIN_POINTS` points.
+        Of the bootstrap. Draws in which all x or all y of a group are equal have no correlation and
+        are left out.
     """
     from scipy.stats import rankdata
 
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    n = len(x)
-    if n < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None, None, None
-    rho = float(_correlations(rankdata(x)[None], rankdata(y)[None])[0])
-    if n < MIN_POINTS:
-        return rho, None, None
-    drawn = np.random.default_rng(seed).integers(0, n, (draws, n))
-    correlations = _correlations(rankdata(x[drawn], axis=1), rankdata(y[drawn], axis=1))
-    low, high = np.nanpercentile(correlations, [2.5, 97.5])
-    return rho, float(low), float(high)
+    random = np.random.default_rng(seed)
+    found, drawn, n_points = [], [], 0
+    for x, y in groups:
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        n = len(x)
+        if n < MIN_POINTS or np.ptp(x) == 0 or np.ptp(y) == 0:
+            continue
+        n_points += n
+        found.append(_correlations(rankdata(x)[None], rankdata(y)[None])[0])
+        rows = random.integers(0, n, (draws, n))
+        drawn.append(_correlations(rankdata(x[rows], axis=1), rankdata(y[rows], axis=1)))
+    if not found:
+        return Correlation(None, None, None, 0, 0)
+    low, high = np.nanpercentile(np.mean(drawn, axis=0), [2.5, 97.5])
+    return Correlation(float(np.mean(found)), float(low), float(high), len(found), n_points)
 
 
 def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,18 +1,27 @@
-"""How few images of a class tell it: nearest class means of 1 to 100 training images."""
+"""How few images of a class tell it: nearest class means of 1 to 100 of its images.
 
-from collections.abc import Callable, Iterable
+All images are test images, which the features' network was not trained on: of features trained on
+the very images that give the means, these means and their moments say nothing of other images.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
+from collapseflow.measures.collapse import few_shot_bound
 from collapseflow.measures.neighbours import MeanScores
-from collapseflow.measures.statistics import map_blocks
+from collapseflow.measures.statistics import Statistics, map_blocks
 from collapseflow.running.files import MADE_WITH, made_with
 
-#: Training images of each class, and how often they are drawn.
+logger = logging.getLogger(__name__)
+
+#: Images of each class that give its mean, and how often they are drawn.
 SHOTS = (1, 2, 5, 10, 20, 50, 100)
 DRAWS = 10
 #: Bytes of scores that a thread has in memory.
@@ -20,64 +29,92 @@ SCORES_BYTES = 64 * 2**20
 
 
 def few_shot(
-    train_store: str | Path,
-    test_store: str | Path,
-    bound: Callable[[int], float | None],
+    store: str | Path,
+    statistics: Statistics,
     seed: int,
     threads: int,
     shots: Iterable[int] = SHOTS,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
-    """The accuracy on all test images of the nearest mean of ``m`` training images a class.
+    """The accuracy of the nearest mean of ``m`` test images a class on other test images, averaged
+    over the classes, as its bound is (:func:`collapseflow.measures.collapse.few_shot_bound`).
 
-    Images are drawn without replacement; those of a draw are among those of the same draw with
-    more images, and another seed draws others. The needed training images are read once, and the
-    test images once for all draws.
+    Shots are drawn without replacement, at most half of a class's images; the queries of a draw are
+    the images that are no shots of it for any m. Those for fewer images are among those for more,
+    and another seed draws others. Classes of one image have no query and are left out. For an m
+    that a class cannot give it gives its half, and there is no bound; an m that none can give is
+    left out, too.
+
+    The bound is one for features that do not depend on the images, with the moments of their
+    distribution; those here are of all test images, estimates of the distribution's. Report A's
+    validation (``training_mode``) lets means and variances of test images, without their labels,
+    into batch normalisation, those of shots and queries alike. What weights from elsewhere have
+    been trained on is not known here.
 
     Parameters
     ----------
-    bound
-        An upper bound on the share of errors with so many images a class, or None where there is
-        none.
-    shots
-        Numbers m; what is more than a class has is left out.
+    store
+        Features of the test images.
+    statistics
+        Of the same features, with the nearest of the means of all training images.
 
     Returns
     -------
-    ``shots``: by m (as text) the ``accuracies`` of the draws, shares, and their ``bound``;
-    ``n_test`` and ``made_with``.
+    ``shots``: by m (as text) the ``accuracies`` of the draws, shares, their ``bound`` or None, and
+    ``n_classes`` that give m images; empty with fewer than two classes. ``all``: the accuracy of
+    the nearest mean of all training images, on all test images of the same classes; ``n_test`` of
+    them; ``left_out``, the number of classes of one image; and ``made_with``.
     """
-    labels = read_labels(train_store)
+    labels = read_labels(store)
     classes, counts = np.unique(labels, return_counts=True)
-    shots = [m for m in shots if m <= counts.min()]
-    answer = {
-        "n_test": len(read_labels(test_store)),
-        MADE_WITH: made_with(read_made_with(train_store), read_made_with(test_store)),
+    half = counts // 2
+    answer: dict[str, Any] = {"left_out": int(np.sum(half == 0))}
+    if answer["left_out"]:
+        logger.warning("%d classes of one test image are left out", answer["left_out"])
+    fewest, classes, half = half.min(), classes[half > 0], half[half > 0]
+    known = np.isin(statistics.classes, classes)
+    right = statistics.nearest[known] / statistics.counts[known]
+    answer |= {
+        "all": float(right.mean()) if len(classes) else None,
+        "n_test": int(np.isin(labels, classes).sum()),
+        MADE_WITH: made_with(read_made_with(store)),
     }
-    if not shots:
+    shots = [m for m in shots if m <= half.max(initial=0)]
+    if not shots or len(classes) < 2:
         return {"shots": {}, **answer}
-    drawn = np.array(
-        [[_draw(labels, c, max(shots), [seed, draw]) for c in classes] for draw in range(draws)]
-    )
-    rows, places = np.unique(drawn, return_inverse=True)
-    features, _ = read_rows(train_store, rows, threads)
-    means = _means(features, places.reshape(drawn.shape), shots)
-    del features
+    drawn = [
+        [
+            _draw(labels, c, min(n, max(shots)), [seed, draw])
+            for c, n in zip(classes, half, strict=True)
+        ]
+        for draw in range(draws)
+    ]
+    queries = np.repeat(np.isin(labels, classes)[None], draws, axis=0)
+    for mine, of_draw in zip(queries, drawn, strict=True):
+        mine[np.concatenate(of_draw)] = False
+    means = _means(store, drawn, shots, threads)
     score = MeanScores(means.reshape(-1, means.shape[-1]))
     size = max(1, SCORES_BYTES // (8 * len(score.centred)))
 
-    def count_right(block: np.ndarray, labels: np.ndarray, _: np.ndarray | None) -> np.ndarray:
-        right = np.zeros(means.shape[:2], np.int64)
-        for row in range(0, len(labels), size):
+    def count_right(features: np.ndarray, mine: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        right = np.zeros((len(classes), *means.shape[:2]), np.int64)
+        places = np.searchsorted(classes, mine).clip(max=len(classes) - 1)
+        for row in range(0, len(mine), size):
             part = slice(row, row + size)
-            scores = score(block[part]).reshape(-1, *means.shape[:3])
-            right += (classes[scores.argmax(axis=3)] == labels[part, None, None]).sum(axis=0)
+            nearest = score(features[part]).reshape(-1, *means.shape[:3]).argmax(axis=3)
+            hits = (nearest == places[part, None, None]) & queries[:, numbers[part]].T[:, None]
+            np.add.at(right, places[part], hits)
         return right
 
-    right = sum(map_blocks(count_right, partial(iterate, test_store), threads))
-    accuracies = right / answer["n_test"]
+    right = sum(map_blocks(count_right, partial(_numbered, store), threads))
+    n_queries = np.array([queries[:, labels == c].sum(axis=1) for c in classes])
+    accuracies = (right / n_queries[:, None]).mean(axis=0)
     by_shots = {
-        str(m): {"accuracies": of_draws.tolist(), "bound": bound(m)}
+        str(m): {
+            "accuracies": of_draws.tolist(),
+            "bound": few_shot_bound(statistics, m) if m <= fewest else None,
+            "n_classes": int(np.sum(m <= half)),
+        }
         for m, of_draws in zip(shots, accuracies, strict=True)
     }
     return {"shots": by_shots, **answer}
@@ -89,16 +126,28 @@ def _draw(labels: np.ndarray, label: int, n: int, seed: list[int]) -> np.ndarray
     return random.permutation(np.flatnonzero(labels == label))[:n]
 
 
-def _means(features: np.ndarray, places: np.ndarray, shots: list[int]) -> np.ndarray:
-    """Means float64 (shots, draws, C, d) of the first rows of each draw, whose places among the
-    features (n, d) are (draws, C, most shots)."""
-    draws, n_classes, _ = places.shape
-    means = np.empty((len(shots), draws, n_classes, features.shape[1]))
-    for draw, c in np.ndindex(draws, n_classes):
-        mine = features[places[draw, c]].astype(np.float64)
+def _means(
+    store: str | Path, drawn: list[list[np.ndarray]], shots: list[int], threads: int
+) -> np.ndarray:
+    """Means float64 (shots, draws, C, d) of the first rows that are drawn of each class."""
+    rows = np.unique(np.concatenate(list(chain.from_iterable(drawn))))
+    features, _ = read_rows(store, rows, threads)
+    means = np.empty((len(shots), len(drawn), len(drawn[0]), features.shape[1]))
+    for draw, c in np.ndindex(means.shape[1:3]):
+        mine = features[np.searchsorted(rows, drawn[draw][c])].astype(np.float64)
         for number, m in enumerate(shots):
             means[number, draw, c] = mine[:m].mean(axis=0)
     return means
+
+
+def _numbered(
+    store: str | Path, buffers: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Features, labels and row numbers of each block of a store."""
+    start = 0
+    for features, labels, _ in iterate(store, buffers):
+        yield features, labels, np.arange(start, start + len(labels))
+        start += len(labels)
 
 
 def interval_of_mean(values: Iterable[float]) -> tuple[float, float]:

@@ -1,5 +1,5 @@
 """Logistic regression and linear SVM as scikit-learn has them, solved by a preconditioned L-BFGS,
-and a linear probe that chooses its penalty.
+and a linear probe that chooses its penalty and how features are scaled.
 
 All minimise a mean loss and lambda / 2 |W|^2, lambda = 1 / (C n), over weights W (d + 1, C), the
 last row being the intercepts, and end where scikit-learn's own solvers end. Features of networks
@@ -13,6 +13,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cholesky, qr, solve_triangular
@@ -40,6 +41,10 @@ BLOCKS_BYTES = 2 * 2**30
 #: The penalties lambda of which a probe chooses one, strong to weak. They are those of an image:
 #: scikit-learn's C is 1 / (lambda n).
 PENALTIES = tuple(float(f"{penalty:.3g}") for penalty in np.logspace(1, -6, 12))
+#: How features are scaled: all by one factor, or each to a standard deviation of one. One factor
+#: keeps what hardly varies small, as the thousands of faint coefficients of scattering; standard
+#: deviations let what varies least speak as loud as the rest.
+ONE_SCALE, STANDARDISED = "one scale", "standardised"
 #: The share of the training images that it chooses with.
 VALIDATION_SHARE = 0.2
 #: It tries weaker ones until so many in a row are no better: they overfit more, and take longest.
@@ -204,22 +209,26 @@ class PreconditionedLinearSVC(Preconditioned, LinearSVC):
 
 
 class LinearProbe(ClassifierMixin, BaseEstimator):
-    """Softmax regression on standardised features, with the penalty that suits them.
+    """Softmax regression on centred and scaled features, with the scaling and the penalty that suit
+    them.
 
-    Features are standardised in float64 with means and standard deviations of the training set, so
-    that their scale does not matter; those that are constant but for the rounding of float32 are
-    left out. Of :data:`PENALTIES` the one is chosen whose fit to four fifths of the training images
-    is most often right about the other fifth, drawn by class with ``random_state``; of equally good
-    ones that with the lowest cross-entropy there. They are tried from strong to weak, each fit
-    starting where the one before ended, until :data:`WORSE_IN_A_ROW` are no better; these fits
-    are to :data:`COMPARED`, that of all training images with the winner to :data:`FINAL`.
+    Features are less their mean, in float64, and divided by their own standard deviation or all by
+    the root mean square of these (:data:`STANDARDISED`, :data:`ONE_SCALE`), of the training set;
+    the scale of all features does not matter. Those that are constant but for the rounding of
+    float32 are left out. Of both scalings and :data:`PENALTIES` those are chosen whose fit to four
+    fifths of the training images is most often right about the other fifth, drawn by class with
+    ``random_state``; of equally good ones those with the lowest cross-entropy there, and standard
+    deviations before one scale. Penalties are tried from strong to weak, each fit starting where
+    the one before ended, until :data:`WORSE_IN_A_ROW` are no better; these fits are to
+    :data:`COMPARED`, that of all training images with the winner to :data:`FINAL`.
 
     Attributes
     ----------
     classes_ : (C,)
     chosen_
-        ``grid``: the penalties lambda of an image that were tried, each with its share of right
-        ``validation_accuracies`` on ``n_validation`` images; the ``winner``.
+        ``scaling`` and ``winner``, the penalty lambda of an image; the ``n_validation`` images they
+        are chosen with; and in ``tried``, by scaling, the ``grid`` of penalties, each with its
+        share of right ``validation_accuracies``.
     n_iter_ : of the last fit
     """
 
@@ -242,31 +251,40 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         held_out = stratified_rows(numbers, round(VALIDATION_SHARE * n), self.random_state or 0)
         order = np.concatenate([np.setdiff1d(np.arange(n), held_out), held_out])
         n_fitted = n - len(held_out)
-        self._measure(X)
-        features, numbers = self._standardised(X, order), numbers[order]
-        basis = None
-        if X.shape[1] > n:
-            # The same problem in n dimensions, as in Preconditioned.fit.
-            basis, coordinates = qr(features.T, mode="economic", check_finite=False)
-            features = np.ascontiguousarray(coordinates.T)
-        start, winner = self._choose(features, numbers, n_fitted)
+        numbers = numbers[order]
+        scales = self._measure(X)
+        found = {}
+        for scaling, scale in scales.items():
+            self.scale_ = scale
+            found[scaling] = self._choose(self._in_span(X, order)[0], numbers, n_fitted)
+        # The first of equals.
+        scaling = max(found, key=lambda one: found[one].score)
+        penalty, start = found[scaling].penalty, found[scaling].weights
+        if penalty in (PENALTIES[0], PENALTIES[-1]):
+            logger.warning("the best penalty, %g, is at the end of the grid", penalty)
+        self.chosen_ = {
+            "scaling": scaling,
+            "winner": penalty,
+            "n_validation": len(held_out),
+            "tried": {one: choice.tried for one, choice in found.items()},
+        }
+        self.scale_ = scales[scaling]
+        features, basis = self._in_span(X, order)
         tol, max_iter = FINAL
         model = PreconditionedLogisticRegression(tol=tol)
-        problem = Problem(features, numbers, winner, model)
+        problem = Problem(features, numbers, penalty, model)
         weights, self.n_iter_ = problem.solve(max_iter, self.random_state, start)
         self.coef_ = weights[:-1].T if basis is None else weights[:-1].T @ basis.T
         self.intercept_ = weights[-1] - weights[-1].mean()
         return self
 
-    def _choose(
-        self, features: np.ndarray, numbers: np.ndarray, n_fitted: int
-    ) -> tuple[np.ndarray, float]:
-        """The weights (d + 1, C) and the penalty that are best on all but the first rows."""
+    def _choose(self, features: np.ndarray, numbers: np.ndarray, n_fitted: int) -> "_Choice":
+        """The penalty that is best on all but the first rows, which are fitted."""
         present, fitted = np.unique(numbers[:n_fitted], return_inverse=True)
         if len(present) < 2 or n_fitted == len(features):
             raise ValueError("images of one class, or too few to choose a penalty with")
         right = numbers[n_fitted:]
-        n_validation, known = len(right), np.isin(right, present)
+        known = np.isin(right, present)
         tol, max_iter = COMPARED
         model = PreconditionedLogisticRegression(tol=tol)
         found, best, weights, worse = [], (-1.0, 0.0), None, 0
@@ -276,7 +294,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 # What is not at its optimum is judged as it is.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 weights, _ = problem.solve(max_iter, self.random_state, weights)
-            outputs = np.full((n_validation, len(self.classes_)), -np.inf)
+            outputs = np.full((len(right), len(self.classes_)), -np.inf)
             outputs[:, present] = features[n_fitted:] @ weights[:-1] + weights[-1]
             accuracy = float(np.mean(outputs.argmax(axis=1) == right))
             found.append(accuracy)
@@ -288,18 +306,11 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
                 start[:, present] = weights
             if worse == WORSE_IN_A_ROW:
                 break
-        if winner in (PENALTIES[0], PENALTIES[-1]):
-            logger.warning("the best penalty, %g, is at the end of the grid", winner)
-        self.chosen_ = {
-            "grid": list(PENALTIES[: len(found)]),
-            "validation_accuracies": found,
-            "winner": winner,
-            "n_validation": n_validation,
-        }
-        return start, winner
+        tried = {"grid": list(PENALTIES[: len(found)]), "validation_accuracies": found}
+        return _Choice(best, winner, start, tried)
 
-    def _measure(self, X: np.ndarray) -> None:
-        """Mean and standard deviation of each feature, float64 (d,)."""
+    def _measure(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """The mean of each feature, and by scaling what each is divided by, float64 (d,)."""
         # From the first row on, so that what is constant deviates by exactly zero.
         origin, n = X[0].astype(np.float64), len(X)
         sums = np.zeros((2, len(origin)))
@@ -308,11 +319,26 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
             sums += piece.sum(axis=0), np.vecdot(piece, piece, axis=0)
         mean, square = sums / n
         self.mean_ = origin + mean
-        deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        rounding = np.finfo(np.float32).eps * np.abs(self.mean_)
-        self.scale_ = np.where(deviation > rounding, deviation, np.inf)
+        variance = np.maximum(square - mean**2, 0)
+        deviation = np.sqrt(variance)
+        varies = deviation > np.finfo(np.float32).eps * np.abs(self.mean_)
+        one = np.sqrt(variance[varies].mean()) if varies.any() else np.inf
+        return {
+            STANDARDISED: np.where(varies, deviation, np.inf),
+            ONE_SCALE: np.where(varies, one, np.inf),
+        }
 
-    def _standardised(self, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _in_span(self, X: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows of scaled features (n, d), and None; with more features than rows, coordinates
+        (n, n) in an orthonormal basis (d, n) of their span, and this: the same problem in n
+        dimensions, as in :meth:`Preconditioned.fit`."""
+        features = self._scaled(X, rows)
+        if X.shape[1] <= len(X):
+            return features, None
+        basis, coordinates = qr(features.T, mode="economic", check_finite=False)
+        return np.ascontiguousarray(coordinates.T), basis
+
+    def _scaled(self, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Rows of features, in the precision in which they are."""
         answer = np.empty((len(rows), X.shape[1]), X.dtype)
         for row in range(0, len(rows), PIECE_ROWS):
@@ -328,12 +354,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         outputs = np.empty((len(X), len(self.classes_)))
         for row in range(0, len(X), PIECE_ROWS):
             rows = np.arange(row, min(row + PIECE_ROWS, len(X)))
-            outputs[rows] = self._standardised(X, rows) @ self.coef_.T + self.intercept_
+            outputs[rows] = self._scaled(X, rows) @ self.coef_.T + self.intercept_
         return outputs
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class (n,)."""
         return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+class _Choice(NamedTuple):
+    """What is best with one scaling: its accuracy and less its loss, the penalty, the weights
+    (d + 1, C) to start from, and what :attr:`LinearProbe.chosen_` says of those that were tried."""
+
+    score: tuple[float, float]
+    penalty: float
+    weights: np.ndarray
+    tried: dict[str, list[float]]
 
 
 def _signs(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:

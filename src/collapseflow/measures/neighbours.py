@@ -22,7 +22,12 @@ def pieces(n: int, row_bytes: int) -> Iterator[slice]:
 class NearestNeighbors(ClassifierMixin, BaseEstimator):
     """The training images of the highest cosine similarity vote, each with a weight of
     exp(similarity / temperature): Caron et al., "Emerging properties in self-supervised vision
-    transformers" (ICCV 2021), with their numbers. Similarities are float32.
+    transformers" (ICCV 2021), with their numbers: features are not centred.
+
+    Where features lie far from the origin all similarities are nearly 1, and float32 does not tell
+    them apart. With o the mean of the training images' directions x, the similarity to z is
+    (x - o) . (z - o) + (x - o) . o and something that is the same for all x: only what differs is
+    computed, from numbers that are as small as it is.
 
     Parameters
     ----------
@@ -42,21 +47,26 @@ class NearestNeighbors(ClassifierMixin, BaseEstimator):
         self.temperature = temperature
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "NearestNeighbors":
-        """Keep features (n, d) as float32 of length one."""
+        """Keep the directions of features (n, d) around their mean, as float32."""
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64])
         self.classes_, self._numbers = np.unique(y, return_inverse=True)
-        self._directions = _directions(X)
+        sums = np.zeros(X.shape[1])
+        for rows in pieces(len(X), 8 * X.shape[1]):
+            sums += _directions(X[rows]).sum(axis=0)
+        self._origin = sums / len(X)
+        self._centred, self._offsets = self._around_origin(X)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The class (n,) with most votes; of equals the first."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
-        directions, n_trained = _directions(X), len(self._directions)
+        centred, n_trained = self._around_origin(X)[0], len(self._centred)
         k, n_classes = min(self.n_neighbors, n_trained), len(self.classes_)
         answers = np.empty(len(X), np.int64)
         for rows in pieces(len(X), 4 * n_trained):
-            similar = directions[rows] @ self._directions.T
+            similar = centred[rows] @ self._centred.T
+            similar += self._offsets
             nearest = np.argpartition(similar, n_trained - k, axis=1)[:, n_trained - k :]
             similar = np.take_along_axis(similar, nearest, axis=1).astype(np.float64)
             # Relative to the highest, or a low temperature would overflow.
@@ -67,15 +77,21 @@ class NearestNeighbors(ClassifierMixin, BaseEstimator):
             answers[rows] = votes.reshape(n, n_classes).argmax(axis=1)
         return self.classes_[answers]
 
+    def _around_origin(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the direction x of each row of X (n, d), both float32: x - o, (n, d), and
+        (x - o) . o, (n,)."""
+        centred, offsets = np.empty(X.shape, np.float32), np.empty(len(X), np.float32)
+        for rows in pieces(len(X), 8 * X.shape[1]):
+            piece = _directions(X[rows]) - self._origin
+            centred[rows], offsets[rows] = piece, piece @ self._origin
+        return centred, offsets
+
 
 def _directions(X: np.ndarray) -> np.ndarray:
-    """Rows divided by their length, float32 (n, d); rows of zeros stay."""
-    directions = np.empty(X.shape, np.float32)
-    for rows in pieces(len(X), 8 * X.shape[1]):
-        piece = X[rows].astype(np.float64)
-        lengths = np.linalg.norm(piece, axis=1, keepdims=True)
-        directions[rows] = piece / np.where(lengths > 0, lengths, 1)
-    return directions
+    """Rows divided by their length, float64 (n, d); rows of zeros stay."""
+    X = X.astype(np.float64)
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(lengths > 0, lengths, 1)
 
 
 class NearestClassMean(ClassifierMixin, BaseEstimator):

@@ -24,6 +24,7 @@ from sklearn.utils import all_estimators
 
 from collapseflow.features.stores import read_attributes, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
+from collapseflow.measures.confusion import confusion_counts
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.linear_probes import (
     LinearProbe,
@@ -171,7 +172,9 @@ def evaluate(
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
     closed-form or tree method), ``converged`` (None where nothing iterates), ``correct`` (which
-    test images are right: :func:`collapseflow.measures.paired.unpack`), ``flags``, ``chosen``
+    test images are right: :func:`collapseflow.measures.paired.unpack`), ``confusion`` (numbers of
+    test images by true and predicted class, C lists of C: all classes up to the largest label of
+    both splits), ``flags``, ``chosen``
     (:class:`collapseflow.measures.linear_probes.LinearProbe`; None of others) and ``made_with``;
     only ``failed``, one line, if the classifier cannot be fitted to these features.
 
@@ -196,13 +199,15 @@ def evaluate(
         fit_seconds = time.perf_counter() - started
     for message in {str(w.message) for w in caught}:
         logger.warning("%s: %s", estimator, message)
-    n_fitted = len(labels)
+    n_fitted, n_classes = len(labels), int(labels.max()) + 1
     flags = ["penalty"] if held_by_penalty(pipeline, features, labels) else []
     del features
     features, labels = read_rows(test_store, threads=threads)
     started = time.perf_counter()
-    right = pipeline.predict(features) == labels
+    predicted = pipeline.predict(features)
     predict_seconds = time.perf_counter() - started
+    right = predicted == labels
+    n_classes = max(n_classes, int(labels.max()) + 1)
     accuracy = float(np.mean(right))
     interval = wilson_interval(accuracy, len(labels))
     if interval[0] <= np.unique(labels, return_counts=True)[1].max() / len(labels):
@@ -225,6 +230,7 @@ def evaluate(
             else None
         ),
         "correct": pack(right),
+        "confusion": confusion_counts(labels, predicted, n_classes).tolist(),
         "flags": flags,
         "chosen": getattr(pipeline[-1], "chosen_", None),
         MADE_WITH: made_with(read_made_with(train_store), read_made_with(test_store)),

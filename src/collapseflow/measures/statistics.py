@@ -21,6 +21,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -64,11 +65,11 @@ class NotFiniteError(ValueError):
 
 
 def map_blocks(
-    function: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Answer],
-    stream: Stream,
+    function: Callable[..., Answer],
+    stream: Callable[[int], Iterable[tuple]],
     threads: int,
 ) -> Iterator[Answer]:
-    """Apply a function to each block of a stream, on several threads.
+    """Apply a function to each block of a stream (its parts are the arguments), on several threads.
 
     A thread reads a block when the one before it is read, and works on it where its cache has it;
     BLAS keeps to the thread that calls it. The answers come in the order of the blocks: what is
@@ -241,6 +242,11 @@ class ClassMeans:
         """mu_G, the mean of all samples, float64 (d,)."""
         return self.counts @ self.means / self.counts.sum()
 
+    @property
+    def even(self) -> bool:
+        """Whether all classes have as many samples."""
+        return bool((self.counts == self.counts[0]).all())
+
     @cached_property
     def span(self) -> tuple[np.ndarray, np.ndarray]:
         """An orthonormal basis of the span of the centred class means mu_c - mu_G, as rows (r, d),
@@ -271,7 +277,8 @@ class ClassMeans:
 @dataclass(eq=False)
 class Scatter:
     """What the second pass finds around given means; the attributes are those of
-    :class:`Statistics` by the same names."""
+    :class:`Statistics` by the same names, but for the basis, which is that of
+    :attr:`ClassMeans.frame`, and ``balanced``, which is not summed up where it follows."""
 
     scatter: np.ndarray
     balanced: np.ndarray
@@ -315,7 +322,7 @@ class _SecondPass:
     def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
         self.own, self.training = own, training
         self.basis, self.coordinates = own.frame
-        self.weights = 1 / np.sqrt(own.counts)
+        self.weights = None if own.even else 1 / np.sqrt(own.counts)
         self.training_basis, self.to_training = to_basis, to = training.frame
         # (mu_c - mu_G) . m_j, along the basis.
         self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
@@ -352,9 +359,10 @@ class _SecondPass:
             t -= t[np.arange(len(part)), of_samples][:, None]
             np.square(t, out=t)
             directional[present] += members @ t
-            # In place, where the part may stand: nothing else is asked of either.
-            z *= self.weights[of_samples][:, None]
-            balanced += z.T @ z
+            if self.weights is not None:
+                # In place, where the part may stand: nothing else is asked of either.
+                z *= self.weights[of_samples][:, None]
+                balanced += z.T @ z
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -393,10 +401,6 @@ def scatter_around(
     for of_block in blocks:
         total.merge(of_block)
         del of_block
-    if own.frame[0] is None:
-        basis, _ = own.span
-        for name in ("scatter", "balanced"):
-            setattr(total, name, basis @ getattr(total, name) @ basis.T)
     return total
 
 
@@ -492,9 +496,9 @@ class Statistics:
         return self._rounded(self.coordinates)
 
     @cached_property
-    def rounding(self) -> float:
+    def rounding(self) -> np.float64:
         """What is no longer than this is zero but for rounding."""
-        return float(ROUNDING * np.linalg.norm(self.means, axis=1).max())
+        return ROUNDING * np.linalg.norm(self.means, axis=1).max()
 
     def _rounded(self, vectors: np.ndarray) -> np.ndarray:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -540,8 +544,20 @@ def reduce_stream(
     """
     own = sum_classes(stream, threads).means()
     found = scatter_around(own, own if training is None else training, stream, threads)
+    return statistics_of(own, found, head), own
+
+
+def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> Statistics:
+    """What is kept of samples with these means, of which all shards have been merged."""
+    if own.even:
+        found.balanced = found.scatter / own.counts[0]
+    if own.frame[0] is None:
+        basis, _ = own.span
+        found.scatter, found.balanced = (
+            basis @ part @ basis.T for part in (found.scatter, found.balanced)
+        )
     weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
-    statistics = Statistics(
+    return Statistics(
         classes=own.classes,
         counts=own.counts,
         means=own.means,
@@ -551,7 +567,6 @@ def reduce_stream(
         head_weight=weight,
         head_bias=bias,
     )
-    return statistics, own
 
 
 def matched_rows(training: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -568,16 +583,56 @@ def matched_rows(training: np.ndarray, test: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate([*rows, np.array([], np.int64)]))
 
 
-def _iterate_rows(path: str | Path, rows: np.ndarray, buffers: int) -> Iterator[Block]:
-    """:func:`collapseflow.features.stores.iterate` with some rows, ascending, of each block."""
+def _iterate_marked(path: str | Path, rows: np.ndarray, buffers: int) -> Iterator[tuple]:
+    """The blocks of a store, each with which of its samples are among the rows, ascending."""
     start = 0
-    for features, labels, predictions in iterate(path, buffers):
-        first, last = np.searchsorted(rows, (start, start + len(labels)))
-        chosen = rows[first:last] - start
-        start += len(labels)
-        if len(chosen):
-            of_chosen = None if predictions is None else predictions[chosen]
-            yield features[chosen], labels[chosen], of_chosen
+    for block in iterate(path, buffers):
+        stop = start + len(block[1])
+        first, last = np.searchsorted(rows, (start, stop))
+        yield *block, rows[first:last] - start
+        start = stop
+
+
+def _of_both(whole: Callable[..., Answer], part: Callable[..., Answer]) -> Callable[..., tuple]:
+    """A function of a marked block: one answer for all samples, one for those that are marked."""
+
+    def answers(
+        features: np.ndarray,
+        labels: np.ndarray,
+        predictions: np.ndarray | None,
+        marked: np.ndarray,
+    ) -> tuple[Answer, Answer]:
+        of_marked = None if predictions is None else predictions[marked]
+        return (
+            whole(features, labels, predictions),
+            part(features[marked], labels[marked], of_marked),
+        )
+
+    return answers
+
+
+def _reduce_with_part(
+    path: str | Path, rows: np.ndarray, threads: int
+) -> tuple[Statistics, Statistics, ClassMeans]:
+    """The statistics of a training set and of some rows of it, from two readings for both, and the
+    means of the former."""
+    stream = partial(_iterate_marked, path, rows)
+    sums, of_rows = ClassSums(), ClassSums()
+    for one, other in map_blocks(_of_both(_sum_block, _sum_block), stream, threads):
+        sums.merge(one)
+        of_rows.merge(other)
+    own, own_of_rows = sums.means(), of_rows.means()
+    passes = _of_both(_SecondPass(own, own), _SecondPass(own_of_rows, own))
+    blocks = map_blocks(passes, stream, threads)
+    total, total_of_rows = next(blocks)
+    for one, other in blocks:
+        total.merge(one)
+        total_of_rows.merge(other)
+        # Not kept while the next ones, which may be large, are made.
+        del one, other
+    head = read_head(path)
+    whole, part = statistics_of(own, total, head), statistics_of(own_of_rows, total_of_rows, head)
+    return whole, part, own
 
 
 def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[str, Statistics]:
@@ -598,31 +653,35 @@ def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[st
         If a store is missing or damaged, holds features that are not finite, or shares fewer than
         two classes with the other.
     """
-    answer, training = {}, None
-    for split in (split for split in SPLITS if split in stores):
-        path = stores[split]
-        head = read_head(path)
-        answer[split], means = _reduce(path, partial(iterate, path), threads, training, head)
-        training = training or means
-    if "test" in stores:
-        path = stores["train"]
-        labels = read_labels(path)
-        rows = matched_rows(labels, read_labels(stores["test"]))
-        if len(np.unique(labels[rows])) < 2:
-            raise UserError(f"{path}: shares fewer than two classes with {stores['test']}")
-        if len(rows) == len(labels):
-            answer[MATCHED] = answer["train"]
-        else:
-            stream = partial(_iterate_rows, path, rows)
-            answer[MATCHED], _ = _reduce(path, stream, threads, training, read_head(path))
-    return answer
+    train, test = stores["train"], stores.get("test")
+    if test is None:
+        return {"train": _reduce_store(train, threads)[0]}
+    labels = read_labels(train)
+    rows = matched_rows(labels, read_labels(test))
+    if len(np.unique(labels[rows])) < 2:
+        raise UserError(f"{train}: shares fewer than two classes with {test}")
+    if len(rows) == len(labels):
+        of_train, means = _reduce_store(train, threads)
+        matched = of_train
+    else:
+        with _named(train):
+            of_train, matched, means = _reduce_with_part(train, rows, threads)
+    of_test, _ = _reduce_store(test, threads, means)
+    return {"train": of_train, "test": of_test, MATCHED: matched}
 
 
-def _reduce(
-    path: str | Path, stream: Stream, threads: int, training: ClassMeans | None, head: Head | None
+def _reduce_store(
+    path: str | Path, threads: int, training: ClassMeans | None = None
 ) -> tuple[Statistics, ClassMeans]:
+    with _named(path):
+        return reduce_stream(partial(iterate, path), threads, training, read_head(path))
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Say in which store features are not finite."""
     try:
-        return reduce_stream(stream, threads, training, head)
+        yield
     except NotFiniteError as error:
         raise UserError(f"{path}: {error}; delete it and run again") from None
 

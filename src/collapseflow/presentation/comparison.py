@@ -6,7 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from collapseflow.presentation.rows import COLUMNS, over_seeds, read_csv, write_csv
-from collapseflow.presentation.tables.writing import spread, to_markdown
+from collapseflow.presentation.tables.writing import (
+    markdown,
+    seeds_note,
+    spread,
+    to_markdown,
+)
 from collapseflow.running.errors import UserError
 
 
@@ -85,9 +90,9 @@ def compare_studies(places: Sequence[str | Path], csv: str | Path | None = None)
         recipe = ", ".join(filter(None, [words["recipe"], *points]))
         epochs = [str(e) for e in dict.fromkeys(of_study["epoch"].dropna())]
         quantity = words["quantity"]
-        unit = ", %" if quantity.startswith("accuracy") else ""
+        unit = ", %" if "accuracy" in quantity else ""
         cells = [
-            spread(quantity, *of_study.loc[study, ["mean", "sd"]])
+            spread(quantity, *of_study.loc[study, ["mean", "sd", "half_width"]])
             if study in of_study.index
             else ""
             for study in studies
@@ -95,4 +100,7 @@ def compare_studies(places: Sequence[str | Path], csv: str | Path | None = None)
         first = [words["dataset"], words["backbone"], words["start"], recipe, " / ".join(epochs)]
         lines.append([*first, words["layer"], words["split"], quantity + unit, *cells])
     header = ["data set", "backbone", "start", "recipe", "epoch", "layer", "split", "quantity"]
-    return to_markdown([*header, *studies], lines, n_left=len(header))
+    text = to_markdown([*header, *studies], lines, n_left=len(header))
+    if (table["n_seeds"] > 1).any():
+        text += f"\n{markdown(seeds_note('the seeds of a study', geometric=True))}\n"
+    return text

@@ -20,6 +20,7 @@ import pandas as pd
 
 from collapseflow.images.datasets import SPLITS
 from collapseflow.measures.collapse import FEWEST_IMAGES, MEASURES
+from collapseflow.measures.confusion import balanced_accuracy, is_unequal
 from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.spectrum import OF_MOMENTS
@@ -124,10 +125,13 @@ def collect_measures(
         A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity:
         those of :data:`collapseflow.measures.collapse.MEASURES` (``accuracy`` is of the network
         itself, hence without layer), ``fewest_images``, how many the smallest class has, as often
-        as it is measured, ``accuracy_<classifier>``, those of the spectrum,
-        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m images a class. ``low`` and
-        ``high`` are the 95 % interval (Wilson 1927) of an accuracy on test images, which are a
-        sample, or of the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
+        as it is measured, ``accuracy_<classifier>``, where classes have different numbers of test
+        images ``balanced_accuracy_<classifier>``, those of the spectrum,
+        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m test images a class, and
+        ``accuracy_few_shot_all`` of all training images, means over the classes. ``low`` and
+        ``high`` are the 95 % interval of an accuracy on test images, which are a sample (Wilson
+        1927; of a balanced one :func:`collapseflow.measures.confusion.balanced_accuracy`), or of
+        the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
         the draws. A column for each swept key comes last.
     failures
         A row for each run or feature set that failed: the first epoch without measures, the layer
@@ -208,17 +212,32 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             "high": high,
             "n": cell["n_test"],
         }
+        counts = np.array(cell["confusion"])
+        if is_unequal(counts):
+            value, low, high = balanced_accuracy(counts)
+            yield {
+                "split": "test",
+                "quantity": f"balanced_accuracy_{classifier}",
+                "value": value,
+                "low": low,
+                "high": high,
+                "n": cell["n_test"],
+            }
 
 
 def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
     for split in SPLITS:
+        found = content[split]
         for quantity in SPECTRUM:
-            if quantity in content[split]:
-                n, value = content[split]["n_samples"], content[split][quantity]
-                yield {"split": split, "quantity": quantity, "value": value, "n": n}
+            if quantity in found:
+                n = found["n_samples"]
+                if quantity == "two_nn":
+                    n = found["n_sample"] - found["duplicates"]
+                yield {"split": split, "quantity": quantity, "value": found[quantity], "n": n}
 
 
 def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
+    of_images = {"split": "test", "n": content["n_test"]}
     for shots, found in content["shots"].items():
         accuracies = found["accuracies"]
         low, high = interval_of_mean(accuracies)
@@ -232,7 +251,9 @@ def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
         }
         if found["bound"] is not None:
             quantity = f"few_shot_bound_{shots}"
-            yield {"split": "test", "quantity": quantity, "value": found["bound"]}
+            yield {**of_images, "quantity": quantity, "value": found["bound"]}
+    if content["all"] is not None:
+        yield {**of_images, "quantity": "accuracy_few_shot_all", "value": content["all"]}
 
 
 #: By the kind of result: why one is missing, and its rows.
@@ -307,15 +328,44 @@ def of_runs(rows: pd.DataFrame, runs: Sequence[Mapping]) -> pd.DataFrame:
     return table.merge(rows, on=[*IDENTITY, *keys, *others])
 
 
+def is_geometric(quantity: str) -> bool:
+    """Whether means over seeds are geometric: of what figures draw on logarithmic axes."""
+    return quantity in MEASURES and MEASURES[quantity].logarithmic
+
+
 def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation (ddof = 1; missing for one seed) and number of seeds.
 
+    Where :func:`is_geometric` they are the geometric ones, as in figures: the exponentials of mean
+    and standard deviation of the logarithms, the second a factor.
+
+    Parameters
+    ----------
+    rows
+        As in measures.csv; ``by`` keeps quantities apart, or there is one.
+
     Returns
     -------
-    Columns ``by``, ``mean``, ``sd``, ``n_seeds``; rows in the order in which they come first.
+    Columns ``by``, ``mean``, ``sd``, ``n_seeds``, ``geometric`` (bool), and ``half_width``, half of
+    the 95 % interval of a value, the mean over seeds; rows in the order in which they come first.
     """
-    groups = rows.groupby(list(by), sort=False, dropna=False)["value"]
-    return groups.agg(mean="mean", sd="std", n_seeds="count").reset_index()
+    geometric = rows["quantity"].map(is_geometric).astype(bool)
+    # The logarithm of 0 is no number, and the mean with it 0.
+    with np.errstate(divide="ignore"):
+        values = rows["value"].where(~geometric, np.log(rows["value"].where(geometric)))
+    half_width = (rows["high"] - rows["low"]) / 2
+    table = rows.assign(value=values, geometric=geometric, half_width=half_width)
+    with np.errstate(invalid="ignore"):
+        means = table.groupby(list(by), sort=False, dropna=False).agg(
+            mean=("value", "mean"),
+            sd=("value", "std"),
+            n_seeds=("value", "count"),
+            geometric=("geometric", "first"),
+            half_width=("half_width", "mean"),
+        )
+    for column in ("mean", "sd"):
+        means[column] = means[column].where(~means["geometric"], np.exp(means[column]))
+    return means.reset_index()
 
 
 def networks_in_words(

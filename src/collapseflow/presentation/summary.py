@@ -13,7 +13,7 @@ from collapseflow.presentation.rows import (
     read_csv,
     seeds_in_words,
 )
-from collapseflow.presentation.tables.writing import to_markdown
+from collapseflow.presentation.tables.writing import markdown, to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
 from collapseflow.running.words import as_word
 
@@ -57,19 +57,23 @@ def write_summary(
         "",
         f"{seeds.capitalize()}. {PRECISIONS[study['precision']]}",
         "",
-        *(f"- Recipe `{name}`: {recipe_in_words(r)}." for name, r in study["recipes"].items()),
+        *(
+            f"- Recipe `{name}`: {markdown(recipe_in_words(recipe))}."
+            for name, recipe in study["recipes"].items()
+        ),
         "",
     ]
     rows = []
     for label, path in datasets.items():
         info = read_info(path)
         sizes = [f"{info.n[split]:,}" for split in ("train", "test")]
-        rows.append([label, info.source, *sizes, f"`{info.sha256[:16]}…`"])
+        rows.append([label, info.source, *sizes, f"{info.sha256[:16]}…"])
     lines += [to_markdown(["data set", "source", "train", "test", "SHA-256"], rows), ""]
     failed = failures_in_words(read_csv(failures))
     if failed:
-        lines += ["## What failed", "", *(f"- {line}" for line in failed), ""]
+        lines += ["## What failed", "", *(f"- {markdown(line)}" for line in failed), ""]
     for heading, paths in sections:
+        heading = markdown(heading)
         lines += [f"## {heading}", ""]
         for path in paths:
             if path.endswith(".png"):

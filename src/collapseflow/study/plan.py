@@ -551,6 +551,19 @@ class Plan:
         """The name under which a report published numbers of this very feature set, if it did."""
         return published.find(experiments, self.condition(dataset, features))
 
+    def classifier_labels(self) -> dict[str, str]:
+        """The classifiers as tables print them."""
+        return {key: entry.label or key for key, entry in self.study.classifiers.items()}
+
+    def confusion_classifier(self) -> str:
+        """The classifier whose confusions are drawn: the linear probe, or the first."""
+        probes = [
+            key
+            for key, entry in self.study.classifiers.items()
+            if entry.estimator == "collapseflow.LinearProbe"
+        ]
+        return [*probes, *self.study.classifiers][0]
+
     def published_classifiers(self) -> dict[str, str]:
         """The names under which report A has the study's classifiers, if it has them."""
         named = {
@@ -590,6 +603,10 @@ class Plan:
         """Whether the study asks for the similarity of layers, and a network that is trained on the
         data set is read at several."""
         return self.asks("similarity") and bool(self.layered_series(dataset))
+
+    def compares(self, dataset: str) -> bool:
+        """Whether there are several feature sets of a data set to compare."""
+        return len(self.columns(dataset)) > 1
 
     def trained_datasets(self) -> list[str]:
         """The data sets that a network is trained on."""
@@ -639,7 +656,9 @@ class Plan:
             made += figure(f"samples_{dataset}") + figure(f"scattering_{dataset}")
             if self.columns(dataset):
                 made += figure(f"embedding_{dataset}") + table(f"accuracy_{dataset}")
-                made += table(f"comparison_{dataset}")
+                made += table(f"comparison_{dataset}") if self.compares(dataset) else []
+                made += figure(f"confusion_{dataset}")
+                made.append(f"{self.files.results}/tables/confusion_{dataset}.csv")
                 made += figure(f"few_shot_{dataset}") if self.asks("few_shot") else []
         if self.runs:
             made += figure("accuracy_per_epoch") + figure("training") + figure("probes")
@@ -668,7 +687,8 @@ class Plan:
         for dataset in self.study.datasets:
             label = self.dataset_label(dataset)
             few_shot = [f"figures/few_shot_{dataset}.png"] if self.asks("few_shot") else []
-            accuracy = [f"tables/accuracy_{dataset}.md", *few_shot]
+            accuracy = [f"tables/accuracy_{dataset}.md", f"figures/confusion_{dataset}.png"]
+            accuracy += few_shot
             sections += [
                 (f"{label}: images", [f"figures/samples_{dataset}.png"]),
                 (f"{label}: scattering coefficients", [f"figures/scattering_{dataset}.png"]),
@@ -677,8 +697,9 @@ class Plan:
                 sections += [
                     (f"{label}: t-SNE of the features", [f"figures/embedding_{dataset}.png"]),
                     (f"{label}: test accuracy", accuracy),
-                    (f"{label}: which differ", [f"tables/comparison_{dataset}.md"]),
                 ]
+            if self.compares(dataset):
+                sections.append((f"{label}: which differ", [f"tables/comparison_{dataset}.md"]))
         if self.runs:
             trained = self.trained_datasets()
             collapse = [f"figures/collapse_{dataset}.png" for dataset in trained]

@@ -14,6 +14,7 @@ NO_TRAINING = (
     "selection there"
 )
 NO_FEATURES = "this study compares no features there; it takes names under the key `features`"
+ONE_FEATURE_SET = "this study has one feature set only there, and nothing to compare it with"
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 NO_SWEEP = "no recipe of this study is run with several values of a list"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
@@ -33,6 +34,7 @@ REASONS = {
     "fig_few_shot": NO_ANALYSIS.format("few_shot"),
     "fig_similarity": NO_ANALYSIS.format("similarity"),
     "fig_transfer": NO_ANALYSIS.format("transfer"),
+    "fig_confusion": NO_FEATURES,
     "table_comparison": NO_FEATURES,
     "table_flaws": NO_FLAWS,
     "fig_layers": NO_LAYERS,
@@ -52,6 +54,8 @@ def absent(target: str, plan: Plan) -> str:
     reason = REASONS[target]
     if reason == NO_SECOND and len(plan.study.datasets) > 1:
         reason = NO_FEATURES
+    if target == "table_comparison" and any(map(plan.columns, plan.study.datasets)):
+        reason = ONE_FEATURE_SET
     if target == "fig_similarity" and "similarity" in plan.study.analyses:
         reason = NO_LAYERS
     return f"{target}: {reason}"

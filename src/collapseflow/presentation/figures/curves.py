@@ -272,7 +272,7 @@ def value_axis(axis: Axes, logarithmic: bool) -> None:
 def measure_axis(axis: Axes, measure: str) -> None:
     """The axis of a measure of collapse, with its formula."""
     of_measure = MEASURES[measure]
-    axis.set_ylabel(of_measure.formula)
+    axis.set_ylabel(of_measure.formula, parse_math=True)
     value_axis(axis, of_measure.logarithmic)
 
 

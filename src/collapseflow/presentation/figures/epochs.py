@@ -268,7 +268,8 @@ def plot_collapse(
             point = {"marker": "o", **line, **SMALL}
             curves.draw_starts(axis, of_splits[split], starts, geometric, **point)
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
-        axis.set(title=f"({letter}) {title}", ylabel=formula)
+        axis.set_title(f"({letter}) {title}")
+        axis.set_ylabel(formula, parse_math=True)
         curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
     curves.close_grid(axes, len(shown))
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}

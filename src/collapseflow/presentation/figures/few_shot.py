@@ -18,7 +18,7 @@ from collapseflow.presentation.rows import COLUMNS, identity, read_csv, seeds_in
 ACCURACY = "accuracy_few_shot_"
 BOUND = "few_shot_bound_"
 #: The same classifier with all training images.
-ALL = "accuracy_nearest_mean"
+ALL = f"{ACCURACY}all"
 WITH_ALL = {"markersize": 5.5, "markerfacecolor": "none", "markeredgewidth": 0.9, "linestyle": ""}
 FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
@@ -31,13 +31,14 @@ def plot_few_shot(
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """Test accuracy of the nearest mean of few training images a class, against their number.
+    """Accuracy of the nearest mean of few test images a class on other test images, mean over the
+    classes, against their number, of which a class gives half of its images at most.
 
     A line for each feature set: mean over the draws of images with its 95 % interval; where a
     feature set has several seeds, their mean with bars of one standard deviation, and no other
-    intervals. A hollow marker is the accuracy with all training images. Dotted lines are what the
-    directional CDNV of the training images guarantees: one minus the bound on the share of errors,
-    where that is above 0. Feature sets without values, as those that failed, are named below.
+    intervals. A hollow marker is the accuracy with the means of all training images. Dotted lines
+    are one minus the bound on the share of errors that the moments of the test images give, where
+    that is above 0. Feature sets without values, as those that failed, are named below.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def plot_few_shot(
     # As far beyond the last number as a reader tells apart on a logarithmic axis.
     beyond = 2 * max(shots, default=1)
     figure, axis = plt.subplots(figsize=(style["width"], 0.55 * style["width"]))
-    guarantees = False
+    bounded = False
     colours = look.class_looks(len(columns))
     looks = {
         column["features"]: {"color": colour, "marker": look.MARKERS[place % len(look.MARKERS)]}
@@ -73,14 +74,14 @@ def plot_few_shot(
         with_all = of_columns[key].loc[of_columns[key]["quantity"] == ALL, "value"]
         if len(curve) and len(with_all):
             axis.plot([beyond], [100 * with_all.mean()], **{**looks[key], **WITH_ALL})
-        guaranteed = 1 - bounds[key]["middle"]
-        guaranteed = guaranteed[guaranteed > 0]
-        if len(guaranteed):
-            guarantees = True
+        least = 1 - bounds[key]["middle"]
+        least = least[least > 0]
+        if len(least):
+            bounded = True
             # A single point is no line.
-            marker = "." if len(guaranteed) == 1 else ""
+            marker = "." if len(least) == 1 else ""
             bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
-            axis.plot(guaranteed.index, 100 * guaranteed, **bare, **FAINT)
+            axis.plot(least.index, 100 * least, **bare, **FAINT)
     _axes(axis, shots, beyond)
     axis.set_title(f"{heading}: nearest class mean of few images")
     labels = {
@@ -91,19 +92,19 @@ def plot_few_shot(
         if seeded
         else "95 % interval of the mean over draws of images"
     )
-    words = {"all": "all training images", "bound": "guaranteed by the directional CDNV"}
+    words = {"all": "all training images", "bound": "1 − bound from directional CDNV"}
     kinds = {
         "all": {"color": look.NEUTRAL, "marker": "o", **WITH_ALL},
         "bound": {"color": look.NEUTRAL, **FAINT},
     }
-    shown = {kind: words[kind] for kind in words if kind == "all" or guarantees}
+    shown = {kind: words[kind] for kind in words if kind == "all" or bounded}
     bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
     groups = [
         curves.keys(labels, looks),
         [Line2D([], [], label=around, **bars), *curves.keys(shown, kinds)],
     ]
-    vacuous = not guarantees and any(len(bound) for bound in bounds.values())
-    notes = ["The directional CDNV guarantees no accuracy above 0 here."] if vacuous else []
+    vacuous = not bounded and any(len(bound) for bound in bounds.values())
+    notes = ["The bound from directional CDNV allows any accuracy here."] if vacuous else []
     missing = [column["label"] for column in columns if column["features"] not in labels]
     if missing:
         notes.append(f"Without values (see the summary): {'; '.join(missing)}.")
@@ -122,7 +123,7 @@ def _rows_of(table: pd.DataFrame, column: Mapping) -> pd.DataFrame:
 
 def _curve(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """The curve (:func:`collapseflow.presentation.figures.curves.around`) over images a class."""
-    chosen = rows[rows["quantity"].str.startswith(quantity)]
+    chosen = rows[rows["quantity"].str.startswith(quantity) & (rows["quantity"] != ALL)]
     return curves.around(
         chosen.assign(shots=chosen["quantity"].str.removeprefix(quantity).astype(int)), "shots"
     )
@@ -132,7 +133,7 @@ def _axes(axis: Axes, shots: Sequence[int], beyond: int) -> None:
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(FixedLocator([*shots, beyond]))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticklabels([*map(str, shots), "all"])
-    axis.set_xlabel("training images a class")
-    axis.set_ylabel("test accuracy, %")
+    axis.set_xticklabels([*map(str, shots), "all\ntraining"])
+    axis.set_xlabel("test images a class, half of a class at most")
+    axis.set_ylabel("accuracy on the other test images,\nmean over classes, %")
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)

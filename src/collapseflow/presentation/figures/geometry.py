@@ -241,7 +241,8 @@ def _draw_cosines(
     for axis, one in panels:
         shown = order[np.isin(order, one.classes)]
         rows = np.searchsorted(one.classes, shown)
-        image = axis.imshow(cosines(one)[np.ix_(rows, rows)], cmap=COLOURS, norm=scale)
+        values = cosines(one)[np.ix_(rows, rows)]
+        image = look.heat_map(axis, values, cmap=COLOURS, norm=scale)
         axis.set_facecolor("#dddddd")
         places = range(0, len(shown), math.ceil(len(shown) / 10))
         numbers = [str(shown[place]) for place in places]

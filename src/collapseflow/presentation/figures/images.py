@@ -77,8 +77,9 @@ def plot_scattering(
     largest = max(float(values.max()) for _, _, values in coefficients)
     for position, (scale, angle, values) in enumerate(coefficients):
         axis = figure.add_subplot(spec[position // (columns - 1), 1 + position % (columns - 1)])
-        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=largest)
-        axis.set_title(f"$j={scale}$, {angle:.0f}°")
+        shown = look.heat_map(axis, values, cmap="viridis", vmin=0, vmax=largest)
+        axis.set_aspect("equal")
+        axis.set_title(f"$j={scale}$, {angle:.0f}°", parse_math=True)
         axis.set_axis_off()
     figure.colorbar(shown, cax=figure.add_subplot(spec[:, -1]), label="coefficient")
     look.save(figure, paths)

@@ -146,7 +146,7 @@ def plot_layers(
         title = words.title if one else f"{backbones[backbone]}: {words.label}"
         axis.set_title(look.wrapped(title, 0.9 * style["width"] / shape[1], style))
         if measure == "log_fuzziness":
-            axis.set_ylabel(MEASURES[measure].formula)
+            axis.set_ylabel(MEASURES[measure].formula, parse_math=True)
             axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         elif measure.startswith("accuracy"):
             axis.set_ylabel("%")

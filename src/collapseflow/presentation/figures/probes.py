@@ -174,7 +174,8 @@ def _over_layers(
         if series not in curves.shared(starts):
             draw_both(of_series[of_series["epoch"] == 0], series, "first", colours[series])
         draw_both(of_series[of_series["epoch"] == run["last"]], series, "last", colours[series])
-    right.set(title=MEASURES["log_fuzziness"].title, ylabel=MEASURES["log_fuzziness"].formula)
+    right.set_title(MEASURES["log_fuzziness"].title)
+    right.set_ylabel(MEASURES["log_fuzziness"].formula, parse_math=True)
     right.grid(axis="y", linewidth=0.3, alpha=0.6)
     several = {tuple(run["layers"]) for run in layered.values()}
     longest = max(several, key=len)

@@ -144,7 +144,8 @@ def _layer_ticks(names: Sequence[str]) -> tuple[list[int], list[str], dict]:
 def _draw_maps(axes: Sequence[Axes], content: Mapping) -> None:
     places, words, turned = _layer_ticks(content["layers"])
     for axis, (key, (_, rows, columns)) in zip(axes, MAPS.items(), strict=True):
-        axis.imshow(_matrix(content[key]), cmap=COLOURS, norm=SCALE)
+        look.heat_map(axis, _matrix(content[key]), cmap=COLOURS, norm=SCALE)
+        axis.set_aspect("equal")
         axis.set_facecolor(UNDEFINED)
         axis.set_xticks(places, words, **turned)
         axis.set_yticks(places, words if axis is axes[0] else [""] * len(places))

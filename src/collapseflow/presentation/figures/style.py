@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.collections import QuadMesh  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.path import Path as Outline  # noqa: E402
+from matplotlib.textpath import TextPath  # noqa: E402
 
 from collapseflow.running.files import atomic_path  # noqa: E402
 
@@ -27,10 +31,16 @@ LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222
 NEUTRAL = "#777777"
 #: Markers of data sets.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: Points per inch of what is a bitmap within a PDF: clouds of points.
+RASTER_DPI = 300
 
 
 def apply(style: Mapping) -> None:
-    """Set matplotlib's defaults from the study's ``style``."""
+    """Set matplotlib's defaults from the study's ``style``.
+
+    Words are drawn as they are: names of classes and data sets may have any characters. A formula
+    says ``parse_math=True`` where it is set.
+    """
     size = style["font_size"]
     plt.rcParams.update(
         {
@@ -49,19 +59,42 @@ def apply(style: Mapping) -> None:
             "lines.linewidth": 1.2,
             "lines.markersize": 3.5,
             "pdf.fonttype": 42,  # text stays text in the PDF
+            "text.parse_math": False,
             "figure.constrained_layout.use": True,
         }
     )
 
 
 def save(figure: Figure, paths: Sequence[str | Path]) -> None:
-    """Save under each path, in the format of its suffix, atomically."""
+    """Save under each path, in the format of its suffix, atomically.
+
+    A PDF has its :func:`document_title`, and no date: the same study gives the same file.
+    """
     for path in paths:
+        pdf = {"dpi": RASTER_DPI, "metadata": {"Title": document_title(path), "CreationDate": None}}
         with atomic_path(path) as temporary:
-            # No date inside: the same study gives the same file.
-            undated = {"CreationDate": None} if str(path).endswith(".pdf") else None
-            figure.savefig(temporary, metadata=undated)
+            figure.savefig(temporary, **(pdf if str(path).endswith(".pdf") else {}))
     plt.close(figure)
+
+
+def document_title(path: str | Path) -> str:
+    """What a figure is, from its place ``results/<study>/figures/<name>``: its name and the study;
+    elsewhere the name of its file."""
+    *folders, name = Path(path).with_suffix("").parts
+    if "figures" not in folders[1:]:
+        return name
+    place = folders.index("figures", 1)
+    return f"{'/'.join([*folders[place + 1 :], name])}, study {folders[place - 1]}"
+
+
+def heat_map(axis: Axes, values: np.ndarray, **looks: object) -> QuadMesh:
+    """Cells (rows, columns) as areas that stay sharp at any size, the first row at the top, with
+    whole numbers in their middles; what is NaN shows the panel's ground."""
+    rows, columns = (np.arange(n + 1) - 0.5 for n in np.shape(values))
+    masked = np.ma.masked_invalid(values)
+    cells = axis.pcolormesh(columns, rows, masked, edgecolors="none", **looks)
+    axis.invert_yaxis()
+    return cells
 
 
 def class_looks(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
@@ -109,15 +142,24 @@ def line_colours(owners: Mapping[str, str], backbones: Sequence[str]) -> dict[st
     return {line: of_backbone[backbone] for line, backbone in owners.items()}
 
 
-def dataset_markers(datasets: Sequence[str]) -> dict[str, str]:
+def dataset_markers(datasets: Sequence[str]) -> dict[str, str | Outline]:
     """A marker for each data set of a study, the same in all its figures.
 
     Beyond the last of :data:`MARKERS` a data set is marked by its number: none comes twice.
     """
     return {
-        dataset: MARKERS[position] if position < len(MARKERS) else f"${position + 1}$"
+        dataset: MARKERS[position] if position < len(MARKERS) else _digits(position + 1)
         for position, dataset in enumerate(datasets)
     }
+
+
+@cache
+def _digits(number: int) -> Outline:
+    """A number as a marker."""
+    outline = TextPath((0, 0), str(number))
+    box = outline.get_extents()
+    middle = (box.min + box.max) / 2
+    return Outline(outline.vertices - middle, outline.codes)
 
 
 def shortened(name: str, letters: int) -> str:

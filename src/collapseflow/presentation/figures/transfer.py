@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from collapseflow.measures.collapse import MEASURES
-from collapseflow.measures.correlation import spearman
+from collapseflow.measures.correlation import MIN_POINTS, spearman
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
@@ -25,7 +25,7 @@ from collapseflow.presentation.rows import (
     swept_keys,
     write_csv,
 )
-from collapseflow.presentation.tables.writing import signed, spread, write_table
+from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
 #: The panels' columns: what is measured of the training images' features before any training.
 SOURCES = {
@@ -132,9 +132,10 @@ def plot_transfer(
     a row for the linear probe of the same features, and one for the network after fine-tuning from
     them (at the layer that the runs name). A point is a data set (marker), a backbone and start
     (colour) and a layer (hollow: not the last one), the mean over seeds; starts that have been
-    trained on the data set itself are left out. Each panel has Spearman's rank correlation and its
-    95 % bootstrap interval over the points, as they are: points of a data set go together, so
-    that intervals are rather too narrow.
+    trained on the data set itself are left out. Each panel has Spearman's rank correlation over the
+    points of a data set, averaged over the data sets, which differ in how hard they are, and its
+    95 % bootstrap interval; points of a network go together, so that intervals are rather too
+    narrow.
 
     Parameters
     ----------
@@ -203,9 +204,12 @@ def plot_transfer(
     if hollow:
         kinds = {k: {"color": look.NEUTRAL, "marker": "o", **of_layers[k]} for k in layers}
         groups.append(curves.keys(layers, kinds))
-    words = "ρ: Spearman's rank correlation, 95 % bootstrap interval over n points"
+    words = (
+        "ρ: Spearman's rank correlation within a target, mean over the targets that have "
+        f"{MIN_POINTS} points or more, and its 95 % bootstrap interval over their n points"
+    )
     if (points["n_seeds"] > 1).any():
-        words += "; points are means over seeds"
+        words += "; points are means over seeds (of NC1 and CDNV geometric)"
     if not len(points):
         words = "No start has both a measure and an accuracy."
     curves.finish(figure, groups, [words], style, paths)
@@ -219,13 +223,17 @@ def _networks_in_words(
 
 
 def _correlation(points: pd.DataFrame) -> str:
-    """Spearman's correlation over points in words, in two lines."""
-    rho, low, high = spearman(points["value"].to_numpy(), points["accuracy"].to_numpy(), SEED)
-    n = f"n = {len(points)}"
-    if rho is None:
-        return f"no correlation\n{n}"
-    interval = f"few points, {n}" if low is None else f"[{low:.2f}, {high:.2f}], {n}"
-    return f"ρ = {rho:.2f}\n{interval}".replace("-", "−")
+    """Spearman's correlation within targets in words, in two lines."""
+    of_targets = [
+        (group["value"], group["accuracy"]) for _, group in points.groupby("dataset", sort=False)
+    ]
+    found = spearman(of_targets, SEED)
+    if found.rho is None:
+        few = all(len(values) < MIN_POINTS for values, _ in of_targets)
+        return f"{'too few points for ρ' if few else 'no correlation'}\nn = {len(points)}"
+    targets = f"{found.n_groups} target{'s' if found.n_groups > 1 else ''}"
+    interval = f"[{found.low:.2f}, {found.high:.2f}], n = {found.n_points}"
+    return f"ρ = {found.rho:.2f}, {targets}\n{interval}".replace("-", "−")
 
 
 def _logarithmic(axis: Axes) -> None:
@@ -249,8 +257,9 @@ def transfer_matrix(
     Returns
     -------
     A row for each data set, backbone, start (``layer``: the backbone's last one) and quantity
-    (:data:`MAPS`; shares, also the gain): ``mean``, ``sd`` and ``n_seeds`` (both missing for the
-    gain, a difference of means), and ``own``: whether the start has been trained on the data set.
+    (:data:`MAPS`; shares, also the gain): what
+    :func:`collapseflow.presentation.rows.over_seeds` gives (for the gain, a difference of means,
+    the mean alone), and ``own``: whether the start has been trained on the data set.
     """
     rows = _untrained(table, datasets, backbones)
     rows = rows[rows["layer"] == rows["backbone"].map(_last_layers(rows))]
@@ -264,7 +273,11 @@ def transfer_matrix(
         of_random[["dataset", "backbone", "random"]], on=["dataset", "backbone"]
     )
     gains = gains.assign(
-        quantity="gain_over_random", mean=gains["mean"] - gains["random"], sd=np.nan, n_seeds=pd.NA
+        quantity="gain_over_random",
+        mean=gains["mean"] - gains["random"],
+        sd=np.nan,
+        n_seeds=pd.NA,
+        half_width=np.nan,
     ).drop(columns="random")
     cells = pd.concat([cells.astype({"n_seeds": "Int64"}), gains.astype({"n_seeds": "Int64"})])
     return cells.assign(own=_learned_it(cells)).reset_index(drop=True)
@@ -372,7 +385,7 @@ def _draw_map(
     values = np.full((len(sources), len(targets)), np.nan)
     for cell in cells.itertuples():
         values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
-    axis.imshow(values, cmap=colours, norm=scale, aspect="auto")
+    look.heat_map(axis, values, cmap=colours, norm=scale)
     axis.set_facecolor("#eeeeee")
     axis.tick_params(length=0)
     for spine in axis.spines.values():
@@ -426,7 +439,7 @@ def _write_matrix(
         "training on the target (columns)."
     ]
     if (cells["n_seeds"] > 1).any():
-        notes.append("Mean ± standard deviation over seeds.")
+        notes.append(seeds_note("the seeds of a source", geometric=True))
     if cells["own"].any():
         notes.append("† The source is the target itself.")
     header = ["backbone", "quantity", "source", *(datasets[d] for d in shown)]
@@ -438,5 +451,7 @@ def _in_words(cell: Any) -> str:
     if cell is None:
         return "–"
     gain = cell.quantity == "gain_over_random"
-    words = signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd)
+    words = (
+        signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
+    )
     return f"{words} †" if cell.own else words

@@ -68,7 +68,8 @@ def plot_variance(
             heat.set_axis_off()
             bars.set_axis_off()
             continue
-        shown = heat.imshow(matrix, cmap="viridis", vmin=0)
+        shown = look.heat_map(heat, matrix, cmap="viridis", vmin=0)
+        heat.set_aspect("equal")
         if many:
             heat.set_xticks([])
             heat.set_xlabel("classes in the same order")

@@ -1,6 +1,7 @@
 """Report A's tables 1 and 2: classifiers on features."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from collapseflow import published
+from collapseflow.measures.confusion import balanced_accuracy, is_unequal
 from collapseflow.measures.paired import larger_than_chance, unpack
 from collapseflow.presentation.rows import (
     failure_of_cells,
@@ -18,8 +20,11 @@ from collapseflow.presentation.rows import (
     swept_keys,
 )
 from collapseflow.presentation.tables.writing import (
+    Bold,
+    Cell,
     failed_in_words,
     range_in_words,
+    seeds_note,
     spread,
     write_table,
 )
@@ -39,6 +44,10 @@ KEPT = [
     *("n_train", "n_test", "n_features", "converged", "iterations"),
     *("fit_seconds", "predict_seconds", "implementation"),
 ]
+#: Balanced accuracy and the ends of its interval.
+BALANCED = ("balanced", "balanced_low", "balanced_high")
+#: With more feature sets than these they are rows.
+MOST_COLUMNS = 6
 #: Of the resampled test images.
 SEED = 0
 
@@ -94,6 +103,10 @@ def accuracy_table(
 ) -> None:
     """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
 
+    More than :data:`MOST_COLUMNS` feature sets are rows, and the classifiers columns. Bold is the
+    best feature set of a classifier. Where classes have different numbers of test images, a second
+    line has the balanced accuracies.
+
     Parameters
     ----------
     dataset, title
@@ -112,8 +125,10 @@ def accuracy_table(
         Report A's names of the classifiers that it has. A published number is shown where the
         number of features is the same, too.
     csv
-        A row for each feature set, seed and classifier that there is; shares of 1. ``flags`` are
-        joined by spaces; ``chosen`` is what a tuned classifier chose.
+        A row for each feature set, seed and classifier that there is; shares of 1. ``balanced``,
+        ``balanced_low`` and ``balanced_high`` are the balanced accuracy and its interval, where it
+        is another than the accuracy. ``flags`` are joined by spaces; ``chosen`` and ``scaling``
+        are the penalty and the scaling of features that a tuned classifier chose.
     """
     known = published.accuracies()
     keys = swept_keys(features)
@@ -140,49 +155,69 @@ def accuracy_table(
                     "low": low,
                     "high": high,
                     "published": None if value is None else value / 100,
+                    **_balanced(cell),
                     **{key: cell[key] for key in KEPT},
                     "flags": " ".join(cell["flags"]),
                     "chosen": None if cell["chosen"] is None else cell["chosen"]["winner"],
+                    "scaling": None if cell["chosen"] is None else cell["chosen"]["scaling"],
                 }
             )
     columns = ["column", "seed", "epoch", "classifier", "accuracy", "low", "high", "published"]
-    tidy = pd.DataFrame(records, columns=None if records else [*columns, *KEPT, "flags"])
+    columns += [*BALANCED, *KEPT, "flags"]
+    tidy = pd.DataFrame(records, columns=None if records else columns)
     tidy = tidy.astype({"seed": "Int64", "epoch": "Int64"})
-    means = over_seeds(tidy.assign(value=tidy["accuracy"]), ["column", "classifier"])
-    by_cell = means.set_index(["column", "classifier"])
+    means = _means(tidy, "accuracy", "low", "high")
+    balanced = _means(tidy.dropna(subset="balanced"), *BALANCED)
     best = _best(means, right_answers(there, list(classifiers)))
     groups = dict(list(tidy.groupby(["column", "classifier"])))
-    rows = []
-    for classifier, label in classifiers.items():
-        row = [label]
-        for one in features:
-            name = (one["features"], classifier)
-            if name not in groups:
-                row.append("")
-                continue
-            group, cell = groups[name], by_cell.loc[name]
-            text = spread("accuracy", cell["mean"], cell["sd"])
-            text = f"**{text}**" if name in best else text
-            text += _marks(group)
-            value = group["published"].iloc[0]
-            row.append(text if pd.isna(value) else f"{text} ({100 * value:.2f})")
-        rows.append(row)
+
+    def accuracy_of(column: str, classifier: str) -> Cell:
+        name = column, classifier
+        if name not in groups:
+            return ""
+        text = spread("accuracy", *means.loc[name, ["mean", "sd", "half_width"]])
+        value = groups[name]["published"].iloc[0]
+        rest = _marks(groups[name]) + ("" if pd.isna(value) else f" ({100 * value:.2f})")
+        return Bold(text, rest) if name in best else text + rest
+
+    def balanced_of(column: str, classifier: str) -> Cell:
+        if (column, classifier) not in balanced.index:
+            return ""
+        return spread("accuracy", *balanced.loc[(column, classifier), ["mean", "sd", "half_width"]])
+
+    kinds = {"": accuracy_of, **({", balanced": balanced_of} if len(balanced) else {})}
     sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
-    rows.append(["size", *(str(sizes.get(one["features"], "")) for one in features)])
+    size_of = {one["features"]: str(sizes.get(one["features"], "")) for one in features}
+    rows: list[list[Cell]] = []
+    if len(features) > MOST_COLUMNS:
+        header = [title, *classifiers.values(), "size"]
+        for one, (kind, cell_of) in product(features, kinds.items()):
+            cells_of_row = [cell_of(one["features"], classifier) for classifier in classifiers]
+            size = "" if kind else size_of[one["features"]]
+            rows.append([one["label"] + kind, *cells_of_row, size])
+    else:
+        header = [title, *(one["label"] for one in features)]
+        for (classifier, label), (kind, cell_of) in product(classifiers.items(), kinds.items()):
+            cells_of_row = [cell_of(one["features"], classifier) for one in features]
+            rows.append([label + kind, *cells_of_row])
+        rows.append(["size", *size_of.values()])
     notes = [f"{title}: test accuracy in %."]
     if len(tidy):
         notes = [
             f"{title}: test accuracy in %, classifiers fitted on {range_in_words(tidy['n_train'])} "
-            f"training images and scored on {range_in_words(tidy['n_test'])} test images. Bold: "
-            "the best of a column, where it is better than every other by more than chance on the "
+            f"training images and scored on {range_in_words(tidy['n_test'])} test images, with as "
+            "many decimals as leave half of its 95 % interval one digit. Bold: the best features "
+            "of a classifier, where they are better than all others by more than chance on the "
             "same test images (McNemar's test and the 95 % interval of a paired bootstrap)."
         ]
+    if len(balanced):
+        notes.append("Balanced: the mean over the classes, which have unequal numbers of images.")
     seeded = [one for one in features if len(one["seeds"]) > 1]
     if seeded:
-        notes.append(
-            f"±: standard deviation over {seeds_in_words(seeded)}; columns without it are touched "
-            "by no seed, or have one."
-        )
+        notes += [
+            seeds_note(seeds_in_words(seeded), geometric=False),
+            "What has no ± is touched by no seed, or has one.",
+        ]
     elif len(tidy):
         widest = ((tidy["high"] - tidy["low"]) / 2).max()
         notes.append(f"95 % intervals of the accuracies are at most ± {100 * widest:.1f} points.")
@@ -198,19 +233,34 @@ def accuracy_table(
         chosen = [(one["label"], content[classifier]["chosen"]) for one, _, content in there]
         if any(of_one is not None for _, of_one in chosen):
             notes.append(_note_on_chosen(label, chosen))
-    header = [title, *(one["label"] for one in features)]
     tidy = tidy.drop(columns="column")
     write_table(csv, md, tex, tidy, header, rows, [*notes, *failed_in_words(failed)])
 
 
+def _balanced(cell: Mapping[str, Any]) -> dict[str, float | None]:
+    """The balanced accuracy of a cell, where classes have different numbers of test images."""
+    counts = np.array(cell["confusion"])
+    values = balanced_accuracy(counts) if is_unequal(counts) else [None] * 3
+    return dict(zip(BALANCED, values, strict=True))
+
+
+def _means(tidy: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
+    """Means over seeds of a value with its interval, by column and classifier."""
+    rows = tidy.assign(quantity="accuracy", value=tidy[value], low=tidy[low], high=tidy[high])
+    numbers = dict.fromkeys(("value", "low", "high"), "float64")
+    means = over_seeds(rows.astype(numbers), ["column", "classifier"])
+    return means.set_index(["column", "classifier"])
+
+
 def _best(means: pd.DataFrame, answers: Mapping[tuple[str, str], np.ndarray]) -> set:
-    """Column and classifier of what is better than all others of its column, and not by chance."""
+    """Column and classifier of the column that is better than all others with this classifier, and
+    not by chance."""
     best = set()
-    for column, group in means.groupby("column"):
-        first, *others = group.sort_values("mean", ascending=False)["classifier"]
-        right = answers[column, first]
-        if others and all(larger_than_chance(right, answers[column, c], SEED) for c in others):
-            best.add((column, first))
+    for classifier, group in means.groupby("classifier"):
+        columns = group.sort_values("mean", ascending=False).index.get_level_values("column")
+        first, *others = [answers[column, classifier] for column in columns]
+        if others and all(larger_than_chance(first, other, SEED) for other in others):
+            best.add((columns[0], classifier))
     return best
 
 
@@ -234,14 +284,22 @@ def _note_on_neighbours(label: str, parameters: Mapping[str, Any]) -> str:
 
 def _note_on_chosen(label: str, chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """The grid of a tuned classifier, and on which columns each of its values won."""
-    winners: dict[float, dict[str, None]] = {}
-    for column, of_one in chosen:
-        winners.setdefault(of_one["winner"], {})[column] = None
-    won = ", ".join(f"{value:g} ({'; '.join(winners[value])})" for value in sorted(winners))
+
+    def won(key: str) -> dict[Any, str]:
+        """The columns of each value that won, in words."""
+        winners: dict[Any, dict[str, None]] = {}
+        for column, of_one in chosen:
+            winners.setdefault(of_one[key], {})[column] = None
+        return {value: f"({'; '.join(winners[value])})" for value in sorted(winners)}
+
+    penalties = ", ".join(f"{value:g} {columns}" for value, columns in won("winner").items())
+    scalings = ", ".join(f"{value} {columns}" for value, columns in won("scaling").items())
     images = range_in_words(pd.Series([of_one["n_validation"] for _, of_one in chosen]))
     # Where weaker penalties no longer help, the rest of the grid is not tried.
-    grid = max((one["grid"] for _, one in chosen), key=len)
+    grids = [tried["grid"] for _, of_one in chosen for tried in of_one["tried"].values()]
+    grid = max(grids, key=len)
     return (
         f"{label}: chosen on {images} of the training images among up to {len(grid)} strengths of "
-        f"the penalty from {min(grid):g} to {max(grid):g}: {won}."
+        f"the penalty from {min(grid):g} to {max(grid):g}: {penalties}; and between features "
+        f"standardised each and divided all by one scale: {scalings}."
     )

@@ -11,7 +11,12 @@ import pandas as pd
 from collapseflow.measures.paired import LEVEL, mcnemar, paired_interval
 from collapseflow.presentation.rows import identity, swept_keys
 from collapseflow.presentation.tables.accuracy import SEED, read_cells, right_answers
-from collapseflow.presentation.tables.writing import failed_in_words, signed, write_table
+from collapseflow.presentation.tables.writing import (
+    decimals,
+    failed_in_words,
+    signed,
+    write_table,
+)
 
 #: With more columns than these only pairs with the best are shown to readers.
 MOST_COLUMNS = 8
@@ -76,7 +81,8 @@ def comparison_table(
         rows.append([f"{first['label']} − {second['label']}", *words])
     notes = [
         f"{title}: difference of the test accuracies on two feature sets in points, with its 95 % "
-        "interval (paired bootstrap: the same test images, resampled). ≈: not larger than chance "
+        "interval (paired bootstrap: the same test images, resampled), and as many decimals as "
+        "leave half of it two digits. ≈: not larger than chance "
         "(p of McNemar's test not below 0.05, or zero within the interval). Nothing is adjusted "
         "for the number of pairs: of 20 that do not differ, one is expected without ≈."
     ]
@@ -91,7 +97,7 @@ def comparison_table(
             "all pairs are in the CSV."
         )
     if len(shown) < 2:
-        notes.append("Fewer than two feature sets: nothing to compare.")
+        notes.append("Fewer than two feature sets are there: nothing to compare.")
     columns = ["dataset", "classifier", "difference", "low", "high", "p", "larger_than_chance", "n"]
     tidy = pd.DataFrame(records, columns=None if records else columns)
     whole = {column: "Int64" for column in ("epoch_a", "epoch_b") if column in tidy}
@@ -127,5 +133,8 @@ def _best_column(answers: Mapping[tuple[str, str], np.ndarray]) -> str:
 
 def _in_words(difference: Mapping[str, Any], sign: int) -> str:
     ends = sorted(sign * difference[end] for end in ("low", "high"))
-    text = f"{signed(sign * difference['difference'])} [{', '.join(map(signed, ends))}]"
+    # One more than a value has: the ends are compared with zero.
+    places = 1 + decimals((ends[1] - ends[0]) / 2)
+    words = [signed(value, places) for value in (sign * difference["difference"], *ends)]
+    text = f"{words[0]} [{', '.join(words[1:])}]"
     return text if difference["larger_than_chance"] else f"≈ {text}"

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from collapseflow.measures.correlation import spearman
-from collapseflow.presentation.rows import networks_in_words, of_runs, read_csv
+from collapseflow.presentation.rows import networks_in_words, of_runs, over_seeds, read_csv
 from collapseflow.presentation.tables.runs import failed_runs_in_words
-from collapseflow.presentation.tables.writing import signed, spread, write_table
+from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
 LAST_BATCH = "train accuracy on the last batch, not on the whole set"
 TRAINING_MODE = "test images in training mode"
@@ -127,7 +127,7 @@ def flaws_table(
         )
     if (tidy.groupby(names)["seed"].count() > 1).any():
         notes.append(
-            "±: standard deviation over seeds, of differences seed by seed; of ratios the "
+            f"{seeds_note('seeds', geometric=True)} Differences: seed by seed. Ratios: the "
             "geometric mean."
         )
     if concerned:
@@ -252,16 +252,16 @@ def _of_coordinates(
     )
     both = of_coordinates.merge(of_features, on=[*names, *classes], suffixes=("_tsne", ""))
     for (folder, dataset, split, quantity), group in both.groupby(names, sort=False):
-        rho, low, high = spearman(group["value_tsne"], group["value"], SEED)
-        if rho is not None:
+        found = spearman([(group["value_tsne"], group["value"])], SEED)
+        if found.rho is not None:
             yield {
                 "report": "B",
                 "flaw": COORDINATES,
                 "dataset": dataset,
                 "network": f"{features[folder]}, {split}",
                 "quantity": quantity,
-                "rank_correlation": rho,
-                **({"low": low, "high": high} if quantity == "intra_class" else {}),
+                "rank_correlation": found.rho,
+                **({"low": found.low, "high": found.high} if quantity == "intra_class" else {}),
                 "n": len(group),
             }
 
@@ -270,8 +270,13 @@ def _shown(quantity: str, group: pd.DataFrame) -> list[str]:
     """Both values, difference and ratio of some seeds."""
     if group["as_reported"].isna().all():
         return [""] * 4
-    columns = group["as_reported"], group["corrected"]
-    values = [spread(quantity, column.mean(), column.std()) for column in columns]
+    unbounded = {"quantity": quantity, "low": math.nan, "high": math.nan}
+    values = []
+    for column in ("as_reported", "corrected"):
+        (means,) = over_seeds(
+            group.assign(value=group[column], **unbounded), ["quantity"]
+        ).itertuples()
+        values.append(spread(quantity, means.mean, means.sd))
     if quantity.startswith("accuracy"):
         mean, sd = group["difference"].mean(), group["difference"].std()
         difference = signed(mean) + ("" if math.isnan(sd) else f" ± {100 * sd:.2f}")

@@ -8,6 +8,7 @@ import pandas as pd
 from collapseflow.presentation.rows import (
     REPORT_A,
     failures_in_words,
+    few_images_in_words,
     identity,
     networks_in_words,
     of_runs,
@@ -18,9 +19,16 @@ from collapseflow.presentation.rows import (
     swept_keys,
     write_csv,
 )
-from collapseflow.presentation.tables.writing import failed_in_words, spread, write_table
+from collapseflow.presentation.tables.writing import (
+    failed_in_words,
+    seeds_note,
+    spread,
+    write_table,
+)
 from collapseflow.running.files import read_json
 
+#: What the tidy tables have of several seeds.
+MEANS = ["mean", "sd", "n_seeds", "geometric"]
 #: What the tables of runs show: quantity, split and words.
 SHOWN = (
     ("accuracy", "train", "train accuracy, %"),
@@ -29,12 +37,14 @@ SHOWN = (
 )
 
 
-def _notes_on_runs(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
-    """What the tables of runs say below: over which seeds, and what failed."""
-    notes = []
-    if several_seeds(runs):
-        notes.append(f"±: standard deviation over {seeds_in_words(runs)}.")
-    return notes + failed_runs_in_words(runs, failures)
+def _notes_on_runs(
+    runs: Sequence[Mapping], rows: pd.DataFrame, datasets: Mapping[str, str], failures: str | Path
+) -> list[str]:
+    """What the tables of runs say below: over which seeds, of which classes there are few images,
+    and what failed."""
+    notes = [seeds_note(seeds_in_words(runs), geometric=True)] if several_seeds(runs) else []
+    few = few_images_in_words(rows[rows["split"] == "train"], datasets)
+    return [*notes, *(f"{words}." for words in few), *failed_runs_in_words(runs, failures)]
 
 
 def failed_runs_in_words(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
@@ -49,17 +59,16 @@ def _shown(table: pd.DataFrame) -> list[str]:
     """The cells of one row: mean and standard deviation of all that :data:`SHOWN` lists."""
     by_quantity = table.set_index(["quantity", "split"])
     return [
-        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd"]])
+        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd", "half_width"]])
         if (quantity, split) in by_quantity.index
         else ""
         for quantity, split, _ in SHOWN
     ]
 
 
-def _measured(measures: str | Path, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
-    """Mean and standard deviation of all quantities of some runs, and the names of the columns
-    that say what of."""
-    rows = of_runs(read_csv(measures), runs)
+def _measured(rows: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
+    """Mean and standard deviation of all quantities in the rows of some runs, and the names of the
+    columns that say what of."""
     rows = rows[rows["quantity"].isin(["accuracy", *REPORT_A])]
     names = ["dataset", "backbone", "start", "recipe", *swept_keys(runs)]
     names += ["layer", "epoch", "split", "quantity"]
@@ -84,9 +93,12 @@ def collapse_table(
     datasets
         Labels of the data sets.
     csv
-        Mean, standard deviation and number of seeds, at all epochs, layers and on both splits.
+        Mean, standard deviation and number of seeds, and whether the two are geometric
+        (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all
+        splits.
     """
-    table, names = _measured(measures, runs)
+    measured = of_runs(read_csv(measures), runs)
+    table, names = _measured(measured, runs)
     several = any(len(run["layers"]) > 1 for run in runs)
     rows = []
     for (dataset, series), run in {(run["dataset"], run["series"]): run for run in runs}.items():
@@ -101,9 +113,9 @@ def collapse_table(
     notes = [
         "Accuracy of the network itself; neural collapse of its features of the training images. "
         "Epoch 0 is the network before it is trained on the data set.",
-        *_notes_on_runs(runs, failures),
+        *_notes_on_runs(runs, measured, datasets, failures),
     ]
-    tidy = table[[*names, "mean", "sd", "n_seeds"]]
+    tidy = table[[*names, *MEANS]]
     n_left = len(header) - 1
     header += [words for *_, words in SHOWN]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left)
@@ -130,9 +142,10 @@ def sweep_table(
     backbones
         Labels of the backbones.
     csv
-        Mean, standard deviation and number of seeds, on both splits.
+        As that of :func:`collapse_table`, after the last epoch.
     """
-    table, names = _measured(measures, runs)
+    measured = of_runs(read_csv(measures), runs)
+    table, names = _measured(measured, runs)
     keys = swept_keys(runs)
     points = {(run["dataset"], run["series"]): run for run in runs}
     networks = networks_in_words(runs, backbones)
@@ -161,9 +174,9 @@ def sweep_table(
     notes = [
         "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
         "the training images.",
-        *_notes_on_runs(runs, failures),
+        *_notes_on_runs(runs, measured, datasets, failures),
     ]
-    tidy = pd.concat(parts)[[*names, "mean", "sd", "n_seeds"]]
+    tidy = pd.concat(parts)[[*names, *MEANS]]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
 
 

@@ -1,12 +1,14 @@
 """Tables in three forms: tidy CSV, Markdown and LaTeX; and what their cells and notes say."""
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from collapseflow.presentation.rows import write_csv
+from collapseflow.presentation.rows import is_geometric, write_csv
 from collapseflow.running.files import write_text
 
 #: What has a meaning in LaTeX, and what its older versions do not know.
@@ -16,45 +18,81 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
         "×": r"$\times$",
+        "÷": r"$\div$",
         "±": r"$\pm$",
         "†": r"$^\dagger$",
         "§": r"\S{}",
         "¶": r"\P{}",
         "≈": r"$\approx$",
         "−": "$-$",
+        "–": "--",
         "²": "$^2$",
     }
 )
+#: What has a meaning in Markdown: GitHub's, with its tables, its formulas and HTML. An underscore
+#: has none within a word, nor a bracket that no address follows.
+_MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+#: What begins a heading, a list or a rule.
+_BLOCK = re.compile(r"^(\d*)([#+.)=-])(?=[\s#=-]|$)")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
+@dataclass(frozen=True)
+class Bold:
+    """A cell of a table whose first words are bold."""
+
+    words: str
+    rest: str = ""
+
+
+Cell = str | Bold
+
+
+def markdown(words: str) -> str:
+    """Markdown that shows these words as they are, in one line."""
+    line = " ".join(words.split()).translate(_ENTITIES)
+    return _BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", line))
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], n_left: int = 1) -> str:
     """A pipe table; the first ``n_left`` columns are left-aligned, the others to the right."""
     alignment = ["left"] * n_left + ["right"] * (len(header) - n_left)
-    table = pd.DataFrame(rows, columns=header).map(_pipe).rename(columns=_pipe)
+    table = pd.DataFrame(rows, columns=header).map(_markdown_cell).rename(columns=markdown)
     return table.to_markdown(index=False, disable_numparse=True, colalign=alignment) + "\n"
 
 
-def _pipe(cell: str) -> str:
-    return cell.replace("|", r"\|")
+def _markdown_cell(cell: Cell) -> str:
+    if isinstance(cell, Bold):
+        return f"**{markdown(cell.words)}**{markdown(cell.rest)}"
+    return markdown(cell)
 
 
-def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1) -> str:
-    """A ``tabular`` in the style of booktabs, from cells in Markdown's notation.
+def to_latex(header: Sequence[str], rows: Sequence[Sequence[Cell]], n_left: int = 1) -> str:
+    """A ``tabular`` in the style of booktabs.
 
     The cells are put into LaTeX's notation here: pandas' own escaping would make a whole cell bold,
     with the published number that stands beside our best one.
     """
-    table = pd.DataFrame(rows, columns=header).map(_latex).rename(columns=_latex)
+    table = pd.DataFrame(rows, columns=header).map(_latex_cell).rename(columns=_latex)
     alignment = "l" * n_left + "r" * (len(header) - n_left)
     return table.style.hide(axis="index").to_latex(column_format=alignment, hrules=True)
 
 
-def _latex(cell: str) -> str:
-    if cell.startswith("**"):
-        bold, _, rest = cell.removeprefix("**").partition("**")
-        return rf"\textbf{{{_latex(bold)}}}{_latex(rest)}"
-    return cell.translate(_LATEX)
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Bold):
+        return rf"\textbf{{{_latex(cell.words)}}}{_latex(cell.rest)}"
+    return _latex(cell)
+
+
+def _latex(words: str) -> str:
+    line = " ".join(words.split()).translate(_LATEX)
+    # In the first cell of a row they would belong to the end of the row before.
+    return f"{{{line[0]}}}{line[1:]}" if line.startswith(("[", "*")) else line
 
 
 def write_table(
@@ -63,32 +101,67 @@ def write_table(
     tex: str | Path,
     tidy: pd.DataFrame,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Cell]],
     notes: Sequence[str],
     n_left: int = 1,
 ) -> None:
-    """Write one table in its three forms, each atomically."""
+    """Write one table in its three forms, each atomically; what it says are words, and no
+    notation."""
     write_csv(csv, tidy)
-    footer = "".join(f"\n{note}\n" for note in notes)
+    footer = "".join(f"\n{markdown(note)}\n" for note in notes)
     write_text(md, to_markdown(header, rows, n_left) + footer)
-    comments = "".join(f"% {note}\n" for note in notes)
+    comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
     write_text(tex, comments + to_latex(header, rows, n_left))
 
 
-def signed(difference: float) -> str:
+def decimals(half_width: float) -> int:
+    """Decimals of a percentage, from half of the 95 % interval of the share: as many as leave the
+    half one significant digit; two where there is no interval."""
+    if math.isnan(half_width):
+        return 2
+    return max(0, -int(f"{100 * half_width:.0e}".partition("e")[2]))
+
+
+def signed(difference: float, places: int = 2) -> str:
     """A difference of shares in points of percent, with its sign."""
     # What rounds to zero has no minus.
-    return f"{round(100 * difference, 2) + 0.0:+.2f}".replace("-", "−")
+    return f"{round(100 * difference, places) + 0.0:+.{places}f}".replace("-", "−")
 
 
-def spread(quantity: str, mean: float, sd: float) -> str:
-    """``mean ± sd`` of one of the quantities of measures.csv; the mean alone where there is one
-    seed. Accuracies are in percent with two decimals, others have three and two digits."""
-    if quantity.startswith("accuracy"):
-        words = [f"{100 * mean:.2f}", f"{100 * sd:.2f}"]
-    else:
-        words = [f"{mean:#.3g}".removesuffix("."), f"{sd:#.2g}".removesuffix(".")]
-    return words[0] if math.isnan(sd) else " ± ".join(words)
+def spread(quantity: str, mean: float, sd: float, half_width: float = math.nan) -> str:
+    """``mean ± sd`` of one of the quantities of measures.csv, ``mean ×÷ factor`` of geometric ones;
+    the mean alone where there is one seed.
+
+    Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`) and a
+    standard deviation that is not rounded to zero; others have three and two digits.
+
+    Parameters
+    ----------
+    mean, sd, half_width
+        Those of :func:`collapseflow.presentation.rows.over_seeds`.
+    """
+    if "accuracy" in quantity:
+        places = decimals(half_width)
+        words = [f"{100 * mean:.{places}f}"]
+        if not math.isnan(sd):
+            words.append(f"{100 * sd:.{places if sd == 0 else max(places, decimals(sd))}f}")
+        return " ± ".join(words)
+    factor = is_geometric(quantity)
+    words = [f"{mean:#.3g}".removesuffix(".")]
+    if not math.isnan(sd):
+        words.append(f"{sd:#.3g}" if factor else f"{sd:#.2g}".removesuffix("."))
+    return (" ×÷ " if factor else " ± ").join(words)
+
+
+def seeds_note(seeds: str, geometric: bool) -> str:
+    """What ± means in a table, and ×÷ where it has geometric means (``geometric``)."""
+    note = f"±: standard deviation over {seeds} (ddof = 1)"
+    if not geometric:
+        return f"{note}."
+    return (
+        f"{note}. ×÷: geometric mean and standard deviation (a factor, ddof = 1), as figures with "
+        "a logarithmic axis have them."
+    )
 
 
 def failed_in_words(words: Sequence[str]) -> list[str]:

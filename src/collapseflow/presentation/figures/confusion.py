@@ -1,0 +1,197 @@
+"""What a classifier takes for what: a confusion matrix for each feature set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+
+from collapseflow.measures.confusion import balanced_accuracy, is_unequal, recalls
+from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import identity, swept_keys, write_csv
+from collapseflow.presentation.tables.accuracy import read_cells
+
+#: More classes than these stand beside similar ones, and have no names.
+MOST_NAMED = 20
+#: Up to so many classes the shares stand in the cells.
+MOST_WRITTEN = 10
+#: Letters of a name at an axis.
+MOST_LETTERS = 16
+COLOURS = "Blues"
+#: Few are taken for another class: the colours go by the root of their share.
+SCALE = PowerNorm(0.5, 0, 1)
+
+
+def plot_confusion(
+    dataset: str,
+    title: str,
+    features: Sequence[Mapping],
+    cells: Sequence[str | Path],
+    classifier: str,
+    label: str,
+    class_names: Sequence[str],
+    style: Mapping,
+    paths: Sequence[str | Path],
+    csv: str | Path,
+) -> None:
+    """Of each true class (rows) the shares of test images that are taken for each class (columns).
+
+    A panel for each feature set, all of one classifier; the images of all seeds are counted
+    together. Below it, where classes have different numbers of test images, the balanced accuracy;
+    and the class that is recognised least. Of many classes similar ones stand beside each other, in
+    the same order in all panels: those that are taken for each other.
+
+    Parameters
+    ----------
+    dataset, title, features, cells
+        As those of :func:`collapseflow.presentation.tables.accuracy.accuracy_table`.
+    classifier, label
+        Whose answers are shown, and its label.
+    class_names
+        Of all classes of the data set, by their labels.
+    csv
+        A row for each feature set, seed, true class and class that some image of it is taken for
+        (and the class itself): their labels ``true`` and ``predicted`` with their names, the number
+        of images ``n``, and the ``share`` of the true class, which of a class itself is its recall.
+    """
+    look.apply(style)
+    there, _ = read_cells(features, cells)
+    n_classes = len(class_names)
+    keys = swept_keys(features)
+    records, counts = [], {}
+    for one, seed, content in there:
+        of_seed = np.zeros((n_classes, n_classes), np.int64)
+        found = np.array(content[classifier]["confusion"])
+        of_seed[: len(found), : len(found)] = found
+        counts[one["features"]] = counts.get(one["features"], 0) + of_seed
+        who = {
+            **identity({**one, "dataset": dataset}, seed, keys),
+            "epoch": one["epoch"],
+            "layer": one["layer"],
+            "classifier": classifier,
+        }
+        records += [{**who, **row} for row in _rows(of_seed, class_names)]
+    columns = ["dataset", "seed", "epoch", "true", "predicted", "n", "share"]
+    tidy = pd.DataFrame(records, columns=None if records else columns)
+    write_csv(csv, tidy.astype({"seed": "Int64", "epoch": "Int64"}))
+    shares = {name: _shares(of_one) for name, of_one in counts.items()}
+    order = np.arange(n_classes)
+    if n_classes > MOST_NAMED and shares:
+        order = look.by_similarity(1 - np.mean([np.nan_to_num(s) for s in shares.values()], axis=0))
+    rows, columns = look.grid(len(features), 2 if len(features) <= 4 else 3)
+    side = style["width"] / columns
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(style["width"], rows * (side + 0.8) + 0.9), squeeze=False
+    )
+    for axis in axes.flat[len(features) :]:
+        axis.set_axis_off()
+    for number, (axis, one) in enumerate(zip(axes.flat, features, strict=False)):
+        axis.set_title(look.wrapped(one["label"], 0.9 * side, style))
+        if one["features"] not in counts:
+            words = look.wrapped("failed: see the summary", side, style)
+            axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
+            axis.set_axis_off()
+            continue
+        of_one = counts[one["features"]]
+        _draw(axis, shares[one["features"]][np.ix_(order, order)], style)
+        _name(axis, of_one, class_names, style, is_first=number % columns == 0)
+        small = {**style, "font_size": style["font_size"] - 1}
+        words = look.wrapped(_worth(of_one, class_names), side, small)
+        axis.set_xlabel(f"predicted class\n{words}", fontsize=small["font_size"])
+    bar = figure.colorbar(
+        ScalarMappable(SCALE, COLOURS),
+        ax=axes,
+        location="bottom",
+        aspect=50,
+        fraction=0.02,
+        pad=0.02,
+    )
+    bar.set_ticks(
+        [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"]
+    )
+    bar.set_label("share of the true class, %")
+    words = f"{title}: {label}, test images"
+    if n_classes > MOST_NAMED:
+        words += "; similar classes beside each other"
+    look.title(figure, words, style)
+    look.save(figure, paths)
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Shares of the true classes (C, C); NaN of a class without images."""
+    sizes = counts.sum(axis=1, keepdims=True)
+    return np.where(sizes > 0, counts / np.maximum(sizes, 1), np.nan)
+
+
+def _rows(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    shares = _shares(counts)
+    there = counts.sum(axis=1) > 0
+    kept = (counts > 0) | np.diag(there)
+    return [
+        {
+            "true": true,
+            "predicted": predicted,
+            "true_name": class_names[true],
+            "predicted_name": class_names[predicted],
+            "n": int(counts[true, predicted]),
+            "share": float(shares[true, predicted]),
+        }
+        for true, predicted in np.argwhere(kept).tolist()
+    ]
+
+
+def _draw(axis: Axes, shares: np.ndarray, style: Mapping) -> None:
+    look.heat_map(axis, shares, cmap=COLOURS, norm=SCALE)
+    axis.set_aspect("equal")
+    axis.set_facecolor("#dddddd")
+    if len(shares) > MOST_WRITTEN:
+        return
+    colours = matplotlib.colormaps[COLOURS]
+    for (true, predicted), share in np.ndenumerate(shares):
+        if share > 0:
+            # Black on light colours and white on dark ones (luminance of ITU-R BT.709).
+            light = np.dot(colours(SCALE(share))[:3], (0.2126, 0.7152, 0.0722)) > 0.45
+            words = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+            place = {"ha": "center", "va": "center", "fontsize": style["font_size"] - 3}
+            axis.text(predicted, true, words, color="black" if light else "white", **place)
+
+
+def _name(
+    axis: Axes, counts: np.ndarray, class_names: Sequence[str], style: Mapping, is_first: bool
+) -> None:
+    """The names of the classes at both axes, and at the left, where they differ, how many images
+    of each there are; nothing of many classes."""
+    axis.set_ylabel("true class" if is_first else "")
+    axis.tick_params(length=0, labelsize=style["font_size"] - 2)
+    if len(class_names) > MOST_NAMED:
+        axis.set(xticks=[], yticks=[])
+        return
+    names = [look.shortened(name, MOST_LETTERS) for name in class_names]
+    places = range(len(names))
+    is_long = max(map(len, names)) > 2
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(places, names, **(turned if is_long else {}))
+    if is_unequal(counts):
+        sizes = counts.sum(axis=1).tolist()
+        names = [f"{name} ({n:,})" for name, n in zip(names, sizes, strict=True)]
+    axis.set_yticks(places, names if is_first else [""] * len(names))
+
+
+def _worth(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """Of unequal classes the balanced accuracy; and the class that is recognised least."""
+    shares = recalls(counts)
+    least = int(np.nanargmin(shares))
+    n = int(counts[least].sum())
+    words = (
+        f"least: {look.shortened(class_names[least], MOST_LETTERS)}, {100 * shares[least]:.0f} %"
+    )
+    words += f" of {n:,}"
+    if not is_unequal(counts):
+        return words
+    return f"balanced {100 * balanced_accuracy(counts)[0]:.0f} %; {words}"

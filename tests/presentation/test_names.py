@@ -1,0 +1,246 @@
+"""Names are text: in every figure, and in Markdown, LaTeX and reStructuredText."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import RAW, cell, describe_features, describe_runs
+from matplotlib.text import Text
+
+from collapseflow.images.datasets import make_split
+from collapseflow.measures.statistics import reduce_stream, write_statistics
+from collapseflow.presentation.figures import (
+    confusion,
+    embedding,
+    epochs,
+    few_shot,
+    geometry,
+    images,
+    layers,
+    probes,
+    similarity,
+    sweep,
+    training,
+    transfer,
+    variance,
+)
+from collapseflow.presentation.rows import COLUMNS, IDENTITY
+from collapseflow.presentation.tables.writing import (
+    Bold,
+    markdown,
+    to_latex,
+    to_markdown,
+    write_table,
+)
+from collapseflow.study.schema import Style
+
+STYLE = Style().model_dump()
+#: Mathtext that cannot be parsed, and what would be typeset.
+NAMES = ("$\\bad$", "_$x_1$")
+SPLITS = ("train", "train_matched", "test")
+QUANTITIES = (
+    *(*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean", "accuracy_linear", "accuracy"),
+    *("effective_rank", "accuracy_few_shot_1", "accuracy_few_shot_2"),
+)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A function that writes measures.csv, failures.csv and training.csv of runs and starts."""
+
+    def write(runs, reason):
+        rows, said = [], []
+        start = {"recipe": "", "epoch": 0, "weight_decay": ""}
+        for run, epoch in product(runs, (0, 1, 2)):
+            who = {key: run[key] for key in IDENTITY} | {"epoch": epoch}
+            who["weight_decay"] = str(run["setting"]["weight_decay"])
+            for layer, split, quantity in product(run["layers"], SPLITS, QUANTITIES):
+                value = {"quantity": quantity, "value": 0.5 + epoch / 8, "layer": layer}
+                value["layer"] = "" if quantity == "accuracy" else layer
+                rows += [{**who, **value, "split": split}, {**who, **value, **start}]
+                rows[-1]["split"] = split
+            said += [{**who, "quantity": quantity, "value": 0.5} for quantity in training.PANELS]
+        failed = [{**who, "layer": "", "what": reason, "reason": reason}]
+        tables = {"measures": rows, "failures": failed, "training": said}
+        columns = {
+            "measures": COLUMNS,
+            "failures": [*IDENTITY, "epoch", "layer", "what", "reason"],
+            "training": [*IDENTITY, "epoch", "quantity", "value"],
+        }
+        paths = []
+        for name, of_table in tables.items():
+            paths.append(tmp_path / f"{name}.csv")
+            table = pd.DataFrame(of_table, columns=[*columns[name], "weight_decay"])
+            table = table.drop_duplicates()
+            table.astype({"seed": "Int64", "epoch": "Int64"}).to_csv(paths[-1], index=False)
+        return paths
+
+    return write
+
+
+def draw_runs(name, measured, tmp_path):
+    """The figures that are made of measures.csv."""
+    layered = {"layers": ["first", name], "layer": name, "last": 2, "label": name}
+    settings = [{"weight_decay": value} for value in (0, 0.1)]
+    runs = describe_runs(settings=settings, recipe=name, **layered, start_label=name)
+    datasets, backbones, starts = {"digits": name}, {"resnet18": name}, {"random": name}
+    paths = measured(runs, name)
+    given = (*paths[:2], runs, datasets, backbones, STYLE, [])
+    epochs.plot_accuracy(*given)
+    epochs.plot_collapse(*given[:3], "digits", *given[3:])
+    layers.plot_layers(*given)
+    probes.plot_probes(*given)
+    sweep.plot_sweep(*given)
+    training.plot_training(paths[2], *given[1:])
+    column = describe_features("resnet18/random", start="random", label=name, layer="first")
+    few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])
+    files = [tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex")]
+    transfer.plot_transfer(paths[0], runs, starts, datasets, backbones, STYLE, [], files[0])
+    transfer.plot_transfer_matrix(paths[0], starts, datasets, backbones, STYLE, [], *files)
+
+
+def draw_classes(name, write, tmp_path):
+    """The figures that are made of features and images, of two classes."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 6)
+    points = rng.normal(size=(12, 4)) + 3 * labels[:, None]
+    names = [name, "other"]
+    train, means = reduce_stream(lambda _: iter([(points, labels, None)]), 1, None, None)
+    test, _ = reduce_stream(lambda _: iter([(points + 0.1, labels, None)]), 1, means, None)
+    write_statistics(
+        tmp_path / "state.npz", {name: {"train": train, "test": test, "train_matched": train}}, []
+    )
+    geometry.plot_geometry([tmp_path / "state.npz"], [0], name, names, name, STYLE, [])
+    both = {"splits": ["train", "test"], "n_total": [6, 6], "split": np.repeat([0, 1], 6)}
+    values = {"coordinates": points[:, :2], "labels": labels, "perplexity": 5.0, "recall": 0.5}
+    np.savez(tmp_path / "there.npz", **values, **both)
+    np.savez(tmp_path / "lost.npz", failed=name, splits=[])
+    of_both = [tmp_path / "there.npz", tmp_path / "lost.npz"]
+    embedding.plot_embeddings(of_both, [name, name], names, name, STYLE, [])
+    split = make_split(np.zeros((12, 8, 8), np.uint8), labels)
+    images.plot_samples(split, names, name, 0, STYLE, [])
+    coefficients = [(0, 45.0, np.ones((2, 2))), (1, 90.0, np.ones((2, 2)))]
+    images.plot_scattering(split.images[0], coefficients, name, STYLE, [])
+    rows = [("raw", s, "intra_class", 0, None, 1.0) for s in ("train", "test")]
+    rows.append(("raw", "train", "mean_distance", 0, 1, 2.0))
+    columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
+    pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(
+        tmp_path / "variance.csv", index=False
+    )
+    variance.plot_variance(tmp_path / "variance.csv", {"raw": name}, [], names, name, STYLE, [])
+    maps = {kind: [[1.0, 0.5], [0.5, 1.0]] for kind in ("first", "last", "first_last")}
+    content = {"layers": ["first", name], "seeds": [0], "n_images": 12, **maps}
+    content["across_seeds"] = {layer: [[1.0]] for layer in content["layers"]}
+    files = write("similarity", [content, {"failed": name}])
+    similarity.plot_similarity(files, [name, "other"], name, STYLE, [])
+    cells = write("cells", [{"lr": cell(0.5)}])
+    given = ("digits", name, [{**RAW, "label": name}], cells, "lr", name, names, STYLE, [])
+    confusion.plot_confusion(*given, tmp_path / "confusion.csv")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_draws_names_as_they_are(name, measured, write, tmp_path, figures):
+    draw_runs(name, measured, tmp_path)
+    draw_classes(name, write, tmp_path)
+    assert len(figures) == 16
+    for figure in figures:
+        figure.canvas.draw()
+        drawn = [text for text in figure.findobj(Text) if name in text.get_text()]
+        assert drawn and not any(text.get_parse_math() for text in drawn)
+        # What is left is a formula of ours, and typeset as one.
+        rest = [text for text in figure.findobj(Text) if name not in text.get_text()]
+        assert all(text.get_parse_math() for text in rest if "$" in text.get_text())
+
+
+# --- Markdown, LaTeX, reStructuredText ----------------------------------------------------------
+
+#: What stands in Markdown for some words, by GitHub's rules (CommonMark 0.31 and its tables).
+MARKDOWN = {
+    "a|b": r"a\|b",
+    "*a* and **b**": r"\*a\* and \*\*b\*\*",
+    "_a_ b_ a_b weight_decay": r"\_a\_ b\_ a_b weight_decay",
+    "`a`": r"\`a\`",
+    "<b>&lt;": "&lt;b&gt;&amp;lt;",
+    "$x_1$": r"\$x_1\$",
+    "~~a~~": r"\~\~a\~\~",
+    "[a](b) [c]: d [e]": r"[a\](b) [c\]: d [e]",
+    "a\\*": r"a\\\*",
+    "a\nb\n\n  c": "a b c",
+    "# a": r"\# a",
+    "## a": r"\## a",
+    "- a": r"\- a",
+    "--- a": r"\--- a",
+    "12. a": r"12\. a",
+    "12) a": r"12\) a",
+    "+1.20 [−0.5, 3.0]": "+1.20 [−0.5, 3.0]",
+    "0.250 ± 0.1": "0.250 ± 0.1",
+}
+#: In LaTeX, by the LaTeX companion's tables of symbols.
+LATEX = {
+    "$\\bad$": r"\$\textbackslash{}bad\$",
+    "$x_1$": r"\$x\_1\$",
+    "a & b # c %": r"a \& b \# c \%",
+    "<b>": r"\textless{}b\textgreater{}",
+    "a|b": r"a\textbar{}b",
+    "`a`": r"\textasciigrave{}a\textasciigrave{}",
+    "{a}~b^2": r"\{a\}\textasciitilde{}b\textasciicircum{}2",
+    "[a] [b]": "{[}a] [b]",
+    "*": "{*}",
+    "a\nb": "a b",
+    "**a**": "{*}*a**",
+}
+NASTY = "$\\bad$ $x_1$ |a| *b* _c_ `d` ``e`` <b>f</b> g_ [h]_ `i <j>`_"
+
+
+@pytest.mark.parametrize(("words", "expected"), MARKDOWN.items())
+def test_words_are_no_markdown(words, expected):
+    assert markdown(words) == expected
+    line = to_markdown(["name"], [[words]]).splitlines()[2]
+    assert line.removeprefix("| ").removesuffix("|").strip() == expected
+
+
+@pytest.mark.parametrize(("words", "expected"), LATEX.items())
+def test_words_are_no_latex(words, expected):
+    lines = to_latex([words, "b"], [[words, "1"]]).splitlines()
+    assert [line for line in lines if line.endswith(r"\\")] == [
+        f"{expected} & b \\\\",
+        f"{expected} & 1 \\\\",
+    ]
+
+
+def test_bold_is_said_apart_from_the_words():
+    rows = [[Bold("*a*", "† (1)"), "**b**"]]
+    assert r"| **\*a\***† (1) |" in " ".join(to_markdown(["x", "y"], rows).split())
+    assert r"\textbf{{*}a*}$^\dagger$ (1) & {*}*b** \\" in to_latex(["x", "y"], rows)
+
+
+def test_notes_of_a_table_are_words_too(out):
+    write_table(out.csv, out.md, out.tex, pd.DataFrame(), ["a"], [["b"]], ["# *c*\nd"])
+    assert out.md.read_text().endswith("\n\\# \\*c\\* d\n")
+    assert out.tex.read_text().startswith("% # *c* d\n\\begin")
+
+
+CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
+
+
+@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda path: path.stem)
+def test_captions_of_the_report_show_names_as_they_are(caption):
+    """As Snakemake renders them, to HTML; of a backtick they make an apostrophe."""
+    docutils = pytest.importorskip("docutils.core")
+    params = {
+        "title": NASTY,
+        "label": NASTY,
+        "heading": NASTY,
+        "scattering": {"J": 1, "L": 2, "order": 1},
+    }
+    snakemake = {"params": params, "config": {"study": "mine"}}
+    text = jinja2.Template(caption.read_text()).render(snakemake=snakemake)
+    body = docutils.publish_parts(text, writer_name="html")["body"]
+    assert "system-message" not in body and "problematic" not in body
+    if "snakemake.params.title" in caption.read_text() or "heading" in caption.read_text():
+        shown = re.sub("<.*?>", "", body).replace("&lt;", "<").replace("&gt;", ">")
+        assert NASTY.replace("`", "'") in shown

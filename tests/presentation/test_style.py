@@ -1,0 +1,71 @@
+"""What all figures share: titles of files, cells that stay sharp, points as bitmaps."""
+
+import re
+import shutil
+import subprocess
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+
+from collapseflow.presentation.figures import embedding
+from collapseflow.presentation.figures import style as look
+from collapseflow.study.schema import Style
+
+STYLE = Style().model_dump()
+
+
+def images_in(pdf):
+    """Resolutions, in points an inch, of the bitmaps of a PDF."""
+    if shutil.which("pdfimages") is None:
+        pytest.skip("needs pdfimages of poppler-utils")
+    listed = subprocess.run(["pdfimages", "-list", pdf], capture_output=True, text=True, check=True)
+    return [int(line.split()[12]) for line in listed.stdout.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("results/mine/figures/collapse_digits.pdf", "collapse_digits, study mine"),
+        ("results/mine/figures/geometry/digits/net/s0.pdf", "geometry/digits/net/s0, study mine"),
+        ("figure.pdf", "figure"),
+    ],
+)
+def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
+    figure, _ = plt.subplots()
+    # The same also below a folder that is called figures.
+    path = tmp_path / path
+    look.save(figure, [path])
+    content = path.read_bytes()
+    assert re.search(rb"/Title \((.*?)\)", content)[1].decode() == title
+    assert b"/CreationDate" not in content
+
+
+def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):
+    figure, axis = plt.subplots()
+    values = np.array([[1.0, np.nan, 3.0], [4.0, 5.0, 6.0]])
+    cells = look.heat_map(axis, values, cmap="viridis")
+    assert isinstance(cells, QuadMesh) and not axis.images
+    assert cells.get_array().tolist() == [[1.0, None, 3.0], [4.0, 5.0, 6.0]]
+    assert axis.get_xlim() == (-0.5, 2.5) and axis.get_ylim() == (1.5, -0.5)
+    corners = cells.get_coordinates()
+    np.testing.assert_array_equal(corners[1:, 1:].mean(axis=-1).shape, (2, 3))
+    np.testing.assert_array_equal((corners[0, 0] + corners[1, 1]) / 2, (0, 0))
+    path = tmp_path / "cells.pdf"
+    look.save(figure, [path])
+    assert images_in(path) == []
+
+
+def test_clouds_of_points_are_bitmaps_of_300_dpi_in_a_pdf(tmp_path):
+    rng = np.random.default_rng(0)
+    values = {"n_total": [50], "perplexity": 5.0, "recall": 0.5, "splits": ["train"]}
+    path = tmp_path / "there.npz"
+    points = {"coordinates": rng.normal(size=(50, 2)), "labels": np.repeat([0, 1], 25)}
+    np.savez(path, split=np.zeros(50, int), **points, **values)
+    pdf = tmp_path / "figure.pdf"
+    embedding.plot_embeddings(
+        [path], ["raw"], ["a", "b"], "mine", {**STYLE, "dpi": 80}, [pdf, tmp_path / "figure.png"]
+    )
+    found = images_in(pdf)
+    assert found and set(found) == {300}
