@@ -197,7 +197,8 @@ def test_the_plane_says_its_share_of_the_variance_of_the_class_means(state, figu
     values = np.linalg.svd(means - means.mean(axis=0), compute_uv=False) ** 2
     share = 100 * values[:2].sum() / values.sum()
     assert share < 95
-    assert figures[0].axes[0].get_xlabel() == f"{share:.0f} % of the means' variance"
+    assert figures[0].axes[0].get_title().strip() == f"principal plane ({share:.0f} %)"
+    assert geometry.SHARE in figures[0].legends[0].get_title().get_text()
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 25])
@@ -229,8 +230,8 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
     legend = figures[0].legends[0]
     note = legend.get_title().get_text().replace("\n", " ")
     start = "Heat maps: similar classes stand beside each other; from the top: "
-    of_training, _, note = note.partition(". ")
-    assert of_training == "Training images: as many of each class as there are test images"
+    assert note.startswith(f"{geometry.TRAINING} {geometry.SHARE} ")
+    note = note.removeprefix(f"{geometry.TRAINING} {geometry.SHARE} ")
     assert note.startswith(start)
     order = np.array(note.removeprefix(start).rstrip(".").split(", ")).astype(int)
     assert sorted(order) == list(range(n_classes))
