@@ -209,6 +209,24 @@ def test_it_is_ended_although_its_log_hangs(tmp_path, start):
     assert process.returncode == 143
 
 
+def test_a_job_whose_outputs_another_has_taken_over_has_no_grace(tmp_path, start):
+    process = start(
+        """
+    stop.GRACE = 3600
+    with job(snakemake), atomic_path(snakemake.output[0]) as path:
+        path.write_text("half")
+        Path("logs/a.log.lease").write_text('{"token": "another"}')
+        time.sleep(3600)
+    """
+    )
+    _, screen = process.communicate(timeout=60)
+    assert process.returncode == 143
+    lines = screen.splitlines()
+    assert len(lines) == 2 and "another job has taken over these outputs" in lines[0]
+    assert lines[1].startswith(LINE)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_work_that_is_done_within_the_grace_is_done(tmp_path, start):
     process = start(
         """

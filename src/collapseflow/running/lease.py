@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from collapseflow.running.files import write_text
-from collapseflow.running.stop import pause
+from collapseflow.running.stop import end, pause
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ def _keep(path: Path, mine: dict, beat: float, done: threading.Event) -> None:
         try:
             if read_holder(path).get("token") != mine["token"]:
                 logger.error("another job has taken over these outputs; this one ends")
-                os.kill(os.getpid(), signal.SIGTERM)
+                end()
                 return
             write_text(path, json.dumps({**mine, "beat": n}))
         except OSError as error:
