@@ -1,0 +1,60 @@
+"""Figures that show images: the colours that pixels have in them."""
+
+import numpy as np
+import pytest
+
+from collapseflow.images.datasets import make_split
+from collapseflow.presentation.figures import images
+from collapseflow.study.schema import Dataset, Style
+
+STYLE = Style(samples_per_class=3).model_dump()
+
+
+def drawn(axis):
+    """The greys from 0 to 1 that a figure gives the pixels of an axis."""
+    (shown,) = axis.get_images()
+    return shown.to_rgba(shown.get_array())[..., 0]
+
+
+#: A black pixel and a white one.
+PAIR = np.array([[0, 255]], np.uint8)
+
+
+@pytest.mark.parametrize(("ink", "expected"), [(False, [[0, 1]]), (True, [[1, 0]])])
+def test_black_is_paper_only_where_strokes_are_ink(figures, ink, expected):
+    split = make_split(np.stack([PAIR] * 4), np.array([0, 0, 1, 1]))
+    images.plot_samples(split, ["a", "b"], "mine", ink, 0, STYLE, [])
+    images.plot_scattering(PAIR, [(0, 0.0, np.ones((1, 1)))], "mine", ink, STYLE, [])
+    samples, scattering = figures
+    with_images = [axis for axis in samples.axes if axis.get_images()]
+    assert len(with_images) == 4
+    for axis in [*with_images, scattering.axes[0]]:
+        np.testing.assert_allclose(drawn(axis), expected)
+
+
+@pytest.mark.parametrize("ink", [False, True])
+def test_colours_are_never_turned(figures, ink):
+    orange = np.full((1, 1, 3), (255, 128, 0), np.uint8)
+    images.plot_scattering(orange, [(0, 0.0, np.ones((1, 1)))], "mine", ink, STYLE, [])
+    (shown,) = figures[0].axes[0].get_images()
+    assert shown.to_rgba(shown.get_array(), bytes=True)[0, 0, :3].tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "ink"),
+    [
+        ({"source": "mnist"}, True),
+        ({"source": "letters"}, True),
+        ({"source": "torchvision", "name": "KMNIST"}, True),
+        ({"source": "torchvision", "name": "FER2013"}, False),
+        ({"source": "idx", "location": "."}, False),
+    ],
+)
+def test_ink_is_what_mnist_and_its_kin_are(keys, ink):
+    assert Dataset(**keys).is_ink == ink
+
+
+def test_a_folder_s_images_are_shown_as_they_are(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    assert not Dataset(source="folder", location=str(tmp_path)).is_ink
