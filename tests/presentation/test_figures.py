@@ -398,9 +398,7 @@ def every_figure(tmp_path_factory):
         "collapse": lambda: plot_collapse(given),
         "layers": lambda: layers.plot_layers(*given),
         "probes": lambda: probes.plot_probes(*given),
-        "sweep": lambda: sweep.plot_sweep(
-            *given[:2], folder / "training.csv", swept, *given[3:]
-        ),
+        "sweep": lambda: sweep.plot_sweep(*given[:2], folder / "training.csv", swept, *given[3:]),
         "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
         "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
     }
