@@ -524,7 +524,9 @@ def fitted(
     if not wrong:
         return state
     first = next(iter(own))
-    prefix = next((name.removesuffix(first) for name in state if name.endswith(f".{first}")), "")
+    needed = [name for name in own if name not in optional]
+    prefixes = {name.removesuffix(first) for name in state if name.endswith(f".{first}")}
+    prefix = next((p for p in prefixes if all(f"{p}{name}" in state for name in needed)), None)
     if prefix:
         raise UserError(
             f"{weights}: its names begin with {prefix!r} ({prefix}{first}); allowed: those of "
