@@ -42,8 +42,16 @@ def check_config(arguments: argparse.Namespace) -> None:
 
 
 def layers(arguments: argparse.Namespace) -> None:
-    from collapseflow.features.networks import layer_shapes, penultimate_layer, require_model
+    from collapseflow.features.networks import (
+        all_models,
+        layer_shapes,
+        penultimate_layer,
+        require_model,
+    )
 
+    if arguments.model is None:
+        print("\n".join(all_models()))
+        return
     require_model(arguments.model)
     shapes = layer_shapes(arguments.model, arguments.image_size)
     default = penultimate_layer(arguments.model)
@@ -71,6 +79,11 @@ def definitions(arguments: argparse.Namespace) -> None:
     from collapseflow.presentation.tables.writing import to_markdown
     from collapseflow.running.errors import instead
 
+    if not arguments.file.endswith(".npz"):
+        raise UserError(
+            f"{arguments.file}: holds no statistics of features; allowed: a file "
+            "results/<study>/statistics/**/*.npz"
+        )
     state = read_statistics(arguments.file)
     if state.failed is not None:
         raise UserError(f"{arguments.file}: holds no statistics: {state.failed}")
@@ -111,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m collapseflow")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("verify", help="check files of a study from first to last byte")
-    command.add_argument("file", nargs="+")
+    command.add_argument("file", nargs="+", help="or a folder: all files in it")
     command.set_defaults(run=verify)
     command = commands.add_parser(
         "check-config", help="check a study file as the workflow does before its first job"
@@ -121,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser(
         "layers", help="the layers of a torchvision model and the shapes of their outputs"
     )
-    command.add_argument("model")
+    command.add_argument("model", nargs="?", help="without it: all models")
     command.add_argument("--image-size", type=positive, default=224, help="pixels a side (224)")
     command.set_defaults(run=layers)
     command = commands.add_parser("schema", help="the JSON schema of study files, for editors")

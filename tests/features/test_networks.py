@@ -23,12 +23,14 @@ from collapseflow.features.networks import (
     FeatureExtractor,
     build,
     check_backbone,
+    check_weights,
     describe_weights,
     download_imagenet,
     extract,
     head_parameters,
     imagenet_weights,
     layer_names,
+    layer_shapes,
     layers_before_the_last,
     load_network,
     load_state,
@@ -642,6 +644,35 @@ def test_weights_that_differ_in_one_tensor_are_refused(tmp_path, resnet, change)
     assert_refused("resnet18", path, name)
 
 
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda state: {f"module.{name}": v for name, v in state.items()}, "begin with 'module.' "),
+        (lambda state: {f"model.{name}": v for name, v in state.items()}, "begin with 'model.' "),
+        (
+            lambda state: {"model": state, "optimizer": {"step": 1}, "epoch": 3},
+            "holds model, optimizer, epoch, .* state dict alone, here torch.load.*'model'",
+        ),
+        (lambda state: {"epoch": 3, "accuracy": 0.5}, "holds epoch, accuracy, .*: a state dict$"),
+        (
+            lambda state: torchvision.models.resnet18(),
+            r"could run any code; .*network.state_dict\(\)",
+        ),
+    ],
+)
+def test_what_is_no_state_dict_of_the_network_is_told_in_one_line_before_any_job(
+    tmp_path, resnet, wrap, words
+):
+    path = tmp_path / "w.pth"
+    torch.save(wrap(resnet.state_dict()), path)
+    assert_refused("resnet18", path, words)
+    with pytest.raises(UserError, match=f"^weights: {path}: .*{words}") as caught:
+        check_weights("resnet18", path)
+    assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)
+    torch.save(resnet.state_dict(), path)
+    check_weights("resnet18", path)
+
+
 def pth(content):
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -658,6 +689,8 @@ class Surprise:
         ("empty.pth", b""),
         ("page.pth", b"<html>404: not found</html>"),
         ("half.pth", pth({"conv1.weight": torch.zeros(2000)})[:4000]),
+        ("words.pth", b"hello world, hello world"),
+        ("pickle.pkl", pickle.dumps({"conv1.weight": [1.0]}, protocol=4)),
         ("list.pth", pth([torch.zeros(2)])),
         ("tensor.pth", pth(torch.zeros(2))),
         ("code.pth", pth({"conv1.weight": Surprise()})),
@@ -722,14 +755,44 @@ def test_weights_say_which_versions_made_them_and_what_they_were_made_from(tmp_p
 # --- what torchvision has -----------------------------------------------------------------------
 
 
-def test_an_unknown_model_is_refused_with_the_list_of_models():
-    with pytest.raises(UserError, match="model: 'resnet19' is unknown; .*resnet18.*vgg11_bn"):
+def test_an_unknown_model_is_refused_with_the_nearest_ones_and_where_all_are():
+    with pytest.raises(UserError) as caught:
         check_backbone("resnet19", [], [])
+    line = str(caught.value)
+    assert line.startswith("model: 'resnet19' is unknown; did you mean 'resnet18' or 'resnet")
+    assert line.endswith("? all: python -m collapseflow layers") and len(line) < 130
+    with pytest.raises(UserError, match="'xyz' is unknown; all: python -m collapseflow layers$"):
+        check_backbone("xyz", [], [])
 
 
 def test_segmentation_models_are_no_backbones():
     with pytest.raises(UserError, match="fcn_resnet50"):
         check_backbone("fcn_resnet50", [], [])
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_images_of_which_the_first_layer_leaves_one_place_are_refused(model, batch_size):
+    # Both begin with a stride of 2: of two pixels a side it leaves one place.
+    check_backbone(model, LAST, [], 3, batch_size)
+    for size in (1, 2):
+        with pytest.raises(UserError, match=f"image_size: {size} is refused by .*: 3 or more"):
+            check_backbone(model, LAST, [], size, batch_size)
+
+
+@pytest.mark.parametrize("model", ["vit_b_32"])
+def test_the_layers_that_are_listed_are_those_that_can_be_read(model):
+    listed = layer_shapes(model, 224)
+    # Parameters are layers to torchvision, too.
+    parameters = dict(skeleton(model, 7).named_parameters())
+    assert not set(listed) & set(parameters)
+    others = set(networks.layer_names(model)) - set(listed)
+    for layer in (*list(listed)[::40], *sorted(others)[::40]):
+        if layer in listed:
+            check_backbone(model, [layer], [], 224, pool="flatten")
+        else:
+            with pytest.raises(UserError, match="gives no features of each image"):
+                check_backbone(model, [layer], [], 224, pool="flatten")
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest_name_and_where_all_are():

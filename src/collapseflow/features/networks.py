@@ -26,7 +26,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
-from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
+from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with, sha256_file
 from collapseflow.running.hardware import (
     autocast,
@@ -140,7 +140,7 @@ def output_shapes(
     images = torch.empty(n_images, 3, image_size, image_size, device="meta")
     outputs = read_layers(network, layers)(images)
     for layer, output in outputs.items():
-        if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != n_images:
+        if not is_of_each_image(output, n_images):
             raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
     return {layer: tuple(output.shape[1:]) for layer, output in outputs.items()}
 
@@ -216,16 +216,25 @@ def check_backbone(
         positions(model, layers)
 
 
+def all_models() -> list[str]:
+    """torchvision's classification models."""
+    return models.list_models(module=models)
+
+
 def require_model(model: str) -> None:
     """Refuse a name that is no classification model of torchvision."""
-    available = models.list_models(module=models)
+    available = all_models()
     if model not in available:
-        raise UserError(f"model: {model!r} is unknown; {instead(model, available)}")
+        raise UserError(
+            f"model: {model!r} is unknown; {did_you_mean(model, available, 3)}"
+            "all: python -m collapseflow layers"
+        )
 
 
 @torch.no_grad()
 def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
-    """The shape of one image's output at every layer, in the order of evaluation.
+    """The shape of one image's output at every layer that gives features, in the order of
+    evaluation.
 
     Raises
     ------
@@ -234,8 +243,15 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     """
     check_image_size(model, [penultimate_layer(model)], image_size, None)
     body = create_feature_extractor(skeleton(model, 1000), {n: n for n in layer_names(model)})
-    outputs = body(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return {n: tuple(o.shape[1:]) for n, o in outputs.items() if isinstance(o, torch.Tensor)}
+    n_images = 5
+    outputs = body(torch.empty(n_images, 3, image_size, image_size, device="meta"))
+    return {n: tuple(o.shape[1:]) for n, o in outputs.items() if is_of_each_image(o, n_images)}
+
+
+def is_of_each_image(output: object, n_images: int) -> bool:
+    """Whether a layer's output has a row of features for each image: parameters, such as the class
+    token of a vision transformer, and shapes are layers to torchvision, too."""
+    return isinstance(output, torch.Tensor) and output.ndim > 1 and len(output) == n_images
 
 
 @torch.no_grad()
@@ -253,6 +269,7 @@ def check_image_size(
     network = skeleton(model, 7)
     reader = read_layers(network, layers)
     trained = copy.deepcopy(network).train() if batch_size else None
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
 
     def fits(size: int, batch: int = 2) -> bool:
         images = torch.empty(batch, 3, size, size, device="meta")
@@ -260,6 +277,9 @@ def check_image_size(
             # A traced network also prints what it raises.
             with redirect_stderr(io.StringIO()):
                 reader(images)
+            # A network of one place from its first layer on takes an image for a point.
+            if first is not None and first(images).shape[-2:] == (1, 1):
+                return False
             if trained:
                 network(images)
                 trained(images)
@@ -280,9 +300,10 @@ def check_image_size(
             f"image_size: {image_size} leaves {model} one value to normalise in a batch of one "
             "image; allowed: larger images, or a larger batch_size in training"
         )
-    outputs = reader(torch.empty(2, 3, image_size, image_size, device="meta"))
+    n_images = 5
+    outputs = reader(torch.empty(n_images, 3, image_size, image_size, device="meta"))
     for layer, features in outputs.items():
-        if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != 2:
+        if not is_of_each_image(features, n_images):
             raise UserError(
                 f"layers: {layer!r} of {model} gives no features of each image; "
                 f"all that do: python -m collapseflow layers {model}"
@@ -367,7 +388,11 @@ def save_state(
 
 
 #: What reading a missing, cut off or foreign file of weights raises.
-UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError)
+UNREADABLE = (
+    *(OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError),
+    # Of a file that is no pickle, and is read as one.
+    *(LookupError, TypeError, AttributeError),
+)
 
 
 def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -376,18 +401,37 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     Raises
     ------
     UserError
-        Naming the file, if it cannot be read.
+        Naming the file, if it cannot be read, or holds something else than tensors by their names.
     """
     try:
         if str(path).endswith(".safetensors"):
             return safetensors.torch.load_file(path), read_metadata(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, Mapping):
-            raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
-        return state, {}
     except UNREADABLE as error:
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise UserError(
+                f"{path}: holds Python objects, such as a whole network, which could run any code; "
+                "allowed: a state dict, torch.save(network.state_dict(), ...)"
+            ) from None
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # PyTorch's own advice is to run what the file brings along.
+        line = "no file of PyTorch's" if isinstance(error, pickle.UnpicklingError) else line
         raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
+    if not _is_state_dict(state):
+        inside = [
+            f"torch.load(...)[{key!r}]" for key, value in state.items() if _is_state_dict(value)
+        ]
+        raise UserError(
+            f"{path}: holds {', '.join(map(str, state))}, which are no tensors of a network; "
+            f"allowed: a state dict{f' alone, here {inside[0]}' if inside else ''}"
+        )
+    return state, {}
+
+
+def _is_state_dict(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(v, torch.Tensor) for v in value.values())
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -435,6 +479,79 @@ def current_name(name: str) -> str:
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
+def last_layer_of(model: str, state: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
+    """The parameters of a model's last layer that a state dict lacks, and the number of classes of
+    the network to build for it."""
+    head = head_parameters(model)
+    absent = [name for name in head if name not in state]
+    return absent, 1000 if absent else state[head[0]].shape[0]
+
+
+def fitted(
+    weights: str | Path,
+    model: str,
+    state: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    absent: Sequence[str],
+) -> dict[str, torch.Tensor]:
+    """A state dict under the names that torchvision gives today.
+
+    Parameters
+    ----------
+    weights
+        The file that it is from.
+    own
+        The network's own state dict.
+    absent
+        As :func:`last_layer_of`.
+
+    Raises
+    ------
+    UserError
+        If it is not one of this model.
+    """
+    # Auxiliary heads are not built; everything else must fit exactly.
+    state = {
+        current_name(name): value
+        for name, value in state.items()
+        if not name.lower().startswith("aux")
+    }
+    # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
+    optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
+    wrong = sorted(
+        {name for name in own if name not in state and name not in optional}
+        | {name for name in state if name not in own or state[name].shape != own[name].shape}
+    )
+    if not wrong:
+        return state
+    first = next(iter(own))
+    needed = [name for name in own if name not in optional]
+    prefixes = {name.removesuffix(first) for name in state if name.endswith(f".{first}")}
+    prefix = next((p for p in prefixes if all(f"{p}{name}" in state for name in needed)), None)
+    if prefix:
+        raise UserError(
+            f"{weights}: its names begin with {prefix!r} ({prefix}{first}); allowed: those of "
+            f"torchvision's {model} ({first}): name.removeprefix({prefix!r}) of each"
+        )
+    raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
+
+
+def check_weights(model: str, weights: str | Path) -> None:
+    """Refuse a file that :func:`load_network` would refuse, without building the network.
+
+    Raises
+    ------
+    UserError
+        With the key, the file, what is wrong with it and what is allowed.
+    """
+    try:
+        state, _ = load_state(weights)
+        absent, n_classes = last_layer_of(model, state)
+        fitted(weights, model, state, skeleton(model, n_classes).state_dict(), absent)
+    except UserError as error:
+        raise UserError(f"weights: {error}") from None
+
+
 def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
     """Build a model and load a state dict into it.
 
@@ -449,25 +566,10 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None
         If the state dict is not one of this model.
     """
     state, metadata = load_state(weights)
-    head = head_parameters(model)
-    absent = [name for name in head if name not in state]
-    n_classes = 1000 if absent else state[head[0]].shape[0]
+    absent, n_classes = last_layer_of(model, state)
     network = build(model, n_classes)
     own = network.state_dict()
-    # Auxiliary heads are not built; everything else must fit exactly.
-    state = {
-        current_name(name): value
-        for name, value in state.items()
-        if not name.lower().startswith("aux")
-    }
-    # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
-    optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
-    wrong = sorted(
-        {name for name in own if name not in state and name not in optional}
-        | {name for name in state if name not in own or state[name].shape != own[name].shape}
-    )
-    if wrong:
-        raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
+    state = fitted(weights, model, state, own, absent)
     # Into the network's own state dict, which carries the versions that some models ask for.
     own.update(state)
     network.load_state_dict(own)

@@ -15,11 +15,12 @@ class TemporaryError(UserError):
     """A server, a card or memory that is not there now: another attempt may find it."""
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """``did you mean 'b'? `` for a name that resembles a known one; nothing for any other."""
+def did_you_mean(name: object, known: Iterable[str], n: int = 1) -> str:
+    """``did you mean 'b'? `` for a name that resembles known ones, the nearest ``n`` of them;
+    nothing for any other."""
     folded = {word.casefold(): word for word in known}
-    close = get_close_matches(str(name).casefold(), folded, n=1)
-    return f"did you mean {folded[close[0]]!r}? " if close else ""
+    close = get_close_matches(str(name).casefold(), folded, n=n)
+    return f"did you mean {' or '.join(repr(folded[word]) for word in close)}? " if close else ""
 
 
 def instead(name: object, known: Iterable[str]) -> str:

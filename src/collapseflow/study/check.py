@@ -1,4 +1,4 @@
-"""Checks of a study against the libraries: what torchvision and scikit-learn refuse.
+"""Checks of a study against the libraries: what torchvision, PyTorch and scikit-learn refuse.
 
 They run in a process of their own, because the libraries take seconds to import, and their answer
 is kept.
@@ -15,16 +15,16 @@ from typing import Any
 from collapseflow import __version__
 from collapseflow.running.errors import UserError
 from collapseflow.study.recipes import recipe_of
-from collapseflow.study.schema import Study, is_pretrained
+from collapseflow.study.schema import Study, is_pretrained, weight_state
 
 
 def check_against_libraries(study: Study) -> list[str]:
-    """Data sets, models, layers, image sizes and classifier parameters that torchvision and
-    scikit-learn refuse, and names for more or fewer classes than there are.
+    """Data sets, models, layers, image sizes, files of weights and classifier parameters that the
+    libraries refuse, and names for more or fewer classes than there are.
 
-    Returns one line for each; an empty list means that all is well. Imports both libraries.
+    Returns one line for each; an empty list means that all is well. Imports the libraries.
     """
-    from collapseflow.features.networks import check_backbone
+    from collapseflow.features.networks import check_backbone, check_weights
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier
@@ -50,6 +50,8 @@ def check_against_libraries(study: Study) -> list[str]:
         ask(f"backbones.{key}", check_backbone, **questions)
         for key, questions in questions_about_networks(study).items()
     ]
+    for key, model, path in files_of_weights(study) if all(sound) else []:
+        ask(f"backbones.{key}", check_weights, model, path)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -84,6 +86,16 @@ def named_classes(study: Study) -> dict[str, dict[str, Any]]:
     }
 
 
+def files_of_weights(study: Study) -> list[tuple[str, str, Path]]:
+    """Each backbone whose weights are a user's file, with its model and the file."""
+    return [
+        (key, backbone.model, Path(source).expanduser())
+        for key, backbone in study.backbones.items()
+        for source in backbone.weights
+        if weight_state(source) == "file"
+    ]
+
+
 def trained_models(study: Study) -> list[tuple[str, str]]:
     """Each point of a recipe with each model that it trains."""
     runs = study.run_names
@@ -108,6 +120,10 @@ def check_once(study: Study, cache: Path) -> None:
         },
         "class_names": named_classes(study),
         "backbones": questions_about_networks(study),
+        "files": [
+            [model, path, path.stat().st_size, path.stat().st_mtime_ns]
+            for _, model, path in files_of_weights(study)
+        ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
         "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
