@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,7 +277,7 @@ def _require_every_class(
         if absent:
             raise UserError(
                 f"{root}: test_fraction {test_fraction} leaves no {what} image of "
-                f"{', '.join(absent)}; add images to them, or change test_fraction"
+                f"{_first(absent, NAMED, ', ')}; add images to them, or change test_fraction"
             )
 
 
@@ -319,7 +319,7 @@ def decode(
     # Pillow's readers are loaded here, before threads would do it at the same time.
     Image.init()
     with ThreadPoolExecutor(threads) as pool:
-        found: Iterable = pool.map(lambda path: decode_one(path, size), paths)
+        found = pool.map(lambda path: decode_one(path, size), paths)
         return deque(progress(found, len(paths), f"images in {name}"))
 
 
