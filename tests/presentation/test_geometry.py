@@ -186,8 +186,7 @@ def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(state, figu
     assert not any(axis.axison for axis in axes[4:8])
     assert axes[4].texts[0].get_text() == "epoch 4 failed: the loss is not finite"
     names = {text.get_text() for text in figures[0].legends[0].get_texts()}
-    words = {"mean of training images, as many as test images", "mean of test images"}
-    assert words | {"0  class 0", "3  class 3"} < names
+    assert {"training mean", "test mean", "0  class 0", "3  class 3"} < names
     assert "rows of W" not in names
 
 
@@ -198,7 +197,8 @@ def test_the_plane_says_its_share_of_the_variance_of_the_class_means(state, figu
     values = np.linalg.svd(means - means.mean(axis=0), compute_uv=False) ** 2
     share = 100 * values[:2].sum() / values.sum()
     assert share < 95
-    assert figures[0].axes[0].get_xlabel() == f"{share:.0f} % of the means' variance"
+    assert figures[0].axes[0].get_title().strip() == f"principal plane ({share:.0f} %)"
+    assert geometry.SHARE in figures[0].legends[0].get_title().get_text()
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 25])
@@ -230,6 +230,8 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
     legend = figures[0].legends[0]
     note = legend.get_title().get_text().replace("\n", " ")
     start = "Heat maps: similar classes stand beside each other; from the top: "
+    assert note.startswith(f"{geometry.TRAINING} {geometry.SHARE} ")
+    note = note.removeprefix(f"{geometry.TRAINING} {geometry.SHARE} ")
     assert note.startswith(start)
     order = np.array(note.removeprefix(start).rstrip(".").split(", ")).astype(int)
     assert sorted(order) == list(range(n_classes))
@@ -245,7 +247,7 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
         (unit @ unit.T)[np.ix_(order, order)][~np.eye(n_classes, dtype=bool)],
         atol=1e-9,
     )
-    ticks = [text.get_text() for text in figures[0].axes[1].get_xticklabels()]
+    ticks = [text.get_text() for text in figures[0].axes[1].get_yticklabels()]
     assert ticks == [str(c) for c in order[:: -(-n_classes // 10)]]
     names = {text.get_text() for text in legend.get_texts()}
     assert ({f"{c}  class {c}" for c in range(n_classes)} <= names) == (n_classes <= 60)

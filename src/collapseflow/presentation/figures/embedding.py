@@ -1,6 +1,5 @@
 """t-SNE pictures: one panel an embedding, and under each what it is worth."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 
+from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 
 #: Classes are named in the picture and in a legend up to this number.
@@ -40,11 +40,7 @@ def plot_embeddings(
     side = style["width"] / columns
     names = look.numbered_names(class_names, MOST_LETTERS)
     named = len(names) <= MOST_NAMED
-    # Of so many letters and the marker, a character being half as wide as it is high.
-    wide = (max(map(len, names)) + 5) * style["font_size"] / 2 / 72
-    columns_of_legend = max(1, min(len(names), 10, int(style["width"] / wide)))
-    lines_of_legend = math.ceil(len(names) / columns_of_legend) if named else 0
-    high = rows * (side + 0.75) + 0.6 + lines_of_legend * 1.5 * style["font_size"] / 72
+    high = rows * (side + 0.75) + 0.4
     figure, axes = plt.subplots(rows, columns, figsize=(style["width"], high), squeeze=False)
     looks = look.class_looks(len(class_names))
     joint = False
@@ -68,23 +64,12 @@ def plot_embeddings(
         lines = [look.wrapped(part, 0.9 * side, style) for part in title.split(", ", 1)]
         axis.set_title("\n".join(lines))
         axis.spines[:].set_visible(False)
-    if named:
-        handles = [
-            plt.Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
-            for (colour, marker), name in zip(looks, names, strict=True)
-        ]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=columns_of_legend,
-            frameon=False,
-            handletextpad=0.2,
-            columnspacing=1,
-        )
-    if joint:
-        figure.legend(handles=_split_keys(), loc="outside upper center", ncols=2, frameon=False)
     look.title(figure, heading, style)
-    look.save(figure, paths)
+    groups = [_split_keys() if joint else [], _class_keys(names, looks) if named else []]
+    if any(groups):
+        curves.finish(figure, groups, [], style, paths)
+    else:
+        look.save(figure, paths)
 
 
 def _draw(
@@ -115,8 +100,10 @@ def _draw(
     if not named:
         return
     outline = matplotlib.patheffects.withStroke(linewidth=1.5, foreground="white")
-    for label in np.unique(labels):
-        x, y = np.median(coordinates[labels == label], axis=0)
+    # The number of a class stands where the images in front are.
+    front = content["split"] == content["split"].max()
+    for label in np.unique(labels[front]):
+        x, y = np.median(coordinates[front & (labels == label)], axis=0)
         axis.text(
             *(x, y, str(label)),
             ha="center",
@@ -127,9 +114,16 @@ def _draw(
         )
 
 
+def _class_keys(names: Sequence[str], looks: Sequence[tuple[str, str]]) -> list[plt.Line2D]:
+    return [
+        plt.Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
+        for (colour, marker), name in zip(looks, names, strict=True)
+    ]
+
+
 def _split_keys() -> list[plt.Line2D]:
     point = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
-    words = {"training images": 1.5 * BEHIND, "test images": 1}
+    words = {"training": 1.5 * BEHIND, "test": 1}
     return [plt.Line2D([], [], alpha=alpha, label=word, **point) for word, alpha in words.items()]
 
 

@@ -30,6 +30,8 @@ MOST_LETTERS = 24
 TITLES = ("principal plane", "cosines, training", "cosines, test", "norm / mean norm")
 #: What is compared: training images, as many as there are test images, and these.
 SPLITS = (MATCHED, "test")
+TRAINING = "Training images: as many of each class as there are test images."
+SHARE = "Principal plane: with its share of the variance of the training images' class means."
 #: Orange: nearer to each other than in a simplex; purple: farther.
 COLOURS = "PuOr_r"
 #: Markers of test means, and of the rows of the last layer's weight.
@@ -107,7 +109,7 @@ def plot_geometry(
     states = [_state(path, layer) for path in statistics]
     known = [state for state in states if not isinstance(state, str)]
     figure, axes = plt.subplots(
-        len(states), 4, figsize=(style["width"], 0.3 * len(states) * style["width"]), squeeze=False
+        len(states), 4, figsize=(style["width"], 0.32 * len(states) * style["width"]), squeeze=False
     )
     figure.get_layout_engine().set(hspace=0.08)
     order = _order(known, len(class_names))
@@ -121,10 +123,9 @@ def plot_geometry(
             reason = row[0].text(0, 0.5, wrapped, va="center", transform=row[0].transAxes)
             reason.set_in_layout(False)
             continue
-        small = style["font_size"] - 1
-        look.row_titles(row, f"{words}: {_worth(state)}", TITLES, style, fontsize=small)
-        _draw_plane(row[0], state, looks)
-        row[0].xaxis.label.set_size(small)
+        share = _draw_plane(row[0], state, looks)
+        titles = [f"{TITLES[0]} ({100 * share:.0f} %)", *TITLES[1:]]
+        look.row_titles(row, f"{words}: {_worth(state)}", titles, style)
         _draw_norms(row[3], state, looks)
         for axis in row:
             axis.set_box_aspect(1)
@@ -137,7 +138,8 @@ def plot_geometry(
             axis.set_ylim(low.min(), high.max())
     look.title(figure, f"{heading}, {layer}" if layer else heading, style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
-    notes = [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
+    notes = [TRAINING, SHARE] if known else []
+    notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
     curves.finish(figure, _keys(class_names, looks, has_head), notes, style, paths)
 
 
@@ -186,7 +188,8 @@ def _markers(looks: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
 
 def _draw_plane(
     axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
-) -> None:
+) -> float:
+    """The plane with all class means; gives its share of the variance of those of training."""
     means, others, covariance, share = principal_plane(state[MATCHED], state["test"])
     lengths, directions = np.linalg.eigh(covariance)
     width, height = 2 * np.sqrt(np.maximum(lengths, 0))
@@ -203,7 +206,7 @@ def _draw_plane(
         axis.plot(*mean, marker=marker, color=colour, **hollow)
     axis.set_aspect("equal", adjustable="datalim")
     axis.locator_params(nbins=4)
-    axis.set_xlabel(f"{100 * share:.0f} % of the means' variance")
+    return share
 
 
 def _draw_norms(
@@ -246,7 +249,8 @@ def _draw_cosines(
         axis.set_facecolor("#dddddd")
         places = range(0, len(shown), math.ceil(len(shown) / 10))
         numbers = [str(shown[place]) for place in places]
-        axis.set_xticks(places, numbers)
+        # Of many classes the rows alone have numbers: those of columns would lie on each other.
+        axis.set_xticks(places, numbers if len(order) <= MOST_IN_ORDER else [""] * len(numbers))
         axis.set_yticks(places, numbers)
     bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, fraction=0.03, pad=0.02)
     # The scale is as wide on both sides of the simplex; cosines end before that.
@@ -262,9 +266,9 @@ def _keys(
     dot = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
     groups: list[list[Artist]] = [
         [
-            Line2D([], [], label="mean of training images, as many as test images", **dot),
-            Line2D([], [], label="mean of test images", markersize=5.5, **dot, **HOLLOW),
-            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within classes"),
+            Line2D([], [], label="training mean", **dot),
+            Line2D([], [], label="test mean", markersize=5.5, **dot, **HOLLOW),
+            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
             *([Line2D([], [], color=look.NEUTRAL, label="rows of W", **ROWS)] * has_head),
         ]
     ]

@@ -186,15 +186,14 @@ def title(figure: Figure, words: str, style: Mapping) -> None:
     figure.suptitle(wrapped(words, figure.get_size_inches()[0] / 1.2, style))
 
 
-def row_titles(
-    axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping, **text: object
-) -> None:
+def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping) -> None:
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
+    size = style["font_size"]
     over = wrapped(words, 0.9 * style["width"], style)
     for axis, of_panel in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
-        axis.set_title("\n" * (over.count("\n") + 1) + of_panel, **text)
-    above = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
+        axis.set_title("\n" * (over.count("\n") + 1) + of_panel, fontsize=size)
+    above = {"xytext": (0, 6 + 1.15 * size), "textcoords": "offset points"}
     written = axes[0].annotate(
         over, (0, 1), xycoords="axes fraction", fontweight="bold", va="bottom", **above
     )
