@@ -272,7 +272,7 @@ def test_a_page_instead_of_the_file_is_passed_over_even_without_a_digest(
 
 
 def test_a_busy_server_is_asked_again(web_server, cache, arrays, contents, digests, monkeypatch):
-    monkeypatch.setattr(idx.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(idx, "pause", lambda seconds: None)
     location = put(web_server, "good", contents)
     web_server.failures[f"/good/{TRAIN_IMAGES}.gz"] = [503, 502]
     assert_equals(idx.read([location], digests, None, cache, retries=2), arrays)

@@ -94,7 +94,7 @@ def draw_runs(name, measured, tmp_path):
     epochs.plot_collapse(*given[:3], "digits", *given[3:])
     layers.plot_layers(*given)
     probes.plot_probes(*given)
-    sweep.plot_sweep(*given)
+    sweep.plot_sweep(*paths, *given[2:])
     training.plot_training(paths[2], *given[1:])
     column = describe_features("resnet18/random", start="random", label=name, layer="first")
     few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])

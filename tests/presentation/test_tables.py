@@ -507,7 +507,7 @@ def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect,
     assert pd.read_csv(out.csv)["sd"].isna().all()
 
 
-def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
+def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out, log):
     runs = describe_runs(settings=[{"weight_decay": 0.0}, {"weight_decay": 0.1}], seeds=(0, 1))
 
     def diverging(run, epoch, layer, split, quantity):
@@ -524,7 +524,7 @@ def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
     text = out.md.read_text()
     assert [any(row[3:]) for row in cells_of(text)[1:]] == [True, True, True, False]
     assert note in text
-    sweep_table(*tables, runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
+    sweep_table(*tables, log(runs), runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
     text = out.md.read_text()
     assert cells_of(text) == [
         ["data set", "network", "recipe", "weight decay", *WORDS],

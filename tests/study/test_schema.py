@@ -606,6 +606,17 @@ CASES = {
         "recipes.mine.batch_size: 1440 is more than the 1438 training images of "
         "datasets.digits; allowed: up to 1438",
     ),
+    "batch larger than what validation leaves": (
+        # 1,438 images, of which 144 are held out.
+        {**backbone(), "recipes": {"mine": {"batch_size": 1295, "validation": 0.1}}},
+        "recipes.mine.batch_size: 1295 is more than the 1294 training images of datasets.digits "
+        "that validation leaves; allowed: up to 1294",
+    ),
+    "validation on no image": (
+        {**backbone(), "recipes": {"mine": {"validation": 0.0003}}},
+        "recipes.mine.validation: 0.0003 of the 1438 training images of datasets.digits is none; "
+        "allowed: a share with at least one image",
+    ),
     "sample larger than the data": (
         study(classifiers={"lr": {"estimator": "sklearn.svm.SVC", "n_train": 1439}}),
         "classifiers.lr.n_train: 1439 is more than the 1438 training images of "

@@ -484,7 +484,28 @@ class Study(Section):
                         f"{key}: {asked} is more than the {n} training images of "
                         f"datasets.{name}; allowed: up to {n}"
                     )
+            if n is not None:
+                self._held_out_are_enough(name, n)
         return self
+
+    def _held_out_are_enough(self, dataset: str, n: int) -> None:
+        """Images are held out, and a batch of the others is left."""
+        trained = dict.fromkeys(run.recipe for run in self.run_names if run.dataset == dataset)
+        for point in trained:
+            key, recipe = f"recipes.{recipe_of(point)}", self.recipes[point]
+            if recipe.share_held_out is None:
+                continue
+            left = divided(n, recipe.share_held_out)["train"]
+            if left == n:
+                raise ValueError(
+                    f"{key}.validation: {recipe.share_held_out} of the {n} training images of "
+                    f"datasets.{dataset} is none; allowed: a share with at least one image"
+                )
+            if recipe.batch_size > left:
+                raise ValueError(
+                    f"{key}.batch_size: {recipe.batch_size} is more than the {left} training "
+                    f"images of datasets.{dataset} that validation leaves; allowed: up to {left}"
+                )
 
     # --- what follows from several keys ---------------------------------------------------
 

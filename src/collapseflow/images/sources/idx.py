@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import logging
 import struct
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,6 +25,7 @@ from collapseflow.images.datasets import Splits, make_split
 from collapseflow.images.sources.known import IDX_FILES as FILES
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import atomic_path
+from collapseflow.running.stop import pause
 
 logger = logging.getLogger(__name__)
 
@@ -218,5 +218,5 @@ def _fetch(location: str, name: str, retries: int) -> bytes:
             if attempt == retries or scheme == "file":
                 raise
         logger.info("%s: attempt %d failed, trying again", address, attempt + 1)
-        time.sleep(2**attempt)
+        pause(2**attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
