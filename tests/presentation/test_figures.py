@@ -398,7 +398,7 @@ def every_figure(tmp_path_factory):
         "collapse": lambda: plot_collapse(given),
         "layers": lambda: layers.plot_layers(*given),
         "probes": lambda: probes.plot_probes(*given),
-        "sweep": lambda: sweep.plot_sweep(*given[:2], folder / "training.csv", swept, *given[3:]),
+        "sweep": lambda: plot_sweep((*given[:2], swept, *given[3:]), folder / "training.csv"),
         "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
         "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
     }
@@ -539,7 +539,7 @@ def test_a_logarithmic_axis_has_from_two_to_eight_labels_that_differ(low, ratio)
     assert all(bottom * 0.999 <= float(label) <= top * 1.001 for label in labels)
 
 
-def test_measures_on_few_images_a_class_are_flagged(arguments, figures, log):
+def test_measures_on_few_images_a_class_are_flagged(arguments, log, figures):
     run = describe_run("digits", "vgg11", layers=["conv1", "flatten"])
     more = [
         {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collapseflow.images.datasets import Split, make_split
+from collapseflow.images.datasets import make_split
 from collapseflow.presentation.figures import images
 from collapseflow.study.schema import Dataset, Style
 
@@ -65,12 +65,12 @@ def split():
     """Twelve images of three classes."""
     labels = np.repeat(np.arange(3), 4)
     pixels = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)
-    return Split(pixels, labels, np.arange(12))
+    return make_split(pixels, labels)
 
 
 def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(split, figures):
     long = "a name that goes on and on until it has fifty letters or more"
-    images.plot_samples(split, ["zero", long, "two"], "mine", False, 0, STYLE, [])
+    images.plot_samples(split, ["zero", long, "two"], "mine", True, 0, STYLE, [])
     figure = figures[0]
     words = [text for axis in figure.axes for text in axis.texts]
     shown = [text.get_text() for text in words]
@@ -84,6 +84,6 @@ def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(
 def test_as_many_coefficients_are_shown_as_there_are(figures, n):
     image = np.zeros((8, 8), np.uint8)
     maps = [(0, 45.0 * k, np.full((4, 4), k + 1.0)) for k in range(n)]
-    images.plot_scattering(image, maps, "digits", False, STYLE, [])
+    images.plot_scattering(image, maps, "digits", True, STYLE, [])
     titles = [axis.get_title() for axis in figures[0].axes if axis.get_title()]
     assert titles == ["digits", *(f"$j=0$, {45 * k:.0f}°" for k in range(n))]

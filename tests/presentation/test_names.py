@@ -94,7 +94,7 @@ def draw_runs(name, measured, tmp_path):
     epochs.plot_collapse(*given[:3], "digits", *given[3:])
     layers.plot_layers(*given)
     probes.plot_probes(*given)
-    sweep.plot_sweep(*given[:2], paths[2], *given[2:])
+    sweep.plot_sweep(*paths, *given[2:])
     training.plot_training(paths[2], *given[1:])
     column = describe_features("resnet18/random", start="random", label=name, layer="first")
     few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])
@@ -235,6 +235,7 @@ def test_captions_of_the_report_show_names_as_they_are(caption):
         "title": NASTY,
         "label": NASTY,
         "heading": NASTY,
+        "ink": True,
         "scattering": {"J": 1, "L": 2, "order": 1},
     }
     snakemake = {"params": params, "config": {"study": "mine"}}

@@ -225,6 +225,10 @@ def test_unequal_classes_have_a_balanced_accuracy(tabulate, out):
     rows = cells_of(tabulate(contents, columns))
     assert rows[2] == ["Net 0, balanced", "50", "", "", ""] and len(rows) == 1 + 14
     assert "balanced" not in tabulate(*two())
+    # As unequal as MNIST's: in the CSV alone.
+    contents = [cells_with([0.9, 0.8, 0.7], lr={"confusion": [[1135, 0], [0, 892]]})]
+    assert "balanced" not in tabulate(contents, [NET])
+    assert read_csv(out.csv)["balanced"].tolist() == ["1.0", "", ""]
 
 
 def test_few_images_that_differ_are_no_difference(tabulate):

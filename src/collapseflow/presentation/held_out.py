@@ -74,7 +74,8 @@ def best_points(accuracies: pd.DataFrame, runs: Sequence[Mapping]) -> list[tuple
 
 
 def spread_over_seeds(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard deviation and number of seeds of the accuracies of each point."""
+    """Means over seeds of the accuracies of each point
+    (:func:`collapseflow.presentation.rows.over_seeds`)."""
     named = accuracies.rename(columns={ACCURACY: "value"})
     named = named.assign(quantity=ACCURACY, low=math.nan, high=math.nan)
     return over_seeds(named, ["dataset", "series"])

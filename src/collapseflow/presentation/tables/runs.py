@@ -22,6 +22,7 @@ from collapseflow.presentation.rows import (
 )
 from collapseflow.presentation.tables.writing import (
     Bold,
+    Cell,
     failed_in_words,
     seeds_note,
     spread,
@@ -182,7 +183,7 @@ def sweep_table(
         ]
         who = identity(run, run["seed"], keys)
         setting = [who[key] for key in keys]
-        shown = _shown(chosen)
+        shown: list[Cell] = [*_shown(chosen)]
         if len(validated):
             is_best = (dataset, series) in best
             cell = ""
