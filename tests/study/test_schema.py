@@ -260,6 +260,11 @@ CASES = {
         study(study=5),
         'study: value 5 is refused; allowed: text, in quotes: "5"',
     ),
+    "a name that YAML reads as false": (
+        study(runs=[{"recipes": [False]}]),
+        "runs.0.recipes.0: value false is refused; YAML reads yes, no, on, off, true and false as "
+        "this; allowed: the word in quotes",
+    ),
     "negative": (
         study(seed=-1),
         "seed: value -1 is refused; allowed: 0 or more",
