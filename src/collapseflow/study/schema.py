@@ -623,7 +623,7 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
     if kind == "string_type" and error["loc"][-1] == "[key]":
         return f"allowed: {PATTERNS[NAME]}"
     if kind == "string_type" and isinstance(value, bool):
-        return "YAML reads yes, no, on, off, true and false as this; allowed: the word in quotes"
+        return "allowed: text, in quotes where it is yes, no, on, off, true or false"
     if kind == "string_type" and isinstance(value, int | float):
         return f"allowed: text, in quotes: {json.dumps(str(value).lower())}"
     words = {
