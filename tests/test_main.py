@@ -78,13 +78,36 @@ def test_layers_are_listed_with_the_shapes_that_hooks_see(capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["resnet19"], "model: 'resnet19' is unknown; did you mean 'resnet18'? allowed: alexnet, "),
+        (["resnet19"], "model: 'resnet19' is unknown; did you mean 'resnet18' or 'resnet"),
         (["vit_b_16", "--image-size", "32"], "image_size: 32 is refused by vit_b_16; allowed: 224"),
     ],
 )
 def test_layers_of_what_cannot_be_are_one_line(capsys, words, line):
     assert main(["layers", *words]) == 1
     assert capsys.readouterr().out.startswith(line)
+
+
+def test_layers_of_no_model_are_the_models(capsys):
+    assert main(["layers"]) == 0
+    assert {"alexnet", "resnet18", "vit_b_16"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model."])
+def test_weights_that_a_job_would_refuse_are_refused_before_it(tmp_path, capsys, prefix):
+    state = models.squeezenet1_1().state_dict()
+    weights, path = tmp_path / "w.pth", tmp_path / "my.yaml"
+    path.write_text(
+        "study: toy\ndatasets: {digits: {source: digits}}\n"
+        f"backbones: {{squeezenet1_1: {{image_size: 64, weights: [{weights}]}}}}\n"
+    )
+    torch.save({f"{prefix}{name}": value for name, value in state.items()}, weights)
+    assert main(["check-config", str(path)]) == 1
+    out = capsys.readouterr().out
+    where = "config key backbones.squeezenet1_1.weights: "
+    assert out.startswith(f"{where}{weights}: its names begin with '{prefix}'")
+    assert out.count("\n") == 1
+    torch.save(state, weights)
+    assert main(["check-config", str(path)]) == 0
 
 
 COLUMNS = ["dataset", "backbone", "start", "recipe", "seed", "epoch", "layer", "split", "quantity"]
@@ -221,6 +244,10 @@ def test_what_has_no_definitions_is_told_in_one_line(state, tmp_path, capsys):
         (
             [state, "--layer", "layer4", "--split", "test"],
             f"{state}: the measures of collapse need at least two classes",
+        ),
+        (
+            [str(tmp_path / "measures.csv")],
+            f"{tmp_path}/measures.csv: holds no statistics of features; allowed: a file results/",
         ),
         ([str(failed)], f"{failed}: holds no statistics: the loss is not finite"),
         ([str(damaged)], f"{damaged}: no readable statistics of features "),

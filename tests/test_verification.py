@@ -33,6 +33,7 @@ def folder(tmp_path, make_store):
     (tmp_path / "part.json").write_text(json.dumps({"depends_on": "0", "result": 1}))
     Image.fromarray(images[0]).save(tmp_path / "f.png")
     (tmp_path / "f.pdf").write_bytes(b"%PDF-1.4\n" + bytes(2000) + b"\n%%EOF\n")
+    (tmp_path / "t.csv").write_text('a,b\n1,"x, y"\n22222,zz\n')
     return tmp_path
 
 
@@ -46,6 +47,7 @@ WHOLE = {
     "part.json": "a kept part of a job",
     "f.png": "a picture of 12 x 12 pixels",
     "f.pdf": "a PDF",
+    "t.csv": "a table of 2 rows and 2 columns",
 }
 
 
@@ -74,17 +76,36 @@ def test_a_data_set_with_one_changed_value_is_damaged(folder, what):
         verify(path)
 
 
-def test_other_files_are_refused_without_advice_to_delete_them(folder, capsys):
-    (folder / "notes.md").write_text("mine")
+def test_files_without_a_check_are_read_and_others_are_refused(folder, capsys):
+    (folder / "notes.md").write_text("mine\nand yours\n")
+    (folder / "raw.bin").write_bytes(bytes(7))
     with h5py.File(folder / "other.h5", "w") as file:
         file["x"] = 1
-    names = ["notes.md", "other.h5", "absent.h5", "f.png"]
+    names = ["notes.md", "raw.bin", "other.h5", "absent.h5", "f.png"]
     assert main(["verify", *(str(folder / name) for name in names)]) == 1
-    # The whole one is told in spite of the others.
+    # The whole ones are told in spite of the others.
     assert capsys.readouterr().out.splitlines() == [
+        f"{folder}/notes.md: whole, text of 2 lines",
+        f"{folder}/raw.bin: readable, 7 bytes of a kind without a check",
         f"{folder}/f.png: whole, a picture of 12 x 12 pixels",
-        f"{folder}/notes.md: no file that can be checked; allowed: .h5, .json, .npz, .pdf, .png, "
-        ".pt, .pth, .safetensors",
         f"{folder}/other.h5: neither a data set nor a feature store",
         f"{folder}/absent.h5: there is no such file",
     ]
+
+
+def test_a_folder_is_all_files_in_it(folder, capsys):
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "raw.bin").write_bytes(bytes(7))
+    (folder / "deep" / ".snakemake_timestamp").touch()
+    assert main(["verify", str(folder)]) == 0
+    words = f"{folder}: {len(WHOLE)} files whole, 1 files readable, of a kind without a check"
+    assert capsys.readouterr().out == f"{words}\n"
+    damaged = folder / "deep" / "f.png"
+    damaged.write_bytes((folder / "f.png").read_bytes()[:100])
+    assert main(["verify", str(folder)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{damaged}: not a whole picture")
+    assert said[1:] == [f"{words}, 1 not"]
+    (folder / "empty").mkdir()
+    assert main(["verify", str(folder / "empty")]) == 0
+    assert capsys.readouterr().out == f"{folder}/empty: no files\n"

@@ -1,7 +1,10 @@
 """Is a file of a study whole? Each kind of file is checked as far as it allows."""
 
+import csv
 import json
+import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,26 +18,80 @@ AGAIN = "delete it and run again"
 
 
 def verify(path: str | Path) -> str:
-    """Check a file from its first byte to its last, as its kind allows.
+    """Check a file from its first byte to its last, as its kind allows; or all files in a folder.
 
     Feature stores, data sets and NumPy files hold checksums, and PNG and PyTorch files, too; of
-    safetensors, JSON, PDF and text it can only be said that they are whole.
+    safetensors, JSON, PDF and text it can only be said that they are whole, and of other kinds that
+    they can be read. Hidden files are left out.
 
     Returns
     -------
-    One line that says what the file holds.
+    One line that says what the file or the folder holds.
 
     Raises
     ------
     UserError
-        Naming the file and what is wrong with it, or that it is of no kind that can be checked.
+        Naming the file and what is wrong with it; a line for each of a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        return _folder(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    if path.suffix not in KINDS:
-        raise UserError(f"{path}: no file that can be checked; allowed: {', '.join(sorted(KINDS))}")
-    return KINDS[path.suffix](path)
+    return KINDS.get(path.suffix, _other)(path)
+
+
+def _folder(path: Path) -> str:
+    kinds: Counter[str] = Counter()
+    damaged = []
+    for above, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            file = Path(above, name)
+            try:
+                verify(file)
+                kinds[
+                    "whole" if file.suffix in KINDS else "readable, of a kind without a check"
+                ] += 1
+            except UserError as error:
+                damaged.append(str(error))
+    words = ", ".join(f"{n} files {what}" for what, n in sorted(kinds.items(), reverse=True))
+    line = f"{path}: {words or 'no files'}"
+    if damaged:
+        raise UserError("\n".join([*damaged, f"{line}, {len(damaged)} not"]))
+    return line
+
+
+def _other(path: Path) -> str:
+    try:
+        n_bytes = len(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return f"{path}: readable, {n_bytes} bytes of a kind without a check"
+
+
+def _text(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not whole text in UTF-8 ({error}); {AGAIN}") from None
+    return f"{path}: whole, text of {len(lines)} lines"
+
+
+def _csv(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a whole table ({error}); {AGAIN}") from None
+    head, *rows = rows or [[]]
+    short = next((n for n, row in enumerate(rows, 2) if len(row) != len(head)), None)
+    if short is not None:
+        raise UserError(
+            f"{path}: not a whole table (row {short} has {len(rows[short - 2])} of {len(head)} "
+            f"columns); {AGAIN}"
+        )
+    return f"{path}: whole, a table of {len(rows)} rows and {len(head)} columns"
 
 
 def _hdf5(path: Path) -> str:
@@ -118,4 +175,6 @@ KINDS: dict[str, Callable[[Path], str]] = {
     ".npz": _arrays,
     ".png": _png,
     ".pdf": _pdf,
+    ".csv": _csv,
+    **dict.fromkeys((".md", ".tex", ".log", ".tsv", ".yaml", ".txt"), _text),
 }

@@ -283,6 +283,11 @@ CASES = {
         study(study=5),
         'study: value 5 is refused; allowed: text, in quotes: "5"',
     ),
+    "a name that YAML reads as false": (
+        study(runs=[{"recipes": [False]}]),
+        "runs.0.recipes.0: value false is refused; allowed: text, in quotes where it is yes, no, "
+        "on, off, true or false",
+    ),
     "negative": (
         study(seed=-1),
         "seed: value -1 is refused; allowed: 0 or more",
@@ -851,9 +856,9 @@ WRONG = study(
 def assert_four_lines(lines):
     assert len(lines) == 4
     assert lines[0].startswith(
-        "config key backbones.bad_model.model: 'resnet19' is unknown; did you mean 'resnet18'? "
-        "allowed: alexnet, "
+        "config key backbones.bad_model.model: 'resnet19' is unknown; did you mean 'resnet18' or "
     )
+    assert lines[0].endswith("? all: python -m collapseflow layers")
     assert lines[1] == (
         "config key backbones.bad_layer.layers: 'layer5' is no layer of resnet18; did you mean "
         "'layer4'? all: python -m collapseflow layers resnet18"
@@ -937,6 +942,12 @@ def test_check_once_asks_again_after_an_update(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "version", lambda package: "99.0")
     check_once(loaded, tmp_path)
     assert len(asked) == 2
+    weights = tmp_path / "weights.pth"
+    for content in (b"one", b"other"):
+        weights.write_bytes(content)
+        for _ in range(2):
+            check_once(load(backbone(weights=[str(weights)])), tmp_path)
+    assert len(asked) == 4
 
 
 def test_scattering_wider_than_the_images_is_refused_with_the_largest_scale_that_fits():

@@ -38,6 +38,19 @@ def refusal(function, *arguments):
             "a:\n  - {b: 1}\n  - b: 1\n    b: 2\n",
             "my.yaml, line 4: the key a.1.b stands in line 3 already; allowed: each key once",
         ),
+        ("study: a\n\tseed: 1\n", "my.yaml, line 2: begins with a tab; allowed: spaces"),
+        ("a:\n  b:\n  \tc: 1\n", "my.yaml, line 3: begins with a tab; allowed: spaces"),
+        ("a:\n  - b\n\t- c\n", "my.yaml, line 3: begins with a tab; allowed: spaces"),
+        (
+            f"{GOOD}recipes:\n  no: {{epochs: 1}}\n",
+            "my.yaml, line 5: YAML reads the key recipes.no as true or false; "
+            'allowed: in quotes, "no"',
+        ),
+        (
+            f"{GOOD}recipes: {{On: {{epochs: 1}}}}\n",
+            "my.yaml, line 4: YAML reads the key recipes.On as true or false; "
+            'allowed: in quotes, "On"',
+        ),
         ("", "my.yaml: holds no keys; allowed: a study file (config/README.md)"),
         ("- a\n", "my.yaml: holds no keys; allowed: a study file (config/README.md)"),
     ],
@@ -52,12 +65,18 @@ def test_what_a_study_file_may_not_hold_is_one_line_with_its_place(
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("study: [a\nseed: 1\n", 2), ("study: a\n\tseed: 1\n", 2), ("a: b: c\n", 1)],
+    [("study: [a\nseed: 1\n", 2), ("a: b: c\n", 1)],
 )
 def test_what_is_no_yaml_is_one_line_with_its_place(tmp_path, text, number):
     path = tmp_path / "my.yaml"
     path.write_text(text)
     assert refusal(study_file.read, path).startswith(f"{path}, line {number}: not YAML (")
+
+
+def test_a_name_in_quotes_and_what_is_true_or_false_are_read(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(f'{GOOD}recipes: {{"no": {{nesterov: no}}}}\n')
+    assert study_file.read(path)["recipes"] == {"no": {"nesterov": False}}
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path):

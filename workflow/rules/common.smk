@@ -12,8 +12,9 @@ IMPORTED = Path(workflow.basedir).resolve() != ROOT
 SOURCE = str(ROOT / "src")
 sys.path.insert(0, SOURCE)
 # Of another checkout only a profile can have imported something by now.
-for name in [name for name in sys.modules if name.partition(".")[0] == "collapseflow"]:
-    if not Path(sys.modules[name].__file__).is_relative_to(SOURCE):
+imported = sys.modules.get("collapseflow")
+if imported and not Path(imported.__file__).is_relative_to(SOURCE):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "collapseflow"]:
         del sys.modules[name]
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))

@@ -5,6 +5,7 @@ no YAML with a traceback, before the Snakefile is asked anything.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from collapseflow.running.errors import UserError, did_you_mean
 
 DEFAULT = Path("config/config.yaml")
 SUFFIXES = (".yaml", ".yml", ".json")
+_BOOLEAN = "tag:yaml.org,2002:bool"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -48,11 +50,13 @@ def parse(text: str, name: str) -> dict[str, Any]:
     try:
         node = yaml.compose(text, Loader=_Loader)
         if node is not None:
-            _refuse_repeated_keys(node, name)
+            _check_keys(node, name)
         content = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
+        if mark and re.match(r" *\t", text.splitlines()[mark.line]):
+            raise UserError(f"{name}{line}: begins with a tab; allowed: spaces") from None
         raise UserError(f"{name}{line}: not YAML ({error.problem})") from None
     except yaml.YAMLError as error:
         raise UserError(f"{name}: not YAML ({str(error).splitlines()[0]})") from None
@@ -61,10 +65,15 @@ def parse(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _refuse_repeated_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()) -> None:
+#: What YAML takes for true or false, and a reader for a name.
+_NAMES_READ_AS_BOOLEAN = ("no", "off", "yes", "on")
+
+
+def _check_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()) -> None:
+    """Refuse a key that stands twice, and a name that YAML reads as true or false."""
     if isinstance(node, yaml.SequenceNode):
         for position, entry in enumerate(node.value):
-            _refuse_repeated_keys(entry, name, (*path, str(position)))
+            _check_keys(entry, name, (*path, str(position)))
     if not isinstance(node, yaml.MappingNode):
         return
     lines: dict[str, int] = {}
@@ -77,8 +86,13 @@ def _refuse_repeated_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()
                     f"{name}, line {line}: the key {'.'.join(here)} stands in line "
                     f"{lines[key.value]} already; allowed: each key once"
                 )
+            if key.tag == _BOOLEAN and key.value.lower() in _NAMES_READ_AS_BOOLEAN:
+                raise UserError(
+                    f"{name}, line {line}: YAML reads the key {'.'.join(here)} as true or false; "
+                    f'allowed: in quotes, "{key.value}"'
+                )
             lines[key.value] = line
-            _refuse_repeated_keys(value, name, here)
+            _check_keys(value, name, here)
 
 
 def with_arguments(config: Mapping[str, Any], arguments: Iterable[str]) -> dict[str, Any]:

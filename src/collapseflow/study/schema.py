@@ -701,7 +701,9 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         return _as_number(value, kind == "int_type")
     if kind == "string_type" and error["loc"][-1] == "[key]":
         return f"allowed: {PATTERNS[NAME]}"
-    if kind == "string_type" and isinstance(value, bool | int | float):
+    if kind == "string_type" and isinstance(value, bool):
+        return "allowed: text, in quotes where it is yes, no, on, off, true or false"
+    if kind == "string_type" and isinstance(value, int | float):
         return f"allowed: text, in quotes: {json.dumps(str(value).lower())}"
     words = {
         "string_pattern_mismatch": lambda: PATTERNS[context["pattern"]],
