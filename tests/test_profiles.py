@@ -38,7 +38,6 @@ SUBMITTED = {
     "embed": (0, 8, 8000, 240),
     "spectrum": (0, 8, 4000, 120),
     "few_shot": (0, 8, 4000, 120),
-    "similarity": (0, 8, 4000, 120),
 }
 LOCAL = {
     "tabulate_variance",
@@ -48,7 +47,6 @@ LOCAL = {
     "plot_geometry",
     "plot_confusion",
     "plot_few_shot",
-    "plot_similarity",
     "plot_transfer",
     "plot_transfer_matrix",
     "prepare_dataset",
@@ -113,9 +111,9 @@ def test_everything_else_runs_where_it_was_submitted(paper):
 
 def test_the_reports_need_at_most_60_slurm_jobs_and_what_is_asked_for_beside_its_own(paper):
     submitted = [job["rule"] for job in paper if not job["local"]]
-    analyses = [rule for rule in submitted if rule in ("spectrum", "few_shot", "similarity")]
-    # Of the 2 x 6 columns and the 2 x 2 starts of report B, and of the 4 trainings.
-    assert len(analyses) == 2 * (12 + 4) + 4
+    analyses = [rule for rule in submitted if rule in ("spectrum", "few_shot")]
+    # Of the 2 x 6 columns and the 2 x 2 starts of report B.
+    assert len(analyses) == 2 * (12 + 4)
     # For each of 2 data sets raw pixels, scattering, 2 networks before and after fine-tuning,
     # 2 fine-tunings, 2 curves, statistics of 4 untrained feature sets, 6 columns of classifiers and
     # 6 t-SNEs; report B: 2 feature sets of one data set with their statistics, 4 t-SNEs.

@@ -54,7 +54,7 @@ TINY = {
             "parameters": {"max_iter": 50},
         },
     },
-    "analyses": ["spectrum", "few_shot", "similarity"],
+    "analyses": ["spectrum", "few_shot"],
     "embedding": {"n_samples": 150, "iterations": 100},
     "variance": {"dataset": "digits", "features": ["net-pretrain", "raw"]},
 }
@@ -111,7 +111,7 @@ def test_every_table_and_figure_appears(tiny):
     results = tiny / "results" / "tiny"
     folder = results / "figures"
     figures = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-    kinds = ("samples", "scattering", "embedding", "collapse", "few_shot", "similarity")
+    kinds = ("samples", "scattering", "embedding", "collapse", "few_shot")
     stems = [f"{kind}_{d}" for kind in kinds for d in TINY["datasets"]]
     stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
     stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
@@ -259,7 +259,6 @@ def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
         "classify": 10,
         "spectrum": 10,
         "few_shot": 10,
-        "similarity": 2,
         "embed": 10 + 4,
         "tabulate_variance": 1,
     }
@@ -271,28 +270,31 @@ def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
     assert "report B" not in (tiny / "results" / "tiny" / "tables" / "runtime.md").read_text()
 
 
-def test_the_analyses_are_of_every_column_and_every_training(tiny):
+def test_the_analyses_are_of_every_column(tiny):
     results = tiny / "results" / "tiny"
     rows = pd.read_csv(results / "measures.csv")
     of_digits = rows[(rows["dataset"] == "digits") & (rows["split"] == "test")]
     counts = of_digits["quantity"].value_counts()
     # Raw pixels, scattering, two starts and the last epoch.
     assert counts["effective_rank"] == counts["accuracy_few_shot_1"] == 5
-    similarity = json.loads(
-        (results / f"similarity/digits/{RUN.rpartition('/')[0]}.json").read_text()
-    )
-    assert similarity["layers"] == ["penultimate"] and similarity["seeds"] == [0]
-    (value,) = np.ravel(similarity["first_last"])
-    stores = [
-        results / "features/digits" / path / "train.h5"
-        for path in ("net/pretrain/s0/epoch000/penultimate", LAST)
-    ]
+
+
+def test_the_layers_of_a_network_are_compared_before_and_after_training(tmp_path):
+    digits = {"digits": TINY["datasets"]["digits"]}
+    net = {**TINY["backbones"]["net"], "weights": ["random"], "layers": ["layer4", "penultimate"]}
+    runs = {"runs": [{"starts": ["random"]}], "recipes": {"plain": {"epochs": 1}}}
+    study = {"study": "tiny", "threads": 1, "datasets": digits, "backbones": {"net": net}, **runs}
+    snakemake(tmp_path, {**study, "analyses": ["similarity"]}, "fig_similarity")
+    results = tmp_path / "results" / "tiny"
+    assert (results / "figures" / "similarity_digits.png").read_bytes()[:4] == b"\x89PNG"
+    similarity = json.loads((results / "similarity/digits/net/random/plain.json").read_text())
+    assert similarity["layers"] == net["layers"] and similarity["seeds"] == [0]
     centred = []
-    for path in stores:
-        with h5py.File(path) as file:
+    for path in ("net/random/s0/epoch000/penultimate", "net/random/plain/s0/epoch001/penultimate"):
+        with h5py.File(results / "features/digits" / path / "train.h5") as file:
             features = file["features"][:].astype(float)
         centred.append(features - features.mean(axis=0))
-    assert value == pytest.approx(unbiased_cka(*centred), rel=1e-6)
+    assert similarity["first_last"][1][1] == pytest.approx(unbiased_cka(*centred), rel=1e-6)
 
 
 def unbiased_cka(x, y):
@@ -440,7 +442,6 @@ def test_the_report_builds(tiny):
                 "plot_probes": 1,
                 "plot_geometry": 2,
                 "plot_few_shot": 2,
-                "plot_similarity": 2,
                 "plot_accuracy_per_epoch": 1,
                 "plot_training": 1,
                 "summarize": 1,
@@ -483,8 +484,6 @@ def test_the_report_builds(tiny):
                 "classify": 2,
                 "spectrum": 2,
                 "few_shot": 2,
-                "similarity": 2,
-                "plot_similarity": 2,
                 "embed": 2,
                 "plot_embedding": 2,
                 "plot_geometry": 2,
@@ -590,9 +589,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "classify": datasets * (sets + 2),
         "spectrum": datasets * (sets + 2),
         "few_shot": datasets * (sets + 2),
-        "similarity": runs,
         "plot_few_shot": datasets,
-        "plot_similarity": datasets,
         "plot_transfer": 1,
         "plot_transfer_matrix": 1,
         "plot_geometry": runs,

@@ -129,6 +129,7 @@ def plot_geometry(
         _draw_norms(row[3], state, looks)
         for axis in row:
             axis.set_box_aspect(1)
+            axis.set_anchor("N")
             axis.tick_params(labelsize=style["font_size"] - 2, length=2, pad=1.5)
     if known:
         _draw_cosines(figure, axes[:, 1:3], states, order)
