@@ -155,7 +155,7 @@ def test_the_table_names_the_best_point_and_says_what_its_test_accuracy_is(table
     assert of_validation["split"].tolist() == ["validation"] * 3
     assert of_validation["mean"].tolist() == pytest.approx([0.8, 0.85, 0.84])
     assert of_validation["sd"].tolist() == pytest.approx([math.sqrt(0.02), math.sqrt(0.005), 0])
-    assert of_validation["n_seeds"].tolist() == [2, 2, 2]
+    assert of_validation["n_seeds"].tolist() == [2, 2, 2] and tidy["n_seeds"].dtype == "int64"
     assert set(tidy.loc[tidy["best"] == 1, "learning_rate"]) == {0.2}
     assert set(tidy.loc[tidy["best"] == 0, "learning_rate"]) == {0.1, 0.3}
 

@@ -192,6 +192,7 @@ def sweep_table(
                 cell = spread("accuracy", found["mean"], found["sd"])
                 where = {"layer": "", "epoch": run["last"], "split": "validation"}
                 row = {**who, **where, "quantity": held_out.ACCURACY, **found}
+                row["n_seeds"] = int(found["n_seeds"])
                 chosen = pd.concat([pd.DataFrame([row])[chosen.columns.drop("series")], chosen])
             shown.insert(0, Bold(cell) if is_best else cell)
             chosen = chosen.assign(best=int(is_best))
