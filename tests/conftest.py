@@ -174,6 +174,8 @@ def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Clock]
     def stop(module: object) -> Clock:
         clock = Clock()
         monkeypatch.setattr(module, "time", clock)
+        if hasattr(module, "pause"):
+            monkeypatch.setattr(module, "pause", clock.sleep)
         return clock
 
     return stop
@@ -191,7 +193,7 @@ def no_waiting_for_cards(monkeypatch: pytest.MonkeyPatch) -> type[Waited]:
     def refuse(seconds: float) -> None:
         raise Waited
 
-    monkeypatch.setattr(cards.time, "sleep", refuse)
+    monkeypatch.setattr(cards, "pause", refuse)
     return Waited
 
 

@@ -25,6 +25,7 @@ with pytest.MonkeyPatch.context() as patch:
     import run_all
     import scale
     import study
+    import training
     from harness import Row, Run
 
 OURS, OTHER = [2.0, 3.0, 5.0], [6.0, 6.0, 30.0]
@@ -261,3 +262,31 @@ def test_what_a_benchmark_takes_from_the_package_is_there(path):
             for name in node.names:
                 if not hasattr(module, name.name):
                     importlib.import_module(f"{node.module}.{name.name}")
+
+
+@pytest.mark.parametrize("precision", training.PRECISIONS)
+def test_each_training_stands_beside_one_with_the_same_settings(tmp_path, monkeypatch, precision):
+    """A speed over a DataLoader in another number format, or without what makes any training
+    faster, would be no merit of ours."""
+    import torch
+
+    from collapseflow.running import hardware
+
+    sides = training.sides(training.side) | training.tuned_sides()
+    for row in training.rows():
+        assert row.ours in sides and row.alternative in sides
+        assert row.alternative.endswith(row.ours.split(", ")[1])
+    alternatives = training.ALTERNATIVES[precision]
+    assert training.TUNED.format(precision=precision) in alternatives
+    seen = {}
+
+    def adam(parameters, **options):
+        seen.update(options, parameters=list(parameters))
+
+    monkeypatch.setattr(torch.optim, "Adam", adam)
+    monkeypatch.setattr(hardware, "prepare_process", lambda threads: seen.update(threads=threads))
+    monkeypatch.setattr(training, "read_images", lambda *_: None)
+    training.loader(tmp_path, "resnet18", 64, tuned=precision)
+    assert seen["fused"] and seen["threads"] == harness.CORES
+    first = seen["parameters"][0]
+    assert first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()

@@ -190,6 +190,7 @@ def test_definitions_stand_side_by_side(state, capsys):
         "papyan_notebook": "0.2500",
         "report_a": "0.1250",
         "zhu2021": "0.1250",
+        "dang2023": "0.1250",
         "he_su": "0.2500",
         "tirer": "0.3750",
     }
@@ -197,6 +198,8 @@ def test_definitions_stand_side_by_side(state, capsys):
     cdnv = {row[1]: row[2:] for row in rows if row[0] == "cdnv"}
     assert cdnv["galanti"] == ["as here", "0.09375"]
     assert cdnv["luthra_code"] == ["without the 1/2; ddof = 1", "0.3750"]
+    assert main(["definitions", state, "--layer", "layer4", "--split", "train_matched"]) == 1
+    assert "need at least two classes" in capsys.readouterr().out
     # There is no head.
     assert not any("head" in row[0] or row[0] in ("nc3", "nc4") for row in rows)
 

@@ -202,8 +202,12 @@ def test_collapse_and_accuracy_of_an_epoch_equal_the_dense_formula_on_its_store(
     table = table[(table["dataset"] == "digits") & (table["epoch"] == 2)]
     measured = table[table["split"] == "train"].set_index("quantity")["value"]
     assert measured["nc1"] == pytest.approx(np.trace(sigma_w @ pinv(sigma_b)) / 10, rel=1e-6)
-    norms = np.linalg.norm(centred, axis=1)
-    assert measured["nc2_equinorm"] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
+    for quantity, centre in (
+        ("nc2_equinorm", means.mean(axis=0)),
+        ("nc2_equinorm_report_a", features.mean(axis=0)),
+    ):
+        norms = np.linalg.norm(means - centre, axis=1)
+        assert measured[quantity] == pytest.approx(norms.std() / norms.mean(), rel=1e-9)
     assert measured["accuracy"] == accuracy
 
 
@@ -771,6 +775,11 @@ def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
         in text
     )
     assert "Traceback" not in text
+    study["datasets"]["pets"]["on_bad_image"] = "skip"
+    snakemake(tmp_path, study, "--", target)
+    with h5py.File(tmp_path / target) as file:
+        assert file["images"].shape == (12, 8, 8, 3)
+        assert "left out 1 of 13 files: cat/6.png (no JPEG" in file.attrs["source"]
 
 
 def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
@@ -905,7 +914,8 @@ def test_rows_of_all_runs_stand_in_one_table_and_seeds_differ(many):
     rows = pd.read_csv(many / "results" / "many" / "measures.csv")
     of_runs = rows[(rows["recipe"] == "sgd") & (rows["quantity"] == "nc1")]
     sizes = of_runs.groupby(["learning_rate", "seed", "layer", "split"])["epoch"].apply(sorted)
-    assert len(sizes) == 2 * 2 * 2 * 2 and all(epochs == [0, 1, 3] for epochs in sizes)
+    # Training, test and matched training images.
+    assert len(sizes) == 2 * 2 * 2 * 3 and all(epochs == [0, 1, 3] for epochs in sizes)
     # The value of a row is that of the store that the classifiers read.
     path = many / "results/many/features/digits" / SGD[3] / "epoch003/layer3/train.h5"
     with h5py.File(path) as file:
@@ -923,7 +933,7 @@ def test_rows_of_all_runs_stand_in_one_table_and_seeds_differ(many):
     expected = np.trace(within @ pinv(centred.T @ centred / 10)) / 10
     assert row.value == pytest.approx(expected, rel=1e-6)
     last = of_runs[(of_runs["epoch"] == 3) & (of_runs["layer"] == "penultimate")]
-    assert last["value"].nunique() == len(last) == 8
+    assert last["value"].nunique() == len(last) == 12
 
 
 def test_a_table_gives_mean_and_standard_deviation_over_the_seeds(many):

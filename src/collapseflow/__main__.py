@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_argument("file", help="statistics of a state, results/<study>/statistics/**.npz")
     command.add_argument("--layer", help="where the file holds more than one")
-    command.add_argument("--split", choices=["train", "test"], default="train")
+    command.add_argument("--split", choices=["train", "test", "train_matched"], default="train")
     command.set_defaults(run=definitions)
     arguments = parser.parse_args(argv)
     try:

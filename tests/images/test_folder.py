@@ -1,13 +1,18 @@
 """A folder of one's own images, against Pillow and hand-made pictures."""
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from collapseflow.images.datasets import read_info
 from collapseflow.images.sources import folder
+from collapseflow.images.sources.prepare import prepare_dataset
 from collapseflow.running.errors import UserError
+from collapseflow.study.schema import Dataset, load
 
 
 def write(path, levels, mode=None, **options):
@@ -25,8 +30,14 @@ def colour(rgb, height=6, width=6):
     return np.full((height, width, 3), rgb, np.uint8)
 
 
-def read(root, size=None, test_fraction=0.5, threads=2):
-    return folder.read(root, size, test_fraction, seed=0, threads=threads)
+def read(root, size=None, test_fraction=0.5, threads=2, on_bad_image="stop"):
+    return folder.read(root, size, test_fraction, 0, threads, on_bad_image)
+
+
+def levels_of(splits):
+    """The images of an undivided folder in the order of their files."""
+    images = np.concatenate([splits.train.images, splits.test.images])
+    return images[np.argsort(np.concatenate([splits.train.ids, splits.test.ids]))]
 
 
 def refused(root, **options):
@@ -116,13 +127,13 @@ def test_grey_among_colours_gets_three_channels(two_classes):
 def test_modes_by_hand(tmp_path):
     def level(name, image, **options):
         image.save(tmp_path / name, **options)
-        return np.asarray(folder.decode_one(tmp_path / name, None))[0, 0].tolist()
+        return folder.decode_one(tmp_path / name, None).levels[0, 0].tolist()
 
     assert level("bits.png", Image.new("1", (3, 3), 1)) == 255
     assert level("palette.png", Image.new("RGB", (3, 3), (10, 200, 30)).quantize()) == [10, 200, 30]
     sixteen = Image.fromarray(np.full((3, 3), 0x4F21, np.uint16))
-    assert level("sixteen.png", sixteen) == 0x4F
-    assert level("sixteen.tif", sixteen) == 0x4F
+    assert level("sixteen.png", sixteen) == 0x4F21
+    assert level("sixteen.tif", sixteen) == 0x4F21
     assert level("clear.png", Image.new("RGBA", (3, 3), (0, 0, 0, 0))) == [255, 255, 255]
     assert level("opaque.png", Image.new("RGBA", (3, 3), (5, 6, 7, 255))) == [5, 6, 7]
     assert level("grey_clear.png", Image.new("LA", (3, 3), (9, 0))) == 255
@@ -134,7 +145,7 @@ def test_a_camera_s_note_turns_the_picture_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # To be turned by 90 degrees clockwise: left becomes top.
     Image.fromarray(levels).save(tmp_path / "phone.png", exif=exif)
-    upright = folder.decode_one(tmp_path / "phone.png", None)
+    upright = folder.decode_one(tmp_path / "phone.png", None).levels
     assert upright.shape == (8, 4)
     assert upright[:4].min() == 255
     assert upright[4:].max() == 0
@@ -180,14 +191,14 @@ def test_files_that_are_no_images_are_named_with_those_that_cannot_be_read(two_c
 def test_an_empty_class_is_named(two_classes):
     (two_classes / "bird").mkdir()
     (two_classes / "bird" / "notes.txt").write_text("x")
-    assert f"no image in {two_classes.name}/bird" in refused(two_classes)
+    assert f"no image that can be read in {two_classes.name}/bird" in refused(two_classes)
 
 
 def test_a_class_must_be_in_both_parts(tmp_path):
     for split, names in (("train", "abc"), ("test", "ab")):
         for name in names:
             write(tmp_path / split / name / "x.png", grey(1))
-    assert "no image in test/c" in refused(tmp_path)
+    assert "no image that can be read in test/c" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(("names", "found"), [("a", "the one class 'a'"), ("", "no folder")])
@@ -201,7 +212,9 @@ def test_train_without_test_is_refused(tmp_path):
     for split in ("train", "val"):
         for name in "ab":
             write(tmp_path / split / name / "x.png", grey(1))
-    assert "has train/ with classes in it, but no test/" in refused(tmp_path)
+    message = refused(tmp_path)
+    assert "has train/ with classes in it, but no test/" in message
+    assert message.endswith("rename val/ if its images are to be the test images")
 
 
 def test_a_class_too_small_to_be_divided_is_named(two_classes):
@@ -226,3 +239,214 @@ def test_the_content_changes_with_the_files(two_classes):
     assert folder.content(two_classes) == before
     os.utime(two_classes / "dog" / "0.png", ns=(1, 1))
     assert folder.content(two_classes) != before
+
+
+# --- folders of training and test images ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("TRAIN", "test"), ("Training", "Testing")]
+)
+def test_training_and_test_images_in_whatever_case(tmp_path, train, test):
+    for part, level in ((train, 1), (test, 2)):
+        for name, add in (("a", 10), ("b", 20)):
+            write(tmp_path / part / name / "x.png", grey(level + add))
+    splits = read(tmp_path)
+    assert splits.class_names == ["a", "b"]
+    assert splits.train.images[:, 0, 0].tolist() == [11, 21]
+    assert splits.test.images[:, 0, 0].tolist() == [12, 22]
+
+
+def test_two_folders_of_training_images_are_refused(tmp_path):
+    for part in ("Train", "train", "test"):
+        for name in "ab":
+            write(tmp_path / part / name / "x.png", grey(1))
+    if len(list(tmp_path.iterdir())) < 3:
+        pytest.skip("this file system takes Train and train for one name")
+    assert "has Train/ and train/; allowed: one of them" in refused(tmp_path)
+
+
+def test_what_stands_beside_is_left_out_and_said(tmp_path, caplog):
+    for part in ("train", "test", "val"):
+        for name in "ab":
+            write(tmp_path / part / name / "x.png", grey(1))
+    (tmp_path / "notes").mkdir()
+    splits = read(tmp_path)
+    assert len(splits.train.labels) == len(splits.test.labels) == 2
+    assert splits.source == f"images in the folder {tmp_path.name}; not read: val/ with 2 images"
+    assert "not read: val/ with 2 images" in caplog.text
+    assert "not read: notes/ with 0 images" in caplog.text
+
+
+# --- 16-bit files -------------------------------------------------------------------------------
+
+
+def write_png(path, levels):
+    """A PNG with 16 bits for each value, grey or colour, which Pillow does not write."""
+
+    def chunk(kind, data):
+        content = kind + data
+        return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
+
+    levels = np.asarray(levels, np.uint16)
+    height, width = levels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if levels.ndim == 3 else 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits", "divisor"),
+    [(255, 8, 1), (256, 10, 4), (4095, 12, 16), (4096, 14, 64), (16384, 16, 256), (65535, 16, 256)],
+)
+def test_16_bit_levels_are_divided_by_one_number_for_all(tmp_path, largest, bits, divisor):
+    levels = {"a": [0, 100, 200], "b": [77, 150, largest]}
+    for name, values in levels.items():
+        for k, value in enumerate(values):
+            write(tmp_path / name / f"{k}.png", np.full((6, 6), value, np.uint16))
+    splits = read(tmp_path, test_fraction=0.34)
+    expected = [value // divisor for name in "ab" for value in levels[name]]
+    assert levels_of(splits)[:, 0, 0].tolist() == expected
+    assert splits.source.endswith(f"; 6 of 16 bits use {bits}, divided by {divisor}")
+
+
+def test_8_bit_files_among_16_bit_ones_stay_as_they_are(two_classes):
+    write(two_classes / "cat" / "9.tif", np.full((6, 6), 0x0FF0, np.uint16))
+    splits = read(two_classes, test_fraction=0.3)
+    levels = levels_of(splits)[:, 0, 0].tolist()
+    assert levels == [10, 11, 12, 13, 0xFF, 100, 101, 102, 103]
+    assert "1 of 16 bits use 12, divided by 16" in splits.source
+    only_eight = read(two_classes, test_fraction=0.3, on_bad_image="skip").source
+    (two_classes / "cat" / "9.tif").unlink()
+    assert "16 bits" in only_eight and "bits" not in read(two_classes).source
+
+
+def test_16_bit_levels_are_resized_before_they_are_divided(tmp_path):
+    # Every second column is 4080, the others 16: their mean is 2048, 128 of 255.
+    stripes = np.tile(np.array([4080, 16], np.uint16), (40, 20))
+    for name in "ab":
+        for k in range(2):
+            write(tmp_path / name / f"{k}.png", stripes)
+    images = levels_of(read(tmp_path, size=4))
+    assert images.dtype == np.uint8
+    np.testing.assert_allclose(images[:, 1:3, 1:3], 128, atol=1)
+
+
+def test_16_bit_colours_are_read_where_they_use_16_bits(tmp_path):
+    for name in "ab":
+        for k in range(2):
+            write_png(tmp_path / name / f"{k}.png", np.full((6, 6, 3), (0xFF00, 0x1234, 0), int))
+    splits = read(tmp_path)
+    assert levels_of(splits)[:, 0, 0].tolist() == [[0xFF, 0x12, 0]] * 4
+    assert "4 of 16 bits use 16, divided by 256" in splits.source
+
+
+def test_16_bit_colours_of_fewer_bits_are_refused_and_not_black(two_classes):
+    write_png(two_classes / "cat" / "dark.png", np.full((6, 6, 3), 0x0FFF, int))
+    message = refused(two_classes)
+    assert f"cat{os.sep}dark.png (16-bit colours that use 12 bits; convert it to 8 bits)" in message
+    left_out = read(two_classes, on_bad_image="skip").source
+    assert "left out 1 of 9 files: cat" in left_out and "divided" not in left_out
+
+
+# --- files that cannot be used ------------------------------------------------------------------
+
+
+@pytest.fixture
+def littered(two_classes):
+    """Two classes with 13 files that are no images, two damaged ones, and another size."""
+    for k in range(13):
+        (two_classes / "cat" / f"note{k:02}.txt").write_text("x")
+    for name in ("broken.png", "cut.jpg"):
+        (two_classes / "dog" / name).write_text("x")
+    return two_classes
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_shortened(littered):
+    (littered / "bird").mkdir()
+    write(littered / "dog" / "wide.png", grey(1, 6, 9))
+    message = refused(littered)
+    assert f"no image that can be read in {littered.name}/bird" in message
+    assert "15 of 24 files cannot be read as images of a class" in message
+    assert f"cat{os.sep}note09.txt" in message and "note10" not in message
+    assert " and 5 more, or set the key 'on_bad_image' to 'skip'" in message
+    assert "images differ in size" in message and message.endswith("set the key 'size'")
+
+
+def test_what_is_skipped_is_counted_and_named(littered, caplog):
+    splits = read(littered, on_bad_image="skip")
+    assert levels_of(splits)[:, 0, 0].tolist() == [10, 11, 12, 13, 100, 101, 102, 103]
+    note = "(no .jpg, .jpeg, .png, .webp, .tif, .tiff)"
+    named = "; ".join(f"cat{os.sep}note{k:02}.txt {note}" for k in range(3))
+    assert splits.source.endswith(f"; left out 15 of 23 files: {named} and 12 more")
+    assert f"note12.txt {note}" in caplog.text and f"dog{os.sep}broken.png (no JPEG" in caplog.text
+
+
+def test_an_image_keeps_its_number_when_another_is_skipped(two_classes):
+    whole = read(two_classes)
+    (two_classes / "cat" / "1.png").write_text("x")
+    skipped = read(two_classes, on_bad_image="skip")
+    for splits in (whole, skipped):
+        for part in (splits.train, splits.test):
+            expected = np.array([10, 11, 12, 13, 100, 101, 102, 103])[part.ids]
+            assert part.images[:, 0, 0].tolist() == expected.tolist()
+
+
+def test_a_class_of_which_nothing_is_left_is_named_also_where_files_are_skipped(two_classes):
+    (two_classes / "bird").mkdir()
+    (two_classes / "bird" / "0.png").write_text("x")
+    message = refused(two_classes, on_bad_image="skip")
+    assert f"no image that can be read in {two_classes.name}/bird" in message
+
+
+def test_the_file_of_a_data_set_says_what_was_skipped(littered, tmp_path_factory):
+    path = tmp_path_factory.mktemp("out") / "d.h5"
+    entry = Dataset(source="folder", location=str(littered), on_bad_image="skip").entry()
+    prepare_dataset(entry, 0.5, 0, path.parent, path)
+    assert "left out 15 of 23 files" in read_info(path).source
+    with pytest.raises(UserError, match="15 of 23 files cannot be read"):
+        entry = Dataset(source="folder", location=str(littered)).entry()
+        prepare_dataset(entry, 0.5, 0, path.parent, path)
+
+
+def test_a_file_s_name_that_is_no_text_is_told(two_classes):
+    try:
+        (two_classes / "cat" / os.fsdecode(b"\xff.txt")).write_text("x")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    assert "\N{REPLACEMENT CHARACTER}.txt" in read(two_classes, on_bad_image="skip").source
+    assert "\N{REPLACEMENT CHARACTER}.txt" in refused(two_classes)
+
+
+# --- what a study's check says ------------------------------------------------------------------
+
+
+def test_a_study_s_check_counts_the_classes_of_a_folder(two_classes):
+    dataset = {"source": "folder", "location": str(two_classes)}
+    names = {"study": "x", "datasets": {"pets": {**dataset, "class_names": ["a", "b", "c"]}}}
+    with pytest.raises(UserError) as caught:
+        load(names)
+    assert str(caught.value) == (
+        f"config key datasets.pets.class_names: 3 names for the 2 classes of {two_classes}; "
+        "allowed: 2 names"
+    )
+    (two_classes / "dog").rename(two_classes / "train")
+    write(two_classes / "train" / "a" / "0.png", grey(1))
+    with pytest.raises(UserError, match="config key datasets.pets.location: .* but no test/"):
+        load({"study": "x", "datasets": {"pets": dataset}})
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(two_classes, monkeypatch):
+    monkeypatch.setenv("HOME", str(two_classes.parent))
+    location = f"~/{two_classes.name}"
+    entry = Dataset(source="folder", location=location).entry()
+    assert len(read(entry["location"][0]).train.labels) == 4
+    assert folder.content(location) == folder.content(two_classes)
+
+
+def test_a_data_set_of_before_there_was_a_choice_keeps_its_entry(two_classes):
+    dataset = {"source": "folder", "location": str(two_classes)}
+    assert "on_bad_image" not in Dataset(**dataset).entry()
+    assert Dataset(**dataset, on_bad_image="skip").entry()["on_bad_image"] == "skip"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from collapseflow.images.sources import idx
-from collapseflow.images.sources.prepare import read_source
+from collapseflow.images.sources.prepare import check_class_names, read_source
 from collapseflow.running.errors import UserError
 from collapseflow.study.schema import Dataset
 
@@ -145,6 +145,50 @@ def test_class_names_are_those_given(tmp_path, cache, contents):
     assert idx.read([str(tmp_path)], {}, list("abcd"), cache).class_names == list("abcd")
 
 
+@pytest.fixture
+def from_one(tmp_path, arrays):
+    """A folder of IDX files whose labels are 1, 2 and 4, the last among the test images alone."""
+    train = (np.arange(20) % 2 + 1).astype(np.uint8)
+    test = np.array([1, 2, 4, 4, 1, 2, 4, 1], np.uint8)
+    for name, array in {**arrays, TRAIN_LABELS: train, TEST_LABELS: test}.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(encode(array)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, ["1", "2", "4"]),
+        (["a", "b", "d"], ["a", "b", "d"]),
+        (["none", "a", "b", "c", "d"], ["a", "b", "d"]),
+    ],
+)
+def test_classes_are_the_numbers_that_occur(from_one, cache, given, expected):
+    entry = Dataset(source="idx", location=str(from_one), class_names=given).entry()
+    if given:
+        check_class_names(entry, cache)
+    splits = read_source(entry, test_fraction=0.2, seed=0, cache=cache)
+    assert splits.class_names == expected
+    assert splits.train.labels.tolist() == [0, 1] * 10
+    assert splits.test.labels.tolist() == [0, 1, 2, 2, 0, 1, 2, 0]
+
+
+def test_another_number_of_names_is_refused_before_and_when_images_are_read(from_one, cache):
+    entry = Dataset(source="idx", location=str(from_one), class_names=list("abcd")).entry()
+    line = "class_names: 4 names for 3 classes; allowed: 3 names, or 5, one for each number from 0"
+    for ask in (lambda: check_class_names(entry, cache), lambda: read_source(entry, 0.2, 0, cache)):
+        with pytest.raises(UserError) as caught:
+            ask()
+        assert str(caught.value) == line
+
+
+def test_what_is_not_on_disk_is_not_asked_for_its_classes(from_one, web_server, cache, tmp_path):
+    for places in ([web_server.address, str(from_one)], [str(tmp_path / "cache")]):
+        entry = Dataset(source="idx", location=str(from_one), class_names=["a"]).entry()
+        check_class_names({**entry, "location": places}, cache)
+    assert web_server.requests == []
+
+
 def test_files_may_lie_in_different_places(tmp_path, cache, arrays, contents, digests):
     folders = [tmp_path / "one", tmp_path / "two"]
     for number, (name, content) in enumerate(contents.items()):
@@ -272,7 +316,7 @@ def test_a_page_instead_of_the_file_is_passed_over_even_without_a_digest(
 
 
 def test_a_busy_server_is_asked_again(web_server, cache, arrays, contents, digests, monkeypatch):
-    monkeypatch.setattr(idx.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(idx, "pause", lambda seconds: None)
     location = put(web_server, "good", contents)
     web_server.failures[f"/good/{TRAIN_IMAGES}.gz"] = [503, 502]
     assert_equals(idx.read([location], digests, None, cache, retries=2), arrays)

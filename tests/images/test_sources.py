@@ -166,10 +166,15 @@ def noise(mode="L", size=(9, 9), seed=0):
     return Image.fromarray(values).convert(mode)
 
 
+def read_torchvision(name, cache, **keys):
+    """A data set of torchvision as an entry of a study names it."""
+    return read_source(Dataset(source="torchvision", name=name, **keys).entry(), 0.2, 0, cache)
+
+
 @pytest.mark.parametrize("arguments", [{}, {"size": 6, "image_size": (3, 4, 4)}])
 def test_fake_data_equals_torchvision_s_own(install, tmp_path, arguments):
     name = install(SplitFakeData)
-    splits = torchvision.read(name, arguments, None, None, tmp_path)
+    splits = torchvision.read(name, arguments, None, tmp_path)
     for part, train in ((splits.train, True), (splits.test, False)):
         reference = SplitFakeData(train, **arguments)
         assert len(part.labels) == len(reference)
@@ -184,7 +189,7 @@ def test_fake_data_equals_torchvision_s_own(install, tmp_path, arguments):
 def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp_path, size):
     train = [(noise("RGB", (40, 20), 1), 0), (noise("RGB", (20, 40), 2), 1)]
     name = install(train=train, test=[(noise("RGB", (60, 20), 3), 0)])
-    splits = torchvision.read(name, {}, size, None, tmp_path)
+    splits = torchvision.read(name, {}, size, tmp_path)
     reference = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
     assert splits.train.images.shape == (2, size, size, 3)
     for row, (image, _) in enumerate(train):
@@ -194,14 +199,14 @@ def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp
 def test_images_of_different_sizes_need_the_key_size(install, tmp_path):
     name = install(train=[(noise(size=(9, 9)), 0), (noise(size=(9, 8)), 1)], test=[(noise(), 0)])
     with pytest.raises(UserError, match="'size'"):
-        torchvision.read(name, {}, None, None, tmp_path)
-    assert torchvision.read(name, {}, 8, None, tmp_path).train.images.shape == (2, 8, 8)
+        torchvision.read(name, {}, None, tmp_path)
+    assert torchvision.read(name, {}, 8, tmp_path).train.images.shape == (2, 8, 8)
 
 
 def test_grey_among_coloured_images_becomes_coloured(install, tmp_path):
     grey, coloured, palette = noise("L", seed=1), noise("RGB", seed=2), noise("P", seed=3)
     name = install(train=[(grey, 0), (coloured, 1), (palette, 1)], test=[(coloured, 0)])
-    images = torchvision.read(name, {}, None, None, tmp_path).train.images
+    images = torchvision.read(name, {}, None, tmp_path).train.images
     for channel in range(3):
         np.testing.assert_array_equal(images[0, ..., channel], np.asarray(grey))
     np.testing.assert_array_equal(images[1], np.asarray(coloured))
@@ -219,7 +224,7 @@ def test_grey_among_coloured_images_becomes_coloured(install, tmp_path):
 )
 def test_class_names_of_torchvision(install, tmp_path, classes, given, expected):
     name = install(train=[(noise(), 0), (noise(), 1)], test=[(noise(), 0)], classes=classes)
-    assert torchvision.read(name, {}, None, given, tmp_path).class_names == expected
+    assert read_torchvision(name, tmp_path, class_names=given).class_names == expected
 
 
 def test_a_download_goes_into_the_folder_given(install, tmp_path):
@@ -232,7 +237,7 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
             seen.append((root, split, download))
             super().__init__(root, split)
 
-    torchvision.read(install(Downloaded), {}, None, None, tmp_path)
+    torchvision.read(install(Downloaded), {}, None, tmp_path)
     assert seen == [(str(tmp_path), "train", True), (str(tmp_path), "test", True)]
 
 
@@ -252,7 +257,7 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
 def test_what_torchvision_does_not_have_is_refused(install, tmp_path, name, arguments, message):
     install(SplitFakeData)
     with pytest.raises(UserError, match=message):
-        torchvision.read(name, arguments, None, None, tmp_path)
+        torchvision.read(name, arguments, None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -302,13 +307,7 @@ def test_torchvision_itself_refuses_values_of_arguments():
 
 
 #: Data sets of labelled images, with what they cannot do without.
-CLASSIFICATION = {
-    **dict.fromkeys(["CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "QMNIST"], {}),
-    **dict.fromkeys(["USPS", "SVHN", "STL10", "Flowers102", "Food101", "DTD", "GTSRB"], {}),
-    **dict.fromkeys(["FER2013", "PCAM", "Country211", "RenderedSST2", "StanfordCars"], {}),
-    **dict.fromkeys(torchvision.SPLITS, {}),
-    "EMNIST": {"split": "letters"},
-}
+CLASSIFICATION = {**dict.fromkeys(known.TORCHVISION, {}), "EMNIST": {"split": "letters"}}
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
@@ -320,7 +319,6 @@ def test_both_splits_of_a_data_set_have_names_that_torchvision_takes(name, tmp_p
             name,
             {"root": str(tmp_path), "download": False} | CLASSIFICATION[name],
             None,
-            None,
             tmp_path,
         )
     assert "Unknown value" not in str(caught.value)
@@ -331,9 +329,10 @@ def test_a_class_number_without_any_image_is_no_class(install, tmp_path):
     name = install(
         train=[(noise(), 1), (noise(), 2)], test=[(noise(), 2)], classes=["N/A", "a", "b"]
     )
-    splits = torchvision.read(name, {}, None, None, tmp_path)
-    assert splits.class_names == ["a", "b"]
-    assert splits.train.labels.tolist() == [0, 1] and splits.test.labels.tolist() == [1]
+    for given, expected in {None: "ab", ("x", "y"): "xy", ("none", "x", "y"): "xy"}.items():
+        splits = read_torchvision(name, tmp_path, class_names=given and list(given))
+        assert splits.class_names == list(expected)
+        assert splits.train.labels.tolist() == [0, 1] and splits.test.labels.tolist() == [1]
 
 
 def test_what_is_known_beforehand_is_what_the_sources_give():
@@ -356,22 +355,53 @@ def test_what_is_known_beforehand_is_what_the_sources_give():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("corrupted"), urllib.error.URLError("no route"), ValueError("what")]
+    "error",
+    [RuntimeError("corrupted\nor cut"), urllib.error.URLError("no route"), ValueError("what")],
 )
 def test_a_download_that_fails_is_one_line(install, tmp_path, error):
     class Broken(Pictures):
         def __init__(self, root, split):
             raise error
 
-    with pytest.raises(UserError, match=r"torchvision\.datasets\.Broken: "):
-        torchvision.read(install(Broken), {}, None, None, tmp_path)
+    with pytest.raises(UserError, match=r"torchvision\.datasets\.Broken: ") as caught:
+        torchvision.read(install(Broken), {}, None, tmp_path)
+    assert "\n" not in str(caught.value)
+    # What is wrong with the files is said with the folder that they are looked for in.
+    where = f"; its files belong into {tmp_path}"
+    assert str(caught.value).endswith(where) == (not isinstance(error, ValueError))
 
 
 @pytest.mark.parametrize("label", [None, {"boxes": []}, (1, 2)])
 def test_images_without_a_class_are_refused(install, tmp_path, label):
     name = install(train=[(noise(), label)], test=[(noise(), label)])
     with pytest.raises(UserError, match="does not give images with a class"):
-        torchvision.read(name, {}, None, None, tmp_path)
+        torchvision.read(name, {}, None, tmp_path)
+
+
+def test_labels_on_disk_are_read_without_a_download_or_images(install, tmp_path):
+    class Kept(Pictures):
+        content = ([(None, 3), (None, 5)], [(None, 5)])
+
+        def __init__(self, root, split, download=True):
+            assert not download
+            super().__init__(root, split)
+            self.targets = [label for _, label in self.items]
+
+    class Elsewhere(Kept):
+        def __init__(self, root, split, download=True):
+            raise EOFError("cut off")
+
+    kept, unlabelled, elsewhere = install(Kept), install(train=[1]), install(Elsewhere)
+    assert torchvision.labels_on_disk(kept, {}, tmp_path).tolist() == [3, 5, 5]
+    assert torchvision.labels_on_disk(unlabelled, {}, tmp_path) is None
+    assert torchvision.labels_on_disk(elsewhere, {}, tmp_path) is None
+    entry = Dataset(source="torchvision", name=kept, class_names=["a", "b", "c"]).entry()
+    line = "class_names: 3 names for 2 classes; allowed: 2 names, or 6, one for each number from 0"
+    with pytest.raises(UserError) as caught:
+        prepare.check_class_names(entry, tmp_path)
+    assert str(caught.value) == line
+    for name, names in ((kept, ["a", "b"]), (kept, list("abcdef")), (elsewhere, ["a"])):
+        prepare.check_class_names({**entry, "name": name, "class_names": names}, tmp_path)
 
 
 # --- read_source and prepare_dataset ----------------------------------------------------------
@@ -386,7 +416,7 @@ def digest_of(part):
 
 def test_sha256_of_a_torchvision_data_set_is_checked(install, tmp_path):
     name = install(SplitFakeData)
-    good = torchvision.read(name, {}, None, None, tmp_path)
+    good = torchvision.read(name, {}, None, tmp_path)
     digests = {"train": digest_of(good.train), "test": digest_of(good.test)}
 
     def read(sha256):
@@ -408,6 +438,7 @@ def test_prepare_writes_the_sample_that_is_asked_for(tmp_path):
     info = read_info(path)
     assert info.n == {"train": 100, "test": 50}
     assert info.class_names == list("abcdefghij")
+    assert info.source.startswith("8 x 8 digits inside scikit-learn; a stratified")
     assert info.image_shape == (8, 8)
     assert "100 of 1438 train" in info.source and "50 of 359 test" in info.source
     whole = embedded.digits(0.2, 7)

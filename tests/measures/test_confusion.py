@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_sc
 from collapseflow.measures.confusion import (
     balanced_accuracy,
     confusion_counts,
-    is_unequal,
+    imbalance,
     recalls,
 )
 from collapseflow.measures.intervals import wilson_interval
@@ -33,9 +33,9 @@ def test_counts_recalls_and_balanced_accuracy_are_scikit_learn_s(answers):
     assert balanced_accuracy(counts)[0] == pytest.approx(expected)
 
 
-def test_classes_are_unequal_where_those_that_are_there_differ(answers):
-    assert is_unequal(confusion_counts(*answers, 5))
-    assert not is_unequal(np.diag([4, 4, 0]))
+def test_the_imbalance_is_of_the_classes_that_are_there(answers):
+    assert imbalance(confusion_counts(*answers, 5)) == pytest.approx(100 / 3)
+    assert imbalance(np.diag([4, 4, 0])) == 1
 
 
 def test_the_interval_of_one_class_is_wilson_s():

@@ -428,6 +428,18 @@ def test_a_damaged_store_is_refused(stores):
         measure_spectrum(stores, seed=0, threads=1)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused_in_one_line(stores, monkeypatch, bad):
+    features, labels = gaussian(80, 5, 3)
+    features[41, 2] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        moments_of(features, labels)
+    monkeypatch.setattr(spectrum, "iterate", lambda path: [(features, labels, None)])
+    monkeypatch.setattr(spectrum, "read_labels", lambda path: labels)
+    with pytest.raises(UserError, match="train.h5: features are not finite; delete it"):
+        measure_spectrum({"train": stores["train"]}, seed=0, threads=1)
+
+
 @pytest.mark.parametrize("n", [10, 40])
 def test_points_that_are_equally_far_apart_have_no_dimension(n):
     simplex = np.eye(n) - 1 / n

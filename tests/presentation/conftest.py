@@ -9,6 +9,7 @@ from made_up import DATASETS, glyphs_of
 
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import collect_measures
+from collapseflow.presentation.tables.runs import training_table
 
 
 @pytest.fixture
@@ -60,3 +61,19 @@ def collect(tmp_path, write):
         return paths
 
     return collect_all
+
+
+@pytest.fixture
+def log(tmp_path, write):
+    """A function that writes training.csv of some runs: of each epoch a loss, and what
+    ``more(run, epoch)`` says."""
+
+    def write_log(runs, more=lambda run, epoch: {}):
+        records = [
+            [{"epoch": n, "loss": 1.0, **more(run, n)} for n in range(1, run["last"] + 1)]
+            for run in runs
+        ]
+        training_table(runs, write("log", records), tmp_path / "training.csv")
+        return tmp_path / "training.csv"
+
+    return write_log

@@ -121,6 +121,11 @@ def plot_collapse(given, dataset="digits"):
     epochs.plot_collapse(*given[:3], dataset, *given[3:])
 
 
+def plot_sweep(given, training):
+    """Draw a sweep, of what the other figures take and of what training logged."""
+    sweep.plot_sweep(*given[:2], training, *given[2:])
+
+
 @pytest.fixture
 def crowd(arguments):
     """What the figures take, of three backbones on three data sets."""
@@ -393,7 +398,7 @@ def every_figure(tmp_path_factory):
         "collapse": lambda: plot_collapse(given),
         "layers": lambda: layers.plot_layers(*given),
         "probes": lambda: probes.plot_probes(*given),
-        "sweep": lambda: sweep.plot_sweep(*given[:2], swept, *given[3:]),
+        "sweep": lambda: plot_sweep((*given[:2], swept, *given[3:]), folder / "training.csv"),
         "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
         "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
     }
@@ -534,7 +539,7 @@ def test_a_logarithmic_axis_has_from_two_to_eight_labels_that_differ(low, ratio)
     assert all(bottom * 0.999 <= float(label) <= top * 1.001 for label in labels)
 
 
-def test_measures_on_few_images_a_class_are_flagged(arguments, figures):
+def test_measures_on_few_images_a_class_are_flagged(arguments, log, figures):
     run = describe_run("digits", "vgg11", layers=["conv1", "flatten"])
     more = [
         {
@@ -556,7 +561,7 @@ def test_measures_on_few_images_a_class_are_flagged(arguments, figures):
         rows = [
             {**row, "recipe": "decay", "batch_size": "8", "backbone": "resnet18"} for row in few
         ]
-        sweep.plot_sweep(*arguments(swept, more=rows))
+        plot_sweep(arguments(swept, more=rows), log(swept))
     for figure in figures[:4]:
         _, note = words_of(figure)
         # All training images are not among those that are compared.
@@ -978,7 +983,7 @@ def test_swept_values_have_their_places(values, positions, scale):
     assert sweep.place(values) == (positions, scale)
 
 
-def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures):
+def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures, log):
     settings = [
         {"weight_decay": decay, "momentum": momentum}
         for decay, momentum in product((1e-4, 1e-2), (0.0, 0.9))
@@ -992,7 +997,7 @@ def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures):
     def share(run, epoch, split):
         return (0.5 + run["seed"] / 10) if epoch == 4 else 0.1
 
-    sweep.plot_sweep(*arguments(runs, value, share))
+    plot_sweep(arguments(runs, value, share), log(runs))
     panels = figures[0].axes
     assert len(panels) == 6
     assert [panel.get_xscale() for panel in panels] == ["log"] * 6
@@ -1014,7 +1019,7 @@ def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures):
     assert "mean and s.d. over seeds 0, 1 (log axes: geometric)" in words
 
 
-def test_every_swept_recipe_has_panels_and_a_failed_point_is_left_out(arguments, figures):
+def test_every_swept_recipe_has_panels_and_a_failed_point_is_left_out(arguments, figures, log):
     schedules = [{"schedule": word} for word in ("constant", "step", "cosine")]
     runs = describe_runs(["digits"], settings=schedules)
     runs += describe_runs(["digits"], settings=[{"batch_size": n} for n in (8, 16)], recipe="size")
@@ -1022,7 +1027,7 @@ def test_every_swept_recipe_has_panels_and_a_failed_point_is_left_out(arguments,
     def value(run, epoch, layer, split, quantity):
         return "lost" if run["setting"].get("schedule") == "step" and epoch else 0.5
 
-    sweep.plot_sweep(*arguments(runs, value))
+    plot_sweep(arguments(runs, value), log(runs))
     panels = figures[0].axes
     assert len(panels) == 12
     assert panels[0].get_xlabel() == "schedule (decay)"

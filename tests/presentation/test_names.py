@@ -94,7 +94,7 @@ def draw_runs(name, measured, tmp_path):
     epochs.plot_collapse(*given[:3], "digits", *given[3:])
     layers.plot_layers(*given)
     probes.plot_probes(*given)
-    sweep.plot_sweep(*given)
+    sweep.plot_sweep(*paths, *given[2:])
     training.plot_training(paths[2], *given[1:])
     column = describe_features("resnet18/random", start="random", label=name, layer="first")
     few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])
@@ -122,9 +122,9 @@ def draw_classes(name, write, tmp_path):
     of_both = [tmp_path / "there.npz", tmp_path / "lost.npz"]
     embedding.plot_embeddings(of_both, [name, name], names, name, STYLE, [])
     split = make_split(np.zeros((12, 8, 8), np.uint8), labels)
-    images.plot_samples(split, names, name, 0, STYLE, [])
+    images.plot_samples(split, names, name, True, 0, STYLE, [])
     coefficients = [(0, 45.0, np.ones((2, 2))), (1, 90.0, np.ones((2, 2)))]
-    images.plot_scattering(split.images[0], coefficients, name, STYLE, [])
+    images.plot_scattering(split.images[0], coefficients, name, True, STYLE, [])
     rows = [("raw", s, "intra_class", 0, None, 1.0) for s in ("train", "test")]
     rows.append(("raw", "train", "mean_distance", 0, 1, 2.0))
     columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
@@ -235,6 +235,7 @@ def test_captions_of_the_report_show_names_as_they_are(caption):
         "title": NASTY,
         "label": NASTY,
         "heading": NASTY,
+        "ink": True,
         "scattering": {"J": 1, "L": 2, "order": 1},
     }
     snakemake = {"params": params, "config": {"study": "mine"}}

@@ -86,10 +86,12 @@ def test_names_on_the_page_are_text(tmp_path, results):
     failed = [{**FAILURE, "what": "a|b", "reason": "<b>lost</b>"}]
     table = pd.DataFrame(failed, columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
     table.to_csv(tmp_path / "failures.csv", index=False)
-    study = {"study": "toy", "seeds": [0], "precision": "float32", "recipes": {}}
+    study = {"study": "toy", "seeds": [], "precision": "float32", "recipes": {}}
     page, sections = tmp_path / "summary.md", [("$x$", ["figures/samples.png"])]
     write_summary(study, {"a|b": data}, tmp_path / "failures.csv", sections, [data], page)
     text = page.read_text()
+    # Without a seed the page says nothing of seeds.
+    assert text.splitlines()[2] == PRECISIONS["float32"]
     assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text
     assert r"| a\|b" in text and r"/a/\*b\*" in text
     assert r"## \$x\$" in text and r"![\$x\$](figures/samples.png)" in text

@@ -225,6 +225,10 @@ def test_unequal_classes_have_a_balanced_accuracy(tabulate, out):
     rows = cells_of(tabulate(contents, columns))
     assert rows[2] == ["Net 0, balanced", "50", "", "", ""] and len(rows) == 1 + 14
     assert "balanced" not in tabulate(*two())
+    # As unequal as MNIST's: in the CSV alone.
+    contents = [cells_with([0.9, 0.8, 0.7], lr={"confusion": [[1135, 0], [0, 892]]})]
+    assert "balanced" not in tabulate(contents, [NET])
+    assert read_csv(out.csv)["balanced"].tolist() == ["1.0", "", ""]
 
 
 def test_few_images_that_differ_are_no_difference(tabulate):
@@ -503,7 +507,7 @@ def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect,
     assert pd.read_csv(out.csv)["sd"].isna().all()
 
 
-def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
+def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out, log):
     runs = describe_runs(settings=[{"weight_decay": 0.0}, {"weight_decay": 0.1}], seeds=(0, 1))
 
     def diverging(run, epoch, layer, split, quantity):
@@ -520,7 +524,7 @@ def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out):
     text = out.md.read_text()
     assert [any(row[3:]) for row in cells_of(text)[1:]] == [True, True, True, False]
     assert note in text
-    sweep_table(*tables, runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
+    sweep_table(*tables, log(runs), runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
     text = out.md.read_text()
     assert cells_of(text) == [
         ["data set", "network", "recipe", "weight decay", *WORDS],

@@ -125,7 +125,7 @@ def test_waiting_is_said_once_and_on_the_screen(held, monkeypatch, caplog):
         if len(pauses) == 5:
             os.close(held.pop())
 
-    monkeypatch.setattr(cards.time, "sleep", wait)
+    monkeypatch.setattr(cards, "pause", wait)
     assert claim_card({0: "a", 1: "b"}) == 1
     assert len(pauses) == 5
     (said,) = caplog.records

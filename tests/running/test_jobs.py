@@ -220,9 +220,13 @@ def test_progress_passes_everything_on_and_reports_on_the_screen(tmp_path):
 
 #: Writes its first line to an output's temporary name, says so, and waits for a line.
 WORK = """
+import select
+from collapseflow.running.stop import pause
 with job(snakemake), atomic_path(snakemake.output[0]) as path:
     path.write_text("half")
     print("working", flush=True)
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        pause(0.01)
     path.write_text(sys.stdin.readline())
 """
 

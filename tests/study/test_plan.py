@@ -885,3 +885,66 @@ def test_flaws_are_found_by_what_differs_alone():
         "small": {**RESNET, "normalize": "none", "image_size": 64},
     }
     assert plan(backbones=backbones).without_imagenet() == [("two", "one")]
+
+
+# --- seeds of starts --------------------------------------------------------------------------
+
+SWEEP = {
+    "backbones": {"res": {**RESNET, "weights": ["random", "pretrain"]}},
+    "recipes": {"decay": {"weight_decay": [0, 0.1, 0.2]}},
+    "seeds": [0, 1, 2],
+}
+
+
+def start_jobs(made):
+    """The starts that are made, by stage."""
+    stages = ("pretrain", "initialize_weights")
+    return [(stage, name) for stage, _, name in made.computing_jobs() if stage in stages]
+
+
+def start_features(made, dataset="digits"):
+    """The states behind all features of starts that are read."""
+    columns = [*made.analysed(dataset), *made.untouched(dataset)]
+    states = [features.state for column in columns for features in column.sets if features.state]
+    return sorted({state.path for state in states if not state.epoch})
+
+
+@pytest.mark.parametrize("features", [None, ["raw"], ["res-finetuned"]])
+def test_a_start_has_the_seeds_of_the_runs_that_start_from_it(features):
+    runs = [{"starts": ["pretrain"], "seeds": [2]}, {"starts": ["random"], "seeds": [0, 1]}]
+    made = plan(**SWEEP, runs=runs, features=features)
+    assert len(made.runs) == 3 + 6
+    expected = ["res/pretrain/s2", "res/random/s0", "res/random/s1"]
+    assert sorted(state.run for state in made.starts()) == sorted(expected)
+    assert sorted(name for _, name in start_jobs(made)) == sorted(expected)
+    assert start_features(made) == [f"{run}/epoch000" for run in sorted(expected)]
+    assert re.fullmatch(made.untouched_pattern(), "res/pretrain/s2/epoch000")
+    assert not re.fullmatch(made.untouched_pattern(), "res/pretrain/s0/epoch000")
+
+
+def test_a_start_has_all_seeds_where_the_study_names_its_features_or_none_starts_from_it():
+    runs = [{"starts": ["pretrain"], "seeds": [2]}]
+    named = plan(**SWEEP, runs=runs, features=["res-pretrain"])
+    pretrained = [f"res/pretrain/s{seed}/epoch000" for seed in (0, 1, 2)]
+    assert start_features(named) == pretrained
+    shown = plan(**SWEEP, runs=runs)
+    untrained = [f"res/random/s{seed}/epoch000" for seed in (0, 1, 2)]
+    assert start_features(shown) == ["res/pretrain/s2/epoch000", *untrained]
+    assert start_features(plan(**SWEEP, runs=[])) == [*pretrained, *untrained]
+
+
+def test_of_a_start_a_data_set_has_the_seeds_of_its_own_runs():
+    two = {"digits": {"source": "digits"}, "mnist": {"source": "mnist"}}
+    runs = [{"datasets": ["digits"], "seeds": [0]}, {"datasets": ["mnist"], "seeds": [1]}]
+    backbones = {"res": RESNET}
+    made = plan(datasets=two, backbones=backbones, seeds=[0, 1, 2], runs=runs, features=["raw"])
+    assert start_features(made) == ["res/random/s0/epoch000"]
+    assert start_features(made, "mnist") == ["res/random/s1/epoch000"]
+
+
+def test_a_heading_names_the_seeds_that_are_first():
+    runs = [{"starts": ["pretrain"], "seeds": [1, 2]}, {"starts": ["random"], "seeds": [0, 1]}]
+    made = plan(**SWEEP, runs=runs)
+    assert made.embedding_heading("digits").endswith("; seeds 0, 1")
+    made = plan(**SWEEP, runs=runs[:1], features=["raw", "res-finetuned"])
+    assert made.embedding_heading("digits").endswith("; seed 1")

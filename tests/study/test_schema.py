@@ -122,6 +122,28 @@ def test_feature_sets_are_named_by_backbone_and_weights(tmp_path):
     assert loaded.weights_file("a") == str(weights)
 
 
+def test_the_home_folder_of_weights_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("mine.pth", "local.whl"):
+        (tmp_path / name).touch()
+    weights = {"weights": ["random", "~/mine.pth"]}
+    loaded = load(
+        study(backbones={"resnet18": weights, "mobilenet_v2": {"weights": ["~/local.whl"]}})
+    )
+    assert loaded.weights_file("resnet18") == str(tmp_path / "mine.pth")
+    assert loaded.wheel("mobilenet_v2") == str(tmp_path / "local.whl")
+    assert loaded.backbones["resnet18"].weights == ["random", str(tmp_path / "mine.pth")]
+    with pytest.raises(UserError, match="no-such.pth' is no file"):
+        load(study(backbones={"resnet18": {"weights": ["~/no-such.pth"]}}))
+
+
+@pytest.mark.parametrize("location", ["~nobody-of-this-name/pictures", "~/no/such/folder"])
+@pytest.mark.parametrize("source", ["folder", "idx"])
+def test_a_home_folder_that_is_none_is_a_folder_that_is_none(source, location):
+    with pytest.raises(UserError, match=r"config key datasets.mine.location: .*~"):
+        load(study(datasets={"mine": {"source": source, "location": location}}))
+
+
 def test_the_wheel_of_a_package_is_a_local_one_or_a_download(tmp_path):
     wheel = tmp_path / "local.whl"
     wheel.touch()
@@ -240,7 +262,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, label, location, name, scattering, sha256, size, source, subset",
+        "class_names, label, location, name, on_bad_image, scattering, sha256, size, source, "
+        "subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),
@@ -302,6 +325,26 @@ CASES = {
         study(datasets={"mine": {"source": "cifar"}}),
         'datasets.mine.source: value "cifar" is refused; allowed: folder, mnist, '
         "fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+    ),
+    "source that is a name in torchvision": (
+        study(datasets={"mine": {"source": "cifar-10"}}),
+        'datasets.mine.source: value "cifar-10" is refused; write source: torchvision, '
+        "name: CIFAR10",
+    ),
+    "source that is ours and torchvision's": (
+        study(datasets={"mine": {"source": "FashionMNIST"}}),
+        'datasets.mine.source: value "FashionMNIST" is refused; did you mean '
+        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
+        "digits, letters",
+    ),
+    "choice that only folders have": (
+        study(datasets={"mine": {"source": "digits", "on_bad_image": "skip"}}),
+        "datasets.mine: key 'on_bad_image' goes only with source folder, not with 'digits'",
+    ),
+    "size smaller than what scattering averages over": (
+        study(datasets={"mine": {"source": "torchvision", "name": "DTD", "size": 1}}),
+        "datasets.mine.size: 1 is less than the 2^2 pixels that scattering.J averages over; "
+        "allowed: 4 or more",
     ),
     "folder that is none": (
         study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),
@@ -606,6 +649,17 @@ CASES = {
         "recipes.mine.batch_size: 1440 is more than the 1438 training images of "
         "datasets.digits; allowed: up to 1438",
     ),
+    "batch larger than what validation leaves": (
+        # 1,438 images, of which 144 are held out.
+        {**backbone(), "recipes": {"mine": {"batch_size": 1295, "validation": 0.1}}},
+        "recipes.mine.batch_size: 1295 is more than the 1294 training images of datasets.digits "
+        "that validation leaves; allowed: up to 1294",
+    ),
+    "validation on no image": (
+        {**backbone(), "recipes": {"mine": {"validation": 0.0003}}},
+        "recipes.mine.validation: 0.0003 of the 1438 training images of datasets.digits is none; "
+        "allowed: a share with at least one image",
+    ),
     "sample larger than the data": (
         study(classifiers={"lr": {"estimator": "sklearn.svm.SVC", "n_train": 1439}}),
         "classifiers.lr.n_train: 1439 is more than the 1438 training images of "
@@ -816,6 +870,23 @@ def assert_four_lines(lines):
 
 def test_what_the_libraries_do_not_have_is_a_line_each():
     assert_four_lines(check_against_libraries(load(WRONG)))
+
+
+def test_names_for_more_classes_than_are_on_disk_are_refused_by_the_check(tmp_path):
+    # The labels of an IDX data set of two classes, an image of each in both parts.
+    for part in ("train", "t10k"):
+        labels = b"\0\0\x08\1" + b"\0\0\0\2" + b"\0\1"
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    dataset = {"source": "idx", "location": str(tmp_path)}
+    named = {n: {**dataset, "class_names": list("abc")[:n]} for n in (2, 3)}
+    assert check_against_libraries(load(study(datasets={"mine": named[2]}))) == []
+    (line,) = check_against_libraries(load(study(datasets={"mine": named[3]})))
+    assert line == ("config key datasets.mine.class_names: 3 names for 2 classes; allowed: 2 names")
+    with pytest.raises(UserError, match="3 names for 2 classes"):
+        check_once(load(study(datasets={"mine": named[3]})), tmp_path / "cache")
+    check_once(load(study(datasets={"mine": named[2]})), tmp_path / "cache")
+    with pytest.raises(UserError, match="3 names for 2 classes"):
+        check_once(load(study(datasets={"mine": named[3]})), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("trained", ["layer9", ["all", "layer9", "layer4"]])

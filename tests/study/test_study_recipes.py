@@ -121,6 +121,12 @@ def test_what_a_recipe_changes_is_told_beside_its_preset():
     }
 
 
+def test_training_is_told_of_patience_where_there_is_some():
+    told = recipe(validation=0.1, patience=3).training()
+    assert told == {**DEFAULTS, "validation": 0.1, "patience": 3}
+    assert recipe(validation=0.1).training() == {**DEFAULTS, "validation": 0.1}
+
+
 # --- sweeps -----------------------------------------------------------------------------------
 
 
@@ -170,7 +176,7 @@ def test_two_lists_give_their_grid():
         ("head_gain", [None, 0.02], ["none", "0.02"]),
         ("augmentation", ["none", "shift+flip"], ["none", "shift+flip"]),
         ("trained", ["head", "layer4.0"], ["head", "layer4.0"]),
-        ("validation", ["none", "training_mode"], ["none", "training_mode"]),
+        ("validation", ["none", "training_mode", 0.1], ["none", "training_mode", "0.1"]),
     ],
 )
 def test_points_are_named_by_their_values(key, values, words):
@@ -265,7 +271,7 @@ CASES = {
         {"epochz": 3},
         ".epochz: is unknown; did you mean 'epochs'? allowed: augmentation, batch_size, epochs, "
         "head_gain, label, label_smoothing, learning_rate, loss, measure, momentum, nesterov, "
-        "optimizer, preset, schedule, step_factor, steps, trained, validation, warmup, "
+        "optimizer, patience, preset, schedule, step_factor, steps, trained, validation, warmup, "
         "weight_decay",
     ),
     "preset": (
@@ -290,10 +296,27 @@ CASES = {
         {"optimizer": ["sgd", "adm"]},
         ".optimizer: value \"adm\" is refused; did you mean 'adam'? allowed: adam, adamw, sgd",
     ),
-    "validation": (
-        {"validation": "training"},
-        ".validation: value \"training\" is refused; did you mean 'training_mode'? allowed: none, "
-        "training_mode",
+    **{
+        f"validation {value}": (
+            {"validation": value},
+            f".validation: value {json.dumps(value)} is refused; allowed: none, training_mode, or "
+            "a share of the training images, as 0.1",
+        )
+        for value in ("training", "0.1", 0.0, 1.0, 1, True, None, -0.1)
+    },
+    "patience without held-out images": (
+        {"patience": 3},
+        ".patience: needs images that are held out, not validation 'none'; allowed: with a share "
+        "of the training images as validation, as 0.1",
+    ),
+    "patience with test images": (
+        {"patience": 3, "validation": "training_mode"},
+        ".patience: needs images that are held out, not validation 'training_mode'; allowed: with "
+        "a share of the training images as validation, as 0.1",
+    ),
+    "no patience": (
+        {"patience": 0, "validation": 0.1},
+        ".patience: value 0 is refused; allowed: more than 0",
     ),
     "list in a list": (
         {"weight_decay": [[0, 0.1]]},
@@ -311,8 +334,8 @@ CASES = {
         {"weight_decays": [0, 1], "head_gain": 1},
         ".weight_decays: is unknown; did you mean 'weight_decay'? allowed: augmentation, "
         "batch_size, epochs, head_gain, label, label_smoothing, learning_rate, loss, measure, "
-        "momentum, nesterov, optimizer, preset, schedule, step_factor, steps, trained, validation, "
-        "warmup, weight_decay",
+        "momentum, nesterov, optimizer, patience, preset, schedule, step_factor, steps, trained, "
+        "validation, warmup, weight_decay",
     ),
     "measured word": ({"measure": "some"}, f'.measure: value "some" is refused; {MEASURE}'),
     "no measured epoch": ({"measure": []}, f".measure: value [] is refused; {MEASURE}"),

@@ -271,6 +271,23 @@ def test_two_processes_share_the_test_images_that_leak(dataset, tmp_path):
         assert courses[1].log[0][key] == pytest.approx(courses[0].log[0][key], abs=0.21)
 
 
+def test_two_processes_share_the_images_that_are_held_out(dataset, tmp_path):
+    courses = []
+    # 9 of 43: five in one process, four in the other.
+    recipe = replace(RECIPE, validation=0.2, patience=1, batch_size=8)
+    for devices in ([CPU], [CPU, CPU]):
+        folder = tmp_path / str(len(devices))
+        folder.mkdir()
+        courses.append(train(plan(dataset, 2, recipe), devices, folder))
+    one, two = (course.log for course in courses)
+    assert len(one) == len(two) == 2
+    for of_one, of_two in zip(one, two, strict=True):
+        assert of_two["validation_loss"] == pytest.approx(of_one["validation_loss"], rel=1e-3)
+        # Untrained logits are nearly equal, and rounding may turn one.
+        assert abs(of_two["validation_accuracy"] - of_one["validation_accuracy"]) < 0.12
+        assert round(9 * of_two["validation_accuracy"], 9) in range(10)
+
+
 def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, tmp_path):
     weights = weights_of(plan(dataset, 1), [CPU, CPU], tmp_path)
     first = weights[0].stat().st_mtime_ns
@@ -302,14 +319,17 @@ def test_what_no_one_expected_is_shown(dataset, tmp_path):
         train(broken, [CPU, CPU], tmp_path)
 
 
-def test_a_killed_job_takes_its_processes_with_it(dataset, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_job_that_is_ended_takes_its_processes_with_it(dataset, tmp_path, number, status):
     script = tmp_path / "job.py"
     script.write_text(
         textwrap.dedent(
             """
             import json, sys, torch
             from pathlib import Path
+            from collapseflow.running.stop import listen
             from collapseflow.training.loop import Training, train
+            listen()
             request = json.loads(Path(sys.argv[1]).read_text())
             print("ready", flush=True)
             train(Training.from_json(request), [torch.device("cpu")] * 2, Path(sys.argv[2]))
@@ -327,9 +347,10 @@ def test_a_killed_job_takes_its_processes_with_it(dataset, tmp_path):
             time.sleep(0.2)
         below = psutil.Process(job.pid).children(recursive=True)
         assert len(below) >= 3
-        job.send_signal(signal.SIGKILL)
+        job.send_signal(number)
         gone, alive = psutil.wait_procs(below, timeout=60)
         assert not alive
+        assert job.wait(timeout=60) == status
     finally:
         job.kill()
 

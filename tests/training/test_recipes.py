@@ -14,6 +14,8 @@ from torch.optim import lr_scheduler
 
 from collapseflow.images.datasets import make_split
 from collapseflow.running.errors import UserError
+from collapseflow.study.recipes import Recipe as StudyRecipe
+from collapseflow.study.recipes import expand
 from collapseflow.training.loop import seed_everything, train_one_epoch
 from collapseflow.training.recipes import (
     Recipe,
@@ -98,6 +100,7 @@ def test_keys_that_do_nothing_are_not_part_of_the_identity(key):
                 "head_gain": 0.02,
                 "augmentation": "flip",
                 "validation": "training_mode",
+                "patience": 3,
             }.items()
         ),
     ],
@@ -126,6 +129,84 @@ def test_without_validation_the_identity_is_what_it_was_before_there_was_one():
         "head_gain": None,
         "augmentation": "none",
     }
+
+
+COMMON = {
+    "model": "resnet18",
+    "image_size": 32,
+    "normalize": "none",
+    "precision": "float32",
+    "seed": 5,
+    "warmup": 0,
+    "loss": "cross_entropy",
+    "label_smoothing": 0.0,
+    "augmentation": "none",
+}
+REPORT_A = COMMON | {
+    "batch_size": 512,
+    "optimizer": "adam",
+    "learning_rate": 2e-4,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "trained": "all",
+    "head_gain": 0.02,
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("report_a", REPORT_A),
+        ("report_a_faithful", REPORT_A | {"validation": "training_mode"}),
+        (
+            "papyan2020",
+            COMMON
+            | {
+                "epochs": 350,
+                "batch_size": 128,
+                "optimizer": "sgd",
+                "momentum": 0.9,
+                "nesterov": False,
+                "learning_rate": 0.0679,
+                "weight_decay": 5e-4,
+                "schedule": "step",
+                "steps": [1 / 3, 2 / 3],
+                "step_factor": 0.1,
+                "trained": "all",
+                "head_gain": None,
+            },
+        ),
+        (
+            "linear_probe",
+            COMMON
+            | {
+                "epochs": 20,
+                "batch_size": 64,
+                "optimizer": "adam",
+                "learning_rate": 1e-3,
+                "weight_decay": 0.0,
+                "schedule": "cosine",
+                "trained": "head",
+                "head_gain": None,
+            },
+        ),
+    ],
+)
+def test_epochs_that_were_kept_for_a_preset_are_found_again(preset, expected):
+    """Their folder is named by a digest of this."""
+    told = expand({preset: {}})[preset]
+    training = StudyRecipe(**told).training()
+    keys = ("model", "image_size", "normalize", "precision", "seed")
+    recipe = Recipe.from_json({key: COMMON[key] for key in keys} | training)
+    assert identity(recipe) == expected
+
+
+def test_held_out_images_and_patience_are_part_of_the_identity():
+    without = identity(RECIPE)
+    held_out = identity(replace(RECIPE, validation=0.1))
+    assert held_out == without | {"validation": 0.1}
+    patient = identity(replace(RECIPE, validation=0.1, patience=3))
+    assert patient == held_out | {"patience": 3}
 
 
 def test_label_smoothing_is_no_part_of_squared_errors():

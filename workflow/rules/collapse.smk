@@ -312,6 +312,7 @@ rule tabulate_sweep:
     input:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
+        training="<results>/tables/training.csv",
     output:
         csv="<results>/tables/sweep.csv",
         md=report(
@@ -347,6 +348,7 @@ rule plot_sweep:
     input:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
+        training="<results>/tables/training.csv",
     output:
         pdf="<results>/figures/sweep.pdf",
         png=report(

@@ -421,9 +421,8 @@ def variance_heading():
     """The data set of report B's comparison as figures print it, and of several seeds the first."""
     if not STUDY.variance:
         return ""
-    seeded = any(len(column.sets) > 1 for column in PLAN.variance_columns())
-    seed = f"; seed {STUDY.training_seeds()[0]}" if seeded else ""
-    return f"{PLAN.dataset_label(STUDY.variance.dataset)}{seed}"
+    seeds = PLAN.first_seeds(PLAN.variance_columns())
+    return f"{PLAN.dataset_label(STUDY.variance.dataset)}{seeds}"
 
 
 def variance_published():

@@ -17,9 +17,7 @@ rule prepare_dataset:
         mem_mb=megabytes(3000),
         runtime=minutes(60),
     params:
-        entry=lambda wildcards: STUDY.datasets[wildcards.dataset].model_dump(
-            exclude={"label", "scattering"}
-        ),
+        entry=lambda wildcards: STUDY.datasets[wildcards.dataset].entry(),
         images=images_of_a_folder,
         test_fraction=STUDY.test_fraction,
         seed=STUDY.seed,
@@ -54,6 +52,7 @@ rule plot_samples:
         runtime=minutes(15),
     params:
         title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        ink=lambda wildcards: STUDY.datasets[wildcards.dataset].is_ink,
         style=STYLE,
         seed=STUDY.seed,
         code=code_of("plot_samples"),

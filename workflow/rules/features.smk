@@ -106,6 +106,7 @@ rule plot_scattering:
     params:
         scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
         title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
+        ink=lambda wildcards: STUDY.datasets[wildcards.dataset].is_ink,
         style=STYLE,
         code=code_of("plot_scattering"),
     message:

@@ -9,6 +9,7 @@ with job(snakemake):
         read_split(snakemake.input.dataset, "train"),
         read_info(snakemake.input.dataset).class_names,
         snakemake.params.title,
+        snakemake.params.ink,
         snakemake.params.seed,
         snakemake.params.style,
         snakemake.output,

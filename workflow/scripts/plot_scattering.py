@@ -11,6 +11,7 @@ with job(snakemake):
         image,
         first_order_paths(image, **snakemake.params.scattering, n=6),
         snakemake.params.title,
+        snakemake.params.ink,
         snakemake.params.style,
         snakemake.output,
     )

@@ -1,8 +1,6 @@
 """Read a data set from its source and write it as one HDF5 file."""
 
-from pathlib import Path
-
-from collapseflow.images.sources.prepare import prepare_dataset
+from collapseflow.images.sources.prepare import DOWNLOADS, prepare_dataset
 from collapseflow.running.jobs import job
 
 with job(snakemake):
@@ -10,7 +8,7 @@ with job(snakemake):
         snakemake.params.entry,
         snakemake.params.test_fraction,
         snakemake.params.seed,
-        cache=Path("resources/downloads"),
+        cache=DOWNLOADS,
         output=snakemake.output.dataset,
         threads=snakemake.threads,
     )

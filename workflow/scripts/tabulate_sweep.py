@@ -7,6 +7,7 @@ with job(snakemake):
     sweep_table(
         snakemake.input.measures,
         snakemake.input.failures,
+        snakemake.input.training,
         snakemake.params.runs,
         snakemake.params.datasets,
         snakemake.params.backbones,

@@ -32,6 +32,7 @@ import xxhash
 from collapseflow.images.datasets import open_hdf5, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+from collapseflow.running.stop import heed
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
@@ -384,8 +385,10 @@ class _Reader:
     def read(self, number: int, out: np.ndarray) -> np.ndarray:
         """Read one block into the first rows of ``out``, check it, and give these rows.
 
-        Threads may read different blocks at the same time.
+        Threads may read different blocks at the same time. Before it the process ends if it was
+        asked to (:func:`collapseflow.running.stop.heed`).
         """
+        heed()
         rows = self.blocks[number]
         features = out[: rows.stop - rows.start]
         place = self.offset + 4 * self.shape[1] * rows.start

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +107,52 @@ def split_off_test(everything: Split, test_fraction: float, seed: int) -> tuple[
     test = stratified_rows(everything.labels, n_test, seed)
     train = np.setdiff1d(np.arange(len(everything.labels)), test)
     return everything.take(train), everything.take(test)
+
+
+def names_of(
+    labels: np.ndarray, class_names: Sequence[str], given: Sequence[str] | None
+) -> list[str]:
+    """The names of the classes that occur among ``labels``, in the order of their numbers.
+
+    Parameters
+    ----------
+    labels : of all images
+    class_names : the source's, by number
+    given : the user's: one for each class that occurs, or one for each number from 0
+
+    Raises
+    ------
+    UserError
+        If there are fewer or more names.
+    """
+    numbers = np.unique(labels)
+    if given and len(given) == len(numbers):
+        return list(given)
+    by_number = given or class_names
+    if given and len(given) != numbers[-1] + 1:
+        every = f", or {numbers[-1] + 1}, one for each number from 0"
+        raise UserError(
+            f"class_names: {len(given)} names for {len(numbers)} classes; allowed: {len(numbers)} "
+            f"names{every if numbers[-1] + 1 > len(numbers) else ''}"
+        )
+    if numbers[-1] >= len(by_number):
+        raise UserError(f"label {numbers[-1]} has no name: there are {len(by_number)} class names")
+    return [by_number[number] for number in numbers]
+
+
+def with_names(splits: Splits, given: Sequence[str] | None) -> Splits:
+    """The data set with its classes renamed and numbered from 0 without gaps.
+
+    A class is what has an image in one of the splits; names are as :func:`names_of` takes them.
+    """
+    labels = np.concatenate([splits.train.labels, splits.test.labels])
+    numbers = np.unique(labels)
+    train, test = (
+        replace(split, labels=np.searchsorted(numbers, split.labels))
+        for split in (splits.train, splits.test)
+    )
+    names = names_of(labels, splits.class_names, given)
+    return replace(splits, train=train, test=test, class_names=names)
 
 
 def take_subset(splits: Splits, train: int | None, test: int | None, seed: int) -> Splits:

@@ -10,6 +10,7 @@ import numpy as np
 from collapseflow.features.stores import read_attributes, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.running.files import atomic_path, made_with
+from collapseflow.running.stop import heed
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def embed_opentsne(
         final_momentum=0.9,
         n_jobs=threads,
         random_state=seed,
+        callbacks=lambda *_: heed(),
+        callbacks_every_iters=10,
     )
     return np.asarray(tsne.fit(reduced))
 

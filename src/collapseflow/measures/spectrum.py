@@ -16,6 +16,7 @@ import xxhash
 
 from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
+from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, made_with
 from collapseflow.running.threads import blas_threads
 
@@ -86,6 +87,11 @@ def reduce_blocks(blocks: Iterable[tuple], labels: np.ndarray) -> Moments:
         gives them.
     labels
         int64 array (N,): the labels of all blocks.
+
+    Raises
+    ------
+    ValueError
+        If a feature is not finite.
     """
     classes, counts = np.unique(labels, return_counts=True)
     origin = None
@@ -104,6 +110,8 @@ def reduce_blocks(blocks: Iterable[tuple], labels: np.ndarray) -> Moments:
         order = np.argsort(mine, kind="stable")
         present, starts = np.unique(mine[order], return_index=True)
         sums[np.searchsorted(classes, present)] += np.add.reduceat(shifted[order], starts)
+    if not np.isfinite(sums).all():
+        raise ValueError("features are not finite")
     scatter += np.tril(scatter, -1).T
     mean = sums.sum(axis=0) / len(labels)
     scatter -= len(labels) * np.outer(mean, mean)
@@ -297,13 +305,16 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
     Raises
     ------
     UserError
-        If a store is missing or damaged.
+        If a store is missing or damaged, or holds features that are not finite.
     """
     answer = {}
     with blas_threads(threads):
         for split, path in stores.items():
             labels = read_labels(path)
-            moments = reduce_blocks(iterate(path), labels)
+            try:
+                moments = reduce_blocks(iterate(path), labels)
+            except ValueError as error:
+                raise UserError(f"{path}: {error}; delete it and run again") from None
             values = {name: function(moments) for name, function in OF_MOMENTS.items()}
             del moments
             rows = stratified_rows(labels, min(len(labels), TWO_NN_IMAGES), seed)

@@ -650,16 +650,16 @@ def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[st
     Raises
     ------
     UserError
-        If a store is missing or damaged, holds features that are not finite, or shares fewer than
-        two classes with the other.
+        If a store is missing or damaged, holds features that are not finite, or shares no class
+        with the other.
     """
     train, test = stores["train"], stores.get("test")
     if test is None:
         return {"train": _reduce_store(train, threads)[0]}
     labels = read_labels(train)
     rows = matched_rows(labels, read_labels(test))
-    if len(np.unique(labels[rows])) < 2:
-        raise UserError(f"{train}: shares fewer than two classes with {test}")
+    if not len(rows):
+        raise UserError(f"{train}: shares no class with {test}")
     if len(rows) == len(labels):
         of_train, means = _reduce_store(train, threads)
         matched = of_train

@@ -20,7 +20,7 @@ import pandas as pd
 
 from collapseflow.images.datasets import SPLITS
 from collapseflow.measures.collapse import FEWEST_IMAGES, MEASURES
-from collapseflow.measures.confusion import balanced_accuracy, is_unequal
+from collapseflow.measures.confusion import balanced_accuracy, imbalance
 from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.spectrum import OF_MOMENTS
@@ -213,7 +213,7 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             "n": cell["n_test"],
         }
         counts = np.array(cell["confusion"])
-        if is_unequal(counts):
+        if imbalance(counts) > 1:
             value, low, high = balanced_accuracy(counts)
             yield {
                 "split": "test",

@@ -51,11 +51,11 @@ def write_summary(
         The files behind them, which say what they were made with.
     """
     output = Path(output)
-    seeds = seeds_in_words([study])
+    seeds = f"{seeds_in_words([study]).capitalize()}. " if study["seeds"] else ""
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"{seeds.capitalize()}. {PRECISIONS[study['precision']]}",
+        f"{seeds}{PRECISIONS[study['precision']]}",
         "",
         *(
             f"- Recipe `{name}`: {markdown(recipe_in_words(recipe))}."

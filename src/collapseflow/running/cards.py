@@ -11,9 +11,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from collapseflow.running.stop import pause
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def claim_cards(identities: Mapping[int, str], count: int) -> list[int]:
     have some of what they need would wait for each other."""
     LOCKS.mkdir(exist_ok=True)
     with open(LOCKS / "claiming.lock", "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        while not _lock(turn.fileno()):
+            pause(0.5)
         cards: list[int] = []
         while len(cards) < count:
             left = {n: name for n, name in identities.items() if n not in cards}
@@ -63,14 +65,23 @@ def claim_card(identities: Mapping[int, str]) -> int:
     while True:
         for number, identity in identities.items():
             handle = os.open(LOCKS / f"{identity}.lock", os.O_CREAT | os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                continue
-            _held.append(handle)
-            return number
+            if _lock(handle):
+                _held.append(handle)
+                return number
+            os.close(handle)
         if not said:
             said = True
             logger.info("every card is in use; waiting for one", extra={"progress": True})
-        time.sleep(0.5)
+        pause(0.5)
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock of an open file, if no other process has it.
+
+    Not by waiting in the kernel, where the process would not hear that it is to end.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

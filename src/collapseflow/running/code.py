@@ -21,7 +21,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 #: Modules that report and write, and on which no value depends.
 WITHOUT_EFFECT = tuple(
-    f"running/{name}.py" for name in ("jobs", "errors", "files", "lease", "resume", "cards")
+    f"running/{name}.py" for name in ("jobs", "errors", "files", "lease", "resume", "cards", "stop")
 )
 #: Stands for all definitions of a module.
 EVERYTHING = "*"

@@ -3,7 +3,6 @@
 import errno
 import logging
 import resource
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import remove_partial, write_json
 from collapseflow.running.lease import lease
 from collapseflow.running.resume import seconds_taken_over
+from collapseflow.running.stop import WORDS, Stopped, heed, listen
 
 logger = logging.getLogger("collapseflow")
 
@@ -27,9 +27,10 @@ def job(snakemake) -> Iterator[None]:
     it runs the job again. Errors and progress also reach the screen. A :class:`UserError`, a full
     disk or too little memory ends the job with one line and exit status 1; any other exception is
     logged with its traceback. SIGTERM, the polite end of a job at its time limit, ends it as an
-    exception would: nothing partial stays behind. Two processes never run the same job at the
-    same time. What a job that succeeds has cost stands beside its log (:func:`cost_file`). After an
-    error that another attempt would only repeat, :func:`was_mistake` says so.
+    exception would, with one line (:mod:`collapseflow.running.stop`): nothing partial stays behind.
+    Two processes never run the same job at the same time. What a job that succeeds has cost stands
+    beside its log (:func:`cost_file`). After an error that another attempt would only repeat,
+    :func:`was_mistake` says so.
     """
     name = snakemake.rule
     if snakemake.wildcards:
@@ -39,7 +40,7 @@ def job(snakemake) -> Iterator[None]:
         files.append(Path(snakemake.params.progress) / "history.log")
     _configure_logging(files, name)
     _prepare_for_networks(snakemake.threads)
-    signal.signal(signal.SIGTERM, _terminate)
+    listen()
     started = time.monotonic()
     try:
         with lease(f"{snakemake.log[0]}.lease"):
@@ -52,6 +53,9 @@ def job(snakemake) -> Iterator[None]:
                 "peak_memory_mib": peak_memory(),
             }
             write_json(cost_file(snakemake.log[0]), cost)
+    except Stopped:
+        logger.error(WORDS)
+        raise
     except UserError as error:
         if not isinstance(error, TemporaryError):
             # Without the mark the job is only tried again.
@@ -113,11 +117,6 @@ def _mark_of_mistake(log: Sequence[str]) -> Path:
     return Path(f"{log[0]}.mistake")
 
 
-def _terminate(number: int, frame: object) -> None:
-    logger.error("stopped by a signal (SIGTERM); finished parts are kept, run again to go on")
-    sys.exit(128 + number)
-
-
 def _fail(line: str) -> None:
     logger.error(line)
     sys.exit(1)
@@ -153,11 +152,15 @@ def _prepare_for_networks(threads: int) -> None:
 def progress(items: Iterable, total: int, what: str, every: float = 15.0) -> Iterator:
     """Pass ``items`` on and say how far one is, at most once in ``every`` seconds.
 
+    Before each item the process ends if it was asked to
+    (:func:`collapseflow.running.stop.heed`).
+
     In lines of the log: tqdm's bars redraw one line of a terminal, on which several jobs write
     here, and which a job on a cluster does not have.
     """
     started = last = time.monotonic()
     for done, item in enumerate(items, start=1):
+        heed()
         yield item
         now = time.monotonic()
         if now - last >= every and done < total:

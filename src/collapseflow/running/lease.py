@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from collapseflow.running.files import write_text
+from collapseflow.running.stop import end, pause
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
         if _is_gone(holder) or time.monotonic() - since > patience:
             write_text(path, json.dumps(mine))
             # Another process may have come to the same conclusion; the last one has it.
-            time.sleep(1)
+            pause(1)
             if read_holder(path).get("token") == mine["token"]:
                 return
             continue
@@ -125,7 +125,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
                 where = f"SLURM job {holder['slurm_job']}, {where}"
             message = "%s works on the same outputs; waiting until it ends"
             logger.info(message, where, extra={"progress": True})
-        time.sleep(min(1.0, patience / 10))
+        pause(min(1.0, patience / 10))
 
 
 def has_ended(path: Path) -> bool | None:
@@ -184,7 +184,7 @@ def _keep(path: Path, mine: dict, beat: float, done: threading.Event) -> None:
         try:
             if read_holder(path).get("token") != mine["token"]:
                 logger.error("another job has taken over these outputs; this one ends")
-                os.kill(os.getpid(), signal.SIGTERM)
+                end()
                 return
             write_text(path, json.dumps({**mine, "beat": n}))
         except OSError as error:

@@ -20,11 +20,12 @@ from collapseflow.study.schema import Study, is_pretrained
 
 def check_against_libraries(study: Study) -> list[str]:
     """Data sets, models, layers, image sizes and classifier parameters that torchvision and
-    scikit-learn refuse.
+    scikit-learn refuse, and names for more or fewer classes than there are.
 
     Returns one line for each; an empty list means that all is well. Imports both libraries.
     """
     from collapseflow.features.networks import check_backbone
+    from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier
     from collapseflow.training.recipes import check_trained
@@ -40,8 +41,11 @@ def check_against_libraries(study: Study) -> list[str]:
         return True
 
     for key, dataset in study.datasets.items():
+        here, readable = f"datasets.{key}", True
         if dataset.source == "torchvision":
-            ask(f"datasets.{key}", check_arguments, dataset.name, dataset.arguments)
+            readable = ask(here, check_arguments, dataset.name, dataset.arguments)
+        if readable and key in named_classes(study):
+            ask(here, check_class_names, dataset.model_dump(), DOWNLOADS)
     sound = [
         ask(f"backbones.{key}", check_backbone, **questions)
         for key, questions in questions_about_networks(study).items()
@@ -70,6 +74,16 @@ def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
     return questions
 
 
+def named_classes(study: Study) -> dict[str, dict[str, Any]]:
+    """The data sets with names of the user's, whose classes only their files tell."""
+    keys = {"source", "location", "name", "arguments", "class_names"}
+    return {
+        key: dataset.model_dump(include=keys)
+        for key, dataset in study.datasets.items()
+        if dataset.class_names and dataset.source in ("idx", "torchvision")
+    }
+
+
 def trained_models(study: Study) -> list[tuple[str, str]]:
     """Each point of a recipe with each model that it trains."""
     runs = study.run_names
@@ -92,6 +106,7 @@ def check_once(study: Study, cache: Path) -> None:
             for key, d in study.datasets.items()
             if d.source == "torchvision"
         },
+        "class_names": named_classes(study),
         "backbones": questions_about_networks(study),
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},

@@ -1,7 +1,7 @@
 """What a study makes: its runs, feature sets, tables and figures, with their names and labels."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,13 +126,33 @@ class Plan:
         return self.study.recipes[recipe].epochs
 
     def starts(self) -> list[State]:
-        """The states that no epoch has touched."""
+        """The states that no epoch has touched.
+
+        A seeded start has the seeds of the runs that start from it; all of the study where none
+        does, or where the study names its features.
+        """
         return [
             State(key, start, seed=seed)
             for key, backbone in self.study.backbones.items()
             for start in map(weight_state, backbone.weights)
-            for seed in (self.study.training_seeds() if is_seeded(start) else [None])
+            for seed in (self._seeds_of_start(key, start) if is_seeded(start) else [None])
         ]
+
+    def _seeds_of_start(self, key: str, start: str) -> list[int]:
+        variance = self.study.variance
+        named = [*(self.study.features or []), *(variance.features if variance else [])]
+        run = self._run_seeds.get((key, start))
+        everyone = run is None or f"{key}-{start}" in named
+        return [seed for seed in self.study.training_seeds() if everyone or seed in run]
+
+    @cached_property
+    def _run_seeds(self) -> dict[tuple[str, str], set[int]]:
+        """The seeds of the runs from each start of each backbone."""
+        seeds: dict[tuple[str, str], set[int]] = {}
+        for run in self.runs:
+            state = run.state
+            seeds.setdefault((state.backbone, state.start), set()).add(state.seed)
+        return seeds
 
     def run_pattern(self) -> str:
         """A pattern that matches the folders of the study's trainings."""
@@ -246,7 +266,12 @@ class Plan:
             shown |= {run.state.at(0).path for run in runs} | set(WITHOUT_NETWORK if runs else ())
             columns = [c for name in WITHOUT_NETWORK for c in self.columns_named(dataset, name)]
             columns += self._columns_of_starts(dataset)
-            untouched[dataset] = [c for c in columns if c.first.folder in shown]
+            shown_sets = [tuple(s for s in c.sets if s.folder in shown) for c in columns]
+            untouched[dataset] = [
+                replace(column, sets=sets)
+                for column, sets in zip(columns, shown_sets, strict=True)
+                if sets
+            ]
         return untouched
 
     def untouched(self, dataset: str) -> list[Column]:
@@ -330,8 +355,14 @@ class Plan:
     def embedding_heading(self, dataset: str) -> str:
         """Whose t-SNE figures show: of several seeds the first."""
         heading = f"{self.dataset_label(dataset)}, test images among training images"
-        seeded = any(len(column.sets) > 1 for column in self.columns(dataset))
-        return f"{heading}; seed {self.study.training_seeds()[0]}" if seeded else heading
+        return f"{heading}{self.first_seeds(self.columns(dataset))}"
+
+    def first_seeds(self, columns: Sequence[Column]) -> str:
+        """What a heading adds where of several seeds the first is shown; nothing where there is
+        one."""
+        seeds = sorted({column.first.state.seed for column in columns if len(column.sets) > 1})
+        plural = "s" if len(seeds) > 1 else ""
+        return f"; seed{plural} {', '.join(map(str, seeds))}" if seeds else ""
 
     def backbone_label(self, key: str) -> str:
         """The name of a backbone as figures print it."""

@@ -51,6 +51,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 #: Keys whose value is a list in itself, or no matter of training: a list there is no sweep.
 NOT_SWEPT = ("preset", "label", "steps", "measure")
+#: What ``validation`` may be beside a share of the training images.
+VALIDATIONS = ("none", "training_mode")
 #: Keys on which no weight depends.
 NAMES = ("preset", "label")
 
@@ -85,6 +87,29 @@ Measured = Annotated[
         }
     ),
 ]
+
+
+def _words_or_share(value: Any) -> Any:
+    word = isinstance(value, str) and value in VALIDATIONS
+    if not word and not (type(value) is float and 0 < value < 1):
+        raise PydanticCustomError(
+            "allowed", f"{', '.join(VALIDATIONS)}, or a share of the training images, as 0.1"
+        )
+    return value
+
+
+Validation = Annotated[
+    Any,
+    AfterValidator(_words_or_share),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(VALIDATIONS)},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ]
+        }
+    ),
+]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
@@ -110,7 +135,8 @@ class Recipe(Section):
     trained: Trained = "all"
     head_gain: PositiveFloat | None = 0.02
     augmentation: Augmentation = "none"
-    validation: Literal["none", "training_mode"] = "none"
+    validation: Validation = "none"
+    patience: PositiveInt | None = None
     measure: Measured = "all"
 
     @model_validator(mode="after")
@@ -128,6 +154,11 @@ class Recipe(Section):
                 )
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0 (optimizer 'sgd')")
+        if self.patience and self.share_held_out is None:
+            raise ValueError(
+                f"patience: needs images that are held out, not validation {self.validation!r}; "
+                "allowed: with a share of the training images as validation, as 0.1"
+            )
         if self.warmup >= self.epochs:
             raise ValueError(
                 f"warmup: {self.warmup} epochs of {self.epochs}; allowed: fewer than epochs"
@@ -141,6 +172,11 @@ class Recipe(Section):
         if len(set(parts)) < len(parts):
             raise ValueError(f"augmentation: {self.augmentation!r}; allowed: each once")
         return self
+
+    @property
+    def share_held_out(self) -> float | None:
+        """The share of the training images that is held out; None if all are trained on."""
+        return None if isinstance(self.validation, str) else self.validation
 
     def measured_from_list(self) -> list[int]:
         """The epochs that are listed one by one; none where a word says which."""
@@ -167,7 +203,9 @@ class Recipe(Section):
 
     def training(self) -> dict[str, Any]:
         """How it is trained, by the names of :class:`collapseflow.training.recipes.Recipe`."""
-        return self.model_dump(exclude={*NAMES, "measure"})
+        # A job runs again when what it is told changes: a key that says nothing is not told.
+        silent = {"patience"} if self.patience is None else set()
+        return self.model_dump(exclude={*NAMES, "measure", *silent})
 
 
 def expand(recipes: Any) -> Any:

@@ -8,6 +8,7 @@ schema needs neither PyTorch nor scikit-learn; what they refuse is found by
 
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
@@ -16,15 +17,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from collapseflow.images.sources.known import (
     IDX_FILES,
+    INK,
     PACKAGES,
     SOURCES,
     divided,
     n_images,
     n_used,
+    torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
 from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
@@ -90,6 +93,7 @@ class Dataset(Section):
     name: str | None = None
     arguments: dict[str, Any] = {}
     size: PositiveInt | None = None
+    on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[str] | None = None
     subset: Subset = Subset()
     scattering: Scattering | None = None
@@ -112,9 +116,11 @@ class Dataset(Section):
             "name": ("torchvision",),
             "arguments": ("torchvision",),
             "size": ("folder", "torchvision"),
+            "on_bad_image": ("folder",),
         }
         for key, sources in allowed.items():
-            if getattr(self, key) and self.source not in sources:
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.source not in sources:
                 raise ValueError(
                     f"key {key!r} goes only with source {' or '.join(sources)}, "
                     f"not with {self.source!r}"
@@ -123,13 +129,9 @@ class Dataset(Section):
         for part in self.sha256:
             if part not in parts:
                 raise ValueError(f"sha256: {part!r} is unknown; {instead(part, parts)}")
-        known = SOURCES.get(self.source)
-        if self.class_names and known and len(self.class_names) != known.classes:
-            raise ValueError(
-                f"class_names: {len(self.class_names)} names for the {known.classes} classes of "
-                f"{self.source}; allowed: {known.classes} names"
-            )
-        if self.source == "folder" and not Path(self.location[0]).expanduser().is_dir():
+        if self.source in SOURCES:
+            self._every_class_has_a_name(SOURCES[self.source].classes, self.source)
+        if self.source == "folder" and not _is_folder(self.location[0]):
             raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
         if self.source == "folder" and len(self.location) > 1:
             raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
@@ -138,7 +140,45 @@ class Dataset(Section):
                 f"location: none of {', '.join(self.location)} is a folder here; "
                 "allowed: existing folders, file:// and web addresses"
             )
+        if self.source == "folder":
+            # Reading images needs libraries; only folders of them wait for these.
+            from collapseflow.images.sources.folder import look_into
+
+            try:
+                n_classes = len(look_into(self.location[0]).class_names)
+            except UserError as error:
+                raise ValueError(f"location: {error}") from None
+            self._every_class_has_a_name(n_classes, self.location[0])
         return self
+
+    def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
+        if self.class_names and len(self.class_names) != n_classes:
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for the {n_classes} classes of {of}; "
+                f"allowed: {n_classes} names"
+            )
+
+    def entry(self) -> dict[str, Any]:
+        """What decides the images and their labels.
+
+        A choice between stopping and skipping is none of it unless it is made: data sets that
+        were prepared before there was one stay as they are.
+        """
+        left_out = {"label", "scattering"}
+        return self.model_dump(
+            exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
+        )
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels on the shorter side, where they are known before the images are read."""
+        known = SOURCES.get(self.source)
+        return known.image_size if known else self.size
+
+    @property
+    def is_ink(self) -> bool:
+        """Whether figures print black as paper, as papers do with drawn strokes."""
+        return (self.name if self.source == "torchvision" else self.source) in INK
 
 
 class Backbone(Section):
@@ -152,6 +192,11 @@ class Backbone(Section):
     normalize: Literal["imagenet", "none"] = "imagenet"
     weights: Annotated[list[str], Field(min_length=1)] = ["imagenet"]
     batch_size: PositiveInt = 256
+
+    @field_validator("weights")
+    @classmethod
+    def _home_is_a_folder(cls, weights: list[str]) -> list[str]:
+        return [os.path.expanduser(source) for source in weights]
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> "Backbone":
@@ -383,12 +428,18 @@ class Study(Section):
                 "allowed: with the preset 'default' among classifiers"
             )
         for name, dataset in self.datasets.items():
-            J, source = self.scattering_of(name).J, SOURCES.get(dataset.source)
-            if source and source.image_size.bit_length() <= J:
-                key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
+            J, size = self.scattering_of(name).J, dataset.image_size
+            key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
+            too_small = size is not None and size.bit_length() <= J
+            if too_small and dataset.size:
                 raise ValueError(
-                    f"{key}: {J} averages over 2^{J} pixels, more than the {source.image_size} of "
-                    f"datasets.{name}; allowed: up to {source.image_size.bit_length() - 1}"
+                    f"datasets.{name}.size: {size} is less than the 2^{J} pixels that {key} "
+                    f"averages over; allowed: {2**J} or more"
+                )
+            if too_small:
+                raise ValueError(
+                    f"{key}: {J} averages over 2^{J} pixels, more than the {size} of "
+                    f"datasets.{name}; allowed: up to {size.bit_length() - 1}"
                 )
         for key, batch_size in self._training_batches().items():
             if batch_size < self.gpus:
@@ -484,7 +535,28 @@ class Study(Section):
                         f"{key}: {asked} is more than the {n} training images of "
                         f"datasets.{name}; allowed: up to {n}"
                     )
+            if n is not None:
+                self._held_out_are_enough(name, n)
         return self
+
+    def _held_out_are_enough(self, dataset: str, n: int) -> None:
+        """Images are held out, and a batch of the others is left."""
+        trained = dict.fromkeys(run.recipe for run in self.run_names if run.dataset == dataset)
+        for point in trained:
+            key, recipe = f"recipes.{recipe_of(point)}", self.recipes[point]
+            if recipe.share_held_out is None:
+                continue
+            left = divided(n, recipe.share_held_out)["train"]
+            if left == n:
+                raise ValueError(
+                    f"{key}.validation: {recipe.share_held_out} of the {n} training images of "
+                    f"datasets.{dataset} is none; allowed: a share with at least one image"
+                )
+            if recipe.batch_size > left:
+                raise ValueError(
+                    f"{key}.batch_size: {recipe.batch_size} is more than the {left} training "
+                    f"images of datasets.{dataset} that validation leaves; allowed: up to {left}"
+                )
 
     # --- what follows from several keys ---------------------------------------------------
 
@@ -551,8 +623,11 @@ def _may_exist(location: str) -> bool:
     parts = urlparse(location)
     if parts.scheme in ("http", "https"):
         return True
-    path = url2pathname(parts.path) if parts.scheme == "file" else location
-    return Path(path).expanduser().is_dir()
+    return _is_folder(url2pathname(parts.path) if parts.scheme == "file" else location)
+
+
+def _is_folder(path: str) -> bool:
+    return Path(os.path.expanduser(path)).is_dir()
 
 
 def is_pretrained(start: str) -> bool:
@@ -617,6 +692,10 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
     """What may stand in the place of a value, in words: none of the library's."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "literal_error":
+        name = torchvision_name(value) if isinstance(value, str) else None
+        ours = {source.replace("_", "") for source in DATA_SOURCES}
+        if error["loc"][-1] == "source" and name and name.casefold() not in ours:
+            return f"write source: torchvision, name: {name}"
         return instead(value, re.findall(r"\w+", re.sub(r" or |'", " ", context["expected"])))
     if kind in ("int_type", "float_type") and isinstance(value, str):
         return _as_number(value, kind == "int_type")

@@ -32,7 +32,7 @@ from collapseflow.features.networks import (
     weights_made_with,
 )
 from collapseflow.features.preprocessing import preprocess
-from collapseflow.images.datasets import Split, read_info, read_split
+from collapseflow.images.datasets import Split, read_info, read_split, split_off_test
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import atomic_folder, sha256_file, write_failure, write_json
 from collapseflow.running.hardware import (
@@ -132,8 +132,10 @@ class Course:
         Files of the kept epochs, by epoch.
     log
         A record for each finished epoch, as :func:`train_one_epoch` gives them; where test images
-        leak also ``validation_accuracy``, what :func:`leak_test_images` gives, and ``seconds`` with
-        those that this took.
+        leak also ``validation_accuracy``, what :func:`leak_test_images` gives, and where images are
+        held out what :func:`validate` gives; ``seconds`` with those that this took. Where training
+        stopped before its last epoch, the last record has ``best_epoch``: the one whose weights
+        all later epochs have.
     failed
         Why there are no more epochs; None if all are there.
     """
@@ -196,8 +198,9 @@ def train_one_epoch(
     n_images = len(data.labels)
     n_batches = n_images // recipe.batch_size
     if n_batches == 0:
+        left = " that validation leaves" if recipe.share_held_out else ""
         raise UserError(
-            f"batch_size: {recipe.batch_size} is more than the {n_images} training images"
+            f"batch_size: {recipe.batch_size} is more than the {n_images} training images{left}"
         )
     started = time.perf_counter()
     shuffle = seed_everything(recipe.seed, epoch, rank())
@@ -258,6 +261,88 @@ def train_one_epoch(
 def n_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """How many of some images have their largest logit at their label, int64 ()."""
     return (logits.argmax(1) == labels).sum()
+
+
+def hold_out(data: Split, recipe: Recipe) -> tuple[Split, Split | None]:
+    """The images that a recipe trains on, and those that it holds out, or None.
+
+    Raises
+    ------
+    UserError
+        If its share of the images is not one image.
+    """
+    if recipe.share_held_out is None:
+        return data, None
+    trained_on, held_out = split_off_test(data, recipe.share_held_out, recipe.seed)
+    if len(held_out.labels) == 0:
+        raise UserError(
+            f"validation: {recipe.share_held_out} of {len(data.labels)} training images is none; "
+            "allowed: a share with at least one image"
+        )
+    return trained_on, held_out
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module,
+    held_out: Split,
+    recipe: Recipe,
+    device: torch.device,
+    micro_batch: int,
+) -> dict[str, float]:
+    """How good a network is on images that it is not trained on; nothing in it changes.
+
+    Parameters
+    ----------
+    network
+        Not distributed; is left in evaluation mode.
+    micro_batch
+        The number of images at a time in each process.
+
+    Returns
+    -------
+    ``validation_accuracy`` and ``validation_loss``, the mean of the recipe's loss over the images.
+
+    Raises
+    ------
+    OutOfMemory
+        As :func:`train_one_epoch`.
+    """
+    n_images = len(held_out.labels)
+    images = torch.from_numpy(held_out.images).to(device)
+    labels = torch.from_numpy(held_out.labels).to(device)
+    precision = pick_precision(recipe.precision, device)
+    network.eval()
+    mine = torch.arange(n_images, device=device).tensor_split(n_processes())[rank()]
+    parts = [part for part in mine.split(micro_batch) if len(part)]
+    # Sums over the images, of right answers and of the loss.
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    try:
+        for part in progress(parts, len(parts), f"{recipe.model} held-out images"):
+            inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
+            with autocast(device, precision):
+                logits = network(inputs)
+                loss = loss_function(recipe, logits, labels[part])
+            sums[0] += n_right(logits, labels[part])
+            sums[1] += loss * len(part)
+        accuracy, mean_loss = (total(sums) / n_images).tolist()
+        return {"validation_accuracy": accuracy, "validation_loss": mean_loss}
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(micro_batch) from None
+        raise
+
+
+def best_epoch(log: Sequence[Mapping[str, float]]) -> int:
+    """The epoch with the smallest loss on the images that are held out; of several the first."""
+    return min(log, key=lambda record: record["validation_loss"])["epoch"]
+
+
+def is_stopped(log: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
+    """Whether a recipe's patience is at its end after the epochs of a log."""
+    if recipe.patience is None or not log:
+        return False
+    return log[-1]["epoch"] - best_epoch(log) >= recipe.patience
 
 
 @torch.no_grad()
@@ -369,16 +454,28 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
             )
         attempt = call_again(train_epochs, devices[0])
         free_memory()
-    finished = files[: n_finished(files)]
-    log = [of_epoch.read()["log"] for of_epoch in finished]
+    log = read_log(files)
+    finished = files[: len(log)]
     for of_epoch, record, before in zip(finished, log, finished_before, strict=False):
         if of_epoch.finished_at() == before:
             take_over(record["seconds"])
-    return Course(
-        weights={n: files[n - 1].weights for n in training.kept if n <= len(finished)},
-        log=log,
-        failed=files[len(finished)].read()["failed"] if len(finished) < len(files) else None,
+    weights = {n: files[n - 1].weights for n in training.kept if n <= len(finished)}
+    if len(finished) == len(files):
+        return Course(weights, log, None)
+    if not is_stopped(log, recipe):
+        return Course(weights, log, files[len(finished)].read()["failed"])
+    best = log[-1]["best_epoch"] = best_epoch(log)
+    logger.info(
+        "%s: stopped after epoch %d: the loss on held-out images had no new minimum in %d epochs; "
+        "later epochs have the weights of epoch %d",
+        recipe.model,
+        len(finished),
+        recipe.patience,
+        best,
+        extra={"progress": True},
     )
+    weights |= {n: files[best - 1].weights for n in training.kept if n > len(finished)}
+    return Course(weights, log, None)
 
 
 def _train_in_processes(
@@ -396,8 +493,9 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     """Train up to the last epoch, going on after the newest one that ``folder`` holds.
 
     An epoch is finished when its record ``epochNNN.json`` is written. Weights are kept of the
-    epochs in ``training.kept`` and of the newest, the optimiser's state of the newest alone.
-    Where the loss or the gradient is not finite, the record says so, and training ends.
+    epochs in ``training.kept`` and of the newest, and where patience may end of the best; the
+    optimiser's state of the newest alone. Where a loss or the gradient is not finite, the record
+    says so, and training ends.
 
     Parameters
     ----------
@@ -407,7 +505,7 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     recipe = training.recipe
     precision = precision_name(recipe.precision, device)
     files = epoch_files(folder, recipe.epochs)
-    finished = _go_on_after(files, training.kept)
+    finished = _go_on_after(files, training.kept, recipe)
     if finished is None:
         logger.info("%s: nothing is left to train", recipe.model)
         return
@@ -445,16 +543,25 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
-    data = read_split(training.dataset, "train")
+    data, held_out = hold_out(read_split(training.dataset, "train"), recipe)
     leaks = recipe.validation == "training_mode"
     test = read_split(training.dataset, "test") if leaks else None
     logger.info("%s: training in %s", recipe.model, precision)
+    # Of all epochs, the same in every process.
+    log = read_log(files[:finished])
     for new in files[finished:]:
         # So an earlier run ended; the epochs before were trained again for their weights alone.
-        if "failed" in new.read():
+        if "failed" in new.read() or is_stopped(log, recipe):
             break
-        log = train_one_epoch(distributed, optimizer, data, recipe, new.epoch, device, micro_batch)
-        wrong = next((k for k in ("loss", "gradient_norm") if not math.isfinite(log[k])), None)
+        record = train_one_epoch(
+            distributed, optimizer, data, recipe, new.epoch, device, micro_batch
+        )
+        if held_out is not None:
+            started = time.perf_counter()
+            record |= validate(network, held_out, recipe, device, micro_batch)
+            record["seconds"] += time.perf_counter() - started
+        watched = ("loss", "gradient_norm", "validation_loss")
+        wrong = next((k for k in watched if not math.isfinite(record.get(k, 0.0))), None)
         if wrong:
             reason = f"the {wrong.replace('_', ' ')} of epoch {new.epoch} is not finite"
             logger.warning("%s: %s", recipe.model, reason, extra={"progress": True})
@@ -464,8 +571,9 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
         if leaks:
             started = time.perf_counter()
             accuracy = leak_test_images(network, test, recipe, device, micro_batch)
-            log["validation_accuracy"] = accuracy
-            log["seconds"] += time.perf_counter() - started
+            record["validation_accuracy"] = accuracy
+            record["seconds"] += time.perf_counter() - started
+        log.append(record)
         if rank() == 0:
             state = optimizer_state(network, optimizer)
             save_state(new.optimizer, state, {"epoch": str(new.epoch)})
@@ -473,15 +581,16 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
             metadata = {
                 **words,
                 "epoch": str(new.epoch),
-                "mean_loss": repr(log["loss"]),
+                "mean_loss": repr(record["loss"]),
                 "precision": precision,
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }
             save_state(new.weights, network.state_dict(), metadata, made_from)
-            new.seal(log, new.epoch in training.kept)
+            new.seal(record, new.epoch in training.kept)
+            needed = _needed(log, training.kept, recipe)
             for old in files[: new.epoch - 1]:
-                old.make_room(old.epoch in training.kept)
+                old.make_room(old.epoch in needed)
         logger.info("%s: epoch %d of %d is finished", recipe.model, new.epoch, recipe.epochs)
     wait_for_all()
 
@@ -567,11 +676,25 @@ def n_finished(files: Sequence[EpochFiles]) -> int:
     return next(unfinished, len(files))
 
 
-def _go_on_after(files: Sequence[EpochFiles], kept: Sequence[int]) -> int | None:
+def read_log(files: Sequence[EpochFiles]) -> list[dict[str, float]]:
+    """What is logged of the finished epochs, in order."""
+    return [of_epoch.read()["log"] for of_epoch in files[: n_finished(files)]]
+
+
+def _needed(log: Sequence[Mapping[str, float]], kept: Sequence[int], recipe: Recipe) -> set[int]:
+    """The epochs of a log whose weights are needed, whichever comes next."""
+    best = {best_epoch(log)} if recipe.patience is not None and log else set()
+    return best | {epoch for epoch in kept if epoch <= len(log)}
+
+
+def _go_on_after(files: Sequence[EpochFiles], kept: Sequence[int], recipe: Recipe) -> int | None:
     """After which epoch training goes on, 0 at the start; None if there is nothing to train."""
-    newest = n_finished(files)
-    lost = [epoch for epoch in kept if epoch <= newest and not files[epoch - 1].is_whole("weights")]
-    if not lost and (newest == len(files) or "failed" in files[newest].read()):
+    log = read_log(files)
+    newest = len(log)
+    needed = _needed(log, kept, recipe)
+    lost = [epoch for epoch in needed if not files[epoch - 1].is_whole("weights")]
+    ended = newest == len(files) or is_stopped(log, recipe) or "failed" in files[newest].read()
+    if not lost and ended:
         return None
     newest = min(lost, default=newest + 1) - 1
     while newest and not all(files[newest - 1].is_whole(n) for n in ("optimizer", "weights")):
@@ -637,8 +760,8 @@ def finetune(
     )
     course = train(training, devices, folder)
     with atomic_folder(weights) as published:
-        for part in course.weights.values():
-            publish(part, published / part.name)
+        for epoch, part in course.weights.items():
+            publish(part, published / f"{epoch_name(epoch)}.safetensors")
         if course.failed:
             write_failure(published, course.failed)
     write_json(log, course.log)

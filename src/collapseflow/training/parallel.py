@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import torch.distributed.nn.functional as differentiable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from collapseflow.running.stop import heed
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +127,8 @@ class WholeBatchNorm(_BatchNorm):
 def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[str, Any]:
     """Run :mod:`collapseflow.training.worker` once for each device under PyTorch's launcher.
 
-    What the processes log reaches this process's log. They end when this process does.
+    What the processes log reaches this process's log. They end when this process does, or is
+    asked to (:func:`collapseflow.running.stop.heed`).
 
     Parameters
     ----------
@@ -160,9 +164,11 @@ def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[
                 env=environment,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
-            with _ended(child):
-                for line in child.stdout:
-                    _log_again(line)
+            with _logged(child.stdout), _ended(child):
+                while child.poll() is None:
+                    heed()
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(timeout=1.0)
             errors.seek(0)
             said = errors.read()
         outcome = folder / "outcome.json"
@@ -181,11 +187,26 @@ def _end_with_parent() -> None:
 def _ended(child: subprocess.Popen) -> Iterator[None]:
     try:
         yield
-        child.wait()
     finally:
         if child.poll() is None:
             child.terminate()
             child.wait()
+
+
+@contextmanager
+def _logged(lines: Iterable[str]) -> Iterator[None]:
+    """Log what comes, in a thread that ends with the lines: this one is not to wait for them."""
+
+    def log_all() -> None:
+        for line in lines:
+            _log_again(line)
+
+    thread = threading.Thread(target=log_all, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 class JsonLines(logging.Formatter):

@@ -48,8 +48,15 @@ class Recipe:
         ``none``, or of ``shift``, ``flip`` and ``crop`` some, joined by ``+`` in the order in which
         they are applied; see :func:`augment`.
     validation
-        ``training_mode``: after each epoch the test images go through the network as it is left
-        by training, as in report A; see :func:`collapseflow.training.loop.leak_test_images`.
+        A share of the training images, above 0 and below 1: they are held out, in the proportions
+        of the classes and drawn by ``seed``, and say after each epoch how good the network is
+        (:func:`collapseflow.training.loop.validate`). ``training_mode``: after each epoch the test
+        images go through the network as it is left by training, as in report A; see
+        :func:`collapseflow.training.loop.leak_test_images`.
+    patience
+        Training stops when the loss on the images that are held out has had no new minimum in so
+        many epochs (Prechelt 1998); the epochs that would follow have the weights of the best one.
+        None trains all epochs.
     """
 
     model: str
@@ -73,7 +80,13 @@ class Recipe:
     trained: str = "all"
     head_gain: float | None = None
     augmentation: str = "none"
-    validation: Literal["none", "training_mode"] = "none"
+    validation: Literal["none", "training_mode"] | float = "none"
+    patience: int | None = None
+
+    @property
+    def share_held_out(self) -> float | None:
+        """The share of the training images that is held out; None if all are trained on."""
+        return None if isinstance(self.validation, str) else self.validation
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -96,6 +109,7 @@ def identity(recipe: Recipe) -> dict[str, Any]:
         "step_factor": recipe.schedule != "step",
         "label_smoothing": recipe.loss != "cross_entropy",
         "validation": recipe.validation == "none",
+        "patience": recipe.patience is None,
     }
     values = {**asdict(recipe), "steps": list(recipe.steps)}
     return {key: value for key, value in values.items() if not void.get(key, False)}

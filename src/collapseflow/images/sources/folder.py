@@ -1,9 +1,13 @@
 """A user's own images: one folder a class, with ``train/`` and ``test/`` above or undivided."""
 
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,49 +26,129 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 #: What file managers leave among images; names with a dot in front, too.
 LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
+#: What the folders of training and of test images may be called, in lower case.
+PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
+#: What a third part is often called, in lower case.
+VALIDATION = ("val", "valid", "validation", "dev")
+#: Bits that cameras and scanners have.
+DEPTHS = (8, 10, 12, 14, 16)
+#: At most so many files are named in a message, and in what a data set says of its source.
+NAMED, NAMED_IN_SOURCE = 10, 3
+
+
+@dataclass(frozen=True)
+class Folder:
+    """How a folder of images is divided.
+
+    Attributes
+    ----------
+    root : the folder
+    parts : what holds the folders of the classes: those of training and of test images, or ``root``
+    class_names : in alphabetical order
+    beside : the other folders beside those of training and test images
+    """
+
+    root: Path
+    parts: list[Path]
+    class_names: list[str]
+    beside: list[Path]
+
+
+class File(NamedTuple):
+    """An image of a class: the numbers of its part and of its class, its position in the part."""
+
+    path: Path
+    part: int
+    label: int
+    position: int
+
+
+class Picture(NamedTuple):
+    """A decoded image.
+
+    Attributes
+    ----------
+    levels : uint8 or uint16 array (H, W), or uint8 array (H, W, 3)
+    largest : of a file with 16 bits the largest value, else None
+    """
+
+    levels: np.ndarray
+    largest: int | None
 
 
 def read(
-    location: str | Path, size: int | None, test_fraction: float, seed: int, threads: int
+    location: str | Path,
+    size: int | None,
+    test_fraction: float,
+    seed: int,
+    threads: int,
+    on_bad_image: Literal["stop", "skip"] = "stop",
 ) -> Splits:
     """Read a folder of images, decoded on several threads.
 
     Parameters
     ----------
     location
-        Holds a folder for each class, or ``train`` and ``test`` with a folder for each class in
-        both. Classes are in the alphabetical order of their names; images in folders inside a
-        class are the class's, too.
+        Holds a folder for each class, or one for training and one for test images (:data:`PARTS`,
+        in capitals or not) with a folder for each class in both. Classes are in the alphabetical
+        order of their names; images in folders inside a class are the class's, too.
     size
         Images are reduced or enlarged to ``size`` pixels on the shorter side and cut to a
         square. None leaves them as they are; then all must have one size.
     test_fraction
         The share of test images, class by class, where the images come undivided.
+    on_bad_image
+        Whether a file that cannot be used ends the reading, or is left out; the source then says
+        how many were, and names the first.
 
     Raises
     ------
     UserError
-        Naming every folder or file that cannot be used.
+        Naming what cannot be used, all of it in one message.
     """
-    root = Path(location).expanduser()
-    parts, others = find(root)
-    class_names = sorted(parts[0])
-    files = [(path, c) for part in parts for c in class_names for path in part[c]]
-    images = decode([path for path, _ in files], size, root, threads, others)
-    labels = np.array([class_names.index(c) for _, c in files])
-    if len(parts) == 2:
-        n_train = sum(map(len, parts[0].values()))
-        train = make_split(images[:n_train], labels[:n_train])
-        test = make_split(images[n_train:], labels[n_train:])
+    folder = look_into(location)
+    files, bad = list_files(folder)
+    n_files = len(files) + len(bad)
+    pictures = decode([file.path for file in files], size, threads, folder.root.name)
+    largest = [p.largest for p in pictures if isinstance(p, Picture) and p.largest is not None]
+    depth = next((d for d in DEPTHS if max(largest) < 2**d), None) if largest else None
+    used, images, n_sixteen = [], [], 0
+    for file in files:
+        # One after another is let go, because 16-bit levels take twice the memory.
+        picture = pictures.popleft()
+        levels = to_eight_bits(picture, depth)
+        if isinstance(levels, str):
+            bad.append(f"{_name(file.path, folder.root)} ({levels})")
+        else:
+            used.append(file)
+            images.append(levels)
+            n_sixteen += picture.largest is not None
+    _require_usable(folder, used, images, [] if on_bad_image == "skip" else bad, n_files)
+    images = stack(images)
+    source = [f"images in the folder {folder.root.name}", *_not_read(folder)]
+    if n_sixteen:
+        source.append(f"{n_sixteen} of 16 bits use {depth}, divided by {2 ** (depth - 8)}")
+    if bad:
+        source.append(f"left out {len(bad)} of {n_files} files: {_first(bad, NAMED_IN_SOURCE)}")
+        logger.warning(
+            "%s: left out %d of %d files: %s", folder.root, len(bad), n_files, "; ".join(bad)
+        )
+    labels = np.array([file.label for file in used])
+    ids = np.array([file.position for file in used])
+    # Training images stand first.
+    n = sum(file.part == 0 for file in used)
+    train = make_split(images[:n], labels[:n], ids[:n])
+    if len(folder.parts) == 2:
+        test = make_split(images[n:], labels[n:], ids[n:])
     else:
-        train, test = split_off_test(make_split(images, labels), test_fraction, seed)
-        _require_every_class(train, test, class_names, root, test_fraction)
-    return Splits(train, test, class_names, f"images in the folder {root.name}")
+        train, test = split_off_test(train, test_fraction, seed)
+        _require_every_class(train, test, folder.class_names, folder.root, test_fraction)
+    return Splits(train, test, folder.class_names, "; ".join(source))
 
 
 def content(location: str | Path) -> str:
     """A digest of a folder's files: their names, sizes and times of change, not their bytes."""
-    root = Path(location).expanduser()
+    root = Path(os.path.expanduser(location))
     listing = []
     for path in _below(root):
         # A link that leads nowhere is named when it is to be decoded.
@@ -73,55 +157,116 @@ def content(location: str | Path) -> str:
     return digest({"files": listing})
 
 
-def find(root: Path) -> tuple[list[dict[str, list[Path]]], list[str]]:
-    """The images of each class, of the training and the test images or of all; and other files.
-
-    Returns
-    -------
-    For each part a dictionary of the classes' images, and what is no image of a class, in words.
+def look_into(location: str | Path) -> Folder:
+    """How a folder is divided, without a look at its files.
 
     Raises
     ------
     UserError
-        If there are no two classes, or a class is empty.
+        If there are no two classes, or only one of training and test images.
     """
-    folders = {path.name: path for path in _entries(root) if path.is_dir()}
-    for split, other in (("train", "test"), ("test", "train")):
-        above = split in folders and any(path.is_dir() for path in _entries(folders[split]))
-        if above and other not in folders:
+    root = Path(os.path.expanduser(location))
+    folders = _folders(root)
+    found = {part: [f for f in folders if f.name.lower() in names] for part, names in PARTS.items()}
+    for part, other in (("train", "test"), ("test", "train")):
+        above = next(filter(_folders, found[part]), None)
+        if above and not found[other]:
+            hints = [
+                f"; rename {folder.name}/ if its images are to be the {other} images"
+                for folder in folders
+                if folder.name.lower() in VALIDATION
+            ]
             raise UserError(
-                f"{root}: has {split}/ with classes in it, but no {other}/; "
-                "allowed: both, or a folder for each class"
+                f"{root}: has {above.name}/ with classes in it, but no {other}/; "
+                f"allowed: both, or a folder for each class{''.join(hints[:1])}"
             )
-    divided = {"train", "test"} <= set(folders)
-    tops = [folders["train"], folders["test"]] if divided else [root]
-    beside = sorted(set(folders) - {"train", "test"}) if divided else []
-    if beside:
-        logger.warning("%s: beside train/ and test/, not read: %s", root, ", ".join(beside))
-    classes = [[path.name for path in _entries(top) if path.is_dir()] for top in tops]
-    names = sorted(set().union(*classes))
+    divided = all(found.values())
+    for same in found.values():
+        if divided and len(same) > 1:
+            one, other = (path.name for path in same[:2])
+            raise UserError(f"{root}: has {one}/ and {other}/; allowed: one of them")
+    parts = [same[0] for same in found.values()] if divided else [root]
+    names = sorted({folder.name for part in parts for folder in _folders(part)})
     if len(names) < 2:
-        found = f"the one class {names[0]!r}" if names else "no folder of a class"
-        raise UserError(f"{root}: holds {found}; allowed: a folder for each of two or more classes")
-    found = [{name: list(_below(top / name)) for name in names} for top in tops]
-    parts = [{n: [p for p in files if _is_image(p)] for n, files in f.items()} for f in found]
+        what = f"the one class {names[0]!r}" if names else "no folder of a class"
+        raise UserError(f"{root}: holds {what}; allowed: a folder for each of two or more classes")
+    return Folder(root, parts, names, [f for f in folders if f not in parts] if divided else [])
+
+
+def list_files(folder: Folder) -> tuple[list[File], list[str]]:
+    """The images of the classes, a part and a class after another; and other files, in words."""
+    files, others = [], []
+    for number, part in enumerate(folder.parts):
+        start = len(files)
+        for path in filter(_is_image, _entries(part)):
+            others.append(f"{_name(path, folder.root)} (in no class's folder)")
+        for label, name in enumerate(folder.class_names):
+            for path in _below(part / name):
+                if _is_image(path):
+                    files.append(File(path, number, label, len(files) - start))
+                else:
+                    others.append(f"{_name(path, folder.root)} (no {', '.join(SUFFIXES)})")
+    return files, others
+
+
+def _not_read(folder: Folder) -> Iterator[str]:
+    """What stands beside training and test images, in words: folders, and the images in them."""
+    for path in folder.beside:
+        n = sum(map(_is_image, _below(path)))
+        words = f"not read: {path.name}/ with {n} images"
+        logger.warning("%s: %s", folder.root, words)
+        if n:
+            yield words
+
+
+def _require_usable(
+    folder: Folder,
+    used: Sequence[File],
+    images: Sequence[np.ndarray],
+    bad: Sequence[str],
+    n_files: int,
+) -> None:
+    """Name classes without images, files that cannot be used and unequal sizes in one message."""
+    complaints = []
+    held = {(file.part, file.label) for file in used}
     empty = [
-        f"{top.name}/{n}"
-        for top, part in zip(tops, parts, strict=True)
-        for n in names
-        if not part[n]
+        f"{part.name}/{name}"
+        for number, part in enumerate(folder.parts)
+        for label, name in enumerate(folder.class_names)
+        if (number, label) not in held
     ]
     if empty:
-        raise UserError(
-            f"{root}: no image in {', '.join(empty)}; put some in, or remove the class "
-            f"{'from both train/ and test/' if divided else 'folder'}"
+        complaints.append(
+            f"no image that can be read in {_first(empty, NAMED, ', ')}; put some in, or remove "
+            f"the class {'from both parts' if len(folder.parts) == 2 else 'folder'}"
         )
-    loose = [path for top in tops for path in _entries(top) if _is_image(path)]
-    wrong = [f"{path.relative_to(root)} (in no class's folder)" for path in loose]
-    for path in (path for part in found for files in part.values() for path in files):
-        if not _is_image(path):
-            wrong.append(f"{path.relative_to(root)} (no {', '.join(SUFFIXES)})")
-    return parts, wrong
+    if bad:
+        complaints.append(
+            f"{len(bad)} of {n_files} files cannot be read as images of a class; replace or remove "
+            f"{_first(bad, NAMED)}, or set the key 'on_bad_image' to 'skip'"
+        )
+    sizes: dict[tuple[int, ...], Path] = {}
+    for file, image in zip(used, images, strict=True):
+        sizes.setdefault(image.shape[1::-1], file.path)
+    if len(sizes) > 1:
+        two = ", ".join(
+            f"{_name(path, folder.root)}: {width} x {height}"
+            for (width, height), path in list(sizes.items())[:2]
+        )
+        complaints.append(f"images differ in size ({two}); set the key 'size'")
+    if complaints:
+        raise UserError(f"{folder.root}: {'; '.join(complaints)}")
+
+
+def _first(words: Sequence[str], most: int, between: str = "; ") -> str:
+    """The first few of them, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return between.join(words[:most]) + more
+
+
+def _name(path: Path, root: Path) -> str:
+    """A file's name as text, also where its bytes are none."""
+    return os.fsencode(path.relative_to(root)).decode(errors="replace")
 
 
 def _require_every_class(
@@ -132,7 +277,7 @@ def _require_every_class(
         if absent:
             raise UserError(
                 f"{root}: test_fraction {test_fraction} leaves no {what} image of "
-                f"{', '.join(absent)}; add images to them, or change test_fraction"
+                f"{_first(absent, NAMED, ', ')}; add images to them, or change test_fraction"
             )
 
 
@@ -154,85 +299,81 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def decode(
-    paths: Sequence[Path], size: int | None, root: Path, threads: int, others: Sequence[str]
-) -> np.ndarray:
+    paths: Sequence[Path], size: int | None, threads: int, name: str
+) -> deque[Picture | str]:
     """Decode images on several threads (Pillow lets go of the interpreter while it decodes).
-
-    ``others`` are files that are no images of a class, in words.
 
     Returns
     -------
-    uint8 array (N, H, W), or (N, H, W, 3) if there is any colour
-
-    Raises
-    ------
-    UserError
-        Naming these and every image that cannot be read, or two images of different sizes.
+    As :func:`decode_one`, for each path.
     """
-    images, problems = [], list(others)
     # Pillow's readers are loaded here, before threads would do it at the same time.
     Image.init()
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda path: decode_one(path, size), paths)
-        for path, image in zip(
-            paths, progress(found, len(paths), f"images in {root.name}"), strict=True
-        ):
-            if isinstance(image, str):
-                problems.append(f"{path.relative_to(root)} ({image})")
-            else:
-                images.append(image)
-    if problems:
-        raise UserError(
-            f"{root}: {len(problems)} of {len(paths) + len(others)} files cannot be read as images "
-            "of a class; replace or remove "
-            f"{'; '.join(problems)}"
-        )
-    shapes: dict[tuple[int, ...], Path] = {}
-    for path, image in zip(paths, images, strict=True):
-        shapes.setdefault(image.shape[:2], path)
-    if len(shapes) > 1:
-        (height, width), (other_height, other_width) = list(shapes)[:2]
-        one, other = list(shapes.values())[:2]
-        raise UserError(
-            f"{root}: images differ in size ({one.relative_to(root)}: {width} x {height}, "
-            f"{other.relative_to(root)}: {other_width} x {other_height}); set the key 'size'"
-        )
-    return stack(images)
+        return deque(progress(found, len(paths), f"images in {name}"))
 
 
-def decode_one(path: Path, size: int | None) -> np.ndarray | str:
-    """One image as uint8 (H, W) or (H, W, 3), upright; or what is wrong with it, in words.
+def decode_one(path: Path, size: int | None) -> Picture | str:
+    """One image, upright, with white where it is transparent; or what is wrong with it, in words.
 
-    Transparent parts become white, 16-bit grey levels their upper 8 bits.
+    Of 16-bit colours and of 16-bit levels with transparency, Pillow reads the upper 8 bits.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             # Cameras put a preview behind a JPEG, whose format is called MPO then.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 return f"holds {image.n_frames} images"
+            # What the file holds, which the mode of a decoded colour image does not tell.
+            sixteen = any(";16" in str(tile[3]) for tile in image.tile)
             image = ImageOps.exif_transpose(image)
             image.load()
     except UnidentifiedImageError:
         return "no JPEG, PNG, WebP or TIFF"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
+    largest = None
     if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint16) >> 8
-        image = Image.fromarray(levels.astype(np.uint8))
-    elif image.mode == "1":
+        levels = np.asarray(image).astype(np.uint16)
+        largest = int(levels.max())
+        image = Image.fromarray(levels)
+    elif sixteen and image.mode in ("LA", "RGB", "RGBA"):
+        largest = 256 * max(high for _, high in image.convert("RGB").getextrema()) + 255
+    if image.mode == "1":
         image = image.convert("L")
-    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+    elif image.mode in ("LA", "PA", "RGBA") or (
+        "transparency" in image.info and image.mode != "I;16"
+    ):
         grey = image.mode in ("L", "LA")
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("L" if grey else "RGB")
     elif image.mode == "P":
         image = image.convert("RGB")
-    if image.mode not in ("L", "RGB"):
+    if image.mode not in ("L", "RGB", "I;16"):
         return f"{image.mode} values; convert it to RGB or grey"
-    return np.asarray(image if size is None else square(image, size))
+    return Picture(np.asarray(image if size is None else square(image, size)), largest)
+
+
+def to_eight_bits(picture: Picture | str, depth: int | None) -> np.ndarray | str:
+    """A picture's levels as uint8, where 16-bit values use ``depth`` bits in the whole data set.
+
+    Words, which say what is wrong with a picture, stay; colours are added of which fewer than 8
+    bits were read.
+    """
+    if isinstance(picture, str):
+        return picture
+    if picture.levels.dtype == np.uint16:
+        return (picture.levels >> (depth - 8)).astype(np.uint8)
+    if picture.largest is not None and depth < 16:
+        return f"16-bit colours that use {depth} bits; convert it to 8 bits"
+    return picture.levels

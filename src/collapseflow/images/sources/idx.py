@@ -11,13 +11,15 @@ import gzip
 import hashlib
 import http.client
 import logging
+import os
 import struct
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from collapseflow.images.datasets import Splits, make_split
 from collapseflow.images.sources.known import IDX_FILES as FILES
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import atomic_path
+from collapseflow.running.stop import pause
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +118,7 @@ def read(
     sha256
         Digests of the uncompressed contents; a file that is not named here is not checked.
     class_names
-        Names of the classes; by default their numbers.
+        Names of the classes by number; by default the numbers.
     cache
         Folder for what came over the web, one folder for each digest; content found there is
         checked again and not fetched twice. Files without a known digest are never kept.
@@ -145,6 +148,25 @@ def read(
     )
 
 
+def labels_on_disk(locations: Sequence[str]) -> np.ndarray | None:
+    """The labels of all images, where the first of the places is a folder; nothing is fetched.
+
+    None where they are known only when they are read.
+    """
+    if _is_web(locations[0]):
+        return None
+    folders = [location for location in locations if not _is_web(location)]
+    found = []
+    for name in FILES[1::2]:
+        for location, file_name in product(folders, (name + ".gz", name)):
+            with suppress(*UNUSABLE):
+                found.append(parse(_content(location, file_name, retries=0)))
+                break
+        else:
+            return None
+    return np.concatenate(found)
+
+
 #: What a file that is absent, cut off or another one raises.
 UNUSABLE = (OSError, EOFError, zlib.error, ValueError, http.client.HTTPException, UserError)
 
@@ -162,9 +184,7 @@ def _first_good(
     for location in locations:
         for file_name in (name + ".gz", name):
             try:
-                content = _fetch(location, file_name, retries)
-                if file_name.endswith(".gz"):
-                    content = gzip.decompress(content)
+                content = _content(location, file_name, retries)
                 found = hashlib.sha256(content).hexdigest()
                 if digest and found != digest:
                     raise ValueError(f"SHA-256 of the content is {found}, expected {digest}")
@@ -196,11 +216,17 @@ def _is_web(location: str) -> bool:
     return urllib.parse.urlparse(location).scheme in ("http", "https")
 
 
+def _content(location: str, name: str, retries: int) -> bytes:
+    """The uncompressed content of one file."""
+    content = _fetch(location, name, retries)
+    return gzip.decompress(content) if name.endswith(".gz") else content
+
+
 def _fetch(location: str, name: str, retries: int) -> bytes:
     """The bytes of one file; a web address is tried again where a retry can help."""
     scheme = urllib.parse.urlparse(location).scheme
     if scheme not in ("http", "https", "file"):
-        return (Path(location).expanduser() / name).read_bytes()
+        return (Path(os.path.expanduser(location)) / name).read_bytes()
     address = location.rstrip("/") + "/" + name
     for attempt in range(retries + 1):
         try:
@@ -218,5 +244,5 @@ def _fetch(location: str, name: str, retries: int) -> bytes:
             if attempt == retries or scheme == "file":
                 raise
         logger.info("%s: attempt %d failed, trying again", address, attempt + 1)
-        time.sleep(2**attempt)
+        pause(2**attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -43,6 +43,27 @@ SOURCES = {
 }
 
 
+#: torchvision's data sets of images with a class, divided into training and test images.
+TORCHVISION = (
+    *("CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST", "FER2013"),
+    *("FGVCAircraft", "FashionMNIST", "Flowers102", "Food101", "GTSRB", "ImageNet", "Imagenette"),
+    *("KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "Places365", "QMNIST", "RenderedSST2", "STL10"),
+    *("SVHN", "StanfordCars", "USPS"),
+)
+#: Light strokes or clothes on black, which their papers print as ink on paper: sources, and
+#: names in torchvision.
+INK = (
+    *("mnist", "fashion_mnist", "mnist5k", "digits", "letters"),
+    *("MNIST", "FashionMNIST", "EMNIST", "KMNIST", "QMNIST", "USPS"),
+)
+
+
+def torchvision_name(word: str) -> str | None:
+    """The data set of torchvision that a word names, whatever its case, hyphens and underscores."""
+    folded = {name.casefold(): name for name in TORCHVISION}
+    return folded.get(word.casefold().replace("-", "").replace("_", ""))
+
+
 @dataclass(frozen=True)
 class Package:
     """A package on the Python package index that ships the weights of a torchvision model.

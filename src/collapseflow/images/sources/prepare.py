@@ -3,23 +3,50 @@
 from dataclasses import replace
 from pathlib import Path
 
-from collapseflow.images.datasets import Splits, content_digest, take_subset, write_dataset
+from collapseflow.images.datasets import (
+    Splits,
+    content_digest,
+    names_of,
+    take_subset,
+    with_names,
+    write_dataset,
+)
 from collapseflow.images.sources import embedded, folder, idx, letters
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
+
+#: What is downloaded, below the folder that a study is run in; torchvision's files inside it.
+DOWNLOADS = Path("resources/downloads")
+TORCHVISION_FILES = "torchvision"
 
 
 def read_source(
     entry: dict, test_fraction: float, seed: int, cache: Path, threads: int = 1
 ) -> Splits:
-    """Read a data set from where its entry says, whole, and check its digest if one is given."""
+    """Read a data set from where its entry says, whole, and check its digest if one is given.
+
+    Classes are those that occur, by the names that the entry gives them.
+    """
+    read = _read(entry, test_fraction, seed, cache, threads)
+    splits = with_names(read, entry["class_names"])
+    # Only torchvision's are of what was read; those of IDX files are of the files.
+    digests = entry["sha256"] if entry["source"] == "torchvision" else {}
+    for split, expected in digests.items():
+        part = getattr(splits, split)
+        found = content_digest(part.images, part.labels)
+        if found != expected:
+            raise UserError(f"sha256.{split}: the content has {found}, expected {expected}")
+    return splits
+
+
+def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: int) -> Splits:
     source = entry["source"]
     if source in idx.KNOWN:
         known = idx.KNOWN[source]
         locations = entry["location"] or known["location"]
         return idx.read(locations, known["sha256"], known["class_names"], cache)
     if source == "idx":
-        return idx.read(entry["location"], entry["sha256"], entry["class_names"], cache)
+        return idx.read(entry["location"], entry["sha256"], None, cache)
     if source == "mnist5k":
         return embedded.mnist5k(test_fraction, seed)
     if source == "digits":
@@ -27,20 +54,36 @@ def read_source(
     if source == "letters":
         return letters.letters(LETTERS, test_fraction, seed, "data set")
     if source == "folder":
-        return folder.read(entry["location"][0], entry["size"], test_fraction, seed, threads)
+        # A data set of before there was a choice has no such key.
+        choice = entry.get("on_bad_image", "stop")
+        location, size = entry["location"][0], entry["size"]
+        return folder.read(location, size, test_fraction, seed, threads, choice)
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.images.sources import torchvision
 
-    root = cache / "torchvision"
-    splits = torchvision.read(
-        entry["name"], entry["arguments"], entry["size"], entry["class_names"], root
-    )
-    for split, expected in entry["sha256"].items():
-        part = getattr(splits, split)
-        found = content_digest(part.images, part.labels)
-        if found != expected:
-            raise UserError(f"sha256.{split}: the content has {found}, expected {expected}")
-    return splits
+    root = cache / TORCHVISION_FILES
+    return torchvision.read(entry["name"], entry["arguments"], entry["size"], root)
+
+
+def check_class_names(entry: dict, cache: Path) -> None:
+    """Refuse names of another number than the classes that are on this machine already.
+
+    ``entry`` has the source ``idx`` or ``torchvision``.
+
+    Raises
+    ------
+    UserError
+        As :func:`collapseflow.images.datasets.names_of`.
+    """
+    if entry["source"] == "idx":
+        labels = idx.labels_on_disk(entry["location"])
+    else:
+        from collapseflow.images.sources import torchvision
+
+        root = cache / TORCHVISION_FILES
+        labels = torchvision.labels_on_disk(entry["name"], entry["arguments"], root)
+    if labels is not None:
+        names_of(labels, entry["class_names"], entry["class_names"])
 
 
 def prepare_dataset(
@@ -51,10 +94,8 @@ def prepare_dataset(
     output: str | Path,
     threads: int = 1,
 ) -> None:
-    """Read a data set, take the asked-for sample, rename its classes, write it as HDF5."""
+    """Read a data set, take the asked-for sample, write it as HDF5."""
     splits = read_source(entry, test_fraction, seed, cache, threads)
-    if entry["class_names"]:
-        splits = replace(splits, class_names=entry["class_names"])
     full = {"train": len(splits.train.labels), "test": len(splits.test.labels)}
     subset = {k: n for k, n in entry["subset"].items() if n is not None}
     splits = take_subset(splits, subset.get("train"), subset.get("test"), seed)

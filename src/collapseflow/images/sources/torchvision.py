@@ -1,7 +1,6 @@
 """Any classification data set of torchvision."""
 
 import inspect
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,9 +12,7 @@ from collapseflow.images.sources.pictures import square, stack
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
 
 
-def read(
-    name: str, arguments: dict, size: int | None, class_names: list[str] | None, root: Path
-) -> Splits:
+def read(name: str, arguments: dict, size: int | None, root: Path) -> Splits:
     """Read a data set of torchvision, downloaded by torchvision where it has to be.
 
     Parameters
@@ -37,29 +34,45 @@ def read(
     """
     cls, choices = _class_of(name), _choices(name, arguments)
     accepted = _parameters(cls)
-    options = dict(arguments)
-    if "root" in accepted:
-        options.setdefault("root", str(root))
-    if "download" in accepted:
-        options.setdefault("download", True)
+    options = {"root": str(root), "download": True} | arguments
+    options = {k: v for k, v in options.items() if k in accepted}
     try:
         parts = [cls(**options, **choice) for choice in choices]
     except (TypeError, ValueError) as error:
         raise UserError(f"torchvision.datasets.{name}: {error}") from None
     except (RuntimeError, OSError) as error:
-        raise TemporaryError(f"torchvision.datasets.{name}: {error}") from None
+        where = f"; its files belong into {options['root']}" if "root" in options else ""
+        line = " ".join(str(error).split())
+        raise TemporaryError(f"torchvision.datasets.{name}: {line}{where}") from None
     train, test = (_to_split(part, size, name) for part in parts)
-    # A class without any image (EMNIST's letters begin with 1) is none.
-    present = np.union1d(train.labels, test.labels)
-    train, test = (
-        replace(part, labels=np.searchsorted(present, part.labels)) for part in (train, test)
-    )
-    if class_names is None:
-        class_names = list(getattr(parts[0], "classes", None) or map(str, range(present[-1] + 1)))
-        # Some data sets list tuples of synonyms.
-        class_names = [c if isinstance(c, str) else c[0] for c in class_names]
-        class_names = [class_names[label] for label in present]
+    n_classes = max(train.labels.max(), test.labels.max()) + 1
+    class_names = getattr(parts[0], "classes", None) or map(str, range(n_classes))
+    # Some data sets list tuples of synonyms.
+    class_names = [c if isinstance(c, str) else c[0] for c in class_names]
     return Splits(train, test, class_names, f"torchvision.datasets.{name}")
+
+
+def labels_on_disk(name: str, arguments: dict, root: Path) -> np.ndarray | None:
+    """The labels of all images, where they are there without a download and a look at the images.
+
+    None where they are known only when they are read.
+    """
+    cls = _class_of(name)
+    accepted = _parameters(cls)
+    options = {"root": str(root)} | arguments | {"download": False}
+    options = {k: v for k, v in options.items() if k in accepted}
+    found = []
+    for choice in _choices(name, arguments):
+        try:
+            part = cls(**options, **choice)
+        except Exception:
+            # Whatever it is about the files, it is told by what reads them.
+            return None
+        labels = (getattr(part, key, None) for key in ("targets", "labels", "_labels"))
+        found.append(next((x for x in labels if x is not None), None))
+    if any(labels is None for labels in found):
+        return None
+    return np.concatenate([np.asarray(labels) for labels in found])
 
 
 def check_arguments(name: str, arguments: dict) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 
-from collapseflow.measures.confusion import balanced_accuracy, is_unequal, recalls
+from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance, recalls
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import identity, swept_keys, write_csv
 from collapseflow.presentation.tables.accuracy import read_cells
@@ -43,9 +43,10 @@ def plot_confusion(
     """Of each true class (rows) the shares of test images that are taken for each class (columns).
 
     A panel for each feature set, all of one classifier; the images of all seeds are counted
-    together. Below it, where classes have different numbers of test images, the balanced accuracy;
-    and the class that is recognised least. Of many classes similar ones stand beside each other, in
-    the same order in all panels: those that are taken for each other.
+    together. Below it the class that is recognised least and, where classes are unequal
+    (:data:`collapseflow.measures.confusion.UNEQUAL`), the balanced accuracy. Of many classes
+    similar ones stand beside each other, in the same order in all panels: those that are taken for
+    each other.
 
     Parameters
     ----------
@@ -165,8 +166,8 @@ def _draw(axis: Axes, shares: np.ndarray, style: Mapping) -> None:
 def _name(
     axis: Axes, counts: np.ndarray, class_names: Sequence[str], style: Mapping, is_first: bool
 ) -> None:
-    """The names of the classes at both axes, and at the left, where they differ, how many images
-    of each there are; nothing of many classes."""
+    """The names of the classes at both axes, and at the left how many images of each there are,
+    where they are unequal; nothing of many classes."""
     axis.set_ylabel("true class" if is_first else "")
     axis.tick_params(length=0, labelsize=style["font_size"] - 2)
     if len(class_names) > MOST_NAMED:
@@ -177,7 +178,7 @@ def _name(
     is_long = max(map(len, names)) > 2
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(places, names, **(turned if is_long else {}))
-    if is_unequal(counts):
+    if imbalance(counts) >= UNEQUAL:
         sizes = counts.sum(axis=1).tolist()
         names = [f"{name} ({n:,})" for name, n in zip(names, sizes, strict=True)]
     axis.set_yticks(places, names if is_first else [""] * len(names))
@@ -192,6 +193,6 @@ def _worth(counts: np.ndarray, class_names: Sequence[str]) -> str:
         f"least: {look.shortened(class_names[least], MOST_LETTERS)}, {100 * shares[least]:.0f} %"
     )
     words += f" of {n:,}"
-    if not is_unequal(counts):
+    if imbalance(counts) < UNEQUAL:
         return words
     return f"balanced {100 * balanced_accuracy(counts)[0]:.0f} %; {words}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from collapseflow.images.datasets import Split
 from collapseflow.presentation.figures import style as look
@@ -18,11 +19,15 @@ def plot_samples(
     split: Split,
     class_names: Sequence[str],
     title: str,
+    ink: bool,
     seed: int,
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """A grid of training images, one class a row, drawn by ``seed``."""
+    """A grid of training images, one class a row, drawn by ``seed``.
+
+    With ``ink``, grey images are printed as ink on paper: what is black in them is white.
+    """
     look.apply(style)
     shown = np.unique(split.labels)[:MOST_CLASSES]
     columns = style["samples_per_class"]
@@ -41,7 +46,7 @@ def plot_samples(
         for axis in row:
             axis.set_axis_off()
         for axis, index in zip(row, chosen, strict=False):
-            axis.imshow(split.images[index], cmap="gray_r", vmin=0, vmax=255)
+            _show(axis, split.images[index], ink)
         row[0].text(
             -0.15,
             0.5,
@@ -57,20 +62,28 @@ def plot_samples(
     look.save(figure, paths)
 
 
+def _show(axis: Axes, image: np.ndarray, ink: bool) -> None:
+    axis.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255)
+
+
 def plot_scattering(
     image: np.ndarray,
     coefficients: Sequence[tuple[int, float, np.ndarray]],
     title: str,
+    ink: bool,
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """Report A, figure 1: an image and some of its first-order scattering coefficients."""
+    """Report A, figure 1: an image and some of its first-order scattering coefficients.
+
+    ``ink`` as of :func:`plot_samples`.
+    """
     look.apply(style)
     columns = 1 + (len(coefficients) + 1) // 2
     figure = plt.figure(figsize=(0.75 * style["width"], 0.75 * style["width"] * 2.0 / columns))
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
-    axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    _show(axis, image, ink)
     room = 0.75 * style["width"] * 2 / (columns + 1)
     axis.set_title(look.wrapped(title, room, style))
     axis.set_axis_off()

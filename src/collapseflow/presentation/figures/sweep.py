@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from collapseflow.measures.collapse import MEASURES
+from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
@@ -31,6 +32,15 @@ PANELS = (
     ("accuracy", ["train"], "train accuracy, %"),
     *((quantity, ["train", "test"], MEASURES[quantity].title) for quantity in REPORT_A),
 )
+#: The look of what is around the best point.
+RING = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.8,
+    "color": look.NEUTRAL,
+}
 #: Positive values whose ratio is larger than this stand on a logarithmic axis.
 WIDE = 30
 
@@ -75,6 +85,7 @@ def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
 def plot_sweep(
     measures: str | Path,
     failures: str | Path,
+    training: str | Path,
     runs: Sequence[Mapping],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
@@ -88,10 +99,13 @@ def plot_sweep(
     marker; training images (for measures as many as there are test images) are solid and test
     images dashed. Of several seeds the mean with bars of one standard deviation, of NC1 the
     geometric ones; of one seed its values, with the 95 % interval of the accuracy on the test
-    images.
+    images. Where training images are held out, a ring is around the point that is the best on them
+    (:func:`collapseflow.presentation.held_out.best_points`).
 
     Parameters
     ----------
+    training
+        What :func:`collapseflow.presentation.tables.runs.training_table` wrote.
     runs
         The runs of recipes that are run with several values of a key. The other parameters are
         those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
@@ -118,6 +132,7 @@ def plot_sweep(
     colours = look.line_colours({line_of(run): run["backbone"] for run in runs}, list(backbones))
     markers = look.dataset_markers(list(datasets))
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
+    best = held_out.best_points(held_out.final_accuracies(training, runs), runs)
     figure, axes = plt.subplots(
         2 * len(keys),
         3,
@@ -142,6 +157,9 @@ def plot_sweep(
                     curve = 100 * curve
                 looks = {"color": colours[line], "marker": markers[dataset], **curves.SPLITS[split]}
                 curves.draw(axis, curve.index, curve, bars=True, **looks)
+                for series, x in _places(of_line, key, positions).items():
+                    if (dataset, series) in best and x in curve.index:
+                        axis.plot([x], [curve.loc[x, "middle"]], **RING)
             axis.set_title(title)
             words = key.replace("_", " ")
             axis.set_xlabel(words if len(keys) == 1 else f"{words} ({recipe})")
@@ -159,9 +177,15 @@ def plot_sweep(
         curves.dataset_keys(shown, markers),
         curves.split_keys(curves.BOTH_WORDS),
         [Line2D([], [], **bars)],
+        [Line2D([], [], label="best on held-out training images", **RING)] if best else [],
     ]
     notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
-    curves.finish(figure, groups, notes, style, paths)
+    curves.finish(figure, list(filter(None, groups)), notes, style, paths)
+
+
+def _places(runs: Sequence[Mapping], key: str, positions: Mapping[str, float]) -> dict[str, float]:
+    """The positions of the series of some runs by the value of a swept key."""
+    return {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
 
 
 def _over(
@@ -172,7 +196,7 @@ def _over(
     geometric: bool,
 ) -> pd.DataFrame:
     """One quantity after the last epochs of some runs, over the positions of a swept key."""
-    where = {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
+    where = _places(runs, key, positions)
     last = {run["series"]: run["last"] for run in runs}
     chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
     chosen = chosen[

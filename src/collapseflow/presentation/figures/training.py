@@ -1,10 +1,13 @@
-"""What training itself says of its epochs: loss, learning rate, gradient norm, speed."""
+"""What training itself says of its epochs: loss, learning rate, gradient norm, speed, and how good
+the network is on held-out images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
+from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import of_runs, read_csv
@@ -15,6 +18,11 @@ PANELS = {
     "learning_rate": ("(b) learning rate", "of the last batch", False),
     "gradient_norm": ("(c) gradient norm", "mean over the epoch", True),
     "images_per_second": ("(d) speed", "images per second", False),
+}
+#: Further ones, where training images are held out.
+HELD_OUT = {
+    held_out.LOSS: ("(e) loss on held-out images", "after the epoch", True),
+    held_out.ACCURACY: ("(f) accuracy on held-out images", "after the epoch, %", False),
 }
 
 
@@ -27,10 +35,11 @@ def plot_training(
     style: Mapping,
     paths: Sequence[str | Path],
 ) -> None:
-    """Loss, learning rate, gradient norm and images per second over the epochs of training.
+    """Loss, learning rate, gradient norm and images per second over the epochs of training; where
+    training images are held out, also loss and accuracy on them.
 
     One line a series and data set, which its markers tell: of several seeds the mean with a band of
-    one standard deviation, of loss and gradient norm the geometric ones.
+    one standard deviation, of losses and gradient norm the geometric ones.
 
     Parameters
     ----------
@@ -46,11 +55,20 @@ def plot_training(
     shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
     last = max(run["last"] for run in runs)
     pairs = dict.fromkeys((run["dataset"], run["series"]) for run in runs)
-    figure, axes = plt.subplots(2, 2, figsize=(style["width"], 0.72 * style["width"]), sharex=True)
+    who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
+    holds_out = who.isin(who[table["quantity"] == held_out.LOSS])
+    panels = PANELS | HELD_OUT if holds_out.any() else PANELS
+    n_rows = len(panels) // 2
+    size = style["width"], 0.36 * n_rows * style["width"]
+    figure, axes = plt.subplots(n_rows, 2, figsize=size, sharex=True)
     for axis, (quantity, (title, label, logarithmic)) in zip(
-        axes.flat, PANELS.items(), strict=True
+        axes.flat, panels.items(), strict=True
     ):
         of_quantity = table[table["quantity"] == quantity]
+        if quantity == held_out.ACCURACY:
+            # The others' is of test images in training mode.
+            of_quantity = table[(table["quantity"] == quantity) & holds_out]
+            of_quantity = of_quantity.assign(value=100 * of_quantity["value"])
         if logarithmic:
             # A network that fits its images perfectly has no place on such an axis.
             of_quantity = of_quantity[of_quantity["value"] > 0]
@@ -64,7 +82,7 @@ def plot_training(
         axis.set(title=title, ylabel=label)
         curves.value_axis(axis, logarithmic)
         curves.epoch_axis(axis, 1, last)
-    for axis in axes[0]:
+    for axis in axes[:-1].flat:
         axis.set_xlabel("")
     groups = [
         curves.colour_keys(labels, colours),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from collapseflow import published
-from collapseflow.measures.confusion import balanced_accuracy, is_unequal
+from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance
 from collapseflow.measures.paired import larger_than_chance, unpack
 from collapseflow.presentation.rows import (
     failure_of_cells,
@@ -104,8 +104,8 @@ def accuracy_table(
     """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
 
     More than :data:`MOST_COLUMNS` feature sets are rows, and the classifiers columns. Bold is the
-    best feature set of a classifier. Where classes have different numbers of test images, a second
-    line has the balanced accuracies.
+    best feature set of a classifier. Where classes are unequal
+    (:data:`collapseflow.measures.confusion.UNEQUAL`), second lines have the balanced accuracies.
 
     Parameters
     ----------
@@ -167,6 +167,11 @@ def accuracy_table(
     tidy = pd.DataFrame(records, columns=None if records else columns)
     tidy = tidy.astype({"seed": "Int64", "epoch": "Int64"})
     means = _means(tidy, "accuracy", "low", "high")
+    unequal = any(
+        imbalance(np.array(cell["confusion"])) >= UNEQUAL
+        for *_, content in there
+        for cell in content.values()
+    )
     balanced = _means(tidy.dropna(subset="balanced"), *BALANCED)
     best = _best(means, right_answers(there, list(classifiers)))
     groups = dict(list(tidy.groupby(["column", "classifier"])))
@@ -185,7 +190,7 @@ def accuracy_table(
             return ""
         return spread("accuracy", *balanced.loc[(column, classifier), ["mean", "sd", "half_width"]])
 
-    kinds = {"": accuracy_of, **({", balanced": balanced_of} if len(balanced) else {})}
+    kinds = {"": accuracy_of, **({", balanced": balanced_of} if unequal else {})}
     sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
     size_of = {one["features"]: str(sizes.get(one["features"], "")) for one in features}
     rows: list[list[Cell]] = []
@@ -210,7 +215,7 @@ def accuracy_table(
             "of a classifier, where they are better than all others by more than chance on the "
             "same test images (McNemar's test and the 95 % interval of a paired bootstrap)."
         ]
-    if len(balanced):
+    if unequal:
         notes.append("Balanced: the mean over the classes, which have unequal numbers of images.")
     seeded = [one for one in features if len(one["seeds"]) > 1]
     if seeded:
@@ -240,7 +245,7 @@ def accuracy_table(
 def _balanced(cell: Mapping[str, Any]) -> dict[str, float | None]:
     """The balanced accuracy of a cell, where classes have different numbers of test images."""
     counts = np.array(cell["confusion"])
-    values = balanced_accuracy(counts) if is_unequal(counts) else [None] * 3
+    values = balanced_accuracy(counts) if imbalance(counts) > 1 else [None] * 3
     return dict(zip(BALANCED, values, strict=True))
 
 

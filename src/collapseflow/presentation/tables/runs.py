@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from collapseflow.presentation import held_out
 from collapseflow.presentation.rows import (
     REPORT_A,
     failures_in_words,
@@ -20,6 +21,8 @@ from collapseflow.presentation.rows import (
     write_csv,
 )
 from collapseflow.presentation.tables.writing import (
+    Bold,
+    Cell,
     failed_in_words,
     seeds_note,
     spread,
@@ -34,6 +37,17 @@ SHOWN = (
     ("accuracy", "train", "train accuracy, %"),
     ("accuracy", "test", "test accuracy, %"),
     *((quantity, "train", words) for quantity, words in REPORT_A.items()),
+)
+#: What the table of a sweep says of the choice of a point.
+NOTES_ON_VALIDATION = (
+    "Validation accuracy: on training images that are held out and not trained on; they are among "
+    "those of train accuracy and neural collapse. In bold the best point of a recipe, for each "
+    "network and data set. The test images chose nothing: the test accuracy of that point is an "
+    "estimate for new images; the highest test accuracy of several points would be none.",
+)
+NOTES_WITHOUT_VALIDATION = (
+    "No point is called the best: no training images were held out (validation) that could choose "
+    "it, and the test images would then say too much of it.",
 )
 
 
@@ -124,6 +138,7 @@ def collapse_table(
 def sweep_table(
     measures: str | Path,
     failures: str | Path,
+    training: str | Path,
     runs: Sequence[Mapping],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
@@ -133,20 +148,29 @@ def sweep_table(
 ) -> None:
     """Accuracy and neural collapse after the last epoch at every point of the swept recipes.
 
+    Where training images are held out, the accuracy on them as well, and the best point by it
+    (:func:`collapseflow.presentation.held_out.best_points`): without them no point is called best.
+
     Parameters
     ----------
     measures, failures, datasets
         As those of :func:`collapse_table`.
+    training
+        What :func:`training_table` wrote.
     runs
         The runs of recipes that are swept; the measures are those at the layer of each.
     backbones
         Labels of the backbones.
     csv
-        As that of :func:`collapse_table`, after the last epoch.
+        As that of :func:`collapse_table`, after the last epoch; where images are held out also of
+        ``validation_accuracy``, on the split ``validation``, and ``best``, 1 for the best point.
     """
     measured = of_runs(read_csv(measures), runs)
     table, names = _measured(measured, runs)
     keys = swept_keys(runs)
+    accuracies = held_out.final_accuracies(training, runs)
+    validated = held_out.spread_over_seeds(accuracies).set_index(["dataset", "series"])
+    best = held_out.best_points(accuracies, runs)
     points = {(run["dataset"], run["series"]): run for run in runs}
     networks = networks_in_words(runs, backbones)
     parts, rows = [], []
@@ -157,26 +181,42 @@ def sweep_table(
             & (table["epoch"] == run["last"])
             & table["layer"].isin(["", run["layer"]])
         ]
-        parts.append(chosen)
         who = identity(run, run["seed"], keys)
         setting = [who[key] for key in keys]
+        shown: list[Cell] = [*_shown(chosen)]
+        if len(validated):
+            is_best = (dataset, series) in best
+            cell = ""
+            if (dataset, series) in validated.index:
+                found = validated.loc[(dataset, series)]
+                cell = spread("accuracy", found["mean"], found["sd"])
+                where = {"layer": "", "epoch": run["last"], "split": "validation"}
+                row = {**who, **where, "quantity": held_out.ACCURACY, **found}
+                row["n_seeds"] = int(found["n_seeds"])
+                chosen = pd.concat([pd.DataFrame([row])[chosen.columns.drop("series")], chosen])
+            shown.insert(0, Bold(cell) if is_best else cell)
+            chosen = chosen.assign(best=int(is_best))
+        parts.append(chosen)
         rows.append(
             [
                 datasets[dataset],
                 networks[run["backbone"], run["start"]],
                 run["recipe"],
                 *setting,
-                *_shown(chosen),
+                *shown,
             ]
         )
     swept = [key.replace("_", " ") for key in keys]
-    header = ["data set", "network", "recipe", *swept, *(words for *_, words in SHOWN)]
+    header = ["data set", "network", "recipe", *swept]
+    header += ["validation accuracy, %"] if len(validated) else []
+    header += [words for *_, words in SHOWN]
     notes = [
         "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
         "the training images.",
+        *(NOTES_ON_VALIDATION if len(validated) else NOTES_WITHOUT_VALIDATION),
         *_notes_on_runs(runs, measured, datasets, failures),
     ]
-    tidy = pd.concat(parts)[[*names, *MEANS]]
+    tidy = pd.concat(parts)[[*names, *MEANS, *(["best"] if len(validated) else [])]]
     write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
 
 
@@ -191,7 +231,9 @@ def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str
         Columns as in measures.csv, as far as they apply; quantities ``loss``, ``learning_rate``
         (of the last batch), ``gradient_norm`` (mean over the batches), ``last_batch_accuracy``
         (training mode), ``validation_accuracy`` (test images in training mode, where they go
-        through the network), ``seconds``, ``images_per_second``.
+        through the network, or held-out images in evaluation mode), ``validation_loss`` (of
+        held-out images), ``best_epoch`` (at the epoch after which training stopped early),
+        ``seconds``, ``images_per_second``.
     """
     keys = swept_keys(runs)
     records = []
