@@ -81,6 +81,9 @@ def test_draws_the_mean_of_the_draws_with_its_interval(draw):
         pytest.approx({1: 60}),
     ]
     assert len({line.get_marker() for line in curves}) == 2
+    # All are of test images.
+    assert {line.get_linestyle() for line in curves} == {"--"}
+    assert {line.get_markerfacecolor() for line in curves} == {"white"}
     assert ends_of_bars(figure) == [
         [pytest.approx((28, 33)), pytest.approx((48, 53))],
         [pytest.approx((58, 63))],

@@ -245,6 +245,14 @@ def test_cells_that_are_not_there_are_left_blank(matrix, figures, out):
     assert "vgg11" in out.csv.read_text() and "VGG11" in out.tex.read_text()
 
 
+def test_the_table_says_where_a_class_has_few_training_images(matrix, out):
+    who = ("digits", "vgg11", "imagenet", "classifier", "fewest_images", 4.0)
+    matrix([*untrained(), row(*who), row(*who[:-1], 3.0, split="test")])
+    assert "\nDigits 8×8: a class has only 4 training images; of fewer" in out.md.read_text()
+    matrix(untrained())
+    assert "a class has only" not in out.md.read_text()
+
+
 def test_a_matrix_of_nothing_is_drawn(matrix, figures):
     matrix([])
     assert "No features" in figures[0].get_supxlabel()

@@ -66,7 +66,11 @@ def plot_few_shot(
     bounded = False
     colours = look.class_looks(len(columns))
     looks = {
-        column["features"]: {"color": colour, "marker": look.MARKERS[place % len(look.MARKERS)]}
+        column["features"]: {
+            "color": colour,
+            "marker": look.MARKERS[place % len(look.MARKERS)],
+            **curves.SPLITS["test"],
+        }
         for place, (column, (colour, _)) in enumerate(zip(columns, colours, strict=True))
     }
     for key, curve in found.items():

@@ -19,6 +19,7 @@ from collapseflow.measures.correlation import MIN_POINTS, spearman
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.rows import (
+    few_images_in_words,
     of_runs,
     over_seeds,
     read_csv,
@@ -311,14 +312,17 @@ def plot_transfer_matrix(
         Labels of all data sets and backbones of the study.
     """
     look.apply(style)
-    cells = transfer_matrix(read_csv(measures), datasets, backbones)
+    table = read_csv(measures)
+    cells = transfer_matrix(table, datasets, backbones)
     order = sorted(starts, key=lambda start: start != "random")
     blocks = {
         backbone: [s for s in order if (of_backbone["start"] == s).any()]
         for backbone in backbones
         if len(of_backbone := cells[cells["backbone"] == backbone])
     }
-    _write_matrix(cells, blocks, starts, datasets, backbones, csv, md, tex)
+    rows = _untrained(table, datasets, backbones)
+    few = few_images_in_words(rows[rows["split"] == "train"], datasets)
+    _write_matrix(cells, blocks, few, starts, datasets, backbones, csv, md, tex)
     shown = [d for d in datasets if (cells["dataset"] == d).any()]
     quantities = [q for q in MAPS if (cells["quantity"] == q).any()] or ["accuracy_linear"]
     n_rows = [len(sources) for sources in blocks.values()] or [1]
@@ -414,6 +418,7 @@ def _number(quantity: str, value: float) -> str:
 def _write_matrix(
     cells: pd.DataFrame,
     blocks: Mapping[str, Sequence[str]],
+    few: Sequence[str],
     starts: Mapping[str, str],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
@@ -442,6 +447,7 @@ def _write_matrix(
         notes.append(seeds_note("the seeds of a source", geometric=True))
     if cells["own"].any():
         notes.append("† The source is the target itself.")
+    notes += [f"{words}." for words in few]
     header = ["backbone", "quantity", "source", *(datasets[d] for d in shown)]
     write_table(csv, md, tex, cells, header, rows, notes, n_left=3)
 
