@@ -30,6 +30,8 @@ LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
 #: What a third part is often called, in lower case.
 VALIDATION = ("val", "valid", "validation", "dev")
+#: How files are read, in words: other words have all folders read anew, and no other source.
+READING = "divided by the names in PARTS; 16-bit levels by the bits that they need"
 #: Bits that cameras and scanners have.
 DEPTHS = (8, 10, 12, 14, 16)
 #: At most so many files are named in a message, and in what a data set says of its source.
@@ -147,14 +149,15 @@ def read(
 
 
 def content(location: str | Path) -> str:
-    """A digest of a folder's files: their names, sizes and times of change, not their bytes."""
+    """A digest of a folder's files: their names, sizes and times of change, not their bytes; and of
+    how they are read (:data:`READING`)."""
     root = Path(os.path.expanduser(location))
     listing = []
     for path in _below(root):
         # A link that leads nowhere is named when it is to be decoded.
         status = path.stat() if path.exists() else path.lstat()
         listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
-    return digest({"files": listing})
+    return digest({"files": listing, "reading": READING})
 
 
 def look_into(location: str | Path) -> Folder:
