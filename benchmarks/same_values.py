@@ -40,7 +40,8 @@ MADE_BY = {
     "extract_scattering": "features/*/scattering/*.h5",
     "extract_network": "features/*/*/*/**/*.h5",
 }
-RULES = ["finetune", "extract_raw", "extract_scattering", "extract_network"]
+#: What the study is made for; what they need is made before.
+LAST_RULES = ["extract_raw", "extract_scattering", "extract_network"]
 #: What a log of training says of the machine.
 OF_MACHINE = {"seconds", "images_per_second"}
 SGD = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32}
@@ -58,7 +59,6 @@ def small_study(folder: Path) -> dict:
     subset = {"train": 200, "test": 100}
     return {
         "study": "same",
-        "seeds": [0, 1],
         "device": "cpu",
         "precision": "float32",
         "threads": 1,
@@ -92,10 +92,14 @@ def small_study(folder: Path) -> dict:
         "runs": [
             {"datasets": ["digits"], "backbones": ["shufflenet"], "starts": ["random"]},
             {
-                "backbones": ["shufflenet", "mobilenet_v2"],
+                "datasets": ["own"],
                 "recipes": ["report_a"],
-                "seeds": [0],
+                "starts": ["pretrain", "pretrain-digits", "package"],
             },
+        ],
+        "features": [
+            *("raw", "scattering", "alexnet-random"),
+            *("shufflenet-finetuned", "mobilenet_v2-finetuned"),
         ],
     }
 
@@ -104,7 +108,14 @@ def run(checkout: Path, folder: Path, study: Path) -> Path:
     """Prepare, train and read with the code of a checkout; the folder of results."""
     folder.mkdir()
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--directory", folder]
-    command += ["--snakefile", checkout / "Snakefile", "--configfile", study, "--until", *RULES]
+    command += [
+        "--snakefile",
+        checkout / "Snakefile",
+        "--configfile",
+        study,
+        "--until",
+        *LAST_RULES,
+    ]
     answer = subprocess.run(
         list(map(str, command)), cwd=checkout, env=environment(checkout), capture_output=True
     )
