@@ -152,7 +152,11 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
 
 def differing(before: Path, after: Path, pattern: str) -> list[str]:
     """Files of two folders of results that are not in both, or have other values."""
-    files = [{p.relative_to(r) for p in r.glob(pattern)} for r in (before, after)]
+    # Snakemake leaves files of its own in folders.
+    files = [
+        {path.relative_to(results) for path in results.glob(pattern) if path.name[0] != "."}
+        for results in (before, after)
+    ]
     if not files[0]:
         sys.exit(f"the study makes no {pattern}")
     only = files[0] ^ files[1]
