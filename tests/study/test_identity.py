@@ -98,6 +98,11 @@ def made(folder, **datasets):
             {"source": "idx", "location": ["two"]},
             *("location", "HERE/two", "HERE/one, https://example.org/"),
         ),
+        (
+            {"source": "idx", "location": "https://example.org/one/"},
+            {"source": "idx", "location": "https://example.org/two/"},
+            *("location", "https://example.org/two/", "https://example.org/one/"),
+        ),
     ],
 )
 def test_other_images_under_a_data_set_s_name_are_refused_in_one_line(
