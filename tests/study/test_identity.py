@@ -149,7 +149,7 @@ def test_where_files_of_known_content_are_does_not_matter(folders, monkeypatch):
         "download": ({"source": "mnist"}, {"source": "mnist", "location": "one"}),
         "mounts": (
             {"source": "idx", "location": "one"},
-            {"source": "idx", "location": ["two", "one"]},
+            {"source": "idx", "location": ["~nobody-of-this-name/one", "two", "one"]},
         ),
         "digests": (
             {"source": "idx", "location": "one", "sha256": sha256},

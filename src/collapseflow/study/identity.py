@@ -119,7 +119,8 @@ def _path(location: str) -> Path | None:
     parts = urlparse(location)
     if parts.scheme in ("http", "https"):
         return None
-    return Path(url2pathname(parts.path) if parts.scheme == "file" else location).expanduser()
+    path = url2pathname(parts.path) if parts.scheme == "file" else location
+    return Path(os.path.expanduser(path))
 
 
 def _listing(locations: list[str]) -> str | None:
