@@ -26,7 +26,6 @@ wildcard_constraints:
     untouched=PLAN.untouched_pattern(),
     features=PLAN.features_pattern(),
     seed=one_of(map(str, STUDY.training_seeds())),
-    split="train|test",
     embedded="both|train|test",
     method="opentsne|sklearn",
 

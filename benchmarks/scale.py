@@ -210,8 +210,8 @@ def tsne(folder: Path, size: int) -> Work:
 
     def work() -> dict:
         path = folder / "embedding.npz"
-        stored = folder / "vectors-train.h5"
-        embed(stored, "opentsne", seed=0, threads=CORES, output=path, **options)
+        stores = {"train": folder / "vectors-train.h5"}
+        embed(stores, "opentsne", seed=0, threads=CORES, output=path, **options)
         return on_disk(path)
 
     return work
@@ -311,7 +311,8 @@ def main() -> None:
         "\nStores are read and written block by block. A data set's images are in memory as the "
         "uint8 that they are, N H W bytes, while features are computed. Classifiers and t-SNE take "
         "all features in one array, because scikit-learn and openTSNE do: N images (for t-SNE at "
-        "most `embedding.n_samples`) of d features need N d / 2^28 GiB, and what the library adds. "
+        "most `embedding.n_samples` of training and as many of test images) of d features need N d "
+        "/ 2^28 GiB, and what the library adds. "
         "Writing is as fast as memory until the disk's cache is full, then as fast as the disk.\n",
         flush=True,
     )

@@ -107,7 +107,7 @@ def loader(folder: Path, model: str, n: int, image_size: int = 224, tuned: str |
     images = read_images(folder, "train", n)
     layout = torch.channels_last if tuned else torch.contiguous_format
     network = starting_network(model).to(where, memory_format=layout).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=bool(tuned))
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=True if tuned else None)
     criterion = torch.nn.CrossEntropyLoss()
     transform = transforms.Compose(
         [

@@ -7,6 +7,7 @@ import importlib
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -251,6 +252,16 @@ def test_the_exponent_is_the_slope_between_the_two_largest_sizes():
     sizes = (10, 1_000, 30_000)
     runs = [Run(seconds, 0.0, {}) for seconds in (5.0, *(1e-3 * n**1.25 for n in sizes[1:]))]
     assert scale.exponent(sizes, runs) == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize(
+    "stage", [scale.read, scale.collapse, scale.tsne], ids=lambda s: s.__name__
+)
+def test_stages_take_what_the_package_asks_for(tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(scale, "VECTOR", 8)
+    scale.vectors(tmp_path, 60)
+    shutil.copy(tmp_path / "vectors-train.h5", tmp_path / "features.h5")
+    assert stage(tmp_path, 60)()
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)

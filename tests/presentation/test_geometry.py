@@ -53,6 +53,17 @@ def plot(paths, epochs, n_classes=4):
     geometry.plot_geometry(paths, epochs, LAYER, names, "Digits: ResNet18", STYLE, [])
 
 
+def test_the_page_says_where_a_class_has_few_images(state, figures, monkeypatch):
+    path, _ = state()
+    plot([path], [0])
+    # Each class has twelve.
+    monkeypatch.setattr(geometry, "ENOUGH_IMAGES", 13)
+    plot([path], [0])
+    enough, few = (" ".join(f.legends[0].get_title().get_text().split()) for f in figures)
+    assert "Here a class has only 12 test images and 12 matched training images" in few
+    assert "a class has only" not in enough
+
+
 def class_means(features, labels):
     return np.stack([features[labels == c].mean(axis=0) for c in np.unique(labels)])
 
@@ -215,7 +226,7 @@ def blocks_of(n_classes, n_groups):
     rng = np.random.default_rng(0)
     group = rng.permutation(np.arange(n_classes) % n_groups)
     centres = 10 * np.eye(n_groups, 40)[group] + rng.normal(size=(n_classes, 40))
-    labels = np.repeat(np.arange(n_classes), 6)
+    labels = np.repeat(np.arange(n_classes), 12)
     return centres[labels] + 0.1 * rng.normal(size=(len(labels), 40)), labels, group
 
 

@@ -245,10 +245,15 @@ def test_cells_that_are_not_there_are_left_blank(matrix, figures, out):
     assert "vgg11" in out.csv.read_text() and "VGG11" in out.tex.read_text()
 
 
-def test_the_table_says_where_a_class_has_few_training_images(matrix, out):
+def test_figure_and_table_say_where_a_class_has_few_training_images(matrix, scatter, figures, out):
     who = ("digits", "vgg11", "imagenet", "classifier", "fewest_images", 4.0)
-    matrix([*untrained(), row(*who), row(*who[:-1], 3.0, split="test")])
+    rows = [*untrained(), row(*who), row(*who[:-1], 3.0, split="test")]
+    matrix(rows)
     assert "\nDigits 8×8: a class has only 4 training images; of fewer" in out.md.read_text()
+    figures.clear()
+    scatter(rows)
+    words = figures[0].legends[0].get_title().get_text()
+    assert "a class has only 4 training images" in " ".join(words.split())
     matrix(untrained())
     assert "a class has only" not in out.md.read_text()
 

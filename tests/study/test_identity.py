@@ -98,6 +98,11 @@ def made(folder, **datasets):
             {"source": "idx", "location": ["two"]},
             *("location", "HERE/two", "HERE/one, https://example.org/"),
         ),
+        (
+            {"source": "idx", "location": "https://example.org/one/"},
+            {"source": "idx", "location": "https://example.org/two/"},
+            *("location", "https://example.org/two/", "https://example.org/one/"),
+        ),
     ],
 )
 def test_other_images_under_a_data_set_s_name_are_refused_in_one_line(
@@ -144,7 +149,7 @@ def test_where_files_of_known_content_are_does_not_matter(folders, monkeypatch):
         "download": ({"source": "mnist"}, {"source": "mnist", "location": "one"}),
         "mounts": (
             {"source": "idx", "location": "one"},
-            {"source": "idx", "location": ["two", "one"]},
+            {"source": "idx", "location": ["~nobody-of-this-name/one", "two", "one"]},
         ),
         "digests": (
             {"source": "idx", "location": "one", "sha256": sha256},

@@ -349,7 +349,12 @@ CASES = {
     "size smaller than what scattering averages over": (
         study(datasets={"mine": {"source": "torchvision", "name": "DTD", "size": 1}}),
         "datasets.mine.size: 1 is less than the 2^2 pixels that scattering.J averages over; "
-        "allowed: 4 or more",
+        "allowed: 2^2 or more",
+    ),
+    "scattering over more pixels than can be counted": (
+        dataset(source="torchvision", name="DTD", size=64, scattering={"J": 2**70}),
+        "datasets.mine.size: 64 is less than the 2^1180591620717411303424 pixels that "
+        "datasets.mine.scattering.J averages over; allowed: 2^1180591620717411303424 or more",
     ),
     "folder that is none": (
         study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),

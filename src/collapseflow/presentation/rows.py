@@ -396,15 +396,21 @@ def few_images_in_words(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list
     sentences = []
     for dataset, of_dataset in of_all.groupby("dataset", sort=False):
         fewest = of_dataset.groupby("split")["value"].min()
-        words = [
-            f"{n:.0f} {IMAGES[split]} image{'' if n == 1 else 's'}"
-            for split, n in fewest.reindex(IMAGES).dropna().items()
-        ]
-        sentences.append(
-            f"{datasets[dataset]}: a class has only {' and '.join(words)}; of fewer than "
-            f"{ENOUGH_IMAGES}, the variance within the class comes out too small"
-        )
+        sentences.append(f"{datasets[dataset]}: {fewest_in_words(fewest)}")
     return sentences
+
+
+def fewest_in_words(fewest: Mapping[str, float]) -> str:
+    """What is said of a class with fewer than :data:`ENOUGH_IMAGES` images, by split."""
+    words = [
+        f"{fewest[split]:.0f} {images} image{'' if fewest[split] == 1 else 's'}"
+        for split, images in IMAGES.items()
+        if split in fewest
+    ]
+    return (
+        f"a class has only {' and '.join(words)}; of fewer than {ENOUGH_IMAGES}, the variance "
+        "within the class comes out too small"
+    )
 
 
 def seeds_in_words(described: Iterable[Mapping]) -> str:

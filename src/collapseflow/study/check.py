@@ -89,7 +89,7 @@ def named_classes(study: Study) -> dict[str, dict[str, Any]]:
 def files_of_weights(study: Study) -> list[tuple[str, str, Path]]:
     """Each backbone whose weights are a user's file, with its model and the file."""
     return [
-        (key, backbone.model, Path(source).expanduser())
+        (key, backbone.model, Path(source))
         for key, backbone in study.backbones.items()
         for source in backbone.weights
         if weight_state(source) == "file"

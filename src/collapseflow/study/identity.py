@@ -102,7 +102,8 @@ def _differences(entry: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     # One place of several is enough; and a folder may have been moved.
     if "location" in found and (
         set(now["location"]) & set(before["location"])
-        or before.get("files") == _listing(entry["location"])
+        or before.get("files") is not None
+        and before["files"] == _listing(entry["location"])
     ):
         del found["location"]
     return found
@@ -118,7 +119,8 @@ def _path(location: str) -> Path | None:
     parts = urlparse(location)
     if parts.scheme in ("http", "https"):
         return None
-    return Path(url2pathname(parts.path) if parts.scheme == "file" else location).expanduser()
+    path = url2pathname(parts.path) if parts.scheme == "file" else location
+    return Path(os.path.expanduser(path))
 
 
 def _listing(locations: list[str]) -> str | None:

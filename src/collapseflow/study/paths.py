@@ -146,9 +146,9 @@ class Files:
         """The similarity of layers before and after the runs of a series."""
         return f"{self.results}/similarity/{dataset}/{series}.json"
 
-    def embedding(self, dataset: str, features: str, split: str, method: str) -> str:
-        """The coordinates of one t-SNE."""
-        return f"{self.results}/embeddings/{dataset}/{features}/{split}-{method}.npz"
+    def embedding(self, dataset: str, features: str, embedded: str, method: str) -> str:
+        """The coordinates of one t-SNE, of a split or of both in one map."""
+        return f"{self.results}/embeddings/{dataset}/{features}/{embedded}-{method}.npz"
 
     def figure(self, name: str) -> list[str]:
         """The files of one figure."""

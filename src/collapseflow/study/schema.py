@@ -434,7 +434,7 @@ class Study(Section):
             if too_small and dataset.size:
                 raise ValueError(
                     f"datasets.{name}.size: {size} is less than the 2^{J} pixels that {key} "
-                    f"averages over; allowed: {2**J} or more"
+                    f"averages over; allowed: 2^{J} or more"
                 )
             if too_small:
                 raise ValueError(

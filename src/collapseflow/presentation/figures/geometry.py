@@ -18,6 +18,7 @@ from collapseflow.measures.collapse import CollapsedError, measure
 from collapseflow.measures.statistics import MATCHED, Statistics, read_statistics
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.rows import ENOUGH_IMAGES, fewest_in_words
 
 #: More classes than these stand in the heat maps in an order by similarity, with smaller markers.
 MOST_IN_ORDER = 20
@@ -92,8 +93,9 @@ def plot_geometry(
     images (hollow) in the same plane; the cosines between the centred class means of training and
     of test images, in colours around the -1/(C - 1) of a simplex, the same in all rows; norms of
     the centred class means, and of the rows of the last layer's weight, over their mean. The row's
-    title has NC1 and CDNV. An epoch that failed is an empty row with the reason. Many classes stand
-    in the heat maps in an order in which similar ones, in the last row, are beside each other.
+    title has NC1 and CDNV; a note says where a class has few images. An epoch that failed is an
+    empty row with the reason. Many classes stand in the heat maps in an order in which similar
+    ones, in the last row, are beside each other.
 
     Parameters
     ----------
@@ -139,7 +141,7 @@ def plot_geometry(
             axis.set_ylim(low.min(), high.max())
     look.title(figure, f"{heading}, {layer}" if layer else heading, style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
-    notes = [TRAINING, SHARE] if known else []
+    notes = [TRAINING, *_few_in_words(known[0]), SHARE] if known else []
     notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
     curves.finish(figure, _keys(class_names, looks, has_head), notes, style, paths)
 
@@ -152,6 +154,13 @@ def _order(states: Sequence[Mapping[str, Statistics]], n_classes: int) -> np.nda
     distances = np.full((n_classes, n_classes), np.nan)
     distances[np.ix_(of_last.classes, of_last.classes)] = 1 - cosines(of_last)
     return look.by_similarity(distances)
+
+
+def _few_in_words(state: Mapping[str, Statistics]) -> list[str]:
+    """A note where a class has few images, which are the same in all states."""
+    fewest = {split: state[split].counts.min() for split in SPLITS}
+    few = {split: n for split, n in fewest.items() if n < ENOUGH_IMAGES}
+    return [f"Here {fewest_in_words(few)}."] if few else []
 
 
 def _order_in_words(order: np.ndarray) -> str:

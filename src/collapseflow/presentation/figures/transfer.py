@@ -213,7 +213,9 @@ def plot_transfer(
         words += "; points are means over seeds (of NC1 and CDNV geometric)"
     if not len(points):
         words = "No start has both a measure and an accuracy."
-    curves.finish(figure, groups, [words], style, paths)
+    rows = _untrained(table, datasets, backbones)
+    few = few_images_in_words(rows[rows["split"] == "train"], datasets)
+    curves.finish(figure, groups, [words, *few], style, paths)
 
 
 def _networks_in_words(
