@@ -118,9 +118,9 @@ def dense_measures(
     counts = np.bincount(labels)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(n_classes)])
     overall = features.mean(axis=0)
-    centred = means - overall
+    centred, around_all = means - means.mean(axis=0), means - overall
     distances = cdist(means, means)
-    within = np.zeros((d, d))
+    within, balanced = np.zeros((2, d, d))
     variances = np.zeros(n_classes)
     directional = 0.0
     nearest = np.zeros(n, int)
@@ -129,26 +129,31 @@ def dense_measures(
         deviations = mine - means[c]
         covariance = deviations.T @ deviations / len(mine)
         within += counts[c] / n * covariance
+        balanced += covariance / n_classes
         variances[c] = np.trace(covariance)
         others = np.arange(n_classes) != c
         directions = (means[others] - means[c]) / distances[c, others, None]
         along = ((directions @ covariance) * directions).sum(axis=1)
         directional += (along / distances[c, others] ** 2).sum()
         nearest[labels == c] = cdist(mine, means).argmin(axis=1)
-    between = centred.T @ centred / n_classes
+    between = around_all.T @ around_all / n_classes
     values, vectors = np.linalg.eigh(between)
     along = ((vectors.T @ within) * vectors.T).sum(axis=1)
     relative = max(n_classes, d) * np.finfo(np.float64).eps
     kept, report_a = values > relative * values[-1], values > 1e-5
-    weighted = (centred.T * counts) @ centred / n
-    pseudo_inverse = np.linalg.pinv(weighted, rcond=relative, hermitian=True)
+
+    def quotient(within: np.ndarray, between: np.ndarray) -> float:
+        inverse = np.linalg.pinv(between, rcond=relative, hermitian=True)
+        return np.trace(within @ inverse)
+
     pairs = list(combinations(range(n_classes), 2))
     rows, columns = np.array(pairs).T
     answer = {
         "nc1": (along[kept] / values[kept]).sum() / n_classes,
         "nc1_report_a": (along[report_a] / values[report_a]).sum() / n_classes,
         "nc1_quotient": np.trace(within) / np.trace(between),
-        "log_fuzziness": np.log(np.trace(within @ pseudo_inverse)),
+        "nc1_balanced": quotient(balanced, centred.T @ centred / n_classes) / n_classes,
+        "log_fuzziness": np.log(quotient(within, (around_all.T * counts) @ around_all / n)),
         "cdnv": np.mean(
             (variances[rows] + variances[columns]) / (2 * distances[rows, columns] ** 2)
         ),
@@ -165,7 +170,7 @@ def dense_measures(
         "norm_head": np.linalg.norm(weight),
         "accuracy": np.mean(predictions == labels),
     }
-    for suffix, vectors in (("", centred), ("_head", weight)):
+    for suffix, vectors in (("", centred), ("_report_a", around_all), ("_head", weight)):
         norms = np.linalg.norm(vectors, axis=1)
         unit = normalised(vectors)
         cosines = (unit @ unit.T)[rows, columns]
@@ -173,6 +178,10 @@ def dense_measures(
             f"nc2_equinorm{suffix}": norms.std() / norms.mean(),
             f"nc2_equiangularity{suffix}": cosines.std(),
             f"nc2_maximal_angle{suffix}": np.mean(np.abs(cosines + 1 / (n_classes - 1))),
+        }
+        if suffix == "_report_a":
+            continue
+        answer |= {
             f"etf_distance{suffix}": distance_to_simplex(vectors @ vectors.T),
             f"hyperspherical_uniformity{suffix}": np.mean(
                 -np.log(cdist(unit, unit)[rows, columns])
@@ -195,7 +204,8 @@ def distance_to_simplex(gram: np.ndarray) -> float:
 
 def accumulators(folder: Path, case: Features, batch: int = 128) -> Work:
     """The quantities of the package neural-collapse in its shapes: sums of batches in float32 by
-    PyTorch, a d x d covariance, and its pseudo-inverse; no directional CDNV, no bias."""
+    PyTorch, a d x d covariance, and its pseudo-inverse; no directional CDNV, no bias. Directions of
+    class means are around their own mean, as ours."""
     import torch
 
     torch.set_num_threads(CORES)
@@ -214,6 +224,7 @@ def accumulators(folder: Path, case: Features, batch: int = 128) -> Work:
             counts += members.sum(0)
         means = sums / counts[:, None]
         centred = means - counts @ means / counts.sum()
+        directions = means - means.mean(0)
         covariance = torch.zeros(case.d, case.d)
         squares = torch.zeros(case.classes)
         agreeing = 0
@@ -231,8 +242,8 @@ def accumulators(folder: Path, case: Features, batch: int = 128) -> Work:
             "nc1": torch.trace(torch.linalg.pinv(between) @ covariance) / case.classes,
             "nc1_quotient": torch.trace(covariance) / torch.trace(between),
             "cdnv": grid[tuple(torch.triu_indices(case.classes, case.classes, 1))].mean(),
-            "etf_distance": distance_to_simplex((centred @ centred.T).double().numpy()),
-            "etf_distance_duality": distance_to_simplex((weight @ centred.T).double().numpy()),
+            "etf_distance": distance_to_simplex((directions @ directions.T).double().numpy()),
+            "etf_distance_duality": distance_to_simplex((weight @ directions.T).double().numpy()),
             "agreement without bias": agreeing / len(features),
         }
         return {name: float(value) for name, value in answer.items()}
@@ -292,7 +303,8 @@ def every_layer(folder: Path) -> Work:
 
 def same_measures(ours: dict, dense: dict) -> tuple[bool, str]:
     """All of them, in float64."""
-    missing = sorted(set(dense) ^ (set(ours) - {"rank", "n_classes", "n_samples", "n_features"}))
+    sizes = {"rank", "n_classes", "n_samples", "n_features", "fewest_images"}
+    missing = sorted(set(dense) ^ (set(ours) - sizes))
     if missing:
         return False, f"only on one side: {', '.join(missing)}"
     error = max(abs(ours[name] - value) / max(abs(value), 1e-3) for name, value in dense.items())

@@ -234,11 +234,12 @@ def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monk
         "folding": networks,
         "published": {"plot_accuracy_per_epoch", "plot_collapse"},
         # Not what reads features: measures follow from the statistics that are kept. Figures take
-        # their words from the same table.
+        # their words from the same table, and tables whether means over seeds are geometric.
         "NC1": {
             "collect_measures",
             *(f"plot_{name}" for name in ("collapse", "geometry", "layers", "probes", "sweep")),
-            "plot_transfer",
+            *(f"plot_{name}" for name in ("transfer", "transfer_matrix")),
+            *(f"tabulate_{name}" for name in ("accuracy", "collapse", "flaws", "sweep")),
         },
     }
     assert changed == expected[change]
