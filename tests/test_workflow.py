@@ -395,7 +395,9 @@ def without(tiny, tmp_path):
 
 
 def test_every_folder_of_the_results_is_documented(tiny):
-    assert {path.name for path in (tiny / "results" / "tiny").iterdir()} == set(may_be_deleted())
+    # Its networks are read at one layer, which is similar to no other.
+    made = {path.name for path in (tiny / "results" / "tiny").iterdir()}
+    assert made | {"similarity"} == set(may_be_deleted())
 
 
 def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(tiny, without):
