@@ -93,7 +93,7 @@ def trained_again(
         if found and found[0] <= found[1]:
             alike.setdefault(found, []).append(training.name)
     return [
-        f"trained again: {_epochs(range(first, last + 1))} of {_some(names)}{reason}"
+        f"trained again: {_epochs(range(first, last + 1))} of {_some(sorted(names))}{reason}"
         for (first, last, reason), names in alike.items()
     ]
 
