@@ -1,6 +1,7 @@
 """What is said before the first job and after the last: epochs trained again, runs that failed."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
@@ -173,3 +174,18 @@ def test_runs_that_failed_are_counted_once_each(tmp_path):
     assert failed_runs(path, 6) == [f"FAILED: 3 of 6 runs; why: {path}"]
     path.write_text(f"{path.read_text()}d,,raw,,,0,,w,r,\n")
     assert failed_runs(path, 6) == [f"FAILED: 3 of 6 runs and 1 other feature set; why: {path}"]
+
+
+def test_a_pretraining_that_nothing_was_kept_of_repeats_nothing(tmp_path):
+    """It has no log of its own that could say what was finished."""
+    asked = recipe()
+    new = Training("pretrain", tmp_path / "progress", asked, [asked["epochs"]], CODE, None, DATA)
+    assert trained_again([new]) == []
+
+
+def test_the_keys_that_do_nothing_because_of_others_are_those_that_kept_epochs_leave_out():
+    without_effect = OfStudy(epochs=3, optimizer="adam", schedule="constant", loss="mse")
+    trained = Recipe.from_json({**NETWORK, **without_effect.training()})
+    left_out = {field.name for field in fields(trained)} - set(identity(trained))
+    # These two are left out at their defaults.
+    assert left_out == {*announcements._VOID, "validation", "patience"}

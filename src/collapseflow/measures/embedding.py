@@ -157,7 +157,6 @@ def embed(
         coordinates = embed_sklearn(features, perplexity, seed, threads)
     recall = neighbour_recall(features, coordinates, seed)
     logger.info("10-nearest-neighbour recall %.3f", recall)
-    first = next(iter(stores.values()))
     _write(
         output,
         coordinates=coordinates.astype(np.float32),
@@ -167,7 +166,7 @@ def embed(
         n_total=[read_attributes(store)["n"] for store in stores.values()],
         perplexity=perplexity,
         recall=recall,
-        made_with=made_with(read_made_with(first)),
+        made_with=made_with(*map(read_made_with, stores.values())),
     )
 
 
