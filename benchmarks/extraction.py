@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import Row, Work, compare
-from training import LOADER, MODELS, device, floor, sides, starting_network
+from harness import Row, Work, compare, device
+from training import LOADER, MODELS, floor, sides, starting_network
 
 N_IMAGES = {
     "cpu": {"resnet18": 512, "vgg11_bn": 128},

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import Row, Run, Side, Work, compare, matrix_rate
+from harness import Row, Run, Side, Work, compare, device, matrix_rate
 
 MODELS = ("resnet18", "vgg11_bn")
 BATCH_SIZE = 64
@@ -20,13 +20,6 @@ LOADER = "DataLoader, PIL, float32"
 #: The same with our settings, in a number format.
 TUNED = "DataLoader, PIL, channels last, fused Adam, our allocator, {precision}"
 PRECISIONS = ("bfloat16", "float32")
-
-
-def device():
-    """A card where there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def recipe(model: str, precision: str, image_size: int = 224):

@@ -32,7 +32,8 @@ def take(count: int = 1, device: str = DEVICE) -> list:
     """The devices of a job; every job of this folder takes them here."""
     from collapseflow.running.hardware import pick_devices, prepare_process
 
-    prepare_process(min(4, os.cpu_count() or 1))
+    # A rehearsal shares its processor with others.
+    prepare_process(1 if device == "cpu" else min(4, os.cpu_count() or 1))
     return pick_devices(device, count)
 
 
@@ -147,7 +148,7 @@ def precision(size: int) -> dict:
 def train(
     folder: str,
     data: str,
-    model: str = "resnet18",
+    model: str = "shufflenet_v2_x0_5",
     image_size: int = 32,
     batch_size: int = 32,
     epochs: int = 5,

@@ -159,8 +159,8 @@ def demand(on_cpu):
 @pytest.mark.parametrize("how", ["limit", pytest.param("full card", marks=pytest.mark.cards_only)])
 def test_training_halves_what_does_not_fit(job, says, data, tmp_path, demand, how):
     size, batch, left = demand
-    plan = {"image_size": size, "batch_size": batch, "epochs": 1, "memory": [left, how]}
-    answer = job("train", folder=str(tmp_path), data=data, **plan)
+    plan = {"model": "resnet18", "image_size": size, "batch_size": batch, "epochs": 1}
+    answer = job("train", folder=str(tmp_path), data=data, memory=[left, how], **plan)
     assert "refused" not in answer, answer["refused"]
     taken = int(answer["metadata"]["micro_batch"])
     says(f"{batch} images at {size} px in {left} MiB: {taken} at a time")
@@ -169,12 +169,11 @@ def test_training_halves_what_does_not_fit(job, says, data, tmp_path, demand, ho
 
 
 @pytest.mark.parametrize("how", ["limit", pytest.param("full card", marks=pytest.mark.cards_only)])
-def test_reading_halves_what_does_not_fit(job, says, data, tmp_path, demand, how):
+def test_reading_halves_what_does_not_fit(job, says, tmp_path, demand, how):
     size, batch, left = demand
+    data = str(tmp_path / "data")
+    job("prepare", folder=data, size=32, channels=1, n_train=4 * batch)
     plan = {"data": data, "image_size": size, "batch_size": 4 * batch}
-    large = str(tmp_path / "large")
-    job("prepare", folder=large, size=32, channels=1, n_train=4 * batch)
-    plan["data"] = large
     for name, memory in {"halved": [left, how], "whole": None}.items():
         (tmp_path / name).mkdir()
         answer = job("read", folder=str(tmp_path / name), memory=memory, **plan)
@@ -192,7 +191,7 @@ def test_a_data_set_above_half_of_the_free_memory_stays_on_the_host(job, says, t
     data = str(tmp_path / "data")
     n_bytes = job("prepare", folder=data, size=224, channels=3, n_train=4000)["bytes"]
     left = int(1.8 * n_bytes / 2**20)
-    plan = {"data": data, "model": "shufflenet_v2_x0_5", "batch_size": 64, "epochs": 1}
+    plan = {"data": data, "batch_size": 64, "epochs": 1}
     free = job("train", folder=str(tmp_path / "free"), **plan)
     full = job("train", folder=str(tmp_path / "full"), memory=[left, "full card"], **plan)
     says(f"{n_bytes / 2**20:.0f} MiB of images, {left} MiB left")
