@@ -195,9 +195,8 @@ def test_a_data_set_above_half_of_the_free_memory_stays_on_the_host(job, says, t
     free = job("train", folder=str(tmp_path / "free"), **plan)
     full = job("train", folder=str(tmp_path / "full"), memory=[left, "full card"], **plan)
     says(f"{n_bytes / 2**20:.0f} MiB of images, {left} MiB left")
-    says(
-        f"at the peak {full['peak'] / 2**20:.0f} MiB on the card, without need {free['peak'] / 2**20:.0f}"
-    )
+    peaks = [f"{answer['peak'] / 2**20:.0f}" for answer in (full, free)]
+    says(f"on the card at the peak {peaks[0]} MiB, without need {peaks[1]}")
     says(f"loss {full['losses'][0]:.6f} and {free['losses'][0]:.6f}")
     assert full["peak"] < n_bytes <= free["peak"]
     assert full["losses"][0] == pytest.approx(free["losses"][0], rel=1e-3)

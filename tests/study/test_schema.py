@@ -303,7 +303,7 @@ CASES = {
     "device": (
         study(device="gpu"),
         'device: value "gpu" is refused; allowed: auto, cpu, cuda, or cuda:N with the '
-        "card's number",
+        "card's number (not mps, which has no float64)",
     ),
     "precision": (
         study(precision="float16"),

@@ -40,7 +40,10 @@ StudyName = text(
     "a name of letters, digits, '_', '.' and '-', a letter or digit first",
 )
 Sha256 = text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
-Device = text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
+Device = text(
+    r"^(auto|cpu|cuda|cuda:\d+)$",
+    "auto, cpu, cuda, or cuda:N with the card's number (not mps, which has no float64)",
+)
 Estimator = text(
     r"^(sklearn|collapseflow)(\.\w+)+$",
     "the import path of a classifier, for example sklearn.svm.SVC",
