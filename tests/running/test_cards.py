@@ -314,9 +314,10 @@ def note(word, card):
     with open(sys.argv[1], "a") as file:
         file.write(f"{word} {card}\\n")
 
-card = claim_card({0: "a", 1: "b"})
+card = claim_card(["a", "b"])
+other = "b" if card == "a" else "a"
 note("begin", card)
-while f"begin {1 - card}\\n" not in open(sys.argv[1]).read():
+while f"begin {other}\\n" not in open(sys.argv[1]).read():
     time.sleep(0.01)
 time.sleep(0.2)
 note("end", card)
