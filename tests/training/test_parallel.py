@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 
 from collapseflow.images.datasets import Splits, make_split, write_dataset
-from collapseflow.running.errors import UserError
+from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.training import loop as training
-from collapseflow.training import parallel
+from collapseflow.training import parallel, worker
 from collapseflow.training.loop import OutOfMemory, Training, train, train_epochs
 from collapseflow.training.recipes import Recipe
 
@@ -317,6 +317,71 @@ def test_what_no_one_expected_is_shown(dataset, tmp_path):
     broken = plan(dataset, 1, replace(RECIPE, model="no such model"))
     with pytest.raises(RuntimeError, match="Unknown model no such model"):
         train(broken, [CPU, CPU], tmp_path)
+
+
+# --- cards ------------------------------------------------------------------------------------
+
+
+def test_each_process_sees_one_card_alone(dataset, tmp_path, monkeypatch):
+    """Cards that no machine has: the first process that looks for its own says which that is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-made-up-0,GPU-made-up-1")
+    cards = [torch.device("cuda", number) for number in range(2)]
+    with pytest.raises(TemporaryError, match=r"there is a card \(GPU-made-up-[01]\), but PyTorch"):
+        train(plan(dataset, 1), cards, tmp_path)
+    assert not torch.cuda.is_initialized()
+
+
+def test_a_process_says_which_card_is_its_own_before_it_meets_the_others(tmp_path, monkeypatch):
+    done = []
+    request = {"threads": 1, "device": "cuda:0", "folder": str(tmp_path), "micro_batch": 5}
+    request["training"] = training.asdict(plan("digits.h5", 1))
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    monkeypatch.setattr(worker, "prepare_process", lambda threads: None)
+    monkeypatch.setattr(worker, "use_card", lambda card: done.append(card))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda *kind, **given: done.append((kind, given))
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(worker, "train_epochs", lambda plan, device, *rest: done.append(device))
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    worker.main(tmp_path)
+    card = torch.device("cuda:0")
+    assert done == [card, (("nccl",), {"device_id": card}), card]
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {}
+
+
+def test_weights_say_where_they_were_trained_and_going_on_elsewhere_is_said(
+    dataset, tmp_path, monkeypatch, caplog
+):
+    name = "CPU (of the first epochs)"
+    monkeypatch.setattr(training, "device_name", lambda device: name)
+    train(plan(dataset, 1), [CPU], tmp_path)
+    train(plan(dataset, 2), [CPU], tmp_path)
+    assert caplog.messages == []
+    name = "NVIDIA A100"
+    weights = weights_of(plan(dataset, 3), [CPU], tmp_path)
+    assert [metadata(path)["device"] for path in weights] == [
+        *["CPU (of the first epochs)"] * 2,
+        "NVIDIA A100",
+    ]
+    (said,) = caplog.messages
+    assert said == (
+        "resnet18: going on on NVIDIA A100; the epochs before were trained on CPU (of the first "
+        "epochs), which would round otherwise"
+    )
+    assert caplog.records[0].progress
+
+
+def test_a_training_in_bfloat16_does_not_go_on_on_a_card_without_it(dataset, tmp_path, monkeypatch):
+    train(plan(dataset, 1, replace(RECIPE, precision="bfloat16")), [CPU], tmp_path)
+    # Its device is a card from before compute capability 8.0.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for precision in ("auto", "bfloat16"):
+        recipe = replace(RECIPE, precision=precision)
+        with pytest.raises(UserError, match="value 'bfloat16', but Tesla T4 does not compute in"):
+            train_epochs(plan(dataset, 2, recipe), torch.device("cuda:0"), tmp_path, 10)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])

@@ -21,7 +21,7 @@ from collapseflow.features.stores import NotFiniteError, open_writer, provenance
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_folder, failure, write_failure
-from collapseflow.running.hardware import precision_name
+from collapseflow.running.hardware import device_name, precision_name
 from collapseflow.running.words import epoch_name
 
 
@@ -137,7 +137,7 @@ def write_network_features(
     )
     last_inputs = layers_before_the_last(reading.model)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
-    computed_in = precision_name(reading.precision, device)
+    computed_in = f"{precision_name(reading.precision, device)} on {device_name(device)}"
     description = describe_weights(weights)
     try:
         for split in SPLITS:

@@ -38,6 +38,7 @@ from collapseflow.running.files import atomic_folder, sha256_file, write_failure
 from collapseflow.running.hardware import (
     autocast,
     call_again,
+    device_name,
     free_memory,
     is_out_of_memory,
     pick_precision,
@@ -484,7 +485,8 @@ def _train_in_processes(
     request = {"training": asdict(training), "folder": str(folder), "micro_batch": micro_batch}
     outcome = launch(request, devices)
     if "error" in outcome:
-        raise UserError(outcome["error"])
+        kind = TemporaryError if outcome["is_temporary"] else UserError
+        raise kind(outcome["error"])
     if "out_of_memory" in outcome:
         raise OutOfMemory(outcome["out_of_memory"])
 
@@ -504,6 +506,7 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     """
     recipe = training.recipe
     precision = precision_name(recipe.precision, device)
+    computed_on = device_name(device)
     files = epoch_files(folder, recipe.epochs)
     finished = _go_on_after(files, training.kept, recipe)
     if finished is None:
@@ -529,7 +532,17 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
                 precision,
                 extra={"progress": True},
             )
-            precision = before["precision"]
+            precision = precision_name(before["precision"], device)
+        # What older versions have trained does not say where.
+        if before.get("device", computed_on) != computed_on:
+            logger.warning(
+                "%s: going on on %s; the epochs before were trained on %s, which would round "
+                "otherwise",
+                recipe.model,
+                computed_on,
+                before["device"],
+                extra={"progress": True},
+            )
         made_from += weights_made_with(newest)
     else:
         network = training.new_network()
@@ -583,6 +596,7 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
                 "epoch": str(new.epoch),
                 "mean_loss": repr(record["loss"]),
                 "precision": precision,
+                "device": computed_on,
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }

@@ -130,10 +130,16 @@ def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[
     What the processes log reaches this process's log. They end when this process does, or is
     asked to (:func:`collapseflow.running.stop.heed`).
 
+    Of cards, each process sees one alone, as ``cuda:0``: the launcher deals out what
+    ``CUDA_VISIBLE_DEVICES`` names (torch/distributed/elastic/agent/server/local_elastic_agent.py,
+    _set_local_rank_env). NCCL connects such cards as well (src/transport/p2p.cc, p2pCanConnect).
+
     Parameters
     ----------
     request
         JSON-like; what the workers do.
+    devices
+        From :func:`collapseflow.running.hardware.pick_devices`.
 
     Returns
     -------
@@ -147,14 +153,18 @@ def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[
     with tempfile.TemporaryDirectory(prefix="collapseflow-") as name:
         folder = Path(name)
         of_each = {
-            "devices": [str(device) for device in devices],
+            "device": str(devices[0]),
             "threads": max(1, torch.get_num_threads() // len(devices)),
         }
         (folder / "request.json").write_text(json.dumps({**request, **of_each}))
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        words += [f"--nproc-per-node={len(devices)}", "-m", "collapseflow.training.worker", name]
+        words += [f"--nproc-per-node={len(devices)}"]
+        if devices[0].type == "cuda":
+            words += ["--virtual-local-rank"]
+        words += ["-m", "collapseflow.training.worker", name]
         # The processes talk within this machine, whatever its name resolves to.
-        environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ}
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        environment = {"GLOO_SOCKET_IFNAME": loopback, **os.environ}
         with open(folder / "errors", "w+") as errors:
             child = subprocess.Popen(
                 words,
