@@ -153,6 +153,7 @@ def train(
     batch_size: int = 32,
     epochs: int = 5,
     precision: str = "float32",
+    learning_rate: float = 0.01,
     count: int = 1,
     device: str = DEVICE,
     memory: tuple[int, str] | None = None,
@@ -179,7 +180,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         optimizer="sgd",
-        learning_rate=0.01,
+        learning_rate=learning_rate,
         momentum=0.9,
     )
     place, on_card = Path(folder), devices[0].type == "cuda"

@@ -254,8 +254,9 @@ def test_two_jobs_take_two_cards(start_job, says):
 @pytest.mark.two_cards
 def test_two_cards_train_what_one_trains(job, says, data, tmp_path):
     folders = {count: str(tmp_path / str(count)) for count in (1, 2)}
+    # With large steps from random weights rounding grows with every batch.
     answers = {
-        count: job("train", folder=folder, data=data, count=count)
+        count: job("train", folder=folder, data=data, count=count, learning_rate=1e-4)
         for count, folder in folders.items()
     }
     one, two = (weights(folder) for folder in folders.values())
@@ -264,7 +265,7 @@ def test_two_cards_train_what_one_trains(job, says, data, tmp_path):
     assert answers[2]["metadata"]["processes"] == "2"
     # Its memory would be another job's.
     assert not answers[2]["opened"], "the parent has opened a card"
-    assert answers[2]["losses"] == pytest.approx(answers[1]["losses"], rel=0.02)
+    assert answers[2]["losses"] == pytest.approx(answers[1]["losses"], rel=1e-3)
     assert difference < 0.05
 
 
