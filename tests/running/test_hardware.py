@@ -278,7 +278,10 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch):
         ({"neon": True, "bf16": True}, torch.bfloat16),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda answer=capabilities: answer)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
         assert pick_precision("auto", CPU) == precision
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert pick_precision("auto", CPU) == torch.float32
         assert pick_precision("float32", CPU) == torch.float32
         assert pick_precision("bfloat16", CPU) == torch.bfloat16
 

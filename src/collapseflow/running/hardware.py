@@ -112,7 +112,7 @@ def pick_devices(device: str, count: int) -> list[torch.device]:
         device = "cuda" if _is_for_cuda(names) else "cpu"
     chosen = torch.device(device)
     if chosen.type != "cuda":
-        logger.info("device: %s", chosen)
+        logger.info("device: %s", device_name(chosen))
         return [chosen] * count
     if count > 1:
         # Slices (MIG) cannot talk to each other (NVIDIA's MIG user guide, "Application
@@ -130,10 +130,11 @@ def pick_devices(device: str, count: int) -> list[torch.device]:
     cards = claim_cards(names, count)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(cards)
     lift_limit()
-    logger.info("device: %s", ", ".join(cards))
     devices = [torch.device("cuda", number) for number in range(count)]
     if count == 1:
         use_card(devices[0])
+        cards = [f"{device_name(devices[0])} ({cards[0]})"]
+    logger.info("device: %s", ", ".join(cards))
     return devices
 
 
@@ -255,6 +256,10 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available():
+        # Convolutions in it are oneDNN's (ATen/native/Convolution.cpp, use_mkldnn); without
+        # it, as on macOS, PyTorch is slow in it whatever the processor has.
+        return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
