@@ -17,6 +17,8 @@ BATCH_SIZE = 64
 #: Batches that are timed, after one that is not.
 BATCHES = {"cpu": {"resnet18": 10, "vgg11_bn": 2}, "cuda": {"resnet18": 800, "vgg11_bn": 400}}
 LOADER = "DataLoader, PIL, float32"
+#: Of a DataLoader: forked, as by itself before Python 3.14.
+WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"}
 #: The same with our settings, in a number format.
 TUNED = "DataLoader, PIL, channels last, fused Adam, our allocator, {precision}"
 PRECISIONS = ("bfloat16", "float32")
@@ -125,7 +127,7 @@ def loader(folder: Path, model: str, n: int, image_size: int = 224, tuned: str |
     def train(epoch: int, some=images) -> float:
         order = seed_everything(0, epoch).permutation(len(some.labels)).tolist()
         batches = DataLoader(
-            Images(some), batch_size=BATCH_SIZE, sampler=order, num_workers=2, drop_last=True
+            Images(some), batch_size=BATCH_SIZE, sampler=order, drop_last=True, **WORKERS
         )
         total = 0.0
         for inputs, labels in batches:
