@@ -36,17 +36,24 @@ class Cuda:
     ----------
     started : what ``CUDA_VISIBLE_DEVICES`` was when CUDA was started, each time
     fails : why it cannot be started
+    breaks : why no context can be opened on the card
     """
 
     def __init__(self):
         self.started = []
         self.fails = None
+        self.breaks = None
         self.capability = (8, 0)
 
     def init(self):
         self.started.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
         if self.fails:
             raise RuntimeError(self.fails)
+
+    def mem_get_info(self):
+        if self.breaks:
+            raise RuntimeError(self.breaks)
+        return 2**34, 2**35
 
     def is_bf16_supported(self, including_emulation=True):
         return including_emulation or self.capability >= (8, 0)
@@ -67,6 +74,7 @@ def cuda(tmp_path, monkeypatch):
     fake = Cuda()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", fake.init)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fake.mem_get_info)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", fake.is_bf16_supported)
     monkeypatch.setattr(torch.cuda, "set_device", lambda card: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda card: fake.capability)
@@ -150,6 +158,7 @@ def test_a_card_with_its_number_is_that_card_and_no_other(two_cards, new_job, no
 
 
 def test_a_gpu_that_is_not_there_is_refused(cuda):
+    cuda.fails = "No CUDA GPUs are available"
     with pytest.raises(TemporaryError, match="device: value 'cuda:5'.*sees 0.*auto or cpu"):
         pick_device("cuda:5")
 
@@ -208,21 +217,22 @@ def test_a_card_that_slurm_has_given_and_nobody_sees_is_no_reason_for_the_cpu(cu
 
 
 def test_a_card_that_only_pytorch_sees_is_to_be_named(cuda, monkeypatch):
-    with pytest.raises(TemporaryError, match="CUDA_VISIBLE_DEVICES=0"):
-        pick_device("auto")
+    for device in ("auto", "cuda"):
+        with pytest.raises(TemporaryError, match="CUDA_VISIBLE_DEVICES=0"):
+            pick_device(device)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert pick_device("auto") == CARD
 
 
 def test_a_card_that_cannot_be_started_is_left_to_others_at_first(two_cards, new_job):
-    two_cards.fails = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might"
+    two_cards.breaks = "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might"
     with pytest.raises(TemporaryError, match=r"card \(GPU-a\).*uncorrectable ECC error encoun"):
         pick_device("auto")
     for handle in cards._held.values():
         os.close(handle)
     cards._held.clear()
     new_job()
-    two_cards.fails = None
+    two_cards.breaks = None
     pick_device("auto")
     assert two_cards.started == ["GPU-a", "GPU-b"]
 

@@ -214,11 +214,12 @@ def _ask_nvml() -> list[tuple[int, str, int, int]] | None:
         return None
     try:
         pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
     except pynvml.NVMLError:
         return None
     cards = []
     try:
-        for number in range(pynvml.nvmlDeviceGetCount()):
+        for number in range(count):
             # A card that has fallen off the bus is still counted.
             with suppress(pynvml.NVMLError):
                 whole = pynvml.nvmlDeviceGetHandleByIndex(number)

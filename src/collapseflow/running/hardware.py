@@ -102,14 +102,16 @@ def pick_devices(device: str, count: int) -> list[torch.device]:
     """Devices for ``count`` processes: as many cards, or the CPU for each of them.
 
     As :func:`pick_device`. From now on this process, and those that it starts, see the cards that
-    it has claimed and no others, numbered from 0. One is made ready for this process
+    it has claimed and no others, numbered from 0: to be called before anything asks CUDA, as
+    ``torch.cuda.is_available`` does. One is made ready for this process
     (:func:`use_card`); of several the processes of a training take one each
     (:func:`collapseflow.training.parallel.launch`), and this process leaves them alone: a context
     of its own would take memory, and in exclusive mode the whole card.
     """
     names = [] if device == "cpu" else visible_cards()
+    has_cuda = device != "cpu" and _has_cuda(names)
     if device == "auto":
-        device = "cuda" if _is_for_cuda(names) else "cpu"
+        device = "cuda" if has_cuda else "cpu"
     chosen = torch.device(device)
     if chosen.type != "cuda":
         logger.info("device: %s", device_name(chosen))
@@ -138,8 +140,8 @@ def pick_devices(device: str, count: int) -> list[torch.device]:
     return devices
 
 
-def _is_for_cuda(names: Sequence[str]) -> bool:
-    """Whether ``auto`` means CUDA, where cards with these names may be used.
+def _has_cuda(names: Sequence[str]) -> bool:
+    """Whether there is a card for PyTorch, where cards with these names are listed.
 
     Raises
     ------
@@ -149,8 +151,7 @@ def _is_for_cuda(names: Sequence[str]) -> bool:
     if torch.version.cuda is None and torch.version.hip is None:
         if names:
             logger.warning(
-                "there is a card, but the installed PyTorch %s is made for CPUs alone: computing "
-                "on the CPU",
+                "there is a card, but the installed PyTorch %s is made for CPUs alone",
                 torch.__version__,
                 extra={"progress": True},
             )
@@ -185,14 +186,13 @@ def use_card(card: torch.device) -> None:
         As :func:`pick_device`.
     """
     lift_limit()
-    if reason := _why_no_cuda():
+    if reason := _why_no_cuda(card):
         distrust_cards()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise TemporaryError(
             f"there is a card ({visible or card}), but PyTorch {torch.__version__} cannot use it: "
             f"{reason}; {_REMEDY}"
         )
-    torch.cuda.set_device(card)
     capability = torch.cuda.get_device_capability(card)
     if not _has_code_for(*capability):
         raise TemporaryError(
@@ -207,14 +207,18 @@ def use_card(card: torch.device) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def _why_no_cuda() -> str | None:
-    """PyTorch's own words for why it cannot start CUDA; None if it can.
+def _why_no_cuda(card: torch.device | None = None) -> str | None:
+    """PyTorch's own words for why it cannot start CUDA, or use a card; None if it can.
 
     ``torch.cuda.is_available`` says no more than that (c10/cuda/CUDAFunctions.cpp, device_count:
-    the reason becomes a warning).
+    the reason becomes a warning). That a card is broken, or taken where it is one process's alone,
+    shows itself when a context is opened on it.
     """
     try:
         torch.cuda.init()
+        if card is not None:
+            torch.cuda.set_device(card)
+            torch.cuda.mem_get_info()
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0].split(". ")[0]
     return None
