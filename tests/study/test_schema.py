@@ -310,6 +310,11 @@ CASES = {
         "precision: value \"float16\" is refused; did you mean 'bfloat16'? allowed: "
         "auto, float32, bfloat16",
     ),
+    "precision of reading": (
+        study(reading_precision="tensorfloat32"),
+        "reading_precision: value \"tensorfloat32\" is refused; did you mean 'float32'? allowed: "
+        "auto, float32, tf32, bfloat16",
+    ),
     "gpus": (
         study(gpus=0),
         "gpus: value 0 is refused; allowed: more than 0",

@@ -78,7 +78,55 @@ def metadata(path):
 GRADIENTS = """
     import sys, torch
     import torch.distributed as dist
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from collapseflow.training import parallel
     from collapseflow.training.parallel import distribute, last_part_only, n_processes, rank, share
+
+    class Unwaiting(TorchDispatchMode):
+        # Operations whose result's size or value the host must know before it goes on.
+        waits = ("nonzero", "index.Tensor", "masked_select", "local_scalar", "item")
+
+        def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+            assert not any(name in str(operation) for name in self.waits), operation
+            return operation(*arguments, **options or {})
+
+    # PyTorch's kernels for cards, in formulas.
+    def shaped(of_channels, x):
+        return of_channels.view(1, -1, *[1] * (x.ndim - 2))
+
+    def sums(x):
+        return x.transpose(0, 1).flatten(1).sum(1)
+
+    def stats(x, eps):
+        values = x.transpose(0, 1).flatten(1)
+        return values.mean(1), 1 / (values.var(1, correction=0) + eps).sqrt()
+
+    def gather(x, means, invstds, running_mean, running_var, momentum, eps, counts):
+        shares, n = (counts / counts.sum())[:, None], counts.sum()
+        mean = (means * shares).sum(0)
+        variance = ((1 / invstds**2 - eps + means**2) * shares).sum(0) - mean**2
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * n / (n - 1), momentum)
+        return mean, 1 / (variance + eps).sqrt()
+
+    def normalised(x, weight, bias, mean, invstd, eps):
+        return (x - shaped(mean, x)) * shaped(invstd * weight, x) + shaped(bias, x)
+
+    def reduced(grad, x, mean, invstd, weight, *which):
+        of_both = sums(grad * (x - shaped(mean, x)))
+        return sums(grad), of_both, of_both * invstd, sums(grad)
+
+    def gradient(grad, x, mean, invstd, weight, sum_dy, sum_dy_xmu, counts):
+        assert counts.dtype == torch.int32
+        centred = (x - shaped(mean, x)) * shaped(invstd**2 * sum_dy_xmu / counts.sum(), x)
+        return (grad - shaped(sum_dy / counts.sum(), x) - centred) * shaped(invstd * weight, x)
+
+    if sys.argv[4] == "cards":
+        kernels = {"stats": stats, "gather_stats_with_counts": gather, "elemt": normalised,
+                   "backward_reduce": reduced, "backward_elemt": gradient}
+        for name, kernel in kernels.items():
+            setattr(torch, f"batch_norm_{name}", kernel)
+        parallel.WholeBatchNorm = parallel.WholeBatchNormOnCards
 
     images, labels = torch.load(sys.argv[1])
     dist.init_process_group("gloo")
@@ -91,8 +139,9 @@ GRADIENTS = """
     called = distribute(network, torch.device("cpu"))
     parts = share(torch.arange(len(images)), int(sys.argv[3]))
     for part in parts:
-        with last_part_only(called, part is parts[-1]):
-            loss = torch.nn.functional.cross_entropy(called(images[part]), labels[part])
+        inputs, answers = images[part], labels[part]
+        with last_part_only(called, part is parts[-1]), Unwaiting():
+            loss = torch.nn.functional.cross_entropy(called(inputs), answers)
             (loss * (len(part) * n_processes() / len(images))).backward()
     if rank() == 0:
         gradients = {name: p.grad for name, p in network.named_parameters()}
@@ -111,24 +160,26 @@ def in_two_processes(folder, script, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("n", "micro_batch", "together", "rtol"),
+    ("n", "micro_batch", "together", "rtol", "of"),
     [
-        (7, 4, [range(7)], 1e-4),
+        (7, 4, [range(7)], 1e-4, "CPUs"),
+        (7, 4, [range(7)], 1e-4, "cards"),
         # What is normalised over two or three rows rounds more.
         # The first process has rows 0 to 4 in three parts, the second 5 to 8, in three as well.
-        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]], 1e-3),
+        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]], 1e-3, "CPUs"),
         # One row at a time: as many parts as the smaller share has rows.
-        (5, 1, [[0, 1, 3], [2, 4]], 1e-3),
+        (5, 1, [[0, 1, 3], [2, 4]], 1e-3, "CPUs"),
     ],
 )
 def test_gradients_and_running_statistics_are_those_of_the_whole_batch(
-    tmp_path, n, micro_batch, together, rtol
+    tmp_path, n, micro_batch, together, rtol, of
 ):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(n, 3, 8, 8, generator=generator) * 3 + 5
     labels = torch.arange(n) % 5
     torch.save((images, labels), tmp_path / "in.pt")
-    in_two_processes(tmp_path, GRADIENTS, tmp_path / "in.pt", tmp_path / "out.pt", micro_batch)
+    paths = tmp_path / "in.pt", tmp_path / "out.pt"
+    in_two_processes(tmp_path, GRADIENTS, *paths, micro_batch, of)
     gradients, buffers = torch.load(tmp_path / "out.pt")
     torch.manual_seed(0)
     network = torch.nn.Sequential(

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import logging
+import math
 import mmap
 import os
 import platform
@@ -388,3 +389,13 @@ def call_again(function: Callable, device: torch.device) -> Callable:
             return thread.submit(function, *arguments).result()
 
     return in_new_thread
+
+
+def memory_left(device: torch.device) -> float:
+    """Bytes that this process may still take on a card: what its driver has free, and what
+    PyTorch's allocator keeps without using it. No limit on a CPU, whose memory data are in
+    anyway."""
+    if device.type != "cuda":
+        return math.inf
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused

@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import nn
+from torch.nn.modules._functions import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -74,13 +75,10 @@ def distribute(network: nn.Module, device: torch.device) -> nn.Module:
     """
     if n_processes() == 1:
         return network
-    if device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    else:
-        # PyTorch's own is written for cards only.
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.__class__ = WholeBatchNorm
+    kind = WholeBatchNormOnCards if device.type == "cuda" else WholeBatchNorm
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = kind
     cards = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(
         network, device_ids=cards, broadcast_buffers=False, gradient_as_bucket_view=True
@@ -100,7 +98,7 @@ def last_part_only(network: nn.Module, is_last: bool):
 
 class WholeBatchNorm(_BatchNorm):
     """Batch normalisation with the statistics of all processes' samples (Ioffe and Szegedy 2015),
-    for CPUs; ``torch.nn.SyncBatchNorm`` is the same for cards."""
+    for CPUs; :class:`WholeBatchNormOnCards` is the same for cards."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         pass
@@ -122,6 +120,56 @@ class WholeBatchNorm(_BatchNorm):
             self.running_var.lerp_(variance * (n / (n - 1)), self.momentum)
         scale = self.weight / torch.sqrt(variance + self.eps)
         return torch.addcmul(self.bias.view(shape), centred, scale.view(shape)).to(input.dtype)
+
+
+class _Synchronized(SyncBatchNorm):
+    """PyTorch's synchronised batch normalisation for processes that all have samples.
+
+    Its forward pass leaves out processes without samples: by a mask, at which the host waits for
+    the card in every layer (torch/nn/modules/_functions.py says so, and leaves the mask out only
+    while a CUDA graph is captured). :func:`share` leaves no process without. The rest, and the
+    backward pass, which does not wait, are PyTorch's.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x, weight, bias, running_mean, running_var, eps, momentum, process_group, world_size
+    ):
+        """Normalise (N, C, ...); arguments as PyTorch's."""
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            x = x.contiguous()
+        mean, invstd = torch.batch_norm_stats(x, eps)
+        count = torch.full_like(mean[:1], x.numel() // x.shape[1])
+        own = torch.cat([mean, invstd, count])
+        of_all = own.new_empty(world_size, len(own))
+        dist.all_gather(list(of_all), own, process_group)
+        means, invstds, counts = of_all.split(len(mean), dim=1)
+        mean, invstd = torch.batch_norm_gather_stats_with_counts(
+            *(x, means, invstds, running_mean, running_var, momentum, eps, counts.flatten())
+        )
+        ctx.save_for_backward(x, weight, mean, invstd, counts.to(torch.int32))
+        ctx.process_group = process_group
+        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
+
+
+class WholeBatchNormOnCards(_BatchNorm):
+    """:class:`WholeBatchNorm` with PyTorch's kernels for cards: they read activations in the
+    precision in which they are and keep no other copy of them, where sums, differences and squares
+    one by one would read and write them in float32 several times."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        pass
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, ...) over all but the second dimension."""
+        if not self.training:
+            return super().forward(input)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+        statistics = (self.running_mean, self.running_var, self.eps, self.momentum)
+        return _Synchronized.apply(
+            *(input, self.weight, self.bias, *statistics, dist.group.WORLD, n_processes())
+        )
 
 
 def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[str, Any]:
