@@ -7,9 +7,11 @@ file in results/gpu-tests. At the end stands a table of what holds here.
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ FOUND = pytest.StashKey[list]()
 
 
 def start(name: str, arguments: dict, **options: object) -> subprocess.Popen:
-    """A job of ``jobs.py`` as a process."""
+    """A job of ``jobs.py`` as a process, at the head of a group with all that it starts."""
     words = [sys.executable, str(HERE / "jobs.py"), name, json.dumps(arguments)]
     paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH")]
     options["env"] = {
@@ -35,7 +37,14 @@ def start(name: str, arguments: dict, **options: object) -> subprocess.Popen:
         **options.get("env", {}),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, **pipes, **options)
+    return subprocess.Popen(words, start_new_session=True, **pipes, **options)
+
+
+def end(process: subprocess.Popen) -> str:
+    """Kill what is left of a job; what it has said on its standard error."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[1]
 
 
 def run(name: str, **arguments: object) -> dict:
@@ -44,9 +53,10 @@ def run(name: str, **arguments: object) -> dict:
     try:
         said, errors = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        process.kill()
-        errors = process.communicate()[1]
-        pytest.fail(f"{name}: no answer after {LIMIT} s; it said: {errors[-1000:]}")
+        pytest.fail(f"{name}: no answer after {LIMIT} s; it said: {end(process)[-1000:]}")
+    except BaseException:
+        end(process)
+        raise
     if process.returncode:
         pytest.fail(f"{name} ended with {process.returncode}: {errors[-3000:]}")
     answer = json.loads(said.splitlines()[-1])
@@ -172,8 +182,7 @@ def start_job() -> Iterator[Callable[..., subprocess.Popen]]:
 
     yield begin
     for process in processes:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 @pytest.fixture(scope="session")

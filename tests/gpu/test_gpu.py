@@ -78,17 +78,18 @@ def test_features_in_float32_are_those_of_the_processor(job, says, data, tmp_pat
     assert difference < 1e-5
 
 
-def test_features_in_bfloat16_are_near_those_in_float32(job, says, data, tmp_path):
-    for number in ("bfloat16", "float32"):
-        (tmp_path / number).mkdir()
-        answer = job("read", folder=str(tmp_path / number), data=data, precision=number)
+@pytest.mark.parametrize(("number", "most"), [("tf32", 5e-3), ("bfloat16", 5e-2)])
+def test_features_are_near_those_in_float32(job, says, data, tmp_path, number, most):
+    for name in (number, "float32"):
+        (tmp_path / name).mkdir()
+        answer = job("read", folder=str(tmp_path / name), data=data, precision=name)
         if "refused" in answer:
             says(answer["refused"])
-            assert "bfloat16" in answer["refused"]
+            assert number in answer["refused"]
             return
-    difference = relative(features(tmp_path / "bfloat16"), features(tmp_path / "float32"))
+    difference = relative(features(tmp_path / number), features(tmp_path / "float32"))
     says(in_words(difference))
-    assert 0 < difference < 5e-2
+    assert 0 < difference < most
 
 
 def test_scattering_is_that_of_the_processor(job, says, data, tmp_path):
