@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,15 +37,14 @@ def start(name: str, arguments: dict, **options: object) -> subprocess.Popen:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         **options.get("env", {}),
     }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, start_new_session=True, **pipes, **options)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(words, text=True, start_new_session=True, **pipes, **options)
 
 
-def end(process: subprocess.Popen) -> str:
-    """Kill what is left of a job; what it has said on its standard error."""
+def kill(process: subprocess.Popen) -> None:
+    """Kill what is left of a job."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()[1]
 
 
 def run(name: str, **arguments: object) -> dict:
@@ -53,10 +53,11 @@ def run(name: str, **arguments: object) -> dict:
     try:
         said, errors = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        pytest.fail(f"{name}: no answer after {LIMIT} s; it said: {end(process)[-1000:]}")
-    except BaseException:
-        end(process)
-        raise
+        kill(process)
+        errors = process.communicate()[1]
+        pytest.fail(f"{name}: no answer after {LIMIT} s; it said: {errors[-1000:]}")
+    finally:
+        kill(process)
     if process.returncode:
         pytest.fail(f"{name} ended with {process.returncode}: {errors[-3000:]}")
     answer = json.loads(said.splitlines()[-1])
@@ -174,15 +175,21 @@ def job() -> Callable[..., dict]:
 @pytest.fixture
 def start_job() -> Iterator[Callable[..., subprocess.Popen]]:
     """A function that starts a job of ``jobs.py``; none outlives the check."""
-    processes = []
+    processes, timers = [], []
 
     def begin(name: str, options: dict | None = None, **arguments: object) -> subprocess.Popen:
-        processes.append(start(name, arguments, **(options or {})))
-        return processes[-1]
+        process = start(name, arguments, **(options or {}))
+        processes.append(process)
+        # Who waits for a line of it gets an end then.
+        timers.append(threading.Timer(LIMIT, kill, [process]))
+        timers[-1].start()
+        return process
 
     yield begin
-    for process in processes:
-        end(process)
+    for process, timer in zip(processes, timers, strict=True):
+        timer.cancel()
+        kill(process)
+        process.communicate()
 
 
 @pytest.fixture(scope="session")
