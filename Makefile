@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?= config/config.yaml
+DEVICE ?= cuda
 VENV := .venv
 INSTALLED := $(VENV)/installed
 TESTABLE := $(VENV)/testable
@@ -17,7 +18,7 @@ if sys.version_info < needed:
 endef
 export CHECK_PYTHON
 
-.PHONY: run test lock
+.PHONY: run test test-gpu lock
 
 run: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG)
@@ -28,6 +29,12 @@ test: $(TESTABLE)
 	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
+
+# What holds on this machine's card, with what $(PYTHON) has installed. Goes on where it was stopped;
+# anew without results/gpu-tests. DEVICE=cpu rehearses it on a processor.
+test-gpu:
+	@COLLAPSEFLOW_TEST_DEVICE=$(DEVICE) $(PYTHON) -m pytest tests/gpu --confcutdir=tests/gpu \
+	    -p no:cacheprovider --tb=short -q -rN
 
 # An environment whose installation did not end, or whose Python is gone, is started clean.
 $(INSTALLED): requirements.lock pyproject.toml

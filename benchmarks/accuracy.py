@@ -8,8 +8,8 @@ ResNet18 at 224 px; vgg11_bn at 64 px, where 40 batches do not take an hour.
 from pathlib import Path
 
 import data
-from harness import Row, Work, compare
-from training import BATCH_SIZE, LOADER, device, loader, ours, read_images, sides
+from harness import Row, Work, compare, device
+from training import BATCH_SIZE, LOADER, loader, ours, read_images, sides
 
 IMAGE_SIZES = {"resnet18": 224, "vgg11_bn": 64}
 N_TRAIN, N_TEST = 40 * BATCH_SIZE, 500

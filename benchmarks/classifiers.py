@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import CORES, Row, Run, Work, compare, copy_bandwidth, matrix_rate
+from harness import CORES, Row, Run, Work, compare, copy_bandwidth, device, matrix_rate
 
 CLASSIFIERS = ("lr", "svm", "lda", "rf")
 #: Seconds that saga may take.
@@ -23,7 +23,6 @@ def prepare(folder: Path) -> None:
     from collapseflow.features.scattering import scattering
     from collapseflow.features.stores import write_features
     from collapseflow.running.hardware import prepare_process
-    from training import device
 
     prepare_process(CORES)
     data.write_dataset("fashion_mnist", folder / "fashion_mnist.h5")

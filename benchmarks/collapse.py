@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 
 import data
-from harness import CORES, Row, Run, Work, compare, copy_bandwidth, matrix_rate
-from training import device, starting_network
+from harness import CORES, Row, Run, Work, compare, copy_bandwidth, device, matrix_rate
+from training import starting_network
 
 
 @dataclass(frozen=True)

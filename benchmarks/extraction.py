@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import Row, Work, compare
-from training import LOADER, MODELS, device, floor, sides, starting_network
+from harness import Row, Work, compare, device
+from training import LOADER, MODELS, WORKERS, floor, sides, starting_network
 
 N_IMAGES = {
     "cpu": {"resnet18": 512, "vgg11_bn": 128},
@@ -109,7 +109,7 @@ def _loader(folder: Path, model: str, n: int):
         images = read_split(folder / f"{model}.h5", "train").images
         parts = []
         with torch.no_grad():
-            for batch in DataLoader(Images(images), batch_size=64, num_workers=2):
+            for batch in DataLoader(Images(images), batch_size=64, **WORKERS):
                 parts.append(network(batch.to(device())).cpu().numpy())
         with h5py.File(folder / "features.h5", "w") as file:
             file.create_dataset("features", data=np.concatenate(parts))

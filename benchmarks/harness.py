@@ -7,6 +7,8 @@ it when the clock has stopped; ``answer["share"]`` is the share of the work that
 all of it would take hours, and the time is scaled up by it. Every side runs in a
 process of its own, so that its memory is its own, one after another, in rounds; a ratio is the
 median over the rounds of the ratio within a round. Starting Python and importing is not timed.
+A side that runs networks takes its device as a job does (:func:`device`): a card of its own, on
+which float32 is float32 for every side. The process that starts the sides takes none.
 """
 
 import argparse
@@ -19,14 +21,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+#: Where the runs of the sides stand for the floor.
+RUNS = "runs.json"
 
 Answer = dict[str, Any]
 Work = Callable[[], Answer | Callable[[], Answer]]
@@ -56,11 +61,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a side: seconds of its work, MiB it added to the process, its answer."""
+    """One run of a side: seconds of its work, MiB it added to the process, its answer, and MiB that
+    PyTorch has taken of a card's memory at the peak, with what lay there before the work."""
 
     seconds: float
     mebibytes: float
     answer: dict[str, Any]
+    card_mebibytes: float = 0.0
 
 
 def compare(
@@ -82,13 +89,15 @@ def compare(
     prepare
         Writes what the sides read into a folder, once.
     floor
-        One paragraph on what the hardware allows and how far from it we end.
+        One paragraph on what the hardware allows and how far from it we end; as a side, in a
+        process of its own.
     per_second
         What ``answer["items"]`` counts: speeds are printed as so many a second.
     """
     parser = argparse.ArgumentParser(description=f"{title}: {task}")
     parser.add_argument("--rounds", type=int, default=rounds, help="runs of each side")
-    arguments = parse(parser, {**sides, "prepare": partial(_prepared, prepare)})
+    beside = {"prepare": partial(_prepared, prepare), "floor": partial(_floor, floor)}
+    arguments = parse(parser, {**sides, **beside})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if prepare:
@@ -102,7 +111,9 @@ def compare(
         print(f"## {title}\n\n{task}\n")
         different = _print_table(rows, runs, per_second)
         if floor:
-            print(f"\n{floor(folder, runs)}")
+            found = {side: list(map(asdict, of_side)) for side, of_side in runs.items()}
+            (folder / RUNS).write_text(json.dumps(found))
+            print(f"\n{run_apart('floor', folder).answer['words']}")
         print(flush=True)
     if different:
         sys.exit(f"{title}: the results differ: {', '.join(different)}")
@@ -111,6 +122,26 @@ def compare(
 def _prepared(prepare: Callable[[Path], None], folder: Path) -> Work:
     prepare(folder)
     return dict
+
+
+def _floor(floor: Callable[[Path, Mapping[str, list[Run]]], str], folder: Path) -> Work:
+    found = json.loads((folder / RUNS).read_text())
+    runs = {side: [Run(**run) for run in of_side] for side, of_side in found.items()}
+    return lambda: {"words": floor(folder, runs)}
+
+
+@cache
+def device():
+    """The device of this process, taken and set as a job's."""
+    from collapseflow.running.hardware import pick_device
+
+    return pick_device("auto")
+
+
+def _on_card() -> bool:
+    """Whether this process has used a card."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def parse(parser: argparse.ArgumentParser, sides: Mapping[str, Side]) -> argparse.Namespace:
@@ -129,11 +160,14 @@ def _run_here(side: Side, folder: Path) -> None:
     before = psutil.Process().memory_info().rss
     started = time.perf_counter()
     answer = work()
+    if _on_card():
+        sys.modules["torch"].cuda.synchronize()
     seconds = time.perf_counter() - started
+    taken = sys.modules["torch"].cuda.max_memory_reserved() / 2**20 if _on_card() else 0.0
     added = max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20)
     answer = answer() if callable(answer) else answer
     seconds /= answer.get("share", 1)
-    print(json.dumps({"seconds": seconds, "mebibytes": added, "answer": answer}))
+    print(json.dumps(asdict(Run(seconds, added, answer, taken))))
 
 
 def run_apart(side: str, folder: Path) -> Run:
@@ -181,7 +215,14 @@ def _print_table(
 def _speed_and_memory(runs: Sequence[Run], per_second: str | None) -> tuple[str, str]:
     seconds = statistics.median(run.seconds for run in runs)
     speed = runs[0].answer["items"] / seconds if per_second else seconds
-    return f"{speed:.3g}", f"{statistics.median(run.mebibytes for run in runs):.0f}"
+    return f"{speed:.3g}", memory(runs)
+
+
+def memory(runs: Sequence[Run]) -> str:
+    """The MiB of a cell: the process's, and the card's where there is one."""
+    words = f"{statistics.median(run.mebibytes for run in runs):,.0f}"
+    taken = statistics.median(run.card_mebibytes for run in runs)
+    return f"{words} + {taken:,.0f} on the card" if taken else words
 
 
 def matrix_rate(dtype: str) -> float:
@@ -191,8 +232,7 @@ def matrix_rate(dtype: str) -> float:
     from torch.nn.functional import conv2d
 
     def random(*shape: int) -> torch.Tensor:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.randn(*shape, device=device).to(getattr(torch, dtype))
+        return torch.randn(*shape, device=device()).to(getattr(torch, dtype))
 
     a = random(4096, 4096)
     images, filters = (

@@ -74,7 +74,8 @@ def write_page(path: Path, sections: dict[str, Section]) -> None:
         "Every side of a comparison runs in a fresh process, the sides in alternating rounds; a "
         "ratio is the median of the ratios within a round, with the smallest and the largest in "
         "brackets. Starting Python and importing is not timed, except in studies and plans. MiB is "
-        "what the work adds to its process at the peak.",
+        "what the work adds to its process at the peak, and on a card what PyTorch has taken of "
+        "its memory, data set and weights included.",
         machine(),
         versions(),
         f"Measured on {newest}.",
@@ -94,11 +95,16 @@ def write_page(path: Path, sections: dict[str, Section]) -> None:
 
 def machine() -> str:
     """Processor, cores, memory, operating system and card, in words."""
-    import torch
-
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "not measured on a GPU"
     memory = psutil.virtual_memory().total / 2**30
-    return f"Machine: {processor()}, {CORES} cores, {memory:.0f} GiB, {system()}; {card}."
+    return f"Machine: {processor()}, {CORES} cores, {memory:.0f} GiB, {system()}; {card()}."
+
+
+def card() -> str:
+    """The card's name, asked for in a process that gives the card back when it ends."""
+    program = "import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())"
+    words = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    name = words.stdout.strip()
+    return "not measured on a GPU" if name in ("", "False") else name
 
 
 def processor() -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness import CORES, Run, Work, parse, run_apart
-from training import BATCH_SIZE, device, recipe, starting_network
+from harness import CORES, Run, Work, device, memory, parse, run_apart
+from training import BATCH_SIZE, recipe, starting_network
 
 #: Images, features and classes where others grow; pixels a side; features of `vectors`.
 N, D, C, PIXELS, VECTOR = 20_000, 512, 10, 28, 64
@@ -269,7 +269,7 @@ def row(stage: Stage, runs: list[Run]) -> str:
         stage.grows,
         joined(f"{size:,}" for size in stage.sizes),
         joined(f"{run.seconds:.2g}" for run in runs),
-        joined(f"{run.mebibytes:,.0f}" for run in runs),
+        joined(memory([run]) for run in runs),
         joined(f"{size:,.0f}" for size in megabytes),
         f"{exponent(stage.sizes, runs):.2f}",
     )

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import CORES, Row, Run, Work, compare, copy_bandwidth, matrix_rate
-from training import device
+from harness import CORES, Row, Run, Work, compare, copy_bandwidth, device, matrix_rate
 
 J, L, ORDER = 2, 9, 1
 #: kymatio's best of 32 to 1,024 on two cores.

@@ -10,23 +10,18 @@ from functools import partial
 from pathlib import Path
 
 import data
-from harness import Row, Run, Side, Work, compare, matrix_rate
+from harness import Row, Run, Side, Work, compare, device, matrix_rate
 
 MODELS = ("resnet18", "vgg11_bn")
 BATCH_SIZE = 64
 #: Batches that are timed, after one that is not.
 BATCHES = {"cpu": {"resnet18": 10, "vgg11_bn": 2}, "cuda": {"resnet18": 800, "vgg11_bn": 400}}
 LOADER = "DataLoader, PIL, float32"
+#: Of a DataLoader: forked, as by itself before Python 3.14.
+WORKERS = {"num_workers": 2, "multiprocessing_context": "fork"}
 #: The same with our settings, in a number format.
 TUNED = "DataLoader, PIL, channels last, fused Adam, our allocator, {precision}"
 PRECISIONS = ("bfloat16", "float32")
-
-
-def device():
-    """A card where there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def recipe(model: str, precision: str, image_size: int = 224):
@@ -132,7 +127,7 @@ def loader(folder: Path, model: str, n: int, image_size: int = 224, tuned: str |
     def train(epoch: int, some=images) -> float:
         order = seed_everything(0, epoch).permutation(len(some.labels)).tolist()
         batches = DataLoader(
-            Images(some), batch_size=BATCH_SIZE, sampler=order, num_workers=2, drop_last=True
+            Images(some), batch_size=BATCH_SIZE, sampler=order, drop_last=True, **WORKERS
         )
         total = 0.0
         for inputs, labels in batches:

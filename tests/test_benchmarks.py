@@ -143,6 +143,52 @@ def test_a_share_of_the_work_counts_as_all_of_it_and_answers_are_made_after_it(m
     assert json.loads(capsys.readouterr().out)["seconds"] == 8.0
 
 
+def test_a_card_s_work_has_ended_when_the_clock_stops_and_its_memory_is_told(monkeypatch, capsys):
+    import torch
+
+    events = []
+    clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or float(len(events)))
+    monkeypatch.setattr(harness, "time", clock)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("synchronised"))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 * 2**30)
+    harness._run_here(lambda folder: lambda: events.append("work") or {}, Path("."))
+    assert events == ["clock", "work", "synchronised", "clock"]
+    run = Run(**json.loads(capsys.readouterr().out))
+    assert run.card_mebibytes == 3072
+    assert harness.memory([run]).endswith(" + 3,072 on the card")
+    assert harness.memory([Run(1.0, 10.0, {})]) == "10"
+
+
+def test_devices_are_taken_as_by_jobs_and_by_sides_alone(monkeypatch, capsys):
+    """A card that the process of the table had would be waited for by every side."""
+    from collapseflow.running import hardware
+
+    taken = []
+    monkeypatch.setattr(hardware, "pick_device", lambda device: taken.append(device) or "card")
+    harness.device.cache_clear()
+    answers = {"a": {}, "b": {}, "floor": {"words": "the floor's words"}}
+    monkeypatch.setattr(harness, "run_apart", lambda side, _: Run(1.0, 1.0, answers[side]))
+    monkeypatch.setattr(sys, "argv", ["pair.py", "--rounds", "1"])
+    rows = [Row("a", "b", 1.0, lambda a, b: (True, "equal"))]
+
+    def floor(folder, runs):
+        return harness.device()
+
+    harness.compare("A pair", "Nothing.", dict.fromkeys("ab"), rows, floor=floor)
+    assert "the floor's words" in capsys.readouterr().out
+    assert taken == []
+    assert harness.device() == harness.device() == "card"
+    assert taken == ["auto"]
+    harness.device.cache_clear()
+
+
+def test_the_floor_is_told_of_the_runs_in_a_process_of_its_own(tmp_path):
+    (tmp_path / harness.RUNS).write_text('{"a": [{"seconds": 2, "mebibytes": 1, "answer": {}}]}')
+    work = harness._floor(lambda folder, runs: f"{runs['a'][0].seconds} s", tmp_path)
+    assert work() == {"words": "2 s"}
+
+
 @pytest.fixture
 def comparisons(tmp_path, monkeypatch):
     """Three comparisons of which two fail, and a page that is not there yet."""

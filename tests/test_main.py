@@ -1,17 +1,27 @@
 """The commands for study files, layers and the comparison of studies."""
 
+import importlib
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torchvision import models
 
+import collapseflow.running
 from collapseflow.__main__ import main
 from collapseflow.measures.statistics import (
     reduce_stores,
     write_failed_statistics,
     write_statistics,
 )
+
+
+def test_windows_is_refused_in_one_line_before_anything_else_is_imported(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match=r"^collapseflow runs on Linux .* WSL2[^\n]*$"):
+        importlib.reload(collapseflow.running)
 
 
 def test_a_study_file_that_is_right_is_told_in_one_line(tmp_path, capsys):

@@ -88,6 +88,12 @@ def test_running_installs_what_runs_and_testing_what_tests(make):
         assert not make.did("install") and not make.did("-m venv")
 
 
+def test_checks_of_a_card_take_the_python_that_is_given_as_it_is(make):
+    assert make("test-gpu").returncode == 0
+    (call,) = make.did("")
+    assert call.startswith("stub-python -m pytest tests/gpu ")
+
+
 def test_an_installation_that_did_not_end_is_started_clean(make, tmp_path):
     (tmp_path / "no-network").touch()
     assert make("run").returncode != 0

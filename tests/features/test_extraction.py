@@ -29,6 +29,7 @@ from collapseflow.features.stores import (
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import failure, write_failure
+from collapseflow.running.hardware import device_name
 
 CPU = torch.device("cpu")
 LAYERS = ["features.3", "penultimate", "classifier.1"]
@@ -131,7 +132,7 @@ def test_a_store_says_which_layer_of_which_weights_it_holds(dataset, weights, tm
         assert attributes["features"] == words
         assert attributes["split"] == "test" and attributes["dataset"] == "digits"
         assert attributes["weights"].startswith("some; SHA-256 of the tensors ")
-        assert attributes["preprocessing"].endswith("; computed in float32")
+        assert attributes["preprocessing"].endswith(f"; computed in float32 on {device_name(CPU)}")
 
 
 def test_one_pass_a_split_reads_all_layers(dataset, weights, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import torchvision.models
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from collapseflow.features import networks
+from collapseflow.features import batches, networks
 from collapseflow.features.networks import (
     FeatureExtractor,
     build,
@@ -46,6 +46,7 @@ from collapseflow.features.networks import (
 )
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import sha256_file
 
 CPU = torch.device("cpu")
 LAST = ["penultimate"]
@@ -344,7 +345,7 @@ def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digi
     assert not np.array_equal(found["float32"], found["bfloat16"])
 
 
-def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, caplog):
+def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch):
     images = mnist_digits[0][:11]
     extractor = FeatureExtractor(resnet, {"flatten": ()}, False)
     arguments = (extractor, images, 32, "imagenet", "float32", CPU, 8, "features")
@@ -362,12 +363,93 @@ def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch, 
     found = np.concatenate([features["flatten"] for features, _ in extract(*arguments)])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
-    assert "features: out of memory; 2 images at a time now" in caplog.text
-    monkeypatch.setattr(
-        FeatureExtractor, "forward", lambda *_: (_ for _ in ()).throw(MemoryError("no"))
-    )
-    with pytest.raises(MemoryError):
-        list(extract(*arguments))
+
+
+def test_a_batch_that_is_filled_up_gives_each_image_once(resnet, mnist_digits, monkeypatch):
+    extractor = FeatureExtractor(resnet, {"layer4": (), "flatten": ()}, True)
+    arguments = (extractor, mnist_digits[0][:7], 32, "imagenet", "float32", CPU, 3, "features")
+    expected = list(extract(*arguments))
+    sizes, forward = [], FeatureExtractor.forward
+
+    def check(self, batch):
+        sizes.append(len(batch))
+        return forward(self, batch)
+
+    monkeypatch.setattr(FeatureExtractor, "forward", check)
+    monkeypatch.setattr(batches, "is_tuned_by_size", lambda device: True)
+    monkeypatch.setattr(batches, "memory_left", lambda device: 0)
+    found = list(extract(*arguments))
+    assert sizes == [3, 3, 3]
+    for (ours, classes), (of_each, own_classes) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(classes, own_classes)
+        for layer, values in of_each.items():
+            assert ours[layer].flags.c_contiguous
+            np.testing.assert_allclose(ours[layer], values, rtol=1e-4, atol=1e-5)
+
+
+# --- precisions -------------------------------------------------------------------------------
+
+
+def test_tensor_float32_is_on_while_it_is_computed_in_and_only_then():
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    for of in flags:
+        of.allow_tf32 = False
+    for number in ("float32", "bfloat16", "tf32"):
+        with networks.computing_in(number, CPU):
+            assert [of.allow_tf32 for of in flags] == [number == "tf32"] * 2
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+            assert product.dtype == (torch.bfloat16 if number == "bfloat16" else torch.float32)
+        assert not any(of.allow_tf32 for of in flags)
+    with pytest.raises(ValueError, match="in between"), networks.computing_in("tf32", CPU):
+        raise ValueError("in between")
+    assert not any(of.allow_tf32 for of in flags)
+
+
+def test_tensor_float32_is_refused_where_no_card_computes_in_it(resnet, mnist_digits, monkeypatch):
+    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    words = "reading_precision: 'tf32' is for cards from NVIDIA's Ampere on, and the device is "
+    with pytest.raises(UserError, match=f"{words}a CPU; allowed: float32, bfloat16"):
+        list(extract(extractor, mnist_digits[0][:2], 32, "none", "tf32", CPU, 2, "test"))
+    card, capability = torch.device("cuda", 0), [7, 5]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: tuple(capability))
+    with pytest.raises(UserError, match=f"{words}Tesla T4; allowed"):
+        networks.computed_in("tf32", card)
+    capability[:] = [8, 0]
+    assert networks.computed_in("tf32", card) == "tf32"
+
+
+@pytest.mark.parametrize(
+    ("number", "on_card"),
+    [
+        ("float32", torch.contiguous_format),
+        ("tf32", torch.channels_last),
+        ("bfloat16", torch.channels_last),
+    ],
+)
+def test_channels_are_last_on_cpus_and_for_tensor_cores(number, on_card):
+    assert networks.layout(number, torch.device("cuda", 0)) == on_card
+    assert networks.layout(number, CPU) == torch.channels_last
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_network_and_images_are_in_one_layout(resnet, mnist_digits, monkeypatch, layout):
+    monkeypatch.setattr(networks, "layout", lambda number, device: layout)
+    seen, forward = [], nn.Conv2d.forward
+
+    def look(self, inputs):
+        seen.extend([inputs.is_contiguous(memory_format=layout), self.weight])
+        return forward(self, inputs)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", look)
+    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    ((layers, _),) = extract(extractor, mnist_digits[0][:2], 32, "none", "float32", CPU, 2, "test")
+    assert all(is_so for is_so in seen[::2])
+    assert all(weight.is_contiguous(memory_format=layout) for weight in seen[1::2])
+    with torch.inference_mode():
+        inputs = preprocess(torch.from_numpy(mnist_digits[0][:2]), 32, "none")
+        expected = resnet_by_hand(resnet, inputs).mean((2, 3))
+    np.testing.assert_allclose(layers["flatten"], expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
@@ -740,6 +822,22 @@ def test_the_digest_of_weights_is_that_of_their_names_types_shapes_and_values(tm
     assert len(digests) == len(others) + 1
     first = weights_digest(tmp_path / "0.safetensors")
     assert weights_digest(tmp_path / "again.safetensors") == first
+
+
+def test_the_digest_of_a_file_is_told_when_it_is_written(tmp_path):
+    state = {
+        "z": torch.arange(6, dtype=torch.float32).view(2, 3),
+        "a": torch.tensor(7),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "none": torch.empty(0, 4),
+        "sparse": torch.arange(12.0).view(1, 2, 3, 2).to(memory_format=torch.channels_last),
+        "seen": torch.tensor([True, False]),
+    }
+    for metadata in ({}, {"weights": "größer", "epoch": "3"}):
+        path = tmp_path / "w.safetensors"
+        assert save_state(path, state, metadata) == sha256_file(path)
+        for name, value in load_state(path)[0].items():
+            assert torch.equal(value, state[name])
 
 
 def test_weights_say_which_versions_made_them_and_what_they_were_made_from(tmp_path):

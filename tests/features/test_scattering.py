@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from kymatio.numpy import Scattering2D
+from kymatio.torch import Scattering2D as Torch
 
 from collapseflow.features.scattering import first_order_paths, n_coefficients, scattering
 from collapseflow.running.errors import UserError
@@ -60,6 +61,23 @@ def test_colours_are_transformed_one_by_one():
     for channel in range(3):
         single = transform(np.ascontiguousarray(images[..., channel]), 2, 4, 2)
         np.testing.assert_allclose(features[:, channel], single, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(11, 16, 16), (11, 16, 16, 3)])
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch, shape):
+    images = noise(shape)
+    expected = transform(images, 2, 4, 1)
+    forward, sizes = Torch.scattering, []
+
+    def check(self, values):
+        sizes.append(len(values))
+        if len(values) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, values)
+
+    monkeypatch.setattr(Torch, "scattering", check)
+    np.testing.assert_allclose(transform(images, 2, 4, 1, batch_size=8), expected, atol=1e-6)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
 
 
 def test_a_scale_larger_than_the_image_is_refused():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from collapseflow.presentation.rows import IDENTITY
-from collapseflow.presentation.summary import PRECISIONS, versions_behind, write_summary
+from collapseflow.presentation.summary import versions_behind, write_summary
 
 OLD, NEW = "torch 1, scipy 1", "torch 2, scipy 1"
 
@@ -60,6 +60,7 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
         "study": "toy",
         "seeds": [0, 2],
         "precision": "float32",
+        "precision_of_reading": "float32",
         "recipes": {
             "decay": {"epochs": 20, "weight_decay": 0.0005, "steps": [0.25, 0.5]},
             "plain": {},
@@ -70,7 +71,7 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
     write_summary(study, {"Digits": data}, tmp_path / "failures.csv", sections, [data], page)
     lines = page.read_text().splitlines()
     assert lines[0] == "# Study `toy`"
-    assert f"Seeds 0, 2. {PRECISIONS['float32']}" in lines
+    assert "Seeds 0, 2. Networks are trained in float32; features are read in float32." in lines
     assert "- Recipe `decay`: epochs 20, weight decay 0.0005, steps 0.25 and 0.5." in lines
     assert "- Recipe `plain`: the defaults." in lines
     assert ("- Digits, Net, seed 1: lost" in lines) == bool(failed)
@@ -86,18 +87,16 @@ def test_names_on_the_page_are_text(tmp_path, results):
     failed = [{**FAILURE, "what": "a|b", "reason": "<b>lost</b>"}]
     table = pd.DataFrame(failed, columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
     table.to_csv(tmp_path / "failures.csv", index=False)
-    study = {"study": "toy", "seeds": [], "precision": "float32", "recipes": {}}
+    study = {"study": "toy", "seeds": [], "precision": "auto", "recipes": {}}
+    study |= {"precision_of_reading": "tf32"}
     page, sections = tmp_path / "summary.md", [("$x$", ["figures/samples.png"])]
     write_summary(study, {"a|b": data}, tmp_path / "failures.csv", sections, [data], page)
     text = page.read_text()
     # Without a seed the page says nothing of seeds.
-    assert text.splitlines()[2] == PRECISIONS["float32"]
+    assert text.splitlines()[2] == (
+        "Networks are trained in bfloat16 where the device has it, else in float32; features are "
+        "read in TensorFloat-32, which rounds what is multiplied to 10 bits."
+    )
     assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text
     assert r"| a\|b" in text and r"/a/\*b\*" in text
     assert r"## \$x\$" in text and r"![\$x\$](figures/samples.png)" in text
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_page_says_in_which_precision_features_are_read(precision):
-    read = "bfloat16" if precision == "bfloat16" else "float32"
-    assert f"features are read in {read}" in PRECISIONS[precision]

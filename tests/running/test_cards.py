@@ -5,43 +5,58 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from collapseflow.running import cards
-from collapseflow.running.cards import claim_card, count_cards
+from collapseflow.running.cards import (
+    claim_card,
+    claim_cards,
+    count_cards,
+    distrust_cards,
+    visible_cards,
+    was_given_a_card,
+)
 
-TWO_CARDS = (
-    "GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)\n"
-    "GPU 1: NVIDIA H200 (UUID: GPU-66666666-7777-8888-9999-000000000000)"
-)
-SLICED = (
-    "GPU 0: NVIDIA A100 (UUID: GPU-11111111-2222-3333-4444-555555555555)\n"
-    "  MIG 1g.10gb     Device  0: (UUID: MIG-66666666-7777-8888-9999-000000000000)\n"
-    "  MIG 1g.10gb     Device  1: (UUID: MIG-66666666-7777-8888-9999-000000000001)"
-)
+ONE, TWO = "GPU-11111111-2222-3333-4444-555555555555", "GPU-66666666-7777-8888-9999-000000000000"
+TWO_CARDS = f"GPU 0: NVIDIA H200 (UUID: {ONE})\nGPU 1: NVIDIA H200 (UUID: {TWO})"
+SLICES = [f"MIG-66666666-7777-8888-9999-00000000000{n}" for n in range(2)]
+SLICED = f"""GPU 0: NVIDIA A100 (UUID: {ONE})
+  MIG 1g.10gb     Device  0: (UUID: {SLICES[0]})
+  MIG 1g.10gb     Device  1: (UUID: {SLICES[1]})
+GPU 1: NVIDIA A100 (UUID: {TWO})"""
 WAITING = "every card is in use; waiting for one"
 
 
-# --- counted ----------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def plain_machine(tmp_path, monkeypatch):
+    """No driver, and an environment that says nothing of cards."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    for name in (*cards.SHARED, "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SLURM_JOB_GPUS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def driver(tmp_path, monkeypatch):
-    """A function that puts an nvidia-smi in the place of any other."""
+def driver(tmp_path):
+    """A function that puts an nvidia-smi in the place of any other, with a line or a shell's
+    command for each of the three questions."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def install(prints, status=0):
+    def install(lists, status=0, memory="", users="", first=""):
+        answers = {"-L": lists, "--query-gpu=*": memory, "--query-compute-apps=*": users}
+        cases = "".join(f"{key}) echo '{text}';;\n" for key, text in answers.items())
         path = folder / "nvidia-smi"
-        path.write_text(
-            f'#!/bin/sh\n[ "$*" = -L ] || exit 9\nprintf "%s\\n" "{prints}"\nexit {status}\n'
-        )
+        path.write_text(f'#!/bin/sh\n{first}\ncase "$1" in\n{cases}esac\nexit {status}\n')
         path.chmod(0o755)
 
     return install
+
+
+# --- counted ----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("driver")
@@ -50,36 +65,134 @@ def test_without_a_driver_there_are_no_cards():
 
 
 @pytest.mark.parametrize(
-    ("prints", "status", "count"),
+    ("prints", "status", "names"),
     [
-        (TWO_CARDS, 0, 2),
-        (SLICED, 0, 1),
-        ("No devices found.", 6, 0),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", 9, 0),
+        (TWO_CARDS, 0, [ONE, TWO]),
+        (SLICED, 0, [*SLICES, TWO]),
+        ("GPU 0: of an older driver", 0, ["0"]),
+        ("No devices found.", 6, []),
+        ("NVIDIA-SMI has failed because it could not talk to the NVIDIA driver.", 9, []),
     ],
-    ids=["two", "sliced", "none", "no driver"],
+    ids=["two", "sliced", "without UUIDs", "none", "no driver"],
 )
-def test_cards_are_counted_by_the_driver(driver, prints, status, count):
+def test_cards_and_slices_are_those_that_the_driver_lists(driver, prints, status, names):
     driver(prints, status)
-    assert count_cards() == count
+    assert visible_cards() == names
+    assert count_cards() == len(names)
 
 
 @pytest.mark.parametrize(
-    ("visible", "count"),
+    ("visible", "names"),
     [
-        ("", 0),
-        ("-1", 0),
-        ("1", 1),
-        ("0,1,3", 3),
-        ("2, 3", 2),
-        ("GPU-11111111-2222-3333-4444-555555555555,GPU-66666666", 2),
-        ("MIG-66666666-7777-8888-9999-000000000000", 1),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1", [TWO]),
+        ("1, 0", [TWO, ONE]),
+        # CUDA goes on no further than the first that is no card.
+        ("0,3,1", [ONE]),
+        ("0,-1,1", [ONE]),
+        (f"{TWO},{ONE[:12]}", [TWO, ONE]),
+        ("GPU-,0", []),
+        ("MIG-GPU-5f/1/0", ["MIG-GPU-5f/1/0"]),
     ],
 )
-def test_of_a_machine_s_cards_the_visible_ones_count(driver, monkeypatch, visible, count):
+def test_of_a_machine_s_cards_the_visible_ones_count(driver, monkeypatch, visible, names):
     driver(TWO_CARDS)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert count_cards() == count
+    assert visible_cards() == names
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"), [("0", SLICES), ("1,0", [TWO, *SLICES]), (SLICES[1], SLICES[1:])]
+)
+def test_a_card_that_is_sliced_is_its_slices(driver, monkeypatch, visible, names):
+    driver(SLICED)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_cards() == names
+
+
+def test_where_nobody_lists_cards_the_environment_is_believed(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"3,{ONE}")
+    assert visible_cards() == ["3", ONE]
+
+
+def test_an_nvidia_smi_that_hangs_is_not_waited_for(driver, monkeypatch, caplog):
+    driver(TWO_CARDS, first="exec /bin/sleep 60")
+    monkeypatch.setattr(cards, "PATIENCE", 0.2)
+    started = time.monotonic()
+    assert count_cards() == 0
+    assert time.monotonic() - started < 30
+    assert "nvidia-smi has not answered" in caplog.text
+
+
+def test_slurm_says_that_it_has_given_a_card(monkeypatch):
+    assert not was_given_a_card()
+    monkeypatch.setenv("SLURM_JOB_GPUS", "2")
+    assert was_given_a_card()
+
+
+class Nvml:
+    """In the place of nvidia-ml-py: a card with two processes, one in slices, one that is lost."""
+
+    class NVMLError(Exception):
+        pass
+
+    memory = {"A": 20, "S0": 5, "S1": 9}
+    users = {"A": [SimpleNamespace(pid=1), SimpleNamespace(pid=2)], "S1": []}
+
+    def nvmlInit(self):
+        pass
+
+    nvmlShutdown = nvmlInit
+
+    def nvmlDeviceGetCount(self):
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, number):
+        if number == 1:
+            raise self.NVMLError
+        return "A" if number == 0 else "S"
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card):
+        if card == "A":
+            raise self.NVMLError
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card, place):
+        if place > 1:
+            raise self.NVMLError
+        return f"S{place}"
+
+    def nvmlDeviceGetUUID(self, card):
+        return f"GPU-{card}"
+
+    def nvmlDeviceGetMemoryInfo(self, card):
+        return SimpleNamespace(free=self.memory[card])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, card):
+        if card not in self.users:
+            raise self.NVMLError
+        return self.users[card]
+
+
+def test_nvml_is_asked_where_it_is_installed(driver, monkeypatch):
+    driver(TWO_CARDS)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    assert visible_cards() == ["GPU-A", "GPU-S0", "GPU-S1"]
+    assert cards._in_use() == {"GPU-A": (2, 20), "GPU-S0": (0, 5), "GPU-S1": (0, 9)}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert visible_cards() == ["GPU-S0", "GPU-S1"]
+
+
+def test_nvml_without_its_library_leaves_it_to_nvidia_smi(driver, monkeypatch):
+    def fail():
+        raise Nvml.NVMLError
+
+    driver(TWO_CARDS)
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlInit", fail, raising=False)
+    assert visible_cards() == [ONE, TWO]
 
 
 # --- claimed ----------------------------------------------------------------------------------
@@ -88,49 +201,106 @@ def test_of_a_machine_s_cards_the_visible_ones_count(driver, monkeypatch, visibl
 @pytest.fixture
 def held(tmp_path, monkeypatch):
     """The locks of this process, in a folder of the test; they end with it."""
-    handles = []
+    handles = {}
     monkeypatch.setattr(cards, "LOCKS", tmp_path / "locks")
     monkeypatch.setattr(cards, "_held", handles)
     yield handles
+    for handle in handles.values():
+        os.close(handle)
+
+
+@pytest.fixture
+def taken(held, tmp_path):
+    """A function that lets another process take cards."""
+    handles = []
+
+    def take(*names):
+        (tmp_path / "locks").mkdir(exist_ok=True)
+        for name in names:
+            handles.append(os.open(tmp_path / "locks" / f"{name}.lock", os.O_CREAT | os.O_RDWR))
+            assert cards._lock(handles[-1])
+        return handles
+
+    yield take
     for handle in handles:
         os.close(handle)
 
 
-@pytest.mark.usefixtures("held")
-def test_each_claim_gets_a_card_of_its_own_while_there_are_any(no_waiting_for_cards):
-    names = {0: "a", 1: "b", 5: "c"}
-    assert [claim_card(names) for _ in range(3)] == [0, 1, 5]
+def test_each_claim_gets_a_card_of_its_own_while_there_are_any(taken, no_waiting_for_cards):
+    names = ["a", "b", "c"]
+    taken("b")
+    assert claim_cards(names, 2) == ["a", "c"]
+    taken("d")
     with pytest.raises(no_waiting_for_cards):
-        claim_card(names)
+        claim_card(["b", "d"])
+    # What is this process's own it need not wait for.
+    assert claim_card(["b", "c"]) == "c"
 
 
-@pytest.mark.usefixtures("held")
-def test_a_card_is_known_by_its_name_and_not_by_its_number(no_waiting_for_cards):
-    assert claim_card({0: "a"}) == 0
-    assert claim_card({0: "b"}) == 0
-    assert claim_card({0: "b", 1: "a", 2: "c"}) == 2
-    with pytest.raises(no_waiting_for_cards):
-        claim_card({7: "a"})
-
-
-def test_waiting_is_said_once_and_on_the_screen(held, monkeypatch, caplog):
+def test_waiting_is_said_once_and_on_the_screen(taken, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    claim_card({0: "a", 1: "b"})
-    claim_card({0: "a", 1: "b"})
-    assert caplog.records == []
+    handles = taken("a", "b")
     pauses = []
 
     def wait(seconds):
         pauses.append(seconds)
         if len(pauses) == 5:
-            os.close(held.pop())
+            os.close(handles.pop())
 
     monkeypatch.setattr(cards, "pause", wait)
-    assert claim_card({0: "a", 1: "b"}) == 1
+    assert claim_card(["a", "b"]) == "b"
     assert len(pauses) == 5
     (said,) = caplog.records
     assert said.getMessage() == WAITING
     assert said.progress
+
+
+@pytest.mark.usefixtures("held")
+def test_the_card_with_the_most_free_memory_is_taken(driver, caplog):
+    driver(TWO_CARDS, memory=f"{ONE}, 10000\n{TWO}, 80000")
+    assert claim_cards([ONE, TWO], 1) == [TWO]
+    assert caplog.records == []
+
+
+@pytest.mark.usefixtures("held")
+def test_a_card_that_serves_others_is_taken_last_and_says_so(driver, caplog):
+    driver(TWO_CARDS, memory=f"{ONE}, 10000\n{TWO}, 80000", users=f"{TWO}\n{TWO}")
+    assert claim_cards([ONE, TWO], 2) == [ONE, TWO]
+    (said,) = caplog.messages
+    assert said.startswith(f"card {TWO} is in use by others, too (processes: 2)")
+    assert caplog.records[0].progress
+
+
+def test_a_card_that_has_failed_is_taken_last_for_an_hour(held, driver):
+    driver(TWO_CARDS, memory=f"{ONE}, 80000\n{TWO}, 10000")
+    names = [ONE, TWO]
+    assert claim_cards(names, 1) == [ONE]
+    distrust_cards()
+    os.close(held.pop(ONE))
+    assert claim_cards(names, 1) == [TWO]
+    os.close(held.pop(TWO))
+    long_ago = time.time() - 3700
+    os.utime(cards.LOCKS / f"{ONE}.failed", (long_ago, long_ago))
+    assert claim_cards(names, 1) == [ONE]
+
+
+@pytest.mark.parametrize("variable", cards.SHARED)
+def test_cards_that_are_shared_by_arrangement_are_not_waited_for(
+    taken, no_waiting_for_cards, monkeypatch, variable
+):
+    taken("a", "b")
+    with pytest.raises(no_waiting_for_cards):
+        claim_cards(["a", "b"], 1)
+    monkeypatch.setenv(variable, "2")
+    assert claim_cards(["a", "b", "c"], 1) == ["c"]
+    assert claim_cards(["a", "b"], 1) == ["a"]
+
+
+def test_a_number_means_a_card_within_a_job_of_slurm(taken, monkeypatch):
+    # SLURM counts the cards of each job from 0, where it lets it see no others.
+    taken("0", "GPU-a")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert claim_card(["GPU-a", "0"]) == "0"
 
 
 # --- several processes ------------------------------------------------------------------------
@@ -144,9 +314,10 @@ def note(word, card):
     with open(sys.argv[1], "a") as file:
         file.write(f"{word} {card}\\n")
 
-card = claim_card({0: "a", 1: "b"})
+card = claim_card(["a", "b"])
+other = "b" if card == "a" else "a"
 note("begin", card)
-while f"begin {1 - card}\\n" not in open(sys.argv[1]).read():
+while f"begin {other}\\n" not in open(sys.argv[1]).read():
     time.sleep(0.01)
 time.sleep(0.2)
 note("end", card)
@@ -155,7 +326,7 @@ HOLDER = """
 import logging, sys, time
 from collapseflow.running.cards import claim_card
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
-print("has", claim_card({0: "a"}), flush=True)
+print("has", claim_card(["a"]), flush=True)
 time.sleep(float(sys.argv[1]))
 """
 
@@ -184,7 +355,7 @@ def test_processes_never_share_a_card_and_use_all(tmp_path, start):
     assert [process.wait(timeout=60) for process in crowd] == [0, 0, 0, 0]
     notes = (tmp_path / "notes").read_text().splitlines()
     assert len(notes) == 8
-    for card in "01":
+    for card in "ab":
         words = [note.split()[0] for note in notes if note.endswith(card)]
         assert words == ["begin", "end"] * (len(words) // 2)
         assert words
@@ -193,10 +364,10 @@ def test_processes_never_share_a_card_and_use_all(tmp_path, start):
 
 def test_a_killed_process_gives_its_card_back(start):
     killed = start(HOLDER, 3600)
-    assert killed.stdout.readline() == "has 0\n"
+    assert killed.stdout.readline() == "has a\n"
     heir = start(HOLDER, 0)
     assert heir.stdout.readline() == f"{WAITING}\n"
     killed.kill()
     assert killed.wait(timeout=60) == -signal.SIGKILL
-    assert heir.communicate(timeout=60)[0] == "has 0\n"
+    assert heir.communicate(timeout=60)[0] == "has a\n"
     assert heir.returncode == 0

@@ -316,6 +316,27 @@ def test_a_mistake_is_told_from_what_another_attempt_may_mend_and_told_once(
     assert names(tmp_path / "logs") == ["a.log"]
 
 
+@pytest.mark.parametrize(
+    ("error", "of_the_card"),
+    [
+        ("RuntimeError('CUDA error: unspecified launch failure')", True),
+        ("RuntimeError('CUDA error: out of memory')", False),
+        ("RuntimeError('mat1 and mat2 shapes cannot be multiplied')", False),
+    ],
+)
+def test_a_card_that_fails_in_a_job_is_not_trusted(tmp_path, error, of_the_card):
+    answer, _ = run(
+        tmp_path,
+        f"""
+        from collapseflow.running import jobs
+        jobs.distrust_cards = lambda: print("distrusted")
+        with job(snakemake): raise {error}
+        """,
+    )
+    assert answer.returncode == 1
+    assert answer.stdout == ("distrusted\n" if of_the_card else "")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 def test_sigterm_ends_a_job_with_one_line_and_leaves_nothing_partial(tmp_path, start):
     process = start(WORK)

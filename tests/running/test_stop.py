@@ -105,8 +105,8 @@ with job(snakemake), atomic_path(snakemake.output[0]) as path:
         "stop.pause(60)",
         # As a training that goes on in a thread after memory was out.
         "ThreadPoolExecutor(1).submit(lambda: list(progress(pauses(), 600, 'batches'))).result()",
-        "cards.claim_card({0: 'taken'})",
-        "cards.claim_cards({0: 'free'}, 1)",
+        "cards.claim_card(['taken'])",
+        "cards.claim_cards(['free'], 1)",
     ],
     ids=["progress", "pause", "another thread", "a card", "the turn for cards"],
 )

@@ -371,6 +371,7 @@ def test_a_study_is_described_by_what_it_trains():
     assert plan(**LARGE).describe_study() == {
         "study": "toy",
         "precision": "auto",
+        "precision_of_reading": "float32",
         "seeds": [1, 2],
         "recipes": {
             "plain": {"epochs": 3},
@@ -774,11 +775,20 @@ def test_letters_are_trained_on_with_adam():
 
 
 @pytest.mark.parametrize(
-    ("precision", "reading"),
-    [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")],
+    ("keys", "reading"),
+    [
+        ({}, "float32"),
+        ({"precision": "float32"}, "float32"),
+        ({"precision": "bfloat16"}, "bfloat16"),
+        ({"precision": "bfloat16", "reading_precision": "float32"}, "float32"),
+        ({"reading_precision": "tf32"}, "tf32"),
+        ({"reading_precision": "bfloat16"}, "bfloat16"),
+    ],
 )
-def test_features_are_read_in_float32_unless_bfloat16_is_named(precision, reading):
-    told = plan(precision=precision, **LAYERS).reading("res")
+def test_features_are_read_in_float32_unless_another_precision_is_named(keys, reading):
+    made = plan(**keys, **LAYERS)
+    told = made.reading("res")
+    assert made.describe_study()["precision_of_reading"] == reading
     assert told == {
         "model": "resnet18",
         "layers": ["layer4", "penultimate"],

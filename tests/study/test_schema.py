@@ -303,12 +303,17 @@ CASES = {
     "device": (
         study(device="gpu"),
         'device: value "gpu" is refused; allowed: auto, cpu, cuda, or cuda:N with the '
-        "card's number",
+        "card's number (not mps, which has no float64)",
     ),
     "precision": (
         study(precision="float16"),
         "precision: value \"float16\" is refused; did you mean 'bfloat16'? allowed: "
         "auto, float32, bfloat16",
+    ),
+    "precision of reading": (
+        study(reading_precision="tensorfloat32"),
+        "reading_precision: value \"tensorfloat32\" is refused; did you mean 'float32'? allowed: "
+        "auto, float32, tf32, bfloat16",
     ),
     "gpus": (
         study(gpus=0),

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import shutil
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from torch import nn
 from torchvision.transforms.functional import normalize
 
+from collapseflow.features import batches
 from collapseflow.features.extraction import Reading, store, write_network_features
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running import hardware
@@ -784,6 +786,93 @@ def test_deleted_outputs_come_back_from_the_parts(dataset, start, kept, uninterr
     for epoch, expected in enumerate(uninterrupted, start=1):
         path = parts(kept) / f"epoch00{epoch}.safetensors"
         assert_equal(safetensors.torch.load_file(path), expected)
+
+
+# --- epochs that are written while the next one trains ----------------------------------------
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Let a CPU go on training while an epoch is written, as a card does."""
+    monkeypatch.setattr(training, "is_written_beside", lambda device: True)
+
+
+def test_an_epoch_is_written_as_it_was_while_the_next_one_trains(
+    dataset, start, uninterrupted, tmp_path, monkeypatch, beside
+):
+    begun = {epoch: threading.Event() for epoch in (1, 2, 3)}
+    ended = {epoch: threading.Event() for epoch in (1, 2, 3)}
+    train_one_epoch, save_state = training.train_one_epoch, training.save_state
+    written = []
+
+    def train(network, optimizer, data, recipe, epoch, *others):
+        begun[epoch].set()
+        log = train_one_epoch(network, optimizer, data, recipe, epoch, *others)
+        ended[epoch].set()
+        return log
+
+    def save(path, *arguments):
+        epoch = int(path.name[5:8])
+        # The first two are written when all weights have changed again.
+        assert epoch == 3 or ended[epoch + 1].wait(120)
+        assert not any(event.is_set() for later, event in begun.items() if later > epoch + 1)
+        written.append(path.name)
+        return save_state(path, *arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", train)
+    monkeypatch.setattr(training, "save_state", save)
+    for found, expected in zip(run(tmp_path, 3, dataset, start), uninterrupted, strict=True):
+        assert_equal(found, expected)
+    kinds = ("optimizer.safetensors", "safetensors")
+    assert written == [f"epoch00{epoch}.{kind}" for epoch in (1, 2, 3) for kind in kinds]
+    assert optimizer_states(tmp_path) == ["epoch003"]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "missing"),
+    [
+        ("save_state", 3, [2, 3]),
+        ("save_state", 4, [2, 3]),
+        ("save_state", 6, [3]),
+        ("write_json", 2, [3]),
+        # What has begun to be written when the training ends is written.
+        ("train_one_epoch", 3, [3]),
+    ],
+)
+def test_a_training_that_ends_while_an_epoch_is_written_goes_on(
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch, beside, name, call, missing
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        fail_at(patch, name, call)
+        run(tmp_path, 3, dataset, start)
+    assert trained == [1, 2, 3]
+    assert not (tmp_path / "weights").exists()
+    trained.clear()
+    for found, expected in zip(run(tmp_path, 3, dataset, start), uninterrupted, strict=True):
+        assert_equal(found, expected)
+    assert trained == missing
+
+
+def test_an_epoch_that_diverges_is_told_after_the_ones_before_it(
+    dataset, start, uninterrupted, tmp_path, monkeypatch, beside
+):
+    diverge_in(monkeypatch, 2)
+    (weights,) = run(tmp_path, 3, dataset, start)
+    assert failure(tmp_path / "weights") == "the loss of epoch 2 is not finite"
+    assert_equal(weights, uninterrupted[0])
+
+
+# --- images that stay in the host's memory ----------------------------------------------------
+
+
+def test_images_that_the_device_does_not_hold_train_the_same(
+    dataset, starts, leaked, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(batches, "memory_left", lambda device: 0)
+    (weights,) = run(tmp_path, 1, dataset, starts[LEAKING.model], LEAKING)
+    assert_equal(weights, leaked[1][0])
+    (ours,), (theirs, *_) = read_log(tmp_path), read_log(leaked[0])
+    assert ours["validation_accuracy"] == theirs["validation_accuracy"]
 
 
 # --- epochs whose weights are not kept --------------------------------------------------------

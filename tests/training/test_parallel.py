@@ -18,9 +18,9 @@ import torch
 from safetensors import safe_open
 
 from collapseflow.images.datasets import Splits, make_split, write_dataset
-from collapseflow.running.errors import UserError
+from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.training import loop as training
-from collapseflow.training import parallel
+from collapseflow.training import parallel, worker
 from collapseflow.training.loop import OutOfMemory, Training, train, train_epochs
 from collapseflow.training.recipes import Recipe
 
@@ -78,7 +78,55 @@ def metadata(path):
 GRADIENTS = """
     import sys, torch
     import torch.distributed as dist
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from collapseflow.training import parallel
     from collapseflow.training.parallel import distribute, last_part_only, n_processes, rank, share
+
+    class Unwaiting(TorchDispatchMode):
+        # Operations whose result's size or value the host must know before it goes on.
+        waits = ("nonzero", "index.Tensor", "masked_select", "local_scalar", "item")
+
+        def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+            assert not any(name in str(operation) for name in self.waits), operation
+            return operation(*arguments, **options or {})
+
+    # PyTorch's kernels for cards, in formulas.
+    def shaped(of_channels, x):
+        return of_channels.view(1, -1, *[1] * (x.ndim - 2))
+
+    def sums(x):
+        return x.transpose(0, 1).flatten(1).sum(1)
+
+    def stats(x, eps):
+        values = x.transpose(0, 1).flatten(1)
+        return values.mean(1), 1 / (values.var(1, correction=0) + eps).sqrt()
+
+    def gather(x, means, invstds, running_mean, running_var, momentum, eps, counts):
+        shares, n = (counts / counts.sum())[:, None], counts.sum()
+        mean = (means * shares).sum(0)
+        variance = ((1 / invstds**2 - eps + means**2) * shares).sum(0) - mean**2
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * n / (n - 1), momentum)
+        return mean, 1 / (variance + eps).sqrt()
+
+    def normalised(x, weight, bias, mean, invstd, eps):
+        return (x - shaped(mean, x)) * shaped(invstd * weight, x) + shaped(bias, x)
+
+    def reduced(grad, x, mean, invstd, weight, *which):
+        of_both = sums(grad * (x - shaped(mean, x)))
+        return sums(grad), of_both, of_both * invstd, sums(grad)
+
+    def gradient(grad, x, mean, invstd, weight, sum_dy, sum_dy_xmu, counts):
+        assert counts.dtype == torch.int32
+        centred = (x - shaped(mean, x)) * shaped(invstd**2 * sum_dy_xmu / counts.sum(), x)
+        return (grad - shaped(sum_dy / counts.sum(), x) - centred) * shaped(invstd * weight, x)
+
+    if sys.argv[4] == "cards":
+        kernels = {"stats": stats, "gather_stats_with_counts": gather, "elemt": normalised,
+                   "backward_reduce": reduced, "backward_elemt": gradient}
+        for name, kernel in kernels.items():
+            setattr(torch, f"batch_norm_{name}", kernel)
+        parallel.WholeBatchNorm = parallel.WholeBatchNormOnCards
 
     images, labels = torch.load(sys.argv[1])
     dist.init_process_group("gloo")
@@ -91,8 +139,9 @@ GRADIENTS = """
     called = distribute(network, torch.device("cpu"))
     parts = share(torch.arange(len(images)), int(sys.argv[3]))
     for part in parts:
-        with last_part_only(called, part is parts[-1]):
-            loss = torch.nn.functional.cross_entropy(called(images[part]), labels[part])
+        inputs, answers = images[part], labels[part]
+        with last_part_only(called, part is parts[-1]), Unwaiting():
+            loss = torch.nn.functional.cross_entropy(called(inputs), answers)
             (loss * (len(part) * n_processes() / len(images))).backward()
     if rank() == 0:
         gradients = {name: p.grad for name, p in network.named_parameters()}
@@ -111,24 +160,26 @@ def in_two_processes(folder, script, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("n", "micro_batch", "together", "rtol"),
+    ("n", "micro_batch", "together", "rtol", "of"),
     [
-        (7, 4, [range(7)], 1e-4),
+        (7, 4, [range(7)], 1e-4, "CPUs"),
+        (7, 4, [range(7)], 1e-4, "cards"),
         # What is normalised over two or three rows rounds more.
         # The first process has rows 0 to 4 in three parts, the second 5 to 8, in three as well.
-        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]], 1e-3),
+        (9, 2, [[0, 1, 5, 6], [2, 3, 7], [4, 8]], 1e-3, "CPUs"),
         # One row at a time: as many parts as the smaller share has rows.
-        (5, 1, [[0, 1, 3], [2, 4]], 1e-3),
+        (5, 1, [[0, 1, 3], [2, 4]], 1e-3, "CPUs"),
     ],
 )
 def test_gradients_and_running_statistics_are_those_of_the_whole_batch(
-    tmp_path, n, micro_batch, together, rtol
+    tmp_path, n, micro_batch, together, rtol, of
 ):
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(n, 3, 8, 8, generator=generator) * 3 + 5
     labels = torch.arange(n) % 5
     torch.save((images, labels), tmp_path / "in.pt")
-    in_two_processes(tmp_path, GRADIENTS, tmp_path / "in.pt", tmp_path / "out.pt", micro_batch)
+    paths = tmp_path / "in.pt", tmp_path / "out.pt"
+    in_two_processes(tmp_path, GRADIENTS, *paths, micro_batch, of)
     gradients, buffers = torch.load(tmp_path / "out.pt")
     torch.manual_seed(0)
     network = torch.nn.Sequential(
@@ -317,6 +368,71 @@ def test_what_no_one_expected_is_shown(dataset, tmp_path):
     broken = plan(dataset, 1, replace(RECIPE, model="no such model"))
     with pytest.raises(RuntimeError, match="Unknown model no such model"):
         train(broken, [CPU, CPU], tmp_path)
+
+
+# --- cards ------------------------------------------------------------------------------------
+
+
+def test_each_process_sees_one_card_alone(dataset, tmp_path, monkeypatch):
+    """Cards that no machine has: the first process that looks for its own says which that is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-made-up-0,GPU-made-up-1")
+    cards = [torch.device("cuda", number) for number in range(2)]
+    with pytest.raises(TemporaryError, match=r"there is a card \(GPU-made-up-[01]\), but PyTorch"):
+        train(plan(dataset, 1), cards, tmp_path)
+    assert not torch.cuda.is_initialized()
+
+
+def test_a_process_says_which_card_is_its_own_before_it_meets_the_others(tmp_path, monkeypatch):
+    done = []
+    request = {"threads": 1, "device": "cuda:0", "folder": str(tmp_path), "micro_batch": 5}
+    request["training"] = training.asdict(plan("digits.h5", 1))
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    monkeypatch.setattr(worker, "prepare_process", lambda threads: None)
+    monkeypatch.setattr(worker, "use_card", lambda card: done.append(card))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda *kind, **given: done.append((kind, given))
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(worker, "train_epochs", lambda plan, device, *rest: done.append(device))
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    worker.main(tmp_path)
+    card = torch.device("cuda:0")
+    assert done == [card, (("nccl",), {"device_id": card}), card]
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {}
+
+
+def test_weights_say_where_they_were_trained_and_going_on_elsewhere_is_said(
+    dataset, tmp_path, monkeypatch, caplog
+):
+    name = "CPU (of the first epochs)"
+    monkeypatch.setattr(training, "device_name", lambda device: name)
+    train(plan(dataset, 1), [CPU], tmp_path)
+    train(plan(dataset, 2), [CPU], tmp_path)
+    assert caplog.messages == []
+    name = "NVIDIA A100"
+    weights = weights_of(plan(dataset, 3), [CPU], tmp_path)
+    assert [metadata(path)["device"] for path in weights] == [
+        *["CPU (of the first epochs)"] * 2,
+        "NVIDIA A100",
+    ]
+    (said,) = caplog.messages
+    assert said == (
+        "resnet18: going on on NVIDIA A100; the epochs before were trained on CPU (of the first "
+        "epochs), which would round otherwise"
+    )
+    assert caplog.records[0].progress
+
+
+def test_a_training_in_bfloat16_does_not_go_on_on_a_card_without_it(dataset, tmp_path, monkeypatch):
+    train(plan(dataset, 1, replace(RECIPE, precision="bfloat16")), [CPU], tmp_path)
+    # Its device is a card from before compute capability 8.0.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for precision in ("auto", "bfloat16"):
+        recipe = replace(RECIPE, precision=precision)
+        with pytest.raises(UserError, match="value 'bfloat16', but Tesla T4 does not compute in"):
+            train_epochs(plan(dataset, 2, recipe), torch.device("cuda:0"), tmp_path, 10)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])

@@ -13,6 +13,7 @@ import torchvision.models
 from torch import nn
 from torchvision.transforms.functional import normalize
 
+from collapseflow.features import batches
 from collapseflow.images.datasets import Splits, make_split, stratified_rows, write_dataset
 from collapseflow.running.errors import UserError
 from collapseflow.training import loop as training
@@ -186,6 +187,27 @@ def test_where_they_do_not_fit_the_epoch_starts_again_with_less(
     _, log = run(tmp_path, dataset, start, replace(RECIPE, epochs=1))
     assert seen == [8, 4, 4, 2]
     assert len(log) == 1
+
+
+@pytest.mark.parametrize("n_bytes", [0, 2**40])
+def test_batches_that_are_filled_up_count_each_image_once(
+    data, dataset, start, monkeypatch, n_bytes
+):
+    _, held_out = training.hold_out(data, RECIPE)
+    network = torchvision.models.get_model(RECIPE.model, num_classes=10)
+    arguments = (network, held_out, RECIPE, CPU, 4)
+    expected = training.validate(*arguments)
+    seen, forward = [], type(network).forward
+    monkeypatch.setattr(
+        type(network), "forward", lambda self, x: [seen.append(len(x)), forward(self, x)][1]
+    )
+    monkeypatch.setattr(batches, "is_tuned_by_size", lambda device: True)
+    monkeypatch.setattr(batches, "memory_left", lambda device: n_bytes)
+    found = training.validate(*arguments)
+    # Ten images: four, four, and two.
+    assert seen == [4, 4, 4]
+    assert found["validation_accuracy"] == expected["validation_accuracy"]
+    assert found["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-5)
 
 
 # --- patience ---------------------------------------------------------------------------------

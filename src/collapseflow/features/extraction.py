@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from collapseflow.features.networks import (
+    computed_in,
     describe_weights,
     extract,
     layers_before_the_last,
@@ -21,14 +22,14 @@ from collapseflow.features.stores import NotFiniteError, open_writer, provenance
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_folder, failure, write_failure
-from collapseflow.running.hardware import precision_name
+from collapseflow.running.hardware import device_name
 from collapseflow.running.words import epoch_name
 
 
 @dataclass(frozen=True)
 class Reading:
     """How features are read from a network: the keys of a backbone in the study file, and the
-    precision of :meth:`~collapseflow.study.schema.Study.reading_precision`.
+    precision of :meth:`~collapseflow.study.schema.Study.precision_of_reading`.
 
     ``layers`` may contain ``penultimate``, the input of the last layer.
     """
@@ -38,7 +39,7 @@ class Reading:
     pool: Literal["average", "flatten"]
     image_size: int
     normalize: Literal["imagenet", "none"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
 
 
@@ -137,7 +138,7 @@ def write_network_features(
     )
     last_inputs = layers_before_the_last(reading.model)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
-    computed_in = precision_name(reading.precision, device)
+    number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
     description = describe_weights(weights)
     try:
         for split in SPLITS:
@@ -150,7 +151,7 @@ def write_network_features(
                         split,
                         f"{reading.model} {name} ({reading.pool})",
                         description,
-                        f"{describe(**preprocessing)}; computed in {computed_in}",
+                        f"{describe(**preprocessing)}; computed in {number}",
                         weights_made_with(weights),
                     )
                     path = store(folder, layer, split)

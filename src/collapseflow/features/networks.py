@@ -9,7 +9,7 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
@@ -24,18 +24,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from collapseflow.features.batches import in_batches
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
 from collapseflow.running.files import MADE_WITH, atomic_path, made_with, sha256_file
-from collapseflow.running.hardware import (
-    autocast,
-    call_again,
-    free_memory,
-    is_out_of_memory,
-    pick_precision,
-)
-from collapseflow.running.jobs import progress
+from collapseflow.running.hardware import autocast, precision_name
 
 logger = logging.getLogger(__name__)
 
@@ -376,15 +370,35 @@ def save_state(
     state: dict[str, torch.Tensor],
     metadata: dict[str, str],
     made_from: Iterable[str] = (),
-) -> None:
+) -> str:
     """Write tensors as safetensors, atomically.
 
     ``made_from`` are versions behind what the tensors were made from; those of now are added.
+
+    Returns
+    -------
+    SHA-256 of the file's bytes, as hexadecimal digits: of the tensors as they are in memory, not
+    as they are read again.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     versions = json.dumps(made_with(made_from))
     with atomic_path(path) as temporary:
         safetensors.torch.save_file(state, temporary, metadata | {MADE_WITH: versions})
+        with open(temporary, "rb") as file:
+            n_bytes = file.read(8)
+            header = file.read(int.from_bytes(n_bytes, "little"))
+    content = hashlib.sha256(n_bytes + header)
+    # Behind the header the tensors follow each other without a gap, in the order of their offsets.
+    entries = json.loads(header)
+    names = sorted(state, key=lambda name: entries[name]["data_offsets"])
+    for name in names:
+        content.update(bytes_of(state[name]))
+    return content.hexdigest()
+
+
+def bytes_of(tensor: torch.Tensor) -> np.ndarray:
+    """The bytes of a contiguous tensor in the host's memory, uint8 (n,)."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 #: What reading a missing, cut off or foreign file of weights raises.
@@ -463,7 +477,7 @@ def weights_digest(path: str | Path) -> str:
     for name in sorted(state):
         value = state[name].detach().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        content.update(value.reshape(-1).view(torch.uint8).numpy())
+        content.update(bytes_of(value))
     return content.hexdigest()
 
 
@@ -717,6 +731,63 @@ def open_extractor(
     return FeatureExtractor(network, average_over, with_logits=trained_on == task)
 
 
+def computed_in(precision: str, device: torch.device) -> str:
+    """What features are computed in on a device: ``float32``, ``tf32`` or ``bfloat16``.
+
+    TensorFloat-32 are float32 values of which tensor cores multiply 10 bits behind the point
+    (bfloat16 has 7) and add up all.
+
+    Parameters
+    ----------
+    precision
+        One of these, or ``auto`` as :func:`collapseflow.running.hardware.pick_precision`.
+
+    Raises
+    ------
+    UserError
+        If it is ``tf32`` and the device has no tensor cores that take it.
+    """
+    if precision != "tf32":
+        return precision_name(precision, device)
+    # Others compute in float32 without a word (NVIDIA, "CUDA C++ Programming Guide", compute
+    # capabilities).
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        of = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        raise UserError(
+            f"reading_precision: 'tf32' is for cards from NVIDIA's Ampere on, and the device is "
+            f"{of}; allowed: float32, bfloat16"
+        )
+    return precision
+
+
+@contextmanager
+def computing_in(number: str, device: torch.device) -> Iterator[None]:
+    """Convolutions and matrix products in one of :func:`computed_in`'s numbers."""
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if number == "tf32" else ()
+    for of in flags:
+        of.allow_tf32 = True
+    try:
+        with autocast(device, torch.bfloat16 if number == "bfloat16" else torch.float32):
+            yield
+    finally:
+        # As collapseflow.running.hardware.use_card has set them.
+        for of in flags:
+            of.allow_tf32 = False
+
+
+def layout(number: str, device: torch.device) -> torch.memory_format:
+    """The order of values in memory in which convolutions are the fastest.
+
+    Tensor cores take channels last (PyTorch's tutorial on this memory format, which has its gains
+    from them alone); in float32 a card has none, and cuDNN is left the order that it is made for.
+    CPUs gain from channels last in every precision. None of this has been measured on a card here.
+    """
+    on_tensor_cores = number in ("tf32", "bfloat16")
+    if device.type == "cuda" and not on_tensor_cores:
+        return torch.contiguous_format
+    return torch.channels_last
+
+
 def extract(
     extractor: FeatureExtractor,
     images: np.ndarray,
@@ -735,44 +806,37 @@ def extract(
     Parameters
     ----------
     images : uint8 array (N, H, W) or (N, H, W, 3)
-    precision : as :func:`collapseflow.running.hardware.pick_precision`
+    precision
+        As in :func:`computed_in`.
 
     Yields
     ------
     features float32 (n, ...) by layer, and predicted classes int64 (n,) or None
-    """
-    extractor = extractor.to(device, memory_format=torch.channels_last)
-    on_device = torch.from_numpy(images).to(device)
-    number = pick_precision(precision, device)
 
-    def forward(batch: torch.Tensor) -> OnTheirWay:
-        inputs = preprocess(batch, image_size, normalize)
-        with torch.inference_mode(), autocast(device, number):
+    Raises
+    ------
+    UserError
+        As :func:`computed_in`.
+    """
+    number = computed_in(precision, device)
+    in_memory = layout(number, device)
+    extractor = extractor.to(device, memory_format=in_memory)
+
+    def forward(batch: torch.Tensor, n: int) -> OnTheirWay:
+        inputs = preprocess(batch, image_size, normalize, None, in_memory)
+        with torch.inference_mode(), computing_in(number, device):
             features, logits = extractor(inputs)
-            classes = None if logits is None else logits.argmax(1)
-            values = {layer: of.float().contiguous() for layer, of in features.items()}
+            classes = None if logits is None else logits[:n].argmax(1)
+            values = {layer: of[:n].float().contiguous() for layer, of in features.items()}
             return OnTheirWay(values, classes)
 
-    attempt = forward
-    batches = on_device.split(batch_size)
-    sent: list[OnTheirWay] = []
-    for batch in progress(batches, len(batches), what):
-        while True:
-            try:
-                new = [attempt(part) for part in batch.split(batch_size)]
-                break
-            except Exception as error:
-                if not is_out_of_memory(error) or batch_size == 1:
-                    raise
-            batch_size = -(-batch_size // 2)
-            attempt = call_again(forward, device)
-            free_memory()
-            logger.warning("%s: out of memory; %d images at a time now", what, batch_size)
-        for results in sent:
-            yield results.arrived()
-        sent = new
-    for results in sent:
-        yield results.arrived()
+    sent = None
+    for results in in_batches(forward, images, device, batch_size, what):
+        if sent:
+            yield sent.arrived()
+        sent = results
+    if sent:
+        yield sent.arrived()
 
 
 class OnTheirWay:

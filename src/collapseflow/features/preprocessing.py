@@ -43,6 +43,7 @@ def preprocess(
     image_size: int,
     normalize: Literal["imagenet", "none"],
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    layout: torch.memory_format = torch.channels_last,
 ) -> torch.Tensor:
     """Resize, scale to [0, 1], make three channels, subtract ImageNet's mean, divide by its s.d.
 
@@ -52,10 +53,12 @@ def preprocess(
     augment
         What is done with the resized images before the mean is subtracted: float32 tensors
         (N, 1 or 3, image_size, image_size) in [0, 1], black is 0.
+    layout
+        The order of the result's values in memory.
 
     Returns
     -------
-    float32 tensor (N, 3, image_size, image_size), channels last in memory
+    float32 tensor (N, 3, image_size, image_size)
     """
     values = resize(images, image_size).div_(255)
     if augment is not None:
@@ -63,7 +66,7 @@ def preprocess(
     if normalize == "imagenet":
         mean, std = _imagenet_statistics(values.device)
         values = (values - mean).div_(std)
-    return values.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    return values.expand(-1, 3, -1, -1).contiguous(memory_format=layout)
 
 
 @cache

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from kymatio.torch import Scattering2D
 
+from collapseflow.features.batches import in_batches
 from collapseflow.running.errors import UserError
-from collapseflow.running.jobs import progress
 
 
 def n_coefficients(J: int, L: int, order: int) -> int:
@@ -35,6 +35,8 @@ def scattering(
 ) -> Iterator[tuple[np.ndarray, None]]:
     """Scattering coefficients of images scaled to [0, 1].
 
+    A batch that does not fit into memory is halved.
+
     Parameters
     ----------
     images : uint8 array (N, H, W) or (N, H, W, 3); colours are transformed one by one
@@ -45,14 +47,16 @@ def scattering(
     colours), and None
     """
     transform = _transform(images.shape[1:3], J, L, order).to(device)
-    on_device = torch.from_numpy(images).to(device)
-    starts = range(0, len(images), batch_size)
-    with torch.inference_mode():
-        for start in progress(starts, len(starts), what):
-            batch = on_device[start : start + batch_size].float() / 255
-            if batch.ndim == 4:
-                batch = batch.permute(0, 3, 1, 2)
-            yield transform(batch.contiguous()).cpu().numpy(), None
+
+    def forward(batch: torch.Tensor, n: int) -> np.ndarray:
+        with torch.inference_mode():
+            values = batch.float() / 255
+            if values.ndim == 4:
+                values = values.permute(0, 3, 1, 2)
+            return transform(values.contiguous())[:n].cpu().numpy()
+
+    for coefficients in in_batches(forward, images, device, batch_size, what):
+        yield coefficients, None
 
 
 def stroke_angle(theta: int, L: int) -> float:

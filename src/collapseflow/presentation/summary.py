@@ -17,12 +17,16 @@ from collapseflow.presentation.tables.writing import markdown, to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
 from collapseflow.running.words import as_word
 
-PRECISIONS = {
-    "float32": "Networks are trained and features are read in float32.",
-    "bfloat16": "Networks are trained and features are read in bfloat16, whose rounding puts a "
-    "floor under NC1.",
-    "auto": "Networks are trained in bfloat16 where the device has it, else in float32; features "
-    "are read in float32.",
+#: In words, in which precision networks are trained and features are read.
+TRAINED = {
+    "float32": "in float32",
+    "bfloat16": "in bfloat16",
+    "auto": "in bfloat16 where the device has it, else in float32",
+}
+READ = {
+    "float32": "in float32",
+    "tf32": "in TensorFloat-32, which rounds what is multiplied to 10 bits",
+    "bfloat16": "in bfloat16, whose rounding puts a floor under NC1",
 }
 
 
@@ -39,8 +43,8 @@ def write_summary(
     Parameters
     ----------
     study
-        The keys ``study``, ``seeds``, ``precision``, and ``recipes``: of each recipe that trains,
-        by its name, the keys that the study file gives.
+        The keys ``study``, ``seeds``, ``precision``, ``precision_of_reading``, and ``recipes``: of
+        each recipe that trains, by its name, the keys that the study file gives.
     datasets
         Labels of the data sets and their files.
     failures
@@ -55,7 +59,8 @@ def write_summary(
     lines = [
         f"# Study `{study['study']}`",
         "",
-        f"{seeds}{PRECISIONS[study['precision']]}",
+        f"{seeds}Networks are trained {TRAINED[study['precision']]}; features are read "
+        f"{READ[study['precision_of_reading']]}.",
         "",
         *(
             f"- Recipe `{name}`: {markdown(recipe_in_words(recipe))}."

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from collapseflow.running.cards import distrust_cards
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import remove_partial, write_json
 from collapseflow.running.lease import lease
@@ -72,6 +73,8 @@ def job(snakemake) -> Iterator[None]:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             line = str(error).splitlines()[0] if str(error) else "out of memory"
             _fail(f"{line}; lower the batch size or the number of images, or use a larger machine")
+        if "CUDA error" in str(error) and "out of memory" not in str(error):
+            distrust_cards()
         logger.exception("the job failed")
         raise
     logger.info("finished in %.1f s", time.monotonic() - started)

@@ -469,6 +469,7 @@ class Plan:
         return {
             "study": self.study.study,
             "precision": self.study.precision,
+            "precision_of_reading": self.study.precision_of_reading(),
             "seeds": self.study.training_seeds() if self.runs else [],
             "recipes": {
                 point: self.study.recipes[point].changed()
@@ -849,7 +850,7 @@ class Plan:
         (:class:`collapseflow.features.extraction.Reading`)."""
         keys = {"model", "layers", "pool", "image_size", "normalize", "batch_size"}
         entry = self.study.backbones[key].model_dump(include=keys)
-        return {**entry, "precision": self.study.reading_precision()}
+        return {**entry, "precision": self.study.precision_of_reading()}
 
     def recipe(self, key: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
         """How a backbone is trained (:class:`collapseflow.training.recipes.Recipe`)."""

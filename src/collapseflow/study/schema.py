@@ -47,7 +47,10 @@ StudyName = text(
     "a name of letters, digits, '_', '.' and '-', a letter or digit first",
 )
 Sha256 = text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
-Device = text(r"^(auto|cpu|cuda|cuda:\d+)$", "auto, cpu, cuda, or cuda:N with the card's number")
+Device = text(
+    r"^(auto|cpu|cuda|cuda:\d+)$",
+    "auto, cpu, cuda, or cuda:N with the card's number (not mps, which has no float64)",
+)
 Estimator = text(
     r"^(sklearn|collapseflow)(\.\w+)+$",
     "the import path of a classifier, for example sklearn.svm.SVC",
@@ -362,6 +365,7 @@ class Study(Section):
     device: Device = "auto"
     gpus: PositiveInt = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    reading_precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     threads: PositiveInt = 8
     test_fraction: Fraction = 0.2
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)]
@@ -602,12 +606,14 @@ class Study(Section):
             names += [f"{key}-finetuned"] if key in trained else []
         return names
 
-    def reading_precision(self) -> Literal["float32", "bfloat16"]:
-        """The precision in which features are read: float32, unless bfloat16 is asked for.
+    def precision_of_reading(self) -> Literal["float32", "tf32", "bfloat16"]:
+        """The precision in which features are read: float32, unless another one is asked for.
 
-        The rounding of bfloat16 puts a floor under NC1 (docs/performance.md), and which features
-        a study has should not depend on the machine that read them.
+        Rounding puts a floor under NC1 (docs/performance.md), and which features a study has should
+        not depend on the machine that read them.
         """
+        if self.reading_precision != "auto":
+            return self.reading_precision
         return "bfloat16" if self.precision == "bfloat16" else "float32"
 
     def scattering_of(self, dataset: str) -> Scattering:

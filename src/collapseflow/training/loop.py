@@ -4,16 +4,21 @@ Everything random in an epoch (order, augmentation, dropout) is seeded by the re
 number of the epoch, and an epoch's result is a file: an interrupted run continues from the last
 file and ends in the same weights, bit for bit on a CPU with the same number of threads.
 
-The data set lies on the device as uint8 and is preprocessed there; within an epoch nothing waits
-for the device. Where a batch does not fit into memory, its gradient is summed over micro-batches.
+The data set lies on the device as uint8, or where it is too large a batch of it
+(:class:`collapseflow.features.batches.Images`), and is preprocessed there; within an epoch nothing
+waits for what the device computes, but for room for a batch. Where a batch does not fit into
+memory, its gradient is summed over micro-batches. On a card an epoch is written while the next one
+trains.
 """
 
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from collapseflow.features.batches import Images, filled_up
 from collapseflow.features.networks import (
     build,
     load_network,
@@ -38,6 +44,7 @@ from collapseflow.running.files import atomic_folder, sha256_file, write_failure
 from collapseflow.running.hardware import (
     autocast,
     call_again,
+    device_name,
     free_memory,
     is_out_of_memory,
     pick_precision,
@@ -204,28 +211,29 @@ def train_one_epoch(
         )
     started = time.perf_counter()
     shuffle = seed_everything(recipe.seed, epoch, rank())
-    order = torch.from_numpy(shuffle.permutation(n_images)).to(device)
+    order = torch.from_numpy(shuffle.permutation(n_images))
     # Of an image, not of a place in a batch: the same however many processes and parts there are.
     drawn = draw_augmentation(recipe.augmentation, n_images, recipe.image_size, shuffle)
-    draws = {kind: torch.from_numpy(values).to(device) for kind, values in drawn.items()}
-    images = torch.from_numpy(data.images).to(device)
-    labels = torch.from_numpy(data.labels).to(device)
+    whole_batches = order[: n_batches * recipe.batch_size].split(recipe.batch_size)
+    parts_of = [share(rows, micro_batch) for rows in whole_batches]
     precision = pick_precision(recipe.precision, device)
     set_to_train(undistributed(network), recipe)
-    # Sums over the batches, of the loss and of the gradient's norm; right answers of the last one.
-    sums = torch.zeros(3, device=device)
     try:
+        draws = {kind: torch.from_numpy(values).to(device) for kind, values in drawn.items()}
+        labels = torch.from_numpy(data.labels).to(device)
+        given = Images(data.images, device).batches([p for parts in parts_of for p in parts])
+        # Sums over the batches, of the loss and of the gradient's norm; right answers of the last.
+        sums = torch.zeros(3, device=device)
         for batch in progress(range(n_batches), n_batches, f"{recipe.model} epoch {epoch}"):
             rate = learning_rate(recipe, epoch - 1 + batch / n_batches)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rows = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-            parts = share(rows, micro_batch)
+            n_parts = len(parts_of[batch])
             optimizer.zero_grad(set_to_none=True)
-            for part in parts:
+            for number, (part, images) in enumerate(islice(given, n_parts), start=1):
                 changed = partial(augment, draws={kind: of[part] for kind, of in draws.items()})
-                inputs = preprocess(images[part], recipe.image_size, recipe.normalize, changed)
-                with last_part_only(network, part is parts[-1]):
+                inputs = preprocess(images, recipe.image_size, recipe.normalize, changed)
+                with last_part_only(network, number == n_parts):
                     with autocast(device, precision):
                         logits = network(inputs)
                         loss = loss_function(recipe, logits, labels[part])
@@ -309,19 +317,20 @@ def validate(
         As :func:`train_one_epoch`.
     """
     n_images = len(held_out.labels)
-    images = torch.from_numpy(held_out.images).to(device)
-    labels = torch.from_numpy(held_out.labels).to(device)
     precision = pick_precision(recipe.precision, device)
     network.eval()
-    mine = torch.arange(n_images, device=device).tensor_split(n_processes())[rank()]
+    mine = torch.arange(n_images).tensor_split(n_processes())[rank()]
     parts = [part for part in mine.split(micro_batch) if len(part)]
-    # Sums over the images, of right answers and of the loss.
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
     try:
-        for part in progress(parts, len(parts), f"{recipe.model} held-out images"):
-            inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
+        labels = torch.from_numpy(held_out.labels).to(device)
+        given = Images(held_out.images, device).batches(parts)
+        # Sums over the images, of right answers and of the loss.
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        for part, images in progress(given, len(parts), f"{recipe.model} held-out images"):
+            images = filled_up(images, len(parts[0]))
+            inputs = preprocess(images, recipe.image_size, recipe.normalize)
             with autocast(device, precision):
-                logits = network(inputs)
+                logits = network(inputs)[: len(part)]
                 loss = loss_function(recipe, logits, labels[part])
             sums[0] += n_right(logits, labels[part])
             sums[1] += loss * len(part)
@@ -389,18 +398,17 @@ def leak_test_images(
             f"{n_images}; allowed: none, or with at least {fewest} test images"
         )
     mixed = torch.randperm(n_images, generator=torch.Generator().manual_seed(recipe.seed))
-    batches = mixed.to(device).split(recipe.batch_size)
-    batches = [rows for rows in batches if len(rows) >= fewest]
-    images = torch.from_numpy(test.images).to(device)
-    labels = torch.from_numpy(test.labels).to(device)
+    batches = [rows for rows in mixed.split(recipe.batch_size) if len(rows) >= fewest]
+    parts = [part for rows in batches for part in share(rows, micro_batch)]
     precision = pick_precision(recipe.precision, device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
     try:
-        for rows in progress(batches, len(batches), f"{recipe.model} test images"):
-            for part in share(rows, micro_batch):
-                inputs = preprocess(images[part], recipe.image_size, recipe.normalize)
-                with autocast(device, precision):
-                    right += n_right(network(inputs), labels[part])
+        labels = torch.from_numpy(test.labels).to(device)
+        given = Images(test.images, device).batches(parts)
+        right = torch.zeros((), dtype=torch.int64, device=device)
+        for part, images in progress(given, len(parts), f"{recipe.model} test images"):
+            inputs = preprocess(images, recipe.image_size, recipe.normalize)
+            with autocast(device, precision):
+                right += n_right(network(inputs), labels[part])
         return total(right).item() / sum(map(len, batches))
     except Exception as error:
         if is_out_of_memory(error):
@@ -484,7 +492,8 @@ def _train_in_processes(
     request = {"training": asdict(training), "folder": str(folder), "micro_batch": micro_batch}
     outcome = launch(request, devices)
     if "error" in outcome:
-        raise UserError(outcome["error"])
+        kind = TemporaryError if outcome["is_temporary"] else UserError
+        raise kind(outcome["error"])
     if "out_of_memory" in outcome:
         raise OutOfMemory(outcome["out_of_memory"])
 
@@ -495,15 +504,25 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
     An epoch is finished when its record ``epochNNN.json`` is written. Weights are kept of the
     epochs in ``training.kept`` and of the newest, and where patience may end of the best; the
     optimiser's state of the newest alone. Where a loss or the gradient is not finite, the record
-    says so, and training ends.
+    says so, and training ends. Where an exception ends it, what a :class:`Writer` has begun to
+    write is written before.
 
     Parameters
     ----------
     micro_batch
         As in :func:`train_one_epoch`; at most as many as the last finished epoch took.
     """
+    with Writer(device) as writer:
+        _train_epochs(training, device, folder, micro_batch, writer)
+    wait_for_all()
+
+
+def _train_epochs(
+    training: Training, device: torch.device, folder: Path, micro_batch: int, writer: "Writer"
+) -> None:
     recipe = training.recipe
     precision = precision_name(recipe.precision, device)
+    computed_on = device_name(device)
     files = epoch_files(folder, recipe.epochs)
     finished = _go_on_after(files, training.kept, recipe)
     if finished is None:
@@ -529,7 +548,17 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
                 precision,
                 extra={"progress": True},
             )
-            precision = before["precision"]
+            precision = precision_name(before["precision"], device)
+        # What older versions have trained does not say where.
+        if before.get("device", computed_on) != computed_on:
+            logger.warning(
+                "%s: going on on %s; the epochs before were trained on %s, which would round "
+                "otherwise",
+                recipe.model,
+                computed_on,
+                before["device"],
+                extra={"progress": True},
+            )
         made_from += weights_made_with(newest)
     else:
         network = training.new_network()
@@ -560,6 +589,8 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
             started = time.perf_counter()
             record |= validate(network, held_out, recipe, device, micro_batch)
             record["seconds"] += time.perf_counter() - started
+        # Records are written in order, and of the weights there is one copy at a time.
+        writer.wait()
         watched = ("loss", "gradient_norm", "validation_loss")
         wrong = next((k for k in watched if not math.isfinite(record.get(k, 0.0))), None)
         if wrong:
@@ -575,24 +606,89 @@ def train_epochs(training: Training, device: torch.device, folder: Path, micro_b
             record["seconds"] += time.perf_counter() - started
         log.append(record)
         if rank() == 0:
-            state = optimizer_state(network, optimizer)
-            save_state(new.optimizer, state, {"epoch": str(new.epoch)})
             words = {key: text.format(epoch=new.epoch) for key, text in training.metadata.items()}
             metadata = {
                 **words,
                 "epoch": str(new.epoch),
                 "mean_loss": repr(record["loss"]),
                 "precision": precision,
+                "device": computed_on,
                 "micro_batch": str(min(micro_batch * n_processes(), recipe.batch_size)),
                 "processes": str(n_processes()),
             }
-            save_state(new.weights, network.state_dict(), metadata, made_from)
-            new.seal(record, new.epoch in training.kept)
-            needed = _needed(log, training.kept, recipe)
-            for old in files[: new.epoch - 1]:
-                old.make_room(old.epoch in needed)
-        logger.info("%s: epoch %d of %d is finished", recipe.model, new.epoch, recipe.epochs)
-    wait_for_all()
+            kept, needed = new.epoch in training.kept, _needed(log, training.kept, recipe)
+            weights = writer.take(network.state_dict())
+            state = writer.take(optimizer_state(network, optimizer))
+            place = recipe.model, new.epoch, recipe.epochs
+            writer.do(
+                partial(new.write, weights, metadata, made_from, state, record, kept),
+                *(partial(old.make_room, old.epoch in needed) for old in files[: new.epoch - 1]),
+                partial(logger.info, "%s: epoch %d of %d is finished", *place),
+            )
+
+
+class Writer:
+    """Writes the epochs of a training, on a card in a thread while the next epoch trains.
+
+    The thread has copies in pinned memory: the host holds the weights and the optimiser's state
+    once more, and the card stands still only while they are copied. On a CPU, which would train
+    the slower meanwhile, they are written at once and from where they are.
+    """
+
+    def __init__(self, device: torch.device):
+        self._thread = ThreadPoolExecutor(max_workers=1) if is_written_beside(device) else None
+        self._begun: Future | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._thread:
+            self._thread.shutdown()
+        # Another exception says more than that this epoch is not finished.
+        if kind is None:
+            self.wait()
+
+    def wait(self) -> None:
+        """Go on when all is written.
+
+        Raises
+        ------
+        BaseException
+            What was raised on the way.
+        """
+        begun, self._begun = self._begun, None
+        if begun:
+            begun.result()
+
+    def take(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors that stay as they are now while they are written."""
+        if not self._thread:
+            return dict(state)
+        copies = {}
+        for name, value in state.items():
+            copies[name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+            copies[name].copy_(value, non_blocking=True)
+        if any(value.is_cuda for value in state.values()):
+            torch.cuda.synchronize()
+        return copies
+
+    def do(self, *steps: Callable[[], object]) -> None:
+        """Call functions one after the other, or begin to; those before must have ended."""
+        if self._thread:
+            self._begun = self._thread.submit(_call_all, steps)
+        else:
+            _call_all(steps)
+
+
+def is_written_beside(device: torch.device) -> bool:
+    """Whether a device trains on while the host writes."""
+    return device.type == "cuda"
+
+
+def _call_all(steps: Iterable[Callable[[], object]]) -> None:
+    for step in steps:
+        step()
 
 
 def _clear(folder: Path, usable: set[Path]) -> None:
@@ -631,12 +727,23 @@ class EpochFiles:
         """All three."""
         return self.weights, self.optimizer, self.record
 
-    def seal(self, log: dict[str, float], kept: bool) -> None:
-        """Write the record: from now on the epoch is finished.
+    def write(
+        self,
+        weights: dict[str, torch.Tensor],
+        metadata: dict[str, str],
+        made_from: Sequence[str],
+        state: dict[str, torch.Tensor],
+        log: dict[str, float],
+        kept: bool,
+    ) -> None:
+        """Write weights, the optimiser's state and the record: from then on the epoch is finished.
 
-        It holds the SHA-256 of weights and state, what is logged, and whether the weights are kept.
+        The record holds the SHA-256 of both files, what is logged, and whether the weights are
+        kept.
         """
-        digests = {name: sha256_file(getattr(self, name)) for name in ("weights", "optimizer")}
+        of_state = save_state(self.optimizer, state, {"epoch": str(self.epoch)})
+        of_weights = save_state(self.weights, weights, metadata, made_from)
+        digests = {"weights": of_weights, "optimizer": of_state}
         write_json(self.record, {**digests, "kept": kept, "log": log})
 
     def read(self) -> dict[str, Any]:

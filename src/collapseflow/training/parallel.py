@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import nn
+from torch.nn.modules._functions import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -74,13 +75,10 @@ def distribute(network: nn.Module, device: torch.device) -> nn.Module:
     """
     if n_processes() == 1:
         return network
-    if device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    else:
-        # PyTorch's own is written for cards only.
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.__class__ = WholeBatchNorm
+    kind = WholeBatchNormOnCards if device.type == "cuda" else WholeBatchNorm
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = kind
     cards = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(
         network, device_ids=cards, broadcast_buffers=False, gradient_as_bucket_view=True
@@ -100,7 +98,7 @@ def last_part_only(network: nn.Module, is_last: bool):
 
 class WholeBatchNorm(_BatchNorm):
     """Batch normalisation with the statistics of all processes' samples (Ioffe and Szegedy 2015),
-    for CPUs; ``torch.nn.SyncBatchNorm`` is the same for cards."""
+    for CPUs; :class:`WholeBatchNormOnCards` is the same for cards."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         pass
@@ -124,16 +122,72 @@ class WholeBatchNorm(_BatchNorm):
         return torch.addcmul(self.bias.view(shape), centred, scale.view(shape)).to(input.dtype)
 
 
+class _Synchronized(SyncBatchNorm):
+    """PyTorch's synchronised batch normalisation for processes that all have samples.
+
+    Its forward pass leaves out processes without samples: by a mask, at which the host waits for
+    the card in every layer (torch/nn/modules/_functions.py says so, and leaves the mask out only
+    while a CUDA graph is captured). :func:`share` leaves no process without. The rest, and the
+    backward pass, which does not wait, are PyTorch's.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x, weight, bias, running_mean, running_var, eps, momentum, process_group, world_size
+    ):
+        """Normalise (N, C, ...); arguments as PyTorch's."""
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            x = x.contiguous()
+        mean, invstd = torch.batch_norm_stats(x, eps)
+        count = torch.full_like(mean[:1], x.numel() // x.shape[1])
+        own = torch.cat([mean, invstd, count])
+        of_all = own.new_empty(world_size, len(own))
+        dist.all_gather(list(of_all), own, process_group)
+        means, invstds, counts = of_all.split(len(mean), dim=1)
+        mean, invstd = torch.batch_norm_gather_stats_with_counts(
+            *(x, means, invstds, running_mean, running_var, momentum, eps, counts.flatten())
+        )
+        ctx.save_for_backward(x, weight, mean, invstd, counts.to(torch.int32))
+        ctx.process_group = process_group
+        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
+
+
+class WholeBatchNormOnCards(_BatchNorm):
+    """:class:`WholeBatchNorm` with PyTorch's kernels for cards: they read activations in the
+    precision in which they are and keep no other copy of them, where sums, differences and squares
+    one by one would read and write them in float32 several times."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        pass
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise (N, C, ...) over all but the second dimension."""
+        if not self.training:
+            return super().forward(input)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+        statistics = (self.running_mean, self.running_var, self.eps, self.momentum)
+        return _Synchronized.apply(
+            *(input, self.weight, self.bias, *statistics, dist.group.WORLD, n_processes())
+        )
+
+
 def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[str, Any]:
     """Run :mod:`collapseflow.training.worker` once for each device under PyTorch's launcher.
 
     What the processes log reaches this process's log. They end when this process does, or is
     asked to (:func:`collapseflow.running.stop.heed`).
 
+    Of cards, each process sees one alone, as ``cuda:0``: the launcher deals out what
+    ``CUDA_VISIBLE_DEVICES`` names (torch/distributed/elastic/agent/server/local_elastic_agent.py,
+    _set_local_rank_env). NCCL connects such cards as well (src/transport/p2p.cc, p2pCanConnect).
+
     Parameters
     ----------
     request
         JSON-like; what the workers do.
+    devices
+        From :func:`collapseflow.running.hardware.pick_devices`.
 
     Returns
     -------
@@ -147,14 +201,18 @@ def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[
     with tempfile.TemporaryDirectory(prefix="collapseflow-") as name:
         folder = Path(name)
         of_each = {
-            "devices": [str(device) for device in devices],
+            "device": str(devices[0]),
             "threads": max(1, torch.get_num_threads() // len(devices)),
         }
         (folder / "request.json").write_text(json.dumps({**request, **of_each}))
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        words += [f"--nproc-per-node={len(devices)}", "-m", "collapseflow.training.worker", name]
+        words += [f"--nproc-per-node={len(devices)}"]
+        if devices[0].type == "cuda":
+            words += ["--virtual-local-rank"]
+        words += ["-m", "collapseflow.training.worker", name]
         # The processes talk within this machine, whatever its name resolves to.
-        environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ}
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        environment = {"GLOO_SOCKET_IFNAME": loopback, **os.environ}
         with open(folder / "errors", "w+") as errors:
             child = subprocess.Popen(
                 words,

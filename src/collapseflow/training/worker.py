@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from collapseflow.running.errors import UserError
+from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import write_json
 from collapseflow.running.hardware import prepare_process, use_card
 from collapseflow.training.loop import OutOfMemory, Training, train_epochs
@@ -22,30 +22,35 @@ def main(folder: Path) -> None:
     """Train as ``request.json`` says; the first process writes ``outcome.json``."""
     request = json.loads((folder / "request.json").read_text())
     prepare_process(request["threads"])
-    with_cards = request["devices"][0].startswith("cuda")
-    dist.init_process_group("nccl" if with_cards else "gloo")
-    device = torch.device(request["devices"][rank()])
-    if with_cards:
-        use_card(device)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.INFO if rank() == 0 else logging.ERROR, handlers=[handler])
-    outcome = {}
+    # The only card that this process sees, or the CPU.
+    device = torch.device(request["device"])
     try:
+        if device.type == "cuda":
+            use_card(device)
+            # NCCL would else take the card with the process's number.
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonLines())
+        level = logging.INFO if rank() == 0 else logging.ERROR
+        logging.basicConfig(level=level, handlers=[handler])
         train_epochs(
             Training.from_json(request["training"]),
             device,
             Path(request["folder"]),
             request["micro_batch"],
         )
-    except UserError as error:
-        outcome = {"error": str(error)}
-    except OutOfMemory as error:
+    except (UserError, OutOfMemory) as error:
+        if isinstance(error, OutOfMemory):
+            outcome = {"out_of_memory": error.micro_batch}
+        else:
+            outcome = {"error": str(error), "is_temporary": isinstance(error, TemporaryError)}
         # The others wait for this process, and are ended with it.
-        write_json(folder / "outcome.json", {"out_of_memory": error.micro_batch})
+        write_json(folder / "outcome.json", outcome)
         sys.exit(1)
     if rank() == 0:
-        write_json(folder / "outcome.json", outcome)
+        write_json(folder / "outcome.json", {})
     dist.destroy_process_group()
 
 
