@@ -41,7 +41,7 @@ onsuccess:
 # The first rule, and so the default target.
 rule all:
     input:
-        PLAN.everything(),
+        lazily(PLAN.everything),
         f"{RESULTS}/summary.md",
     message:
         f"Every table and figure of the study {STUDY.study} is there"
@@ -62,122 +62,122 @@ include: "workflow/rules/summary.smk"
 # The numbers of the reports: the first and the second data set of the study file.
 rule fig1:
     input:
-        of_each_dataset(FILES.figure, "scattering"),
+        lazily(of_each_dataset, FILES.figure, "scattering"),
 
 
 rule fig2:
     input:
-        required(of_dataset(0, FILES.figure, "embedding"), "fig2"),
+        required("fig2", of_dataset, 0, FILES.figure, "embedding"),
 
 
 rule fig3:
     input:
-        required(of_dataset(1, FILES.figure, "embedding"), "fig3"),
+        required("fig3", of_dataset, 1, FILES.figure, "embedding"),
 
 
 rule fig4:
     input:
-        required(FILES.figure("accuracy_per_epoch"), "fig4"),
+        required("fig4", FILES.figure, "accuracy_per_epoch"),
 
 
 rule fig5:
     input:
-        required(of_each_dataset(FILES.figure, "collapse"), "fig5"),
+        required("fig5", of_each_dataset, FILES.figure, "collapse"),
 
 
 rule table1:
     input:
-        required(of_dataset(0, FILES.table, "accuracy"), "table1"),
+        required("table1", of_dataset, 0, FILES.table, "accuracy"),
 
 
 rule table2:
     input:
-        required(of_dataset(1, FILES.table, "accuracy"), "table2"),
+        required("table2", of_dataset, 1, FILES.table, "accuracy"),
 
 
 rule fig_embedding_b:
     input:
-        required(FILES.figure("embedding_train_test"), "fig_embedding_b"),
+        required("fig_embedding_b", FILES.figure, "embedding_train_test"),
 
 
 rule fig_variance:
     input:
-        required(FILES.figure("variance"), "fig_variance"),
+        required("fig_variance", FILES.figure, "variance"),
 
 
 rule table_variance:
     input:
-        required(FILES.table("variance"), "table_variance"),
+        required("table_variance", FILES.table, "variance"),
 
 
 rule fig_samples:
     input:
-        of_each_dataset(FILES.figure, "samples"),
+        lazily(of_each_dataset, FILES.figure, "samples"),
 
 
 rule fig_training:
     input:
-        required(FILES.figure("training"), "fig_training"),
+        required("fig_training", FILES.figure, "training"),
 
 
 rule fig_probes:
     input:
-        required(FILES.figure("probes"), "fig_probes"),
+        required("fig_probes", FILES.figure, "probes"),
 
 
 rule fig_geometry:
     input:
-        required(of_each_run(FILES.figure, "geometry"), "fig_geometry"),
+        required("fig_geometry", of_each_run, FILES.figure, "geometry"),
 
 
 rule fig_confusion:
     input:
-        required(of_each_dataset(FILES.figure, "confusion"), "fig_confusion"),
+        required("fig_confusion", of_each_dataset, FILES.figure, "confusion"),
 
 
 rule fig_few_shot:
     input:
-        required(of_each_dataset(FILES.figure, "few_shot"), "fig_few_shot"),
+        required("fig_few_shot", of_each_dataset, FILES.figure, "few_shot"),
 
 
 rule fig_similarity:
     input:
-        required(of_each_dataset(FILES.figure, "similarity"), "fig_similarity"),
+        required("fig_similarity", of_each_dataset, FILES.figure, "similarity"),
 
 
 rule fig_transfer:
     input:
-        required([*FILES.figure("transfer"), *FILES.figure("transfer_matrix")], "fig_transfer"),
+        required("fig_transfer", transfer_figures),
 
 
 rule table_comparison:
     input:
-        required(of_each_dataset(FILES.table, "comparison"), "table_comparison"),
+        required("table_comparison", of_each_dataset, FILES.table, "comparison"),
 
 
 rule table_flaws:
     input:
-        required(FILES.table("flaws"), "table_flaws"),
+        required("table_flaws", FILES.table, "flaws"),
 
 
 rule fig_layers:
     input:
-        required(FILES.figure("layers"), "fig_layers"),
+        required("fig_layers", FILES.figure, "layers"),
 
 
 rule fig_sweep:
     input:
-        required(FILES.figure("sweep"), "fig_sweep"),
+        required("fig_sweep", FILES.figure, "sweep"),
 
 
 rule table_sweep:
     input:
-        required(FILES.table("sweep"), "table_sweep"),
+        required("table_sweep", FILES.table, "sweep"),
 
 
 rule table_collapse:
     input:
-        required(FILES.table("collapse"), "table_collapse"),
+        required("table_collapse", FILES.table, "collapse"),
 
 
 rule table_runtime:

@@ -175,7 +175,7 @@ rule plot_transfer:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         starts=PLAN.start_labels(),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
@@ -256,7 +256,7 @@ rule tabulate_flaws:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         faithful=PLAN.faithful(),
         without_imagenet=PLAN.without_imagenet(),
         datasets=PLAN.dataset_labels(),

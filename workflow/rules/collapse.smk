@@ -39,10 +39,10 @@ rule reduce_epochs:
         "<results>/benchmarks/reduce_epochs/{dataset}/{run}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(GPUS)
     resources:
         mem_mb=reading_memory(run_of),
-        runtime=minutes(240),
+        runtime=reading_minutes(run_of, lambda wildcards: len(epochs_of(wildcards))),
         gpu=GPUS,
     params:
         reading=lambda wildcards: PLAN.reading(run_of(wildcards).backbone),
@@ -60,10 +60,10 @@ rule reduce_epochs:
 # computed here, from the statistics: a new one takes no other job.
 rule collect_measures:
     input:
-        **PLAN.results(),
-        runs=[FILES.statistics_of_run(run.dataset, run.path) for run in PLAN.runs],
-        starts=[FILES.statistics(run.dataset, run.state.at(0).path) for run in PLAN.runs],
-        untouched=PLAN.files_everywhere(PLAN.untouched, PLAN.statistics),
+        **{kind: lazily(PLAN.results_of, kind) for kind in PLAN.kinds()},
+        runs=of_runs(lambda run: FILES.statistics_of_run(run.dataset, run.path)),
+        starts=of_runs(lambda run: FILES.statistics(run.dataset, run.state.at(0).path)),
+        untouched=lazily(PLAN.files_everywhere, PLAN.untouched, PLAN.statistics),
     output:
         csv=report(
             "<results>/measures.csv",
@@ -84,11 +84,11 @@ rule collect_measures:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
-        epochs=[STUDY.recipes[run.recipe].measured_epochs() for run in PLAN.runs],
-        untouched=PLAN.describe_everywhere(PLAN.untouched),
-        features=PLAN.describe_everywhere(PLAN.analysed),
-        kinds=list(PLAN.results()),
+        runs=lazily(PLAN.describe_runs),
+        epochs=of_runs(lambda run: STUDY.recipes[run.recipe].measured_epochs()),
+        untouched=lazily(PLAN.describe_everywhere, PLAN.untouched),
+        features=lazily(PLAN.describe_everywhere, PLAN.analysed),
+        kinds=PLAN.kinds(),
         datasets=PLAN.dataset_labels(),
         code=code_of("collect_measures"),
     message:
@@ -122,7 +122,7 @@ rule tabulate_collapse:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         datasets=PLAN.dataset_labels(),
         code=code_of("tabulate_collapse"),
     message:
@@ -155,7 +155,7 @@ rule plot_accuracy_per_epoch:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,
@@ -191,7 +191,7 @@ rule plot_collapse:
         runtime=minutes(15),
     params:
         dataset=lambda wildcards: wildcards.dataset,
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,
@@ -226,7 +226,7 @@ rule plot_layers:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.layered_runs(),
+        runs=lazily(PLAN.layered_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,
@@ -261,7 +261,7 @@ rule plot_probes:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,
@@ -334,7 +334,7 @@ rule tabulate_sweep:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.swept_runs(),
+        runs=lazily(PLAN.swept_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         code=code_of("tabulate_sweep"),
@@ -369,7 +369,7 @@ rule plot_sweep:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.swept_runs(),
+        runs=lazily(PLAN.swept_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,

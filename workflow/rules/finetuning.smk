@@ -17,11 +17,12 @@ rule finetune:
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(TRAINING_GPUS)
     resources:
-        mem_mb=network_memory(run_of, lambda state: STUDY.recipes[state.recipe].batch_size, 130),
-        runtime=minutes(480),
+        mem_mb=training_memory(finetuned),
+        runtime=training_minutes(finetuned, 480),
         gpu=TRAINING_GPUS,
+        nodes=1,
     params:
         recipe=lambda wildcards: PLAN.finetuning(run_of(wildcards)),
         kept=epochs_of,
@@ -38,7 +39,7 @@ rule finetune:
 
 rule tabulate_training:
     input:
-        logs=[FILES.log(run.dataset, run.path) for run in PLAN.runs],
+        logs=of_runs(lambda run: FILES.log(run.dataset, run.path)),
     output:
         csv="<results>/tables/training.csv",
     log:
@@ -53,7 +54,7 @@ rule tabulate_training:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         code=code_of("tabulate_training"),
     message:
         "Collecting the logs of all trainings"
@@ -85,7 +86,7 @@ rule plot_training:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=PLAN.describe_runs(),
+        runs=lazily(PLAN.describe_runs),
         datasets=PLAN.dataset_labels(),
         backbones=PLAN.backbone_labels(),
         style=STYLE,

@@ -3,7 +3,7 @@
 
 rule tabulate_runtime:
     input:
-        benchmarks=files_of_jobs("benchmarks", "tsv"),
+        benchmarks=lazily(files_of_jobs, "benchmarks", "tsv"),
     output:
         csv="<results>/tables/runtime.csv",
         md=report(
@@ -25,9 +25,9 @@ rule tabulate_runtime:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        jobs=PLAN.computing_jobs(),
-        logs=files_of_jobs("logs", "log"),
-        published=PLAN.published_minutes(),
+        jobs=lazily(PLAN.computing_jobs),
+        logs=lazily(files_of_jobs, "logs", "log"),
+        published=lazily(PLAN.published_minutes),
         code=code_of("tabulate_runtime"),
     message:
         "Tabulating wall time and memory of the jobs that compute"
@@ -37,10 +37,10 @@ rule tabulate_runtime:
 
 rule summarize:
     input:
-        contents=PLAN.everything(),
+        contents=lazily(PLAN.everything),
         datasets=[FILES.dataset(d) for d in STUDY.datasets],
         failures="<results>/failures.csv",
-        results=PLAN.small_results(),
+        results=lazily(PLAN.small_results),
     output:
         summary=report(
             "<results>/summary.md",
@@ -60,9 +60,9 @@ rule summarize:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        study=PLAN.describe_study(),
+        study=lazily(PLAN.describe_study),
         labels=[PLAN.dataset_label(d) for d in STUDY.datasets],
-        sections=PLAN.sections(),
+        sections=lazily(PLAN.sections),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"
