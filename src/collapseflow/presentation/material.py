@@ -161,8 +161,8 @@ class Material:
         Parameters of the classifiers that are nearest neighbours, by name.
     published_classifiers
         Report A's names of the classifiers that it has.
-    confused
-        Name and label of the classifier whose confusions are shown.
+    confused, confused_label
+        The classifier whose confusions are shown: its name and its label.
     series
         Labels of the series that are read at several layers.
     layer

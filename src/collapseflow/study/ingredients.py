@@ -110,11 +110,6 @@ def _variance_states(plan: Plan, w: Wildcards) -> list[tuple[str, str]]:
     return [(plan.statistics(plan.study.variance.dataset, one), one.layer) for one in sets]
 
 
-def _confused(plan: Plan, w: Wildcards) -> list[str]:
-    classifier = plan.confusion_classifier()
-    return [classifier, plan.classifier_labels()[classifier]]
-
-
 #: JSON-like values. A job is told what its entry names and nothing else: what changes makes again
 #: the tables and figures that print it.
 SHOWS: dict[str, Callable[[Plan, Wildcards], Any]] = {
@@ -138,7 +133,8 @@ SHOWS: dict[str, Callable[[Plan, Wildcards], Any]] = {
         if classifier.estimator == "collapseflow.NearestNeighbors"
     },
     "published_classifiers": lambda plan, w: plan.published_classifiers(),
-    "confused": _confused,
+    "confused": lambda plan, w: plan.confusion_classifier(),
+    "confused_label": lambda plan, w: plan.classifier_labels()[plan.confusion_classifier()],
     "ink": lambda plan, w: plan.study.datasets[w.dataset].is_ink,
     "scattering": lambda plan, w: plan.study.scattering_of(w.dataset).model_dump(),
     "embedding_heading": lambda plan, w: plan.embedding_heading(w.dataset),

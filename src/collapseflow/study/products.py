@@ -304,14 +304,14 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing what is taken for what on {wildcards.dataset}",
         per="dataset",
         reads=("cells", "images"),
-        shows=("title", "columns", "confused", "style"),
+        shows=("title", "columns", "confused", "confused_label", "style"),
         targets=("fig_confusion",),
         absent=without_features,
         section="{title}: test accuracy",
         category="Classification",
         label="confusion",
         caption="""
-            What the classifier ``{confused[1]}`` takes for what on the test images of ``{title}``,
+            What the classifier ``{confused_label}`` takes for what on the test images of ``{title}``,
             a panel for each feature set: of each true class (rows) the shares that are taken for
             each class (columns), of all seeds together. Colours go by the root of the share. Below
             a panel: the class that is recognised least and, where the largest class has 1.5 times

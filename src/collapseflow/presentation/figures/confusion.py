@@ -44,7 +44,7 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     recall.
     """
     features, style = material.columns, material.style
-    classifier, label = material.confused
+    classifier, label = material.confused, material.confused_label
     look.apply(style)
     class_names = read_info(material.images).class_names
     there, _ = read_cells(features, material.cells)

@@ -149,7 +149,7 @@ def _over_layers(
     layered = {series: run for series, run in runs.items() if len(run.layers) > 1}
 
     def draw_both(rows: pd.DataFrame, series: str, moment: str, colour: str) -> None:
-        names = list(layered[series]["layers"])
+        names = list(layered[series].layers)
         looks = {"color": colour, **MOMENTS[moment]}
         on_test = rows[rows["split"] == "test"]
         for probe in ("accuracy_nearest_mean", *FITTED):

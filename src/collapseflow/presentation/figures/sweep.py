@@ -183,9 +183,8 @@ def _over(
     """One quantity after the last epochs of some runs, over the positions of a swept key."""
     where = _places(runs, key, positions)
     last = {run.series: run.last for run in runs}
-    chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
+    chosen = rows[(rows["dataset"] == runs[0].dataset) & rows["series"].isin(where)]
     chosen = chosen[
-        (chosen["epoch"] == chosen["series"].map(last))
-        & chosen["layer"].isin(["", runs[0]["layer"]])
+        (chosen["epoch"] == chosen["series"].map(last)) & chosen["layer"].isin(["", runs[0].layer])
     ]
     return curves.around(chosen.assign(x=chosen["series"].map(where)), "x", geometric)
