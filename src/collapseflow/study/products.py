@@ -2,9 +2,9 @@
 
 All else follows from this list: the rules that draw (``workflow/rules/products.smk``), the targets
 and why a study has none of one, the sections of the summary, categories, labels and captions of
-Snakemake's report. A figure more is a function of one
-object (:class:`collapseflow.presentation.material.Material`) in a file of its own, an entry here
-and a test.
+Snakemake's report. A figure more is a function of one object
+(:class:`collapseflow.presentation.material.Material`) in a file of its own, an entry here and a
+test.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -311,13 +311,13 @@ PRODUCTS: tuple[Product, ...] = (
         category="Classification",
         label="confusion",
         caption="""
-            What the classifier ``{confused_label}`` takes for what on the test images of ``{title}``,
-            a panel for each feature set: of each true class (rows) the shares that are taken for
-            each class (columns), of all seeds together. Colours go by the root of the share. Below
-            a panel: the class that is recognised least and, where the largest class has 1.5 times
-            the test images of the smallest, the balanced accuracy. More than 20 classes have no
-            names, and similar ones stand beside each other. The CSV has all counts, and with them
-            the recall of each class.""",
+            What the classifier ``{confused_label}`` takes for what on the test images of
+            ``{title}``, a panel for each feature set: of each true class (rows) the shares that are
+            taken for each class (columns), of all seeds together. Colours go by the root of the
+            share. Below a panel: the class that is recognised least and, where the largest class
+            has 1.5 times the test images of the smallest, the balanced accuracy. More than 20
+            classes have no names, and similar ones stand beside each other. The CSV has all counts,
+            and with them the recall of each class.""",
     ),
     Product(
         name="few_shot",
@@ -590,7 +590,7 @@ PRODUCTS: tuple[Product, ...] = (
             data set itself are left out. Above each panel Spearman's correlation over the points of
             a data set, averaged over the data sets that have six points or more, with a 95 %
             bootstrap interval; points share networks, so that the interval is rather too narrow.
-        """,
+            """,
     ),
     Product(
         name="transfer_matrix",
