@@ -26,8 +26,8 @@ dryrun.Executor.printjob = tell
 main(sys.argv[1:])
 """
 SITE = {"account": "thesis", "cpu_partition": "long", "gpu_partition": "cards", "gpu_model": "a100"}
-#: Rules that are submitted: GPUs, threads, MB, minutes. Of 70,000 images, and networks whose weights
-#: are not there yet.
+#: Rules that are submitted: GPUs, threads, MB, minutes. Of 70,000 images, and networks whose
+#: weights are not there yet.
 SUBMITTED = {
     "extract_raw": (0, 1, 2000, 30),
     "extract_scattering": (1, 4, 4000, 120),

@@ -11,6 +11,7 @@ from collapseflow.study import demands
 from collapseflow.study.demands import Images
 from collapseflow.study.schema import Dataset
 
+SVHN = {"source": "torchvision", "name": "SVHN", "subset": {"train": 9, "test": 8}}
 MNIST = Images(60_000, 10_000, 28 * 28)
 
 
@@ -27,9 +28,14 @@ def entry(**keys):
         ({"source": "mnist5k"}, Images(3_750, 1_250, 784)),
         # Not known before the images are there: their number, or their size.
         ({"source": "torchvision", "name": "Food101", "size": 224}, None),
-        ({"source": "torchvision", "name": "SVHN", "subset": {"train": 9, "test": 8}}, None),
+        (SVHN, None),
         (
-            {"source": "torchvision", "name": "SVHN", "size": 32, "subset": {"train": 9, "test": 8}},
+            {
+                "source": "torchvision",
+                "name": "SVHN",
+                "size": 32,
+                "subset": {"train": 9, "test": 8},
+            },
             Images(9, 8, 32 * 32 * 3),
         ),
     ],
