@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from collapseflow.study.products import PRODUCTS
 from data import ROOT
 
 EMBEDDED = ROOT / "config" / "config.yaml"
@@ -90,8 +91,12 @@ def snakemake(folder: Path, study: Mapping, *arguments: str) -> Answer:
 
 def rules() -> dict[str, tuple[str, str]]:
     """The script and the pattern of the benchmark files of each rule."""
-    found = {}
+    found = {
+        product.rule: ("present.py", f"<results>/benchmarks/{product.job}.tsv")
+        for product in PRODUCTS
+    }
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        # The rules of products are written once, in a loop.
         for block in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
             script = re.search(r'"\.\./scripts/(\w+\.py)"', block)[1]
             benchmark = re.search(r'benchmark:\s+"(.*)"', block)[1]
@@ -122,7 +127,8 @@ def empty_job_seconds(rule: str, folder: Path) -> float:
     """What a job of a rule takes before and after its work: start, imports, end."""
     source = (ROOT / "workflow" / "scripts" / rules()[rule][0]).read_text()
     imports = re.findall(r"^(?:from|import) .*$", source, flags=re.M)
-    code = "\n".join([*imports, LATE_IMPORTS.get(rule, ""), EMPTY_JOB])
+    late = [f"import {p.draw.rpartition('.')[0]}" for p in PRODUCTS if p.rule == rule]
+    code = "\n".join([*imports, *late, LATE_IMPORTS.get(rule, ""), EMPTY_JOB])
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
     return time.perf_counter() - started

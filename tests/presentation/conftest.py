@@ -4,10 +4,13 @@ import json
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from made_up import DATASETS, glyphs_of
 
+from collapseflow.images.datasets import Splits, make_split, write_dataset
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import collect_measures
 from collapseflow.presentation.tables.runs import training_table
 
@@ -26,10 +29,23 @@ def write(tmp_path):
 
 
 @pytest.fixture
+def write_images(tmp_path):
+    """A function that writes a data set of classes with some names, and gives its file."""
+
+    def write_file(names, split=None):
+        path = tmp_path / "images.h5"
+        split = split or make_split(np.zeros((1, 1, 1), np.uint8), np.zeros(1, np.int64))
+        write_dataset(path, Splits(split, split, list(names), "made up"))
+        return path
+
+    return write_file
+
+
+@pytest.fixture
 def figures(monkeypatch):
     """The figures that functions save, which stay open until the test ends."""
     kept = []
-    monkeypatch.setattr(look, "save", lambda figure, paths: kept.append(figure))
+    monkeypatch.setattr(look, "save", lambda figure, outputs: kept.append(figure))
     yield kept
     # Of whatever figure a test draws: no two entries of a legend look the same.
     for figure in kept:
@@ -70,10 +86,11 @@ def log(tmp_path, write):
 
     def write_log(runs, more=lambda run, epoch: {}):
         records = [
-            [{"epoch": n, "loss": 1.0, **more(run, n)} for n in range(1, run["last"] + 1)]
+            [{"epoch": n, "loss": 1.0, **more(run, n)} for n in range(1, run.last + 1)]
             for run in runs
         ]
-        training_table(runs, write("log", records), tmp_path / "training.csv")
+        material = Material(runs=runs, logs=write("log", records))
+        training_table(material, {"csv": tmp_path / "training.csv"})
         return tmp_path / "training.csv"
 
     return write_log

@@ -6,6 +6,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 
+from collapseflow.presentation.material import DescribedFeatures, DescribedRun
+
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
 BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
 
@@ -24,11 +26,10 @@ def describe_run(dataset="digits", backbone="resnet18", seed=0, setting=None, **
         "label": ", ".join(filter(None, [BACKBONES.get(backbone, backbone), words])),
         "start_label": "random",
         "layers": ["flatten"],
-        "layer": "flatten",
         "last": 4,
-        "published": None,
     } | changes
-    return {"series": "/".join([backbone, run["start"], run["recipe"], words]), **run}
+    series = "/".join([backbone, run["start"], run["recipe"], words])
+    return DescribedRun(**{"series": series, **run})
 
 
 def describe_runs(
@@ -49,7 +50,7 @@ def measured(run, epochs, value, accuracy, n=None):
     content = []
     for epoch in epochs:
         layers = {}
-        for layer, split in product(run["layers"], ("train", "test")):
+        for layer, split in product(run.layers, ("train", "test")):
             quantities = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
             values = {q: value(run, epoch, layer, split, q) for q in quantities}
             if isinstance(values["nc1"], str):
@@ -65,19 +66,18 @@ def measured(run, epochs, value, accuracy, n=None):
 
 def describe_features(features, seeds=(), epoch=0, **changes):
     """A column of an accuracy table as the study describes it."""
-    return {
+    described = {
         "features": features,
         "dataset": "digits",
         "backbone": features.split("/")[0],
         "start": "imagenet",
         "recipe": "",
-        "setting": {},
         "epoch": epoch,
         "layer": "flatten",
         "label": features,
         "seeds": list(seeds),
-        "published": None,
-    } | changes
+    }
+    return DescribedFeatures(**described | changes)
 
 
 RAW = describe_features("raw", start="", layer="", label="raw pixels", epoch=None)

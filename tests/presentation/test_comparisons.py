@@ -6,6 +6,7 @@ import pytest
 from made_up import RAW, cell, describe_features
 from scipy.stats import binomtest
 
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.tables.comparisons import comparison_table
 
 N = 1000
@@ -36,9 +37,8 @@ def compare(write, out):
     """A function that compares contents of cells and gives rows of the Markdown, and all of it."""
 
     def make(contents, features):
-        paths = write("cells", contents)
-        files = (out.csv, out.md, out.tex)
-        comparison_table("mnist", "MNIST", features, paths, CLASSIFIERS, *files)
+        told = {"columns": features, "title": "MNIST", "classifiers": CLASSIFIERS}
+        comparison_table(Material(cells=write("cells", contents), **told), vars(out))
         text = out.md.read_text()
         lines = [line for line in text.splitlines() if line.startswith("|")]
         rows = [[part.strip() for part in line.strip("|").split("|")] for line in lines]

@@ -6,6 +6,7 @@ import pytest
 from made_up import RAW, cell, describe_features, heat_maps_of
 
 from collapseflow.presentation.figures import confusion
+from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -15,7 +16,7 @@ UNEQUAL = [[36, 4, 0], [5, 15, 0], [3, 0, 1]]
 
 
 @pytest.fixture
-def draw(write, figures, out):
+def draw(write, write_images, figures, out):
     """A function that draws contents of cells and gives the panels, and the CSV."""
 
     def draw_figure(counts, features, names):
@@ -23,9 +24,10 @@ def draw(write, figures, out):
             {"lr": {"failed": "lost"} if of is None else cell(0.5, confusion=of)} for of in counts
         ]
         files = write("cells", cells)
-        confusion.plot_confusion(
-            *("digits", "Digits", features, files, "lr", "LR", names, STYLE, [], out.csv)
-        )
+        told = {"columns": features, "title": "Digits", "style": STYLE}
+        told |= {"confused": "lr", "confused_label": "LR"}
+        read = {"cells": files, "images": write_images(names)}
+        confusion.plot_confusion(Material(**read, **told), vars(out))
         panels = [axis for axis in figures[-1].axes if getattr(axis, "_colorbar", None) is None]
         return panels, pd.read_csv(out.csv)
 

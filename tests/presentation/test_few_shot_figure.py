@@ -7,6 +7,7 @@ import pytest
 from made_up import RAW, describe_features, words_of
 
 from collapseflow.presentation.figures import few_shot
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
 
@@ -21,8 +22,8 @@ ALL, BOUND = "all training images", "1 − bound from directional CDNV"
 
 def rows_of(column, accuracies, bounds=None, with_all=None, seed=None, **changes):
     """Rows of one seed of a feature set: shares, by the number of images a class."""
-    who = {key: column[key] for key in ("dataset", "backbone", "start", "recipe")}
-    where = {"seed": seed, "epoch": column["epoch"], "layer": column["layer"], "split": "test"}
+    who = {key: getattr(column, key) for key in ("dataset", "backbone", "start", "recipe")}
+    where = {"seed": seed, "epoch": column.epoch, "layer": column.layer, "split": "test"}
     row = {**who, **where, **changes}
     found = [
         {"quantity": f"accuracy_few_shot_{m}", "value": a, "low": a - 0.02, "high": a + 0.03}
@@ -36,6 +37,11 @@ def rows_of(column, accuracies, bounds=None, with_all=None, seed=None, **changes
     return [row | one for one in found]
 
 
+def material_of(measures, columns):
+    told = {"dataset": "digits", "title": "Digits 8×8", "style": STYLE}
+    return Material(measures=measures, columns=columns, **told)
+
+
 @pytest.fixture
 def draw(tmp_path, figures):
     """A function that draws rows of some columns and gives the figure."""
@@ -44,7 +50,7 @@ def draw(tmp_path, figures):
         path = tmp_path / "measures.csv"
         table = pd.DataFrame([row for rows in of_rows for row in rows], columns=COLUMNS)
         table.astype({"seed": "Int64", "epoch": "Int64"}).to_csv(path, index=False)
-        few_shot.plot_few_shot(path, columns, "digits", "Digits 8×8", STYLE, [])
+        few_shot.plot_few_shot(material_of(path, columns), {})
         return figures[-1]
 
     return draw_figure
@@ -188,6 +194,6 @@ def test_no_values_at_all_are_still_a_figure(draw):
 def test_writes_the_files_it_is_asked_for(tmp_path):
     table = pd.DataFrame(rows_of(RAW, {1: 0.3, 10: 0.5}, {10: 0.9}, 0.6), columns=COLUMNS)
     table.to_csv(tmp_path / "measures.csv", index=False)
-    paths = [tmp_path / "figure.png", tmp_path / "figure.pdf"]
-    few_shot.plot_few_shot(tmp_path / "measures.csv", [RAW], "digits", "Digits", STYLE, paths)
-    assert all(path.stat().st_size for path in paths)
+    outputs = {suffix: tmp_path / f"figure.{suffix}" for suffix in ("pdf", "png")}
+    few_shot.plot_few_shot(material_of(tmp_path / "measures.csv", [RAW]), outputs)
+    assert all(path.stat().st_size for path in outputs.values())

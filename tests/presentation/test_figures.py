@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import combinations, product
 
@@ -29,6 +30,7 @@ from collapseflow.presentation.figures import (
     variance,
 )
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS, IDENTITY, read_csv
 from collapseflow.presentation.tables.runs import training_table
 from collapseflow.running.words import as_word
@@ -44,13 +46,13 @@ QUANTITIES = (*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean")
 
 def value_of(run, epoch, layer, split, quantity):
     """A value that each data set, backbone, seed and layer has of its own."""
-    who = 1 + list(DATASETS).index(run["dataset"]) + 3 * list(BACKBONES).index(run["backbone"])
-    return (who + run["seed"] / 4 + run["layers"].index(layer) / 2) / (2 + epoch)
+    who = 1 + list(DATASETS).index(run.dataset) + 3 * list(BACKBONES).index(run.backbone)
+    return (who + run.seed / 4 + run.layers.index(layer) / 2) / (2 + epoch)
 
 
 def share_of(run, epoch, split):
     """An accuracy that is a whole number of images."""
-    who = list(DATASETS).index(run["dataset"]) / 10 + list(BACKBONES).index(run["backbone"]) / 50
+    who = list(DATASETS).index(run.dataset) / 10 + list(BACKBONES).index(run.backbone) / 50
     return None if epoch == 0 else round(0.9 - who - 0.05 * (split == "test") - 0.1 / epoch, 2)
 
 
@@ -63,19 +65,19 @@ def write_tables_to(folder, runs, value, share, measured_epochs=None, more=(), l
     they are other ones, which nothing draws but report A's.
     """
     rows, failed = list(more), []
-    swept = list(dict.fromkeys(key for run in runs for key in run["setting"]))
+    swept = list(dict.fromkeys(key for run in runs for key in run.setting))
     for run in runs:
-        who = {key: run[key] for key in IDENTITY}
-        who |= {key: as_word(run["setting"][key]) for key in run["setting"]}
-        for epoch in measured_epochs or range(run["last"] + 1):
-            reason = value(run, epoch, run["layer"], "train", "nc1")
+        who = {key: getattr(run, key) for key in IDENTITY}
+        who |= {key: as_word(run.setting[key]) for key in run.setting}
+        for epoch in measured_epochs or range(run.last + 1):
+            reason = value(run, epoch, run.layer, "train", "nc1")
             if isinstance(reason, str):
-                what = f"{labels[run['dataset']]}, {run['label']}"
+                what = f"{labels[run.dataset]}, {run.label}"
                 failed.append({**who, "epoch": epoch, "what": what, "reason": reason})
                 break
             for split in ("train", "test"):
                 where = {**who, "epoch": epoch, "split": split}
-                for layer, quantity in product(run["layers"], QUANTITIES):
+                for layer, quantity in product(run.layers, QUANTITIES):
                     number = value(run, epoch, layer, split, quantity)
                     row = {**where, "layer": layer, "quantity": quantity, "value": number}
                     rows.append(row)
@@ -87,7 +89,7 @@ def write_tables_to(folder, runs, value, share, measured_epochs=None, more=(), l
                 accuracy = share(run, epoch, split)
                 if accuracy is None:
                     continue
-                n = 1000 if split == "train" else N_TEST.get(run["dataset"], 100)
+                n = 1000 if split == "train" else N_TEST.get(run.dataset, 100)
                 row = {**where, "quantity": "accuracy", "value": accuracy, "n": n}
                 if split == "test":
                     row["low"], row["high"] = wilson_interval(accuracy, n)
@@ -111,19 +113,41 @@ def arguments(write_tables):
 
     def make(runs, value=value_of, share=share_of, measured_epochs=None, more=()):
         paths = write_tables(runs, value, share, measured_epochs, more)
-        return (*paths, runs, DATASETS, BACKBONES, STYLE, [])
+        return given_of(paths, runs)
 
     return make
 
 
-def plot_collapse(given, dataset="digits"):
-    """Draw the collapse of one data set, of what the other figures take."""
-    epochs.plot_collapse(*given[:3], dataset, *given[3:])
+def given_of(tables, runs, datasets=DATASETS, backbones=BACKBONES, **more):
+    """What the figures take, of runs with measures.csv and failures.csv."""
+    layered = [run for run in runs if len(run.layers) > 1]
+    told = {"runs": runs, "layered_runs": layered, "swept_runs": runs, "dataset": "digits"}
+    labels = {"datasets": datasets, "backbones": backbones, "style": STYLE}
+    return Material(measures=tables[0], failures=tables[1], **{**told, **labels, **more})
+
+
+def plot_collapse(given):
+    """Draw the collapse of one data set."""
+    epochs.plot_collapse(given, {})
 
 
 def plot_sweep(given, training):
     """Draw a sweep, of what the other figures take and of what training logged."""
-    sweep.plot_sweep(*given[:2], training, *given[2:])
+    given.training = training
+    sweep.plot_sweep(given, {})
+
+
+def draw_embeddings(embeddings, labels, images):
+    """Draw t-SNE of some feature sets."""
+    told = {"column_labels": labels, "embedding_heading": "mine", "style": STYLE}
+    embedding.plot_embeddings(Material(embeddings=embeddings, images=images, **told), {})
+
+
+def draw_variance(path, features, backbones, images):
+    """Draw the variances of some feature sets."""
+    told = {"variance_features": features, "variance_heading": "data", "style": STYLE}
+    read = {"variance": [path], "variance_images": images}
+    variance.plot_variance(Material(backbone_names=backbones, **read, **told), {})
 
 
 @pytest.fixture
@@ -184,7 +208,9 @@ def test_no_two_classes_have_one_colour_and_marker(n):
 
 
 @pytest.mark.parametrize("n", [30, 61])
-def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(tmp_path, figures, n):
+def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(
+    tmp_path, write_images, figures, n
+):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(n), 5)
     path = tmp_path / "embedding.npz"
@@ -194,9 +220,7 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(tmp_p
     values = {**splits, "perplexity": 5.0, "recall": 0.5}
     np.savez(path, coordinates=coordinates, labels=labels, **values)
     names = [f"class number {c}" for c in range(n)]
-    embedding.plot_embeddings(
-        [path], ["raw pixels"], names, "mine", STYLE, [tmp_path / "figure.png"]
-    )
+    draw_embeddings([path], ["raw pixels"], write_images(names))
     axis, *_ = figures[0].axes
     points = sum(len(collection.get_offsets()) for collection in axis.collections)
     assert points == len(labels)
@@ -243,10 +267,10 @@ def test_every_series_has_a_colour_of_its_own_where_a_backbone_has_several():
     assert len(set(several.values())) == 3
 
 
-def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures):
+def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, write_images, figures):
     shown = ("resnet34", "vgg11")
     given = arguments(describe_runs(DATASETS, shown))
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     plot_collapse(given)
     accuracy, measures = figures
     colours = {b: c.lower() for b, c in look.backbone_colours(list(BACKBONES)).items()}
@@ -267,14 +291,13 @@ def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, figures)
     )
     values.to_csv(tmp_path / "variance.csv", index=False)
     features = {"resnet34/pretrain": "ResNet34, letters", "raw": "raw pixels"}
-    path = tmp_path / "variance.csv"
-    variance.plot_variance(path, features, list(BACKBONES), ["a", "b"], "data", STYLE, [])
+    draw_variance(tmp_path / "variance.csv", features, list(BACKBONES), write_images("ab"))
     rows = [axis for axis in figures[2].axes if axis.patches]
     drawn = [{to_hex(p.get_edgecolor()) for p in row.patches} for row in rows]
     assert drawn == [{colours["resnet34"]}, {look.NEUTRAL}]
 
 
-def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures):
+def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, write_images, figures):
     n = 30
     rows = [
         ("raw", split, "intra_class", c, None, 1.0) for split in ("train", "test") for c in range(n)
@@ -290,7 +313,7 @@ def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, figures)
     path = tmp_path / "variance.csv"
     pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(path, index=False)
     names = [f"class number {c}" for c in range(n)]
-    variance.plot_variance(path, {"raw": "raw pixels"}, [], names, "data", STYLE, [])
+    draw_variance(path, {"raw": "raw pixels"}, [], write_images(names))
     heat, bars = figures[0].axes[:2]
     figures[0].canvas.draw()
     # Beside each other stand similar classes, which have their own bars.
@@ -316,14 +339,14 @@ def test_every_line_of_a_crowded_figure_is_of_a_kind_of_its_own(write_tables, fi
     backbones = {f"net{i}": f"net {i}" for i in range(10)}
     runs = describe_runs(datasets, backbones, last=1)
     tables = write_tables(runs, lambda *_: 1.0, lambda *_: 0.5, labels=datasets)
-    epochs.plot_collapse(*tables, runs, "set3", datasets, backbones, STYLE, [])
+    plot_collapse(given_of(tables, runs, datasets, backbones, dataset="set3"))
     for panel in figures[0].axes:
         drawn = curves_of(panel)
         assert len(drawn) == len(set(drawn)) == 20
 
 
 def test_the_legend_names_every_series_and_split(crowd, figures):
-    epochs.plot_accuracy(*crowd)
+    epochs.plot_accuracy(crowd, {})
     plot_collapse(crowd)
     accuracy, measures = map(words_of, figures)
     splits = {"training images", "test images, 95 % interval"}
@@ -341,7 +364,7 @@ LEVEL = {"train": 0.3, "test": 0.6}
 
 def level(run, epoch, layer, split, quantity):
     """A value that says its split; a little of it is the layer's, so that log D has a slope."""
-    return LEVEL[split] + (0.01 + 0.001 * run["seed"]) * run["layers"].index(layer)
+    return LEVEL[split] + (0.01 + 0.001 * run.seed) * run.layers.index(layer)
 
 
 @pytest.fixture(scope="module")
@@ -356,26 +379,28 @@ def every_figure(tmp_path_factory):
     settings = [{"weight_decay": value} for value in (0.1, 0.2)]
     runs = describe_runs(["digits", "fashion"], ["vgg11"], (0, 1), settings, layers=names)
     runs += describe_runs(["digits", "fashion"], ["resnet18"], (0, 1), recipe="plain")
-    for run in runs:
-        if (run["dataset"], run["backbone"]) == ("digits", "resnet18"):
-            run["published"] = ["fashion_mnist", "vgg11_bn_finetuned"]
+    runs = [
+        replace(run, published=("fashion_mnist", "vgg11_bn_finetuned"))
+        if (run.dataset, run.backbone) == ("digits", "resnet18")
+        else run
+        for run in runs
+    ]
     more = [
         {**fitted(run, epoch, layer, quantity, LEVEL["test"]), "weight_decay": decay}
         for run in runs
-        for epoch in (0, run["last"])
-        for layer in run["layers"]
+        for epoch in (0, run.last)
+        for layer in run.layers
         for quantity in ("accuracy_linear", "accuracy_knn")
-        for decay in [as_word(run["setting"].get("weight_decay", "")) if epoch else ""]
+        for decay in [as_word(run.setting.get("weight_decay", "")) if epoch else ""]
     ]
     untouched = {"layer": "", "split": "train_matched", "quantity": "nc1", "value": LEVEL["train"]}
     more += [{"dataset": "digits", "backbone": b, **untouched} for b in ("raw", "scattering")]
 
     def share(run, epoch, split):
-        fits = split == "train" and epoch == run["last"]
+        fits = split == "train" and epoch == run.last
         return 1.0 if fits else LEVEL[split]
 
     tables = write_tables_to(folder, runs, level, share, more=more)
-    given = (*tables, runs, DATASETS, BACKBONES, STYLE, [])
     log = [
         {
             **dict.fromkeys(("loss", "learning_rate", "gradient_norm", "seconds"), LEVEL["train"]),
@@ -385,28 +410,36 @@ def every_figure(tmp_path_factory):
         for epoch in range(1, 5)
     ]
     (folder / "log.json").write_text(json.dumps(log))
-    training_table(runs, [folder / "log.json"] * len(runs), folder / "training.csv")
+    logs = Material(runs=runs, logs=[folder / "log.json"] * len(runs))
+    training_table(logs, {"csv": folder / "training.csv"})
     layer_names = {"layers": names, "seeds": [0, 1], "n_images": 10}
     maps = dict.fromkeys(("first", "last", "first_last"), np.full((3, 3), LEVEL["train"]).tolist())
     across = {name: np.full((2, 2), LEVEL["train"]).tolist() for name in names}
     content = {**layer_names, **maps, "across_seeds": across, "made_with": []}
     (folder / "similarity.json").write_text(json.dumps(content))
-    files = [folder / "similarity.json"]
-    swept = [run for run in runs if run["setting"]]
+    given = given_of(
+        tables,
+        runs,
+        swept_runs=[run for run in runs if run.setting],
+        training=folder / "training.csv",
+        similarity=[folder / "similarity.json"],
+        series=["VGG11"],
+        title="digits",
+    )
     drawings = {
-        "accuracy": lambda: epochs.plot_accuracy(*given),
-        "collapse": lambda: plot_collapse(given),
-        "layers": lambda: layers.plot_layers(*given),
-        "probes": lambda: probes.plot_probes(*given),
-        "sweep": lambda: plot_sweep((*given[:2], swept, *given[3:]), folder / "training.csv"),
-        "training": lambda: training.plot_training(folder / "training.csv", *given[1:]),
-        "similarity": lambda: similarity.plot_similarity(files, ["VGG11"], "digits", STYLE, []),
+        "accuracy": epochs.plot_accuracy,
+        "collapse": epochs.plot_collapse,
+        "layers": layers.plot_layers,
+        "probes": probes.plot_probes,
+        "sweep": sweep.plot_sweep,
+        "training": training.plot_training,
+        "similarity": similarity.plot_similarity,
     }
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "save", lambda figure, paths: kept.append(figure))
+        patch.setattr(look, "save", lambda figure, outputs: kept.append(figure))
         for draw in drawings.values():
-            draw()
+            draw(given, {})
     yield dict(zip(drawings, kept, strict=True))
     plt.close("all")
 
@@ -509,12 +542,12 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
 
 
 def test_panels_that_are_compared_have_the_same_axes(crowd, figures):
-    epochs.plot_accuracy(*crowd)
+    epochs.plot_accuracy(crowd, {})
     panels = figures[0].axes[: len(DATASETS)]
     assert len({panel.get_ylim() for panel in panels}) == 1
     assert len({panel.get_xlim() for panel in panels}) == 1
     low, high = panels[0].get_ylim()
-    accuracies = read_csv(crowd[0]).query("quantity == 'accuracy'")
+    accuracies = read_csv(crowd.measures).query("quantity == 'accuracy'")
     assert low < 100 * accuracies["low"].min() and 100 * accuracies["value"].max() < high
     # Whoever has no panel below has the numbers of the epochs.
     assert [panel.get_xlabel() for panel in panels] == ["", "epoch", "epoch"]
@@ -543,7 +576,7 @@ def test_measures_on_few_images_a_class_are_flagged(arguments, log, figures):
     run = describe_run("digits", "vgg11", layers=["conv1", "flatten"])
     more = [
         {
-            **{key: run[key] for key in IDENTITY},
+            **{key: getattr(run, key) for key in IDENTITY},
             "epoch": 0,
             "layer": "flatten",
             "quantity": "fewest_images",
@@ -555,8 +588,8 @@ def test_measures_on_few_images_a_class_are_flagged(arguments, log, figures):
     for few in (more, []):
         given = arguments([run], more=few)
         plot_collapse(given)
-        layers.plot_layers(*given)
-        probes.plot_probes(*given)
+        layers.plot_layers(given, {})
+        probes.plot_probes(given, {})
         swept = describe_runs(["digits"], settings=[{"batch_size": n} for n in (8, 16)])
         rows = [
             {**row, "recipe": "decay", "batch_size": "8", "backbone": "resnet18"} for row in few
@@ -635,8 +668,8 @@ def test_panels_of_the_last_layer_are_left_out_where_no_network_tells_the_classe
     arguments, figures
 ):
     given = arguments(describe_runs(["digits"]))
-    table = pd.read_csv(given[0])
-    table[~table["quantity"].isin(["nc3", "nc4"])].to_csv(given[0], index=False)
+    table = pd.read_csv(given.measures)
+    table[~table["quantity"].isin(["nc3", "nc4"])].to_csv(given.measures, index=False)
     plot_collapse(given)
     panels = [panel for panel in figures[0].axes if panel.axison]
     assert len(panels) == 7 and panels[-1].get_title().startswith("(g)")
@@ -645,7 +678,7 @@ def test_panels_of_the_last_layer_are_left_out_where_no_network_tells_the_classe
 
 
 def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
-    epochs.plot_accuracy(*crowd)
+    epochs.plot_accuracy(crowd, {})
     panel = figures[0].axes[list(DATASETS).index("digits")]
     assert "400 test images" in panel.get_title()
     bars = [bar for container in panel.containers for bar in container[2]]
@@ -659,7 +692,7 @@ def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
 
 
 def test_training_and_test_images_are_told_apart(arguments, figures):
-    epochs.plot_accuracy(*arguments(describe_runs(["mnist5k"], ["vgg11"])))
+    epochs.plot_accuracy(arguments(describe_runs(["mnist5k"], ["vgg11"])), {})
     faces = [to_hex(m.get_markerfacecolor()) for m in marked(figures[0].axes[0])]
     assert faces == [look.backbone_colours(list(BACKBONES))["vgg11"].lower(), "#ffffff"]
 
@@ -671,10 +704,10 @@ def test_seeds_are_a_mean_and_a_band_of_one_standard_deviation(arguments, figure
     runs = describe_runs(["digits"], ["vgg11"], seeds=(0, 1, 3))
 
     def share(run, epoch, split):
-        return share_of(run, epoch, split) and (0.9, 0.92, None, 0.97)[run["seed"]]
+        return share_of(run, epoch, split) and (0.9, 0.92, None, 0.97)[run.seed]
 
     given = arguments(runs, share=share)
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     plot_collapse(given)
     accuracy, collapse = figures
     panel = accuracy.axes[0]
@@ -709,12 +742,12 @@ def test_the_onset_of_the_terminal_phase_is_the_mean_over_the_seeds_that_reach_i
 
     def share(run, epoch, split):
         # Seed 0 from epoch 2 and seed 1 from epoch 3; seed 2 and the other runs never.
-        reached = run["backbone"] == "vgg11" and run["dataset"] == "digits"
-        reached = reached and split == "train" and run["seed"] < 2 and epoch >= 2 + run["seed"]
+        reached = run.backbone == "vgg11" and run.dataset == "digits"
+        reached = reached and split == "train" and run.seed < 2 and epoch >= 2 + run.seed
         return 1.0 if reached else share_of(run, epoch, split)
 
     given = arguments(runs, share=share)
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     plot_collapse(given)
     colour = look.backbone_colours(list(BACKBONES))["vgg11"]
     onsets = [
@@ -736,11 +769,11 @@ def test_a_failed_seed_leaves_its_line_to_the_others_and_is_named(arguments, fig
     runs = describe_runs(["digits"], ["vgg11"], seeds=(0, 1))
 
     def value(run, epoch, layer, split, quantity):
-        failed = run["seed"] == 1 and epoch > 2
+        failed = run.seed == 1 and epoch > 2
         return "the loss is not finite" if failed else value_of(run, epoch, layer, split, quantity)
 
     given = arguments(runs, value=value)
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     plot_collapse(given)
     for figure in figures:
         _, note = words_of(figure)
@@ -767,7 +800,7 @@ def test_a_long_training_is_seen_from_its_start_to_its_end(arguments, figures):
     runs = describe_runs(["digits"], last=350)
     given = arguments(runs, measured_epochs=measured_epochs)
     plot_collapse(given)
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     for panel in figures[0].axes:
         line, _ = marked(panel)
         assert list(line.get_xdata()) == measured_epochs
@@ -801,21 +834,20 @@ def test_what_training_said_has_four_panels(tmp_path, write, write_tables, figur
         [
             {
                 "epoch": epoch,
-                "loss": (1 + run["seed"]) / epoch if epoch < 4 else 0.0,
+                "loss": (1 + run.seed) / epoch if epoch < 4 else 0.0,
                 "learning_rate": 0.1,
-                "gradient_norm": 2.0 ** run["seed"],
+                "gradient_norm": 2.0**run.seed,
                 "seconds": 1.0,
-                "images_per_second": 100.0 + run["seed"],
+                "images_per_second": 100.0 + run.seed,
             }
             for epoch in range(1, 5)
         ]
         for run in runs
     ]
-    training_table(runs, write("log", logs), tmp_path / "training.csv")
-    _, failures = write_tables([], value_of, share_of)
-    training.plot_training(
-        tmp_path / "training.csv", failures, runs, DATASETS, BACKBONES, STYLE, []
-    )
+    path = tmp_path / "training.csv"
+    training_table(Material(runs=runs, logs=write("log", logs)), {"csv": path})
+    tables = write_tables([], value_of, share_of)
+    training.plot_training(given_of(tables, runs, training=path), {})
     panels = figures[0].axes
     assert [panel.get_yscale() for panel in panels] == ["log", "linear", "log", "linear"]
     assert [len(marked(panel)) for panel in panels] == [2] * 4
@@ -835,7 +867,7 @@ def test_what_training_said_has_four_panels(tmp_path, write, write_tables, figur
 def test_layers_in_order_before_and_after_training(arguments, figures):
     names = ["conv1", "layer2", "flatten"]
     several = describe_runs(["digits", "mnist5k"], ["vgg11"], layers=names)
-    layers.plot_layers(*arguments([*several, *describe_runs(["digits"], ["resnet18"])]))
+    layers.plot_layers(arguments([*several, *describe_runs(["digits"], ["resnet18"])]), {})
     panels = figures[0].axes
     assert len(panels) == 4
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
@@ -850,7 +882,7 @@ def test_layers_in_order_before_and_after_training(arguments, figures):
             expected = [scale * value_of(run, epoch, layer, split, measure) for layer in names]
             assert line.get_ydata() == pytest.approx(expected)
             assert line.get_xdata().tolist() == [0, 1, 2]
-            assert line.get_marker() == markers[run["dataset"]]
+            assert line.get_marker() == markers[run.dataset]
             assert (line.get_alpha() < 1) == (epoch == 0)
             if measure != "log_fuzziness":
                 assert (line.get_linestyle() == "-") == (split == "train")
@@ -867,7 +899,7 @@ def test_log_fuzziness_has_its_least_squares_line_and_correlation(arguments, fig
         of_epoch = train.get(epoch, train[0])
         return of_epoch[names.index(layer)] + (split == "test")
 
-    layers.plot_layers(*arguments(runs, value))
+    layers.plot_layers(arguments(runs, value), {})
     panel = figures[0].axes[0]
     # Where all layers are equal there is no correlation, hence no line.
     lines = [line for line in panel.lines if line not in marked(panel)]
@@ -884,7 +916,7 @@ def test_log_fuzziness_has_its_least_squares_line_and_correlation(arguments, fig
 def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figures):
     runs = describe_runs(["digits"], ["vgg11"], layers=["a", "flatten"])
     runs += describe_runs(["digits"], ["resnet18"], layers=["b", "c", "flatten"])
-    layers.plot_layers(*arguments(runs))
+    layers.plot_layers(arguments(runs), {})
     panels = figures[0].axes
     assert [panel.get_title().partition(":")[0] for panel in panels] == ["VGG11", "ResNet18"] * 4
     ticks = [[label.get_text() for label in panel.get_xticklabels()] for panel in panels[-2:]]
@@ -901,7 +933,7 @@ def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figu
 
 def fitted(run, epoch, layer, quantity, value):
     """A row of a classifier on features; those of a start have no recipe, and hardly any a seed."""
-    who = {key: run[key] for key in IDENTITY}
+    who = {key: getattr(run, key) for key in IDENTITY}
     if epoch == 0:
         who |= {"recipe": "", "seed": None}
     where = {"epoch": epoch, "layer": layer, "split": "test", "quantity": quantity}
@@ -926,7 +958,7 @@ def test_probes_stand_beside_collapse_over_epochs_and_layers(arguments, figures)
         for epoch in (0, N_EPOCHS)
         for layer in names
     ]
-    probes.plot_probes(*arguments([*layered, flat], more=more))
+    probes.plot_probes(arguments([*layered, flat], more=more), {})
     panels = figures[0].axes
     # In the order of the study.
     assert [panel.get_title().partition(":")[0] for panel in panels] == [
@@ -958,7 +990,7 @@ def test_probes_stand_beside_collapse_over_epochs_and_layers(arguments, figures)
 
 
 def test_probes_of_networks_without_several_layers_have_one_row(arguments, figures):
-    probes.plot_probes(*arguments(describe_runs(["digits"], BACKBONES, (0, 1))))
+    probes.plot_probes(arguments(describe_runs(["digits"], BACKBONES, (0, 1))), {})
     assert len(figures[0].axes) == 2
     words, _ = words_of(figures[0])
     assert "mean and s.d. over seeds 0, 1 (log axes: geometric)" in words
@@ -991,11 +1023,11 @@ def test_a_sweep_shows_the_last_epoch_over_the_first_key(arguments, figures, log
     runs = describe_runs(["digits"], ["vgg11"], (0, 1), settings)
 
     def value(run, epoch, layer, split, quantity):
-        height = 1000 * run["setting"]["weight_decay"] + run["setting"]["momentum"]
-        return height + run["seed"] + 10 * (4 - epoch)
+        height = 1000 * run.setting["weight_decay"] + run.setting["momentum"]
+        return height + run.seed + 10 * (4 - epoch)
 
     def share(run, epoch, split):
-        return (0.5 + run["seed"] / 10) if epoch == 4 else 0.1
+        return (0.5 + run.seed / 10) if epoch == 4 else 0.1
 
     plot_sweep(arguments(runs, value, share), log(runs))
     panels = figures[0].axes
@@ -1025,7 +1057,7 @@ def test_every_swept_recipe_has_panels_and_a_failed_point_is_left_out(arguments,
     runs += describe_runs(["digits"], settings=[{"batch_size": n} for n in (8, 16)], recipe="size")
 
     def value(run, epoch, layer, split, quantity):
-        return "lost" if run["setting"].get("schedule") == "step" and epoch else 0.5
+        return "lost" if run.setting.get("schedule") == "step" and epoch else 0.5
 
     plot_sweep(arguments(runs, value), log(runs))
     panels = figures[0].axes
@@ -1048,12 +1080,14 @@ def faint(panel):
 
 
 def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments, figures):
-    runs = describe_runs(DATASETS, BACKBONES)
-    for run in runs:
-        if (run["dataset"], run["backbone"]) == ("digits", "resnet34"):
-            run["published"] = ["fashion_mnist", "vgg11_bn_finetuned"]
+    runs = [
+        replace(run, published=("fashion_mnist", "vgg11_bn_finetuned"))
+        if (run.dataset, run.backbone) == ("digits", "resnet34")
+        else run
+        for run in describe_runs(DATASETS, BACKBONES)
+    ]
     given = arguments(runs)
-    epochs.plot_accuracy(*given)
+    epochs.plot_accuracy(given, {})
     plot_collapse(given)
     accuracy, measures = figures
     assert [len(faint(panel)) for panel in accuracy.axes[:3]] == [0, 2, 0]
@@ -1068,7 +1102,7 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments
     colour = look.backbone_colours(list(BACKBONES))["resnet34"]
     assert drawn.get_color() == ours.get_color() == colour
     # Beside what was published of all training images stands ours of all of them.
-    run = next(run for run in runs if run["published"])
+    run = next(run for run in runs if run.published)
     values = [value_of(run, e, "flatten", "train", "nc2_equinorm") for e in range(N_EPOCHS + 1)]
     assert ours.get_ydata() == pytest.approx(ON_ALL + np.array(values))
     published_words = {
@@ -1081,7 +1115,7 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments
 # --- what failed ------------------------------------------------------------------------------
 
 
-def test_the_panel_of_features_that_failed_says_so(tmp_path, figures):
+def test_the_panel_of_features_that_failed_says_so(tmp_path, write_images, figures):
     rng = np.random.default_rng(0)
     there, failed = tmp_path / "there.npz", tmp_path / "failed.npz"
     values = {"perplexity": 5.0, "recall": 0.5}
@@ -1089,7 +1123,7 @@ def test_the_panel_of_features_that_failed_says_so(tmp_path, figures):
     alone = {"splits": ["test"], "split": np.zeros(20, int), "n_total": [20]}
     np.savez(there, coordinates=coordinates, labels=labels, **alone, **values)
     write_failed_embedding(failed, "the loss is not finite")
-    embedding.plot_embeddings([there, failed], ["raw", "tuned"], ["a", "b"], "mine", STYLE, [])
+    draw_embeddings([there, failed], ["raw", "tuned"], write_images("ab"))
     left, right = figures[0].axes
     assert left.get_xlabel().startswith("all 20 test images\n") and not right.get_xlabel()
     # Of one split alone: nothing is faint, and the title says which.
@@ -1101,7 +1135,7 @@ def test_the_panel_of_features_that_failed_says_so(tmp_path, figures):
     assert (left.get_title(), right.get_title()) == ("raw", "tuned")
 
 
-def test_variances_of_features_that_failed_are_an_empty_row(tmp_path, figures):
+def test_variances_of_features_that_failed_are_an_empty_row(tmp_path, write_images, figures):
     rows = [
         ("raw", split, "intra_class", c, None, 1.0) for split in ("train", "test") for c in (0, 1)
     ]
@@ -1110,7 +1144,7 @@ def test_variances_of_features_that_failed_are_an_empty_row(tmp_path, figures):
     path = tmp_path / "variance.csv"
     pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(path, index=False)
     features = {"raw": "raw pixels", "vgg11/imagenet": "VGG11"}
-    variance.plot_variance(path, features, ["vgg11"], ["a", "b"], "data", STYLE, [])
+    draw_variance(path, features, ["vgg11"], write_images("ab"))
     assert [[text.get_text() for text in axis.texts] for axis in figures[0].axes[:4]] == [
         *([], [], ["failed"], []),
     ]

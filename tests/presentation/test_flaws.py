@@ -1,5 +1,6 @@
 """What each flaw of the reports is worth, from made-up measures with and without it."""
 
+from dataclasses import replace
 from itertools import product
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from made_up import BACKBONES, DATASETS, describe_runs
 from scipy.stats import spearmanr
 
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.tables.flaws import flaws_table
 
 PAIRS = [("flawed", "corrected")]
@@ -22,28 +24,28 @@ MEASURED = {"flawed": (0.97, 0.5, 2.0, 1.0), "corrected": (0.99, 0.9, 0.5, 0.4)}
 def describe(seeds=(0,), recipes=("flawed", "corrected")):
     """Runs of some recipes from ImageNet weights."""
     return [
-        {**run, "series": f"{run['backbone']}/{run['start']}/{recipe}"}
+        replace(run, series=f"{run.backbone}/{run.start}/{recipe}")
         for recipe in recipes
         for run in describe_runs(seeds=seeds, recipe=recipe, start="imagenet")
     ]
 
 
 def who(run):
-    return {key: run[key] for key in ("dataset", "backbone", "start", "recipe", "seed")}
+    return {key: getattr(run, key) for key in ("dataset", "backbone", "start", "recipe", "seed")}
 
 
 def rows_of_runs(runs):
     """Rows of measures.csv; from seed to seed test accuracy falls and NC1 doubles."""
     rows = []
     for run, epoch in product(runs, (0, 4)):
-        train, test, nc1, cutoff = MEASURED[run["recipe"]]
-        test, factor = test - run["seed"] / 100, 2.0 ** run["seed"]
+        train, test, nc1, cutoff = MEASURED[run.recipe]
+        test, factor = test - run.seed / 100, 2.0**run.seed
         values = [
             ("", "train", "accuracy", train),
             ("", "test", "accuracy", test),
-            (run["layer"], "train", "nc1", nc1 * factor),
-            (run["layer"], "train", "nc1_report_a", cutoff * factor),
-            (run["layer"], "test", "nc1", 77.0),
+            (run.layer, "train", "nc1", nc1 * factor),
+            (run.layer, "train", "nc1_report_a", cutoff * factor),
+            (run.layer, "test", "nc1", 77.0),
         ]
         for layer, split, quantity, value in values:
             where = {"epoch": epoch, "layer": layer, "split": split, "quantity": quantity}
@@ -56,7 +58,7 @@ def rows_of_training(runs):
     rows = []
     for run, epoch in product(runs, (3, 4)):
         values = {"loss": 0.1, "last_batch_accuracy": 0.995 if epoch == 4 else 0.1}
-        if run["recipe"] == "flawed":
+        if run.recipe == "flawed":
             values["validation_accuracy"] = 0.93 if epoch == 4 else 0.1
         rows += [{**who(run), "epoch": epoch, "quantity": q, "value": values[q]} for q in values]
     return rows
@@ -82,12 +84,13 @@ def tabulate(tmp_path, out):
         for path, (name, of_table) in zip(paths, columns.items(), strict=True):
             table = pd.DataFrame(contents[name], columns=of_table)
             table.astype({"seed": "Int64", "epoch": "Int64"}).to_csv(path, index=False)
-        paths.append(None if variance is None else tmp_path / "variance.csv")
+        read = dict(zip(columns, paths, strict=True)) | {"variance": []}
         if variance is not None:
-            pd.DataFrame(variance).to_csv(paths[-1], index=False)
-        files = (out.csv, out.md, out.tex)
-        labels = (DATASETS, BACKBONES, STARTS, features or {})
-        flaws_table(*paths, runs, pairs, without, *labels, *files)
+            read["variance"] = [tmp_path / "variance.csv"]
+            pd.DataFrame(variance).to_csv(tmp_path / "variance.csv", index=False)
+        labels = {"datasets": DATASETS, "backbones": BACKBONES, "starts": STARTS}
+        told = {"faithful": pairs, "without_imagenet": without, "variance_features": features or {}}
+        flaws_table(Material(**read, runs=runs, **told, **labels), vars(out))
         text = out.md.read_text()
         lines = [line for line in text.splitlines() if line.startswith("|")]
         cells = [[part.strip() for part in line.strip("|").split("|")] for line in lines]

@@ -12,6 +12,7 @@ from collapseflow.measures.statistics import (
 )
 from collapseflow.presentation.figures import geometry
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -48,12 +49,20 @@ def state(tmp_path):
     return write
 
 
-def plot(paths, epochs, n_classes=4):
-    names = [f"class {c}" for c in range(n_classes)]
-    geometry.plot_geometry(paths, epochs, LAYER, names, "Digits: ResNet18", STYLE, [])
+@pytest.fixture
+def plot(write_images):
+    """A function that draws the page of some states."""
+
+    def draw(paths, epochs, n_classes=4, names=None, heading="Digits: ResNet18"):
+        images = write_images(names or [f"class {c}" for c in range(n_classes)])
+        states = list(zip(epochs, paths, strict=True))
+        told = {"states": states, "layer": LAYER, "run_heading": heading, "style": STYLE}
+        geometry.plot_geometry(Material(images=images, **told), {})
+
+    return draw
 
 
-def test_the_page_says_where_a_class_has_few_images(state, figures, monkeypatch):
+def test_the_page_says_where_a_class_has_few_images(plot, state, figures, monkeypatch):
     path, _ = state()
     plot([path], [0])
     # Each class has twelve.
@@ -74,7 +83,9 @@ def points(axis, hollow):
     return np.array([[line.get_xdata()[0], line.get_ydata()[0]] for line in chosen])
 
 
-def test_class_means_stand_in_the_plane_of_the_principal_axes_of_the_training_set(state, figures):
+def test_class_means_stand_in_the_plane_of_the_principal_axes_of_the_training_set(
+    plot, state, figures
+):
     path, features = state()
     plot([path], [0])
     plane = figures[0].axes[0]
@@ -130,7 +141,7 @@ def test_a_class_mean_in_the_middle_has_no_cosines():
     assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
 
 
-def test_two_classes_have_one_axis(state, figures):
+def test_two_classes_have_one_axis(plot, state, figures):
     path, features = state(n_classes=2)
     plot([path], [0], n_classes=2)
     means = class_means(*features["train"])
@@ -139,7 +150,7 @@ def test_two_classes_have_one_axis(state, figures):
     assert abs(drawn[0, 0] - drawn[1, 0]) == pytest.approx(np.linalg.norm(means[0] - means[1]))
 
 
-def test_cosines_are_coloured_around_those_of_a_simplex(state, figures):
+def test_cosines_are_coloured_around_those_of_a_simplex(plot, state, figures):
     path, features = state()
     plot([path], [0])
     scales = []
@@ -159,7 +170,9 @@ def test_cosines_are_coloured_around_those_of_a_simplex(state, figures):
     assert "−0.33" in figures[0].axes[-1].get_xlabel()
 
 
-def test_norms_are_over_their_mean_and_rows_of_the_weight_where_there_is_a_head(state, figures):
+def test_norms_are_over_their_mean_and_rows_of_the_weight_where_there_is_a_head(
+    plot, state, figures
+):
     with_head, features = state("with", head=True)
     without, _ = state("without")
     plot([with_head, without], [0, 3])
@@ -175,7 +188,9 @@ def test_norms_are_over_their_mean_and_rows_of_the_weight_where_there_is_a_head(
     assert first.get_ylim() == second.get_ylim()
 
 
-def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(state, figures, tmp_path):
+def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(
+    plot, state, figures, tmp_path
+):
     path, features = state()
     failed = tmp_path / "failed.npz"
     write_failed_statistics(failed, "the loss is not finite")
@@ -201,7 +216,7 @@ def test_rows_say_their_epoch_and_values_and_a_failed_one_its_reason(state, figu
     assert "rows of W" not in names
 
 
-def test_the_plane_says_its_share_of_the_variance_of_the_class_means(state, figures):
+def test_the_plane_says_its_share_of_the_variance_of_the_class_means(plot, state, figures):
     path, features = state(n_classes=5)
     plot([path], [0], n_classes=5)
     means = class_means(*features["train"])
@@ -213,7 +228,7 @@ def test_the_plane_says_its_share_of_the_variance_of_the_class_means(state, figu
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 25])
-def test_the_colour_bar_ends_where_cosines_can(state, figures, n_classes):
+def test_the_colour_bar_ends_where_cosines_can(plot, state, figures, n_classes):
     path, _ = state(n_classes=n_classes, n_features=30)
     plot([path], [0], n_classes)
     bar = next(axis for axis in figures[0].axes if axis.get_xlabel().startswith("cosine"))
@@ -231,7 +246,9 @@ def blocks_of(n_classes, n_groups):
 
 
 @pytest.mark.parametrize("n_classes", [21, 70, 100])
-def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, figures, n_classes):
+def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(
+    plot, tmp_path, figures, n_classes
+):
     features, labels, group = blocks_of(n_classes, 7)
     of_all, _ = reduce(features, labels)
     path = tmp_path / "state.npz"
@@ -270,11 +287,11 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(tmp_path, 
         assert np.all(np.diff(light) > 0)
 
 
-def test_titles_are_as_wide_as_the_figure_and_long_names_are_cut(state, figures):
+def test_titles_are_as_wide_as_the_figure_and_long_names_are_cut(plot, state, figures):
     path, _ = state()
     heading = "A data set with a long name, a network with a long name, " * 3
     names = ["a class with a name that is longer than any legend has room for"] * 4
-    geometry.plot_geometry([path], [0], LAYER, names, heading, STYLE, [])
+    plot([path], [0], names=names, heading=heading)
     figure = figures[0]
     figure.canvas.draw()
     wide = figure.get_suptitle()
@@ -287,7 +304,7 @@ def test_titles_are_as_wide_as_the_figure_and_long_names_are_cut(state, figures)
     assert sorted(shown) == [f"{c}  a class with a name tha…" for c in range(4)]
 
 
-def test_a_page_of_failures_alone_is_drawn(figures, tmp_path):
+def test_a_page_of_failures_alone_is_drawn(plot, figures, tmp_path):
     failed = tmp_path / "failed.npz"
     write_failed_statistics(failed, "lost")
     plot([failed, failed], [0, 1])

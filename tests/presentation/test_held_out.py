@@ -9,6 +9,7 @@ from made_up import BACKBONES, DATASETS, describe_runs, measured, words_of
 from collapseflow.presentation.figures.sweep import plot_sweep
 from collapseflow.presentation.figures.training import plot_training
 from collapseflow.presentation.held_out import best_points, final_accuracies
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.tables.runs import sweep_table
 from collapseflow.study.schema import Style
 
@@ -23,16 +24,16 @@ def sweep(seeds=(0, 1), key="learning_rate", **more):
 
 def validated(run, epoch):
     """Before the last epoch the first point is the best."""
-    (rate,) = run["setting"].values()
-    final = FINAL[rate][run["seed"]]
-    accuracy = final if epoch == run["last"] else 1 - rate
+    (rate,) = run.setting.values()
+    final = FINAL[rate][run.seed]
+    accuracy = final if epoch == run.last else 1 - rate
     return {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy}
 
 
 def share(run, epoch, split):
     """The test images prefer the last point."""
-    (rate,) = run["setting"].values()
-    return rate + 0.01 * run["seed"]
+    (rate,) = run.setting.values()
+    return rate + 0.01 * run.seed
 
 
 def names(points):
@@ -57,7 +58,7 @@ def test_the_best_point_has_the_best_mean_after_the_last_epoch(log):
 
 def test_of_equal_accuracies_the_smaller_loss_decides(log):
     def equal(run, epoch):
-        return {"validation_accuracy": 0.5, "validation_loss": run["setting"]["learning_rate"]}
+        return {"validation_accuracy": 0.5, "validation_loss": run.setting["learning_rate"]}
 
     assert found(log, sweep(), equal) == ["0.1"]
 
@@ -65,7 +66,7 @@ def test_of_equal_accuracies_the_smaller_loss_decides(log):
 def test_where_training_stopped_the_best_epoch_s_network_counts(log):
     def stopped(run, epoch):
         values = {"validation_accuracy": 0.5 if epoch > 1 else 0.95, "validation_loss": 0.5}
-        if run["setting"]["learning_rate"] != 0.3:
+        if run.setting["learning_rate"] != 0.3:
             return validated(run, epoch)
         return values | ({"best_epoch": 1} if epoch == 3 else {})
 
@@ -76,7 +77,7 @@ def test_a_point_of_which_a_run_failed_is_not_chosen(log):
     runs = sweep()
 
     def failing(run, epoch):
-        lost = run["setting"]["learning_rate"] == 0.2 and run["seed"] == 1 and epoch == run["last"]
+        lost = run.setting["learning_rate"] == 0.2 and run.seed == 1 and epoch == run.last
         return {} if lost else validated(run, epoch)
 
     assert found(log, runs, failing) == ["0.3"]
@@ -86,8 +87,8 @@ def test_each_network_and_data_set_has_its_own(log):
     runs = sweep(datasets=("digits", "fashion"), backbones=("resnet18", "vgg11"))
 
     def shifted(run, epoch):
-        better = (run["dataset"], run["backbone"]) == ("fashion", "vgg11")
-        if better and run["setting"]["learning_rate"] == 0.1:
+        better = (run.dataset, run.backbone) == ("fashion", "vgg11")
+        if better and run.setting["learning_rate"] == 0.1:
             return {"validation_accuracy": 0.99, "validation_loss": 0.1}
         return validated(run, epoch)
 
@@ -119,10 +120,16 @@ def tables(collect):
     """A function that writes measures and failures of a sweep."""
 
     def write(runs):
-        contents = [measured(run, (0, run["last"]), lambda *_: 0.5, share) for run in runs]
+        contents = [measured(run, (0, run.last), lambda *_: 0.5, share) for run in runs]
         return collect(runs, contents)
 
     return write
+
+
+def material_of(tables, training, runs):
+    told = {"runs": runs, "swept_runs": runs, "datasets": DATASETS, "backbones": BACKBONES}
+    read = {"measures": tables[0], "failures": tables[1], "training": training}
+    return Material(**read, **told, style=Style().model_dump())
 
 
 def rows_of(text):
@@ -133,9 +140,7 @@ def rows_of(text):
 
 def test_the_table_names_the_best_point_and_says_what_its_test_accuracy_is(tables, log, out):
     runs = sweep()
-    sweep_table(
-        *tables(runs), log(runs, validated), runs, DATASETS, BACKBONES, out.csv, out.md, out.tex
-    )
+    sweep_table(material_of(tables(runs), log(runs, validated), runs), vars(out))
     text = out.md.read_text()
     header, *rows = rows_of(text)
     column = header.index("validation accuracy, %")
@@ -162,7 +167,7 @@ def test_the_table_names_the_best_point_and_says_what_its_test_accuracy_is(table
 
 def test_the_table_calls_no_point_best_by_its_test_accuracy(tables, log, out):
     runs = sweep()
-    sweep_table(*tables(runs), log(runs), runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
+    sweep_table(material_of(tables(runs), log(runs), runs), vars(out))
     text = out.md.read_text()
     assert "validation accuracy" not in text and "**" not in text
     assert "No point is called the best" in text
@@ -177,8 +182,7 @@ def rings(axis):
 def test_the_figure_has_a_ring_around_the_best_point(tables, log, figures, held_out):
     runs = sweep()
     training = log(runs, validated) if held_out else log(runs)
-    style = Style().model_dump()
-    plot_sweep(*tables(runs)[:2], training, runs, DATASETS, BACKBONES, style, [])
+    plot_sweep(material_of(tables(runs), training, runs), {})
     panels = figures[0].axes
     words, _ = words_of(figures[0])
     if not held_out:
@@ -196,15 +200,14 @@ def test_the_figure_of_training_shows_held_out_images_where_there_are_some(table
     held_out, leaking = sweep(seeds=(0,)), sweep(seeds=(0,), recipe="leaking")
 
     def both(run, epoch):
-        if run["recipe"] == "leaking":
+        if run.recipe == "leaking":
             return {"validation_accuracy": 0.01}
         return validated(run, epoch)
 
     runs = [*held_out, *leaking]
-    _, failures = tables(runs)
-    style = Style().model_dump()
-    plot_training(log(runs, both), failures, runs, DATASETS, BACKBONES, style, [])
-    plot_training(log(leaking, both), failures, leaking, DATASETS, BACKBONES, style, [])
+    measured_runs = tables(runs)
+    for some in (runs, leaking):
+        plot_training(material_of(measured_runs, log(some, both), some), {})
     with_them, without = figures
     assert len(with_them.axes) == 6 and len(without.axes) == 4
     loss, accuracy = with_them.axes[4:]

@@ -5,9 +5,26 @@ import pytest
 
 from collapseflow.images.datasets import make_split
 from collapseflow.presentation.figures import images
+from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Dataset, Style
 
 STYLE = Style(samples_per_class=3).model_dump()
+
+
+#: A coefficient.
+ONE = [(0, 0.0, np.ones((1, 1)))]
+
+
+@pytest.fixture
+def draw(write_images, monkeypatch):
+    """A function that draws images of some classes; their scattering coefficients are ``maps``."""
+
+    def draw_images(plot, split, names, ink=True, maps=ONE, title="mine"):
+        monkeypatch.setattr(images, "first_order_paths", lambda image, n: maps)
+        told = {"title": title, "ink": ink, "seed": 0, "scattering": {}, "style": STYLE}
+        plot(Material(images=write_images(names, split), **told), {})
+
+    return draw_images
 
 
 def drawn(axis):
@@ -21,10 +38,10 @@ PAIR = np.array([[0, 255]], np.uint8)
 
 
 @pytest.mark.parametrize(("ink", "expected"), [(False, [[0, 1]]), (True, [[1, 0]])])
-def test_black_is_paper_only_where_strokes_are_ink(figures, ink, expected):
+def test_black_is_paper_only_where_strokes_are_ink(draw, figures, ink, expected):
     split = make_split(np.stack([PAIR] * 4), np.array([0, 0, 1, 1]))
-    images.plot_samples(split, ["a", "b"], "mine", ink, 0, STYLE, [])
-    images.plot_scattering(PAIR, [(0, 0.0, np.ones((1, 1)))], "mine", ink, STYLE, [])
+    draw(images.plot_samples, split, "ab", ink=ink)
+    draw(images.plot_scattering, split, "ab", ink=ink)
     samples, scattering = figures
     with_images = [axis for axis in samples.axes if axis.get_images()]
     assert len(with_images) == 4
@@ -33,9 +50,9 @@ def test_black_is_paper_only_where_strokes_are_ink(figures, ink, expected):
 
 
 @pytest.mark.parametrize("ink", [False, True])
-def test_colours_are_never_turned(figures, ink):
-    orange = np.full((1, 1, 3), (255, 128, 0), np.uint8)
-    images.plot_scattering(orange, [(0, 0.0, np.ones((1, 1)))], "mine", ink, STYLE, [])
+def test_colours_are_never_turned(draw, figures, ink):
+    orange = np.full((1, 1, 1, 3), (255, 128, 0), np.uint8)
+    draw(images.plot_scattering, make_split(orange, np.zeros(1, int)), "a", ink=ink)
     (shown,) = figures[0].axes[0].get_images()
     assert shown.to_rgba(shown.get_array(), bytes=True)[0, 0, :3].tolist() == [255, 128, 0]
 
@@ -68,9 +85,11 @@ def split():
     return make_split(pixels, labels)
 
 
-def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(split, figures):
+def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(
+    split, draw, figures
+):
     long = "a name that goes on and on until it has fifty letters or more"
-    images.plot_samples(split, ["zero", long, "two"], "mine", True, 0, STYLE, [])
+    draw(images.plot_samples, split, ["zero", long, "two"])
     figure = figures[0]
     words = [text for axis in figure.axes for text in axis.texts]
     shown = [text.get_text() for text in words]
@@ -81,9 +100,8 @@ def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
-def test_as_many_coefficients_are_shown_as_there_are(figures, n):
-    image = np.zeros((8, 8), np.uint8)
+def test_as_many_coefficients_are_shown_as_there_are(split, draw, figures, n):
     maps = [(0, 45.0 * k, np.full((4, 4), k + 1.0)) for k in range(n)]
-    images.plot_scattering(image, maps, "digits", True, STYLE, [])
+    draw(images.plot_scattering, split, "abc", maps=maps, title="digits")
     titles = [axis.get_title() for axis in figures[0].axes if axis.get_title()]
     assert titles == ["digits", *(f"$j=0$, {45 * k:.0f}°" for k in range(n))]

@@ -1,6 +1,8 @@
 """Names are text: in every figure, and in Markdown, LaTeX and reStructuredText."""
 
 import re
+from collections import UserString
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from collapseflow.presentation.figures import (
     transfer,
     variance,
 )
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS, IDENTITY
 from collapseflow.presentation.tables.writing import (
     Bold,
@@ -36,6 +39,7 @@ from collapseflow.presentation.tables.writing import (
     to_markdown,
     write_table,
 )
+from collapseflow.study.products import PRODUCTS
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -56,9 +60,9 @@ def measured(tmp_path):
         rows, said = [], []
         start = {"recipe": "", "epoch": 0, "weight_decay": ""}
         for run, epoch in product(runs, (0, 1, 2)):
-            who = {key: run[key] for key in IDENTITY} | {"epoch": epoch}
-            who["weight_decay"] = str(run["setting"]["weight_decay"])
-            for layer, split, quantity in product(run["layers"], SPLITS, QUANTITIES):
+            who = {key: getattr(run, key) for key in IDENTITY} | {"epoch": epoch}
+            who["weight_decay"] = str(run.setting["weight_decay"])
+            for layer, split, quantity in product(run.layers, SPLITS, QUANTITIES):
                 value = {"quantity": quantity, "value": 0.5 + epoch / 8, "layer": layer}
                 value["layer"] = "" if quantity == "accuracy" else layer
                 rows += [{**who, **value, "split": split}, {**who, **value, **start}]
@@ -84,26 +88,31 @@ def measured(tmp_path):
 
 def draw_runs(name, measured, tmp_path):
     """The figures that are made of measures.csv."""
-    layered = {"layers": ["first", name], "layer": name, "last": 2, "label": name}
+    layered = {"layers": ["first", name], "last": 2, "label": name}
     settings = [{"weight_decay": value} for value in (0, 0.1)]
     runs = describe_runs(settings=settings, recipe=name, **layered, start_label=name)
-    datasets, backbones, starts = {"digits": name}, {"resnet18": name}, {"random": name}
-    paths = measured(runs, name)
-    given = (*paths[:2], runs, datasets, backbones, STYLE, [])
-    epochs.plot_accuracy(*given)
-    epochs.plot_collapse(*given[:3], "digits", *given[3:])
-    layers.plot_layers(*given)
-    probes.plot_probes(*given)
-    sweep.plot_sweep(*paths, *given[2:])
-    training.plot_training(paths[2], *given[1:])
     column = describe_features("resnet18/random", start="random", label=name, layer="first")
-    few_shot.plot_few_shot(paths[0], [column], "digits", name, STYLE, [])
-    files = [tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex")]
-    transfer.plot_transfer(paths[0], runs, starts, datasets, backbones, STYLE, [], files[0])
-    transfer.plot_transfer_matrix(paths[0], starts, datasets, backbones, STYLE, [], *files)
+    material = Material(
+        **dict(zip(("measures", "failures", "training"), measured(runs, name), strict=True)),
+        **dict.fromkeys(("runs", "layered_runs", "swept_runs"), runs),
+        columns=[column],
+        dataset="digits",
+        title=name,
+        datasets={"digits": name},
+        backbones={"resnet18": name},
+        starts={"random": name},
+        style=STYLE,
+    )
+    outputs = {suffix: tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex")}
+    for draw in (
+        *(epochs.plot_accuracy, epochs.plot_collapse, layers.plot_layers, probes.plot_probes),
+        *(sweep.plot_sweep, training.plot_training, few_shot.plot_few_shot),
+        *(transfer.plot_transfer, transfer.plot_transfer_matrix),
+    ):
+        draw(material, outputs)
 
 
-def draw_classes(name, write, tmp_path):
+def draw_classes(name, write, write_images, tmp_path):
     """The figures that are made of features and images, of two classes."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 6)
@@ -114,39 +123,60 @@ def draw_classes(name, write, tmp_path):
     write_statistics(
         tmp_path / "state.npz", {name: {"train": train, "test": test, "train_matched": train}}, []
     )
-    geometry.plot_geometry([tmp_path / "state.npz"], [0], name, names, name, STYLE, [])
     both = {"splits": ["train", "test"], "n_total": [6, 6], "split": np.repeat([0, 1], 6)}
     values = {"coordinates": points[:, :2], "labels": labels, "perplexity": 5.0, "recall": 0.5}
     np.savez(tmp_path / "there.npz", **values, **both)
     np.savez(tmp_path / "lost.npz", failed=name, splits=[])
-    of_both = [tmp_path / "there.npz", tmp_path / "lost.npz"]
-    embedding.plot_embeddings(of_both, [name, name], names, name, STYLE, [])
-    split = make_split(np.zeros((12, 8, 8), np.uint8), labels)
-    images.plot_samples(split, names, name, True, 0, STYLE, [])
-    coefficients = [(0, 45.0, np.ones((2, 2))), (1, 90.0, np.ones((2, 2)))]
-    images.plot_scattering(split.images[0], coefficients, name, True, STYLE, [])
     rows = [("raw", s, "intra_class", 0, None, 1.0) for s in ("train", "test")]
     rows.append(("raw", "train", "mean_distance", 0, 1, 2.0))
     columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
     pd.DataFrame(rows, columns=columns).assign(space="features").to_csv(
         tmp_path / "variance.csv", index=False
     )
-    variance.plot_variance(tmp_path / "variance.csv", {"raw": name}, [], names, name, STYLE, [])
     maps = {kind: [[1.0, 0.5], [0.5, 1.0]] for kind in ("first", "last", "first_last")}
     content = {"layers": ["first", name], "seeds": [0], "n_images": 12, **maps}
     content["across_seeds"] = {layer: [[1.0]] for layer in content["layers"]}
-    files = write("similarity", [content, {"failed": name}])
-    similarity.plot_similarity(files, [name, "other"], name, STYLE, [])
-    cells = write("cells", [{"lr": cell(0.5)}])
-    given = ("digits", name, [{**RAW, "label": name}], cells, "lr", name, names, STYLE, [])
-    confusion.plot_confusion(*given, tmp_path / "confusion.csv")
+    file = write_images(names, make_split(np.zeros((12, 8, 8), np.uint8), labels))
+    embeddings = [tmp_path / "there.npz", tmp_path / "lost.npz"]
+    material = Material(
+        images=file,
+        variance_images=file,
+        variance=[tmp_path / "variance.csv"],
+        embeddings=embeddings,
+        variance_embeddings=embeddings,
+        similarity=write("similarity", [content, {"failed": name}]),
+        cells=write("cells", [{"lr": cell(0.5)}]),
+        columns=[replace(RAW, label=name)],
+        column_labels=[name, name],
+        variance_titles=[name, name],
+        series=[name, "other"],
+        variance_features={"raw": name},
+        **dict.fromkeys(("title", "run_heading", "embedding_heading", "variance_heading"), name),
+        confused="lr",
+        confused_label=name,
+        states=[(0, tmp_path / "state.npz")],
+        layer=name,
+        scattering={"J": 1, "L": 2, "order": 1},
+        ink=True,
+        seed=0,
+        backbone_names=[],
+        style=STYLE,
+    )
+    for draw in (
+        *(geometry.plot_geometry, embedding.plot_embeddings, embedding.plot_train_test),
+        *(images.plot_samples, images.plot_scattering, variance.plot_variance),
+        *(similarity.plot_similarity, confusion.plot_confusion),
+    ):
+        draw(material, {"csv": tmp_path / "confusion.csv"})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_figure_draws_names_as_they_are(name, measured, write, tmp_path, figures):
+def test_every_figure_draws_names_as_they_are(
+    name, measured, write, write_images, tmp_path, figures
+):
     draw_runs(name, measured, tmp_path)
-    draw_classes(name, write, tmp_path)
-    assert len(figures) == 16
+    draw_classes(name, write, write_images, tmp_path)
+    assert len(figures) == 17
     for figure in figures:
         figure.canvas.draw()
         drawn = [text for text in figure.findobj(Text) if name in text.get_text()]
@@ -219,29 +249,35 @@ def test_bold_is_said_apart_from_the_words():
 
 
 def test_notes_of_a_table_are_words_too(out):
-    write_table(out.csv, out.md, out.tex, pd.DataFrame(), ["a"], [["b"]], ["# *c*\nd"])
+    write_table(vars(out), pd.DataFrame(), ["a"], [["b"]], ["# *c*\nd"])
     assert out.md.read_text().endswith("\n\\# \\*c\\* d\n")
     assert out.tex.read_text().startswith("% # *c* d\n\\begin")
 
 
-CAPTIONS = sorted((Path(__file__).parents[2] / "workflow" / "report").glob("*.rst"))
+REPORT = Path(__file__).parents[2] / "workflow" / "report"
 
 
-@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda path: path.stem)
-def test_captions_of_the_report_show_names_as_they_are(caption):
-    """As Snakemake renders them, to HTML; of a backtick they make an apostrophe."""
+def rendered(template, **params):
+    """A caption as Snakemake renders it, to HTML."""
     docutils = pytest.importorskip("docutils.core")
-    params = {
-        "title": NASTY,
-        "label": NASTY,
-        "heading": NASTY,
-        "ink": True,
-        "scattering": {"J": 1, "L": 2, "order": 1},
-    }
     snakemake = {"params": params, "config": {"study": "mine"}}
-    text = jinja2.Template(caption.read_text()).render(snakemake=snakemake)
+    text = jinja2.Template(template.read_text()).render(snakemake=snakemake)
     body = docutils.publish_parts(text, writer_name="html")["body"]
     assert "system-message" not in body and "problematic" not in body
-    if "snakemake.params.title" in caption.read_text() or "heading" in caption.read_text():
+    return body
+
+
+@pytest.mark.parametrize("name", ["measures", "summary", "workflow"])
+def test_captions_of_the_report_are_no_errors(name):
+    assert rendered(REPORT / f"{name}.rst")
+
+
+@pytest.mark.parametrize("product", [p for p in PRODUCTS if p.caption], ids=lambda p: p.rule)
+def test_captions_of_products_show_names_as_they_are(product):
+    """Of a backtick they make an apostrophe."""
+    told = dict.fromkeys(product.in_caption, NASTY)
+    told |= {"scattering": {"J": 1, "L": 2, "order": 1}}
+    body = rendered(REPORT / "product.rst", caption=UserString(product.caption_of(told)))
+    if re.search(r"``{\w+}``", product.caption):
         shown = re.sub("<.*?>", "", body).replace("&lt;", "<").replace("&gt;", ">")
         assert NASTY.replace("`", "'") in shown

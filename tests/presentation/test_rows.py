@@ -26,7 +26,7 @@ from collapseflow.running.errors import UserError
 
 def number(run, epoch, layer, split, quantity):
     """A value that says where it is from."""
-    parts = [run["seed"], epoch, run["layers"].index(layer), ["train", "test"].index(split)]
+    parts = [run.seed, epoch, run.layers.index(layer), ["train", "test"].index(split)]
     return float("".join(map(str, parts))) + list(REPORT_A).index(quantity) / 10
 
 
@@ -232,14 +232,14 @@ def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
     assert pd.read_csv(path)["weight_decay"].dropna().unique().tolist() == [0.0, 0.0005]
     for run in runs:
         chosen = of_runs(table, [run])
-        assert len(chosen) == 8 and set(chosen["series"]) == {run["series"]}
+        assert len(chosen) == 8 and set(chosen["series"]) == {run.series}
 
 
 def test_what_failed_has_no_rows_and_is_told_with_its_reason(collect):
     runs = describe_runs(seeds=(0, 1, 2), last=5)
 
     def diverging(run, epoch, layer, split, quantity):
-        fails = run["seed"] > 0 and epoch >= 4
+        fails = run.seed > 0 and epoch >= 4
         return "features are not finite" if fails else number(run, epoch, layer, split, quantity)
 
     contents = [measured(run, range(6), diverging, no_head_before_training) for run in runs]

@@ -7,6 +7,7 @@ import pytest
 from made_up import heat_maps_of, words_of
 
 from collapseflow.presentation.figures import similarity
+from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -37,7 +38,8 @@ def draw(write, figures):
 
     def draw_figure(contents):
         files = write("similarity", list(contents.values()))
-        similarity.plot_similarity(files, list(contents), "Digits 8×8", STYLE, [])
+        told = {"series": list(contents), "title": "Digits 8×8", "style": STYLE}
+        similarity.plot_similarity(Material(similarity=files, **told), {})
         return figures[-1]
 
     return draw_figure
@@ -166,6 +168,7 @@ def test_all_may_fail(draw):
 
 def test_writes_the_files_it_is_asked_for(write, tmp_path):
     files = write("similarity", [content_of(3, 2), content_of(2), {"failed": "no room"}])
-    paths = [tmp_path / "figure.png", tmp_path / "figure.pdf"]
-    similarity.plot_similarity(files, ["one", "two", "three"], "Digits", STYLE, paths)
-    assert all(path.stat().st_size for path in paths)
+    outputs = {suffix: tmp_path / f"figure.{suffix}" for suffix in ("pdf", "png")}
+    told = {"series": ["one", "two", "three"], "title": "Digits", "style": STYLE}
+    similarity.plot_similarity(Material(similarity=files, **told), outputs)
+    assert all(path.stat().st_size for path in outputs.values())

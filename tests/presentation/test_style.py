@@ -11,6 +11,7 @@ from matplotlib.collections import QuadMesh
 
 from collapseflow.presentation.figures import embedding
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
 STYLE = Style().model_dump()
@@ -36,7 +37,7 @@ def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
     figure, _ = plt.subplots()
     # The same also below a folder that is called figures.
     path = tmp_path / path
-    look.save(figure, [path])
+    look.save(figure, {"pdf": path})
     content = path.read_bytes()
     assert re.search(rb"/Title \((.*?)\)", content)[1].decode() == title
     assert b"/CreationDate" not in content
@@ -53,19 +54,19 @@ def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):
     np.testing.assert_array_equal(corners[1:, 1:].mean(axis=-1).shape, (2, 3))
     np.testing.assert_array_equal((corners[0, 0] + corners[1, 1]) / 2, (0, 0))
     path = tmp_path / "cells.pdf"
-    look.save(figure, [path])
+    look.save(figure, {"pdf": path})
     assert images_in(path) == []
 
 
-def test_clouds_of_points_are_bitmaps_of_300_dpi_in_a_pdf(tmp_path):
+def test_clouds_of_points_are_bitmaps_of_300_dpi_in_a_pdf(tmp_path, write_images):
     rng = np.random.default_rng(0)
     values = {"n_total": [50], "perplexity": 5.0, "recall": 0.5, "splits": ["train"]}
     path = tmp_path / "there.npz"
     points = {"coordinates": rng.normal(size=(50, 2)), "labels": np.repeat([0, 1], 25)}
     np.savez(path, split=np.zeros(50, int), **points, **values)
     pdf = tmp_path / "figure.pdf"
-    embedding.plot_embeddings(
-        [path], ["raw"], ["a", "b"], "mine", {**STYLE, "dpi": 80}, [pdf, tmp_path / "figure.png"]
-    )
+    told = {"column_labels": ["raw"], "embedding_heading": "mine", "style": {**STYLE, "dpi": 80}}
+    material = Material(embeddings=[path], images=write_images("ab"), **told)
+    embedding.plot_embeddings(material, {"pdf": pdf, "png": tmp_path / "figure.png"})
     found = images_in(pdf)
     assert found and set(found) == {300}

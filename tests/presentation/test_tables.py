@@ -2,18 +2,21 @@
 
 import json
 import statistics
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from made_up import BACKBONES, DATASETS, RAW, cell, describe_features, describe_runs, measured
 
 from collapseflow.measures.intervals import wilson_interval
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import read_csv
+from collapseflow.presentation.tables import variance
 from collapseflow.presentation.tables.accuracy import accuracy_table
 from collapseflow.presentation.tables.runs import collapse_table, sweep_table, training_table
 from collapseflow.presentation.tables.runtime import runtime_table
-from collapseflow.presentation.tables.variance import variance_table
 from collapseflow.presentation.tables.writing import Bold, signed, spread, to_latex, to_markdown
+from collapseflow.running.jobs import cost_file
 
 
 def cells_of(markdown):
@@ -161,10 +164,10 @@ def tabulate(write, out):
 
     def make(contents, features=(RAW, NET), classifiers=CLASSIFIERS, names=None, neighbours=None):
         names = {name: name for name in classifiers} if names is None else names
-        paths = write("cells", contents)
-        files = (out.csv, out.md, out.tex)
-        of_all = (classifiers, neighbours or {}, names)
-        accuracy_table("mnist", "MNIST", features, paths, *of_all, *files)
+        columns = [replace(one, dataset="mnist") for one in features]
+        told = {"columns": columns, "title": "MNIST", "classifiers": classifiers}
+        told |= {"neighbours": neighbours or {}, "published_classifiers": names}
+        accuracy_table(Material(cells=write("cells", contents), **told), vars(out))
         return out.md.read_text()
 
     return make
@@ -175,7 +178,7 @@ def two(published=None, **changes):
     raw = cells_with(ACCURACIES["raw"])
     for classifier in raw:
         raw[classifier] |= {"n_features": 784} | changes.get(classifier, {})
-    columns = ({**RAW, "published": published}, NET)
+    columns = (replace(RAW, published=published), NET)
     return [raw, cells_with(ACCURACIES["net"])], columns
 
 
@@ -436,17 +439,28 @@ def values(run, epoch, layer, split, quantity):
     """NC1 1, 2, 4 of seeds 0, 1, 2 and less by the layer; 0.5 before training."""
     if epoch == 0:
         return 0.5
-    return (2.0 ** run["seed"] if quantity == "nc1" else 0.25) / (1 + run["layers"].index(layer))
+    return (2.0**run.seed if quantity == "nc1" else 0.25) / (1 + run.layers.index(layer))
 
 
 def shares(run, epoch, split):
-    return None if epoch == 0 else {"train": 1.0, "test": 0.9 + run["seed"] / 100}[split]
+    return None if epoch == 0 else {"train": 1.0, "test": 0.9 + run.seed / 100}[split]
 
 
-def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
+@pytest.fixture
+def collapse(out):
+    """A function that tabulates some runs with their measures and failures."""
+
+    def make(tables, runs):
+        told = {"runs": runs, "datasets": DATASETS}
+        collapse_table(Material(measures=tables[0], failures=tables[1], **told), vars(out))
+
+    return make
+
+
+def test_collapse_at_the_start_and_the_end_of_each_series(collect, collapse, out):
     runs = describe_runs(datasets=("mnist5k", "digits"), seeds=(0, 1, 2), last=3)
     contents = [measured(run, range(4), values, shares) for run in runs]
-    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    collapse(collect(runs, contents), runs)
     text = out.md.read_text()
     nc2 = ["0.250 ± 0.0"] * 3
     # Of 1, 2 and 4 the geometric mean is 2, and so is the factor. Of 91 % of 400 images the
@@ -476,24 +490,24 @@ def test_collapse_at_the_start_and_the_end_of_each_series(collect, out):
     assert set(tidy["n_seeds"]) == {3}
 
 
-def test_the_table_says_where_a_class_has_few_training_images(collect, out):
+def test_the_table_says_where_a_class_has_few_training_images(collect, collapse, out):
     runs = describe_runs()
     contents = [measured(run, (0, 4), values, shares) for run in runs]
     for number, state in enumerate(contents[0]):
         for split, of_split in state["layers"]["flatten"].items():
             of_split["fewest_images"] = {"train": 9 - number, "test": 3}[split]
     tables = collect(runs, contents)
-    collapse_table(*tables, runs, DATASETS, out.csv, out.md, out.tex)
+    collapse(tables, runs)
     assert "\nDigits 8×8: a class has only 8 training images; of fewer" in out.md.read_text()
     contents = [measured(run, (0, 4), values, shares) for run in runs]
-    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    collapse(collect(runs, contents), runs)
     assert "a class has only" not in out.md.read_text()
 
 
-def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect, out):
+def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect, collapse, out):
     runs = describe_runs(layers=["conv1", "flatten"])
     contents = [measured(run, (0, 4), values, shares) for run in runs]
-    collapse_table(*collect(runs, contents), runs, DATASETS, out.csv, out.md, out.tex)
+    collapse(collect(runs, contents), runs)
     text = out.md.read_text()
     rows = cells_of(text)
     assert rows[0][:4] == ["data set", "network", "layer", "epoch"]
@@ -507,11 +521,11 @@ def test_collapse_of_one_seed_has_no_deviation_and_a_row_for_each_layer(collect,
     assert pd.read_csv(out.csv)["sd"].isna().all()
 
 
-def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out, log):
+def test_runs_that_failed_leave_cells_empty_and_are_named(collect, collapse, out, log):
     runs = describe_runs(settings=[{"weight_decay": 0.0}, {"weight_decay": 0.1}], seeds=(0, 1))
 
     def diverging(run, epoch, layer, split, quantity):
-        fails = run["setting"]["weight_decay"] and epoch == 4
+        fails = run.setting["weight_decay"] and epoch == 4
         return "the loss is not finite." if fails else values(run, epoch, layer, split, quantity)
 
     contents = [measured(run, (0, 4), diverging, shares) for run in runs]
@@ -520,11 +534,13 @@ def test_runs_that_failed_leave_cells_empty_and_are_named(collect, out, log):
         "Failed, and left out: Digits 8×8, ResNet18, weight decay 0.1, seeds 0, 1, epoch 4: the "
         "loss is not finite.\n"
     )
-    collapse_table(*tables, runs, DATASETS, out.csv, out.md, out.tex)
+    collapse(tables, runs)
     text = out.md.read_text()
     assert [any(row[3:]) for row in cells_of(text)[1:]] == [True, True, True, False]
     assert note in text
-    sweep_table(*tables, log(runs), runs, DATASETS, BACKBONES, out.csv, out.md, out.tex)
+    told = {"swept_runs": runs, "datasets": DATASETS, "backbones": BACKBONES}
+    read = {"measures": tables[0], "failures": tables[1], "training": log(runs)}
+    sweep_table(Material(**read, **told), vars(out))
     text = out.md.read_text()
     assert cells_of(text) == [
         ["data set", "network", "recipe", "weight decay", *WORDS],
@@ -558,7 +574,7 @@ def test_the_log_of_training_becomes_tidy_rows(write, out):
     # Where test images leak, and nowhere else.
     for record in records[1]:
         record["validation_accuracy"] = 0.25
-    training_table(runs, write("log", records), out.csv)
+    training_table(Material(runs=runs, logs=write("log", records)), vars(out))
     table = pd.read_csv(out.csv)
     assert table.columns.tolist() == [
         *("dataset", "backbone", "start", "recipe", "learning_rate", "seed", "epoch"),
@@ -579,6 +595,7 @@ NAMES = ["T-shirt/top", "Trouser", "Pullover"]
 
 
 FOLDER = "resnet18/imagenet/epoch000/flatten"
+LABELS = {FOLDER: "ResNet18"}
 IDENTITY = {"dataset": "fashion_mnist", "backbone": "resnet18", "start": "imagenet", "seed": None}
 
 
@@ -604,22 +621,25 @@ def variance_records(feature=FOLDER):
     ]
 
 
-def make_variance_table(out, published_names, failed=False):
-    variance_table(
-        variance_records(),
-        {FOLDER: "ResNet18", "vgg11": "VGG11"} if failed else {FOLDER: "ResNet18"},
-        {FOLDER: IDENTITY},
-        NAMES,
-        published_names,
-        out.csv,
-        out.md,
-        out.tex,
+@pytest.fixture
+def make_variance_table(out, write_images, monkeypatch):
+    """A function that tabulates records of some feature sets and gives the Markdown."""
+
+    def make(published_names, features, records):
+        monkeypatch.setattr(variance, "compare_variances", lambda *_: records)
+        told = {"variance_features": features, "variance_identities": {FOLDER: IDENTITY}}
+        told |= {"variance_published": published_names, "variance_states": []}
+        read = {"variance_images": write_images(NAMES), "variance_embeddings": []}
+        variance.variance_table(Material(**read, **told), vars(out))
+        return out.md.read_text()
+
+    return make
+
+
+def test_variances_stand_beside_the_published_ones(make_variance_table, out):
+    text = make_variance_table(
+        {FOLDER: ["fashion_mnist", "resnet18_pretrained"]}, LABELS, variance_records()
     )
-    return out.md.read_text()
-
-
-def test_variances_stand_beside_the_published_ones(out):
-    text = make_variance_table(out, {FOLDER: ["fashion_mnist", "resnet18_pretrained"]})
     rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
     # Report B, ResNet18, training set: T-shirt/top 453.983.
     assert rows["ResNet18, train: T-shirt/top"] == ["500.0 (454.0)", "", "123.5", "", ""]
@@ -635,8 +655,8 @@ def test_variances_stand_beside_the_published_ones(out):
     assert "published in report B" in text
 
 
-def test_variances_of_features_that_no_report_has_stand_alone(out):
-    text = make_variance_table(out, {})
+def test_variances_of_features_that_no_report_has_stand_alone(make_variance_table, out):
+    text = make_variance_table({}, LABELS, variance_records())
     rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
     assert rows["ResNet18, train: T-shirt/top"] == ["500.0", "", "123.5", "", ""]
     assert rows["ResNet18, test: T-shirt/top"] == ["77.0", "", "", "", ""]
@@ -644,8 +664,8 @@ def test_variances_of_features_that_no_report_has_stand_alone(out):
     assert pd.read_csv(out.csv)["published"].isna().all()
 
 
-def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
-    make_variance_table(out, {})
+def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(make_variance_table, out):
+    make_variance_table({}, LABELS, variance_records())
     lines = out.csv.read_text().splitlines()
     assert len(lines) == 1 + len(variance_records())
     table = pd.read_csv(out.csv, dtype=str, keep_default_na=False)
@@ -654,12 +674,11 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(out):
     assert set(table["dataset"]) == {"fashion_mnist"} and set(table["start"]) == {"imagenet"}
 
 
-def test_features_that_failed_have_no_variances_and_are_named(out):
-    assert "Failed" not in make_variance_table(out, {})
-    assert "Failed, and left out: VGG11." in make_variance_table(out, {}, failed=True)
-    files = (out.csv, out.md, out.tex)
-    variance_table([], {"vgg11": "VGG11"}, {}, NAMES, {}, *files)
-    assert len(cells_of(out.md.read_text())) == 1
+def test_features_that_failed_have_no_variances_and_are_named(make_variance_table):
+    assert "Failed" not in make_variance_table({}, LABELS, variance_records())
+    text = make_variance_table({}, {**LABELS, "vgg11": "VGG11"}, variance_records())
+    assert "Failed, and left out: VGG11." in text
+    assert len(cells_of(make_variance_table({}, {"vgg11": "VGG11"}, []))) == 1
 
 
 # --- run times ------------------------------------------------------------------------------
@@ -669,17 +688,17 @@ BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_l
 
 def make_runtime_table(tmp_path, out, measured, published_minutes=None):
     """A table of jobs with the seconds of their last run and what they wrote of their cost."""
-    benchmarks, costs = [], []
+    benchmarks, logs = [], []
     for number, (seconds, cost) in enumerate(measured.values()):
         benchmarks.append(tmp_path / f"{number}.tsv")
         # Snakemake's own samples of memory and processor time are of no use.
         benchmarks[-1].write_text(f"{BENCHMARK}{seconds}\t0:00:01\t5.1\t-\t1\t1\t0\t0\t90\t-\n")
-        costs.append(tmp_path / f"{number}.cost.json")
+        logs.append(tmp_path / f"{number}.log")
         if cost:
             keys = ("seconds_taken_over", "peak_memory_mib")
-            costs[-1].write_text(json.dumps(dict(zip(keys, cost, strict=True))))
-    jobs = list(measured)
-    runtime_table(jobs, benchmarks, costs, published_minutes or {}, out.csv, out.md, out.tex)
+            cost_file(logs[-1]).write_text(json.dumps(dict(zip(keys, cost, strict=True))))
+    told = {"jobs": list(measured), "job_logs": logs, "published_minutes": published_minutes or {}}
+    runtime_table(Material(benchmarks=benchmarks, **told), vars(out))
     return out.md.read_text()
 
 

@@ -9,6 +9,7 @@ from made_up import BACKBONES, DATASETS, describe_runs
 from scipy.stats import spearmanr
 
 from collapseflow.presentation.figures.transfer import plot_transfer, plot_transfer_matrix
+from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
 
@@ -54,10 +55,10 @@ def tuned(runs):
     """Test accuracies of runs at their last epoch, and a wrong one at the epoch before."""
     rows = []
     for run, epoch in product(runs, (3, 4)):
-        names = [run[key] for key in ("dataset", "backbone", "start")]
-        value = number(*names) + 0.02 * run["seed"] if epoch == 4 else 0.0
-        changes = {"recipe": run["recipe"], "epoch": epoch}
-        rows.append(row(*names, "", "accuracy", value, run["seed"], **changes))
+        names = [getattr(run, key) for key in ("dataset", "backbone", "start")]
+        value = number(*names) + 0.02 * run.seed if epoch == 4 else 0.0
+        changes = {"recipe": run.recipe, "epoch": epoch}
+        rows.append(row(*names, "", "accuracy", value, run.seed, **changes))
     return rows
 
 
@@ -77,7 +78,8 @@ def table(tmp_path):
 @pytest.fixture
 def scatter(table, figures, out):
     def draw(rows, runs=(), datasets=DATASETS):
-        plot_transfer(table(rows), runs, STARTS, datasets, TWO, STYLE, [], out.csv)
+        told = {"starts": STARTS, "datasets": datasets, "backbones": TWO, "style": STYLE}
+        plot_transfer(Material(measures=table(rows), runs=runs, **told), vars(out))
         axes = np.array(figures[0].axes).reshape(-1, figures[0].axes[0].get_gridspec().ncols)
         return axes, pd.read_csv(out.csv, keep_default_na=False)
 
@@ -182,8 +184,8 @@ def test_without_points_the_figure_says_so(scatter, figures):
 @pytest.fixture
 def matrix(table, figures, out):
     def draw(rows, backbones=TWO):
-        files = (out.csv, out.md, out.tex)
-        plot_transfer_matrix(table(rows), STARTS, DATASETS, backbones, STYLE, [], *files)
+        told = {"starts": STARTS, "datasets": DATASETS, "backbones": backbones, "style": STYLE}
+        plot_transfer_matrix(Material(measures=table(rows), **told), vars(out))
         lines = [line for line in out.md.read_text().splitlines() if line.startswith("|")]
         return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collapseflow.running import code
+from collapseflow.study.products import PRODUCTS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 SCRIPT = '''"""A script."""
@@ -193,6 +194,26 @@ def test_the_digest_does_not_depend_on_where_the_checkout_is(package, tmp_path, 
     assert fresh_digest(elsewhere / "script.py") == before
 
 
+def test_the_digest_of_a_script_that_is_told_a_function_starts_there_too(package):
+    script = package.parent / "script.py"
+    script.write_text("call()\n")
+
+    def digests():
+        forget_all()
+        return code.digest(script), code.digest(script, "collapseflow.beta.times")
+
+    alone, before = digests()
+    assert alone != before
+    path = package / "beta.py"
+    path.write_text(BETA.replace("a * b", "a + b"))
+    assert digests()[0] == alone and digests()[1] != before
+    # Not with what stands beside it.
+    path.write_text(BETA.replace("return a\n", "return 2 * a\n"))
+    assert digests() == (alone, before)
+    script.write_text("call(1)\n")
+    assert digests()[1] != before
+
+
 def test_imports_in_a_circle_come_to_an_end(package):
     path = package / "beta.py"
     path.write_text("from collapseflow import alpha\n" + path.read_text())
@@ -216,16 +237,28 @@ CHANGES = {
     "folding": ("features/networks.py", "before.users) > 1", "before.users) > 2"),
     "published": ("published/report_a_fig5.csv", "0.279", "0.280"),
     "NC1": ("measures/collapse.py", "(within / eigenvalues[kept]).sum() / s", "within.sum() / s"),
+    "figure": ("presentation/figures/layers.py", "LETTERS = 48", "LETTERS = 40"),
+    "material": ("presentation/material.py", "return self.layers[-1]", "return self.layers[0]"),
+    "list": ("study/products.py", 'label="samples"', 'label="images"'),
 }
 
 
+def real_digests():
+    """Of each script and of each table and figure, by its rule."""
+    forget_all()
+    scripts = {path.stem: code.digest(path) for path in SCRIPTS.glob("*.py")}
+    present = SCRIPTS / "present.py"
+    return scripts | {product.rule: code.digest(present, product.draw) for product in PRODUCTS}
+
+
 @pytest.mark.parametrize("change", CHANGES)
-def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monkeypatch, change):
-    scripts = sorted(SCRIPTS.glob("*.py"))
-    before = [fresh_digest(script) for script in scripts]
+def test_what_is_made_depends_on_the_code_that_it_uses_and_on_no_other(
+    tmp_path, monkeypatch, change
+):
+    before = real_digests()
     edited(tmp_path, monkeypatch, *CHANGES[change])
-    after = [fresh_digest(script) for script in scripts]
-    changed = {s.stem for s, old, new in zip(scripts, before, after, strict=True) if old != new}
+    after = real_digests()
+    changed = {name for name in before if before[name] != after[name]}
     networks = {"extract_network", "reduce_epochs"}
     expected = {
         "rate": {"finetune", "pretrain"},
@@ -242,6 +275,10 @@ def test_real_scripts_depend_on_what_they_use_and_on_nothing_else(tmp_path, monk
             *(f"tabulate_{name}" for name in ("accuracy", "collapse", "flaws", "sweep")),
         },
     }
+    # Who uses the class of runs, uses it whole.
+    expected["figure"] = {"plot_layers", "plot_probes"}
+    expected["material"] = {"present", "collect_measures", *(p.rule for p in PRODUCTS)}
+    expected["list"] = set()
     assert changed == expected[change]
 
 
@@ -251,6 +288,8 @@ def test_digests_are_the_same_under_every_version_of_python(find_python, python)
         "from pathlib import Path",
         "from collapseflow.running import code",
         f"for script in sorted(Path({str(SCRIPTS)!r}).glob('*.py')): print(code.digest(script))",
+        f"for draw in {[p.draw for p in PRODUCTS]!r}:",
+        f"    print(code.digest(Path({str(SCRIPTS / 'present.py')!r}), draw))",
     ]
     environment = {**os.environ, "PYTHONPATH": str(code.PACKAGE.parent)}
     answer = subprocess.run(
@@ -261,6 +300,7 @@ def test_digests_are_the_same_under_every_version_of_python(find_python, python)
         check=True,
     )
     expected = [fresh_digest(script) for script in sorted(SCRIPTS.glob("*.py"))]
+    expected += [code.digest(SCRIPTS / "present.py", product.draw) for product in PRODUCTS]
     assert answer.stdout.split() == expected
 
 

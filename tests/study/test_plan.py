@@ -8,6 +8,7 @@ import pytest
 from collapseflow.features.extraction import Reading
 from collapseflow.study.paths import FeatureSet, Files, State
 from collapseflow.study.plan import Plan
+from collapseflow.study.products import everything, sections, small_results
 from collapseflow.study.schema import load
 from collapseflow.training.recipes import Recipe
 
@@ -320,7 +321,8 @@ def test_finetuned_is_the_last_epoch_of_every_recipe_and_start_of_a_backbone():
 def test_columns_are_described_by_what_tells_them_apart():
     made = plan(**LARGE, features=["scattering", "res-finetuned"])
     described = made.describe_columns("digits")
-    assert described[0] == {
+    assert vars(described[0]) == {
+        "dataset": "digits",
         "features": "scattering",
         "backbone": "scattering",
         "start": "",
@@ -332,7 +334,8 @@ def test_columns_are_described_by_what_tells_them_apart():
         "seeds": [],
         "published": None,
     }
-    assert described[8] == {
+    assert vars(described[8]) == {
+        "dataset": "digits",
         "features": "res/random/decay/weight_decay=0.1/epoch004/penultimate",
         "backbone": "res",
         "start": "random",
@@ -347,9 +350,9 @@ def test_columns_are_described_by_what_tells_them_apart():
 
 
 def test_runs_are_described_by_what_tells_them_apart():
-    described = plan(**LARGE).describe_runs()
+    described = plan(**LARGE).described_runs
     assert len(described) == 9
-    assert described[7] == {
+    assert vars(described[7]) == {
         "dataset": "digits",
         "backbone": "res",
         "start": "random",
@@ -360,12 +363,12 @@ def test_runs_are_described_by_what_tells_them_apart():
         "label": "ResNet18, random, decay, weight decay 0.1",
         "start_label": "random",
         "last": 4,
-        "layer": "penultimate",
         "layers": ["layer4", "penultimate"],
         "published": None,
     }
     again = described[8]
-    assert (again["recipe"], again["label"]) == ("again", "ResNet18, ImageNet, Once more")
+    assert described[7].layer == "penultimate"
+    assert (again.recipe, again.label) == ("again", "ResNet18, ImageNet, Once more")
 
 
 def test_a_study_is_described_by_what_it_trains():
@@ -389,9 +392,9 @@ def test_runs_of_several_layers_and_of_sweeps_are_those_of_their_figures():
     recipes = {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1]}}
     backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
     made = plan(backbones=backbones, recipes=recipes, runs=[{"starts": ["random"]}])
-    assert {run["backbone"] for run in made.layered_runs()} == {"res"}
+    assert {run.backbone for run in made.layered_runs()} == {"res"}
     assert len(made.layered_runs()) == 3
-    assert [(run["backbone"], run["setting"]) for run in made.swept_runs()] == [
+    assert [(run.backbone, run.setting) for run in made.swept_runs()] == [
         ("res", {"weight_decay": 0}),
         ("res", {"weight_decay": 0.1}),
         ("one", {"weight_decay": 0}),
@@ -532,14 +535,13 @@ VARIANCE = {"variance": {"dataset": "digits", "features": ["raw"]}}
     ],
 )
 def test_a_study_makes_the_tables_and_figures_that_it_has_results_for(keys, expected, seeds):
-    made = plan(**keys, seeds=seeds).everything()
-    assert set(made) == expected
-    assert len(made) == len(expected)
+    files = everything(plan(**keys, seeds=seeds))
+    assert set(files) == expected
+    assert len(files) == len(expected)
 
 
 def test_every_result_stands_in_the_summary_once():
-    sections = plan(**SMALL, **VARIANCE).sections()
-    assert sections == [
+    assert sections(plan(**SMALL, **VARIANCE)) == [
         ("Digits 8×8: images", ["figures/samples_digits.png"]),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
@@ -581,10 +583,8 @@ def test_every_result_stands_in_the_summary_once():
 )
 def test_the_summary_shows_every_figure_and_table(keys):
     made = plan(**keys)
-    shown_files = [f"results/toy/{path}" for _, paths in made.sections() for path in paths]
-    assert sorted(shown_files) == sorted(
-        p for p in made.everything() if p.endswith((".png", ".md"))
-    )
+    shown_files = [f"results/toy/{path}" for _, paths in sections(made) for path in paths]
+    assert sorted(shown_files) == sorted(p for p in everything(made) if p.endswith((".png", ".md")))
 
 
 def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
@@ -593,10 +593,10 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     made = plan(**keys, features=["res-finetuned"])
     assert shown(made.columns("one"))
     assert made.columns("two") == []
-    everything = made.everything()
-    assert "results/toy/tables/accuracy_one.csv" in everything
-    assert not [path for path in everything if re.search(r"(accuracy|embedding)_two", path)]
-    headings = [heading for heading, _ in made.sections()]
+    files = everything(made)
+    assert "results/toy/tables/accuracy_one.csv" in files
+    assert not [path for path in files if re.search(r"(accuracy|embedding)_two", path)]
+    headings = [heading for heading, _ in sections(made)]
     assert headings.count("Digits 8×8: images") == 2
     assert headings.count("Digits 8×8: test accuracy") == 1
     # By default, its own columns.
@@ -722,7 +722,7 @@ def test_the_jobs_that_make_starts_are_timed():
 def test_small_results_are_one_for_each_seed_but_one_embedding_of_all():
     found = plan(**SMALL, **VARIANCE, features=["raw", "res-finetuned"], seeds=[5, 6])
     last = "epoch002/penultimate"
-    assert found.small_results() == [
+    assert small_results(found) == [
         "results/toy/classification/digits/raw.json",
         f"results/toy/classification/digits/res/random/plain/s5/{last}.json",
         f"results/toy/classification/digits/res/random/plain/s6/{last}.json",
@@ -859,16 +859,16 @@ def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
 
 
 def test_the_page_has_no_comparison_of_one_feature_set():
-    headings = [heading for heading, _ in plan(features=["raw"]).sections()]
+    headings = [heading for heading, _ in sections(plan(features=["raw"]))]
     assert any(heading.endswith("test accuracy") for heading in headings)
     assert not any(heading.endswith("which differ") for heading in headings)
-    pages = dict(plan().sections())
+    pages = dict(sections(plan()))
     assert any("figures/confusion_digits.png" in paths for paths in pages.values())
 
 
 def test_similarity_is_of_all_seeds_of_a_series():
     made = plan(**{**SMALL, **LAYERS}, features=[], analyses=["similarity"], seeds=[1, 2])
-    assert "results/toy/similarity/digits/res/random/plain.json" in made.small_results()
+    assert "results/toy/similarity/digits/res/random/plain.json" in small_results(made)
     assert ("similarity", "digits", "res/random/plain") in made.computing_jobs()
     runs = made.series("digits")["res/random/plain"]
     assert [run.state.seed for run in runs] == [1, 2]
@@ -882,7 +882,7 @@ def test_similarity_is_of_networks_that_are_read_at_several_layers():
     assert set(made.series("digits")) == {"res/random/plain", "one/random/plain"}
     jobs = [job for job in made.computing_jobs() if job[0] == "similarity"]
     assert jobs == [("similarity", "digits", "res/random/plain")]
-    assert not plan(backbones={"one": RESNET}, **keys).has_similarity("digits")
+    assert not plan(backbones={"one": RESNET}, **keys).layered_series("digits")
 
 
 def test_a_network_is_pretrained_on_a_data_set_of_the_study():
@@ -1008,12 +1008,12 @@ def plan_all_of(n_datasets):
         seeds=[0, 1, 2],
         analyses=["similarity", "transfer", "few_shot", "baselines"],
     )
-    made.everything()
-    made.sections()
+    everything(made)
+    sections(made)
+    small_results(made)
     made.computing_jobs()
-    made.small_results()
     made.results()
-    made.describe_runs()
+    _ = made.described_runs
     made.describe_study()
     made.describe_everywhere(made.untouched)
     made.describe_everywhere(made.analysed)

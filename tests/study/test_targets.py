@@ -7,8 +7,9 @@ import pytest
 
 from collapseflow.running.errors import UserError
 from collapseflow.study.plan import Plan
+from collapseflow.study.products import everything
 from collapseflow.study.schema import load
-from collapseflow.study.targets import REASONS, absent, refuse_unknown
+from collapseflow.study.targets import refuse_unknown
 
 DIGITS = {"source": "digits"}
 RESNET = {"model": "resnet18", "image_size": 32, "weights": ["random"]}
@@ -28,52 +29,9 @@ def toy():
     return plan(backbones={"net": RESNET}, recipes=recipes)
 
 
-# --- names ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("target", "keys", "line"),
-    [
-        ("fig2", {"features": []}, "this study compares no features there; it takes names under "
-         "the key `features`"),
-        ("fig3", {}, "this study has one data set only, and this target is of the second"),
-        ("table2", {}, "this study has one data set only, and this target is of the second"),
-        # There is a second one, of which nothing is compared.
-        ("fig3", {"datasets": ["one", "two"], "features": []}, "this study compares no features "
-         "there; it takes names under the key `features`"),
-        ("fig4", {}, "this study trains no network; it takes backbones, and where the key `runs` "
-         "is given, a selection there"),
-        ("fig_confusion", {"features": []}, "this study compares no features there; it takes names "
-         "under the key `features`"),
-        ("table_comparison", {"features": ["raw"]}, "this study has one feature set only there, "
-         "and nothing to compare it with"),
-        ("table_comparison", {"features": []}, "this study compares no features there; it takes "
-         "names under the key `features`"),
-        ("fig_layers", {}, "no trained backbone of this study is read at several layers"),
-        ("fig_similarity", {}, "this study does not ask for it; it takes similarity under the key "
-         "`analyses`"),
-        ("fig_similarity", {"analyses": ["similarity"]}, "no trained backbone of this study is "
-         "read at several layers"),
-        ("fig_sweep", {}, "no recipe of this study is run with several values of a list"),
-        ("fig_variance", {}, "this study has no comparison of variances; it takes the key "
-         "`variance`"),
-    ],
-)  # fmt: skip
-def test_a_target_of_what_a_study_does_not_have_says_why(target, keys, line):
-    assert absent(target, plan(**keys)) == f"{target}: {line}"
-
-
-def test_every_reason_is_one_line():
-    for target in REASONS:
-        assert "\n" not in absent(target, plan())
-
-
-# --- files ------------------------------------------------------------------------------------
-
-
 def refuse(plan, *words):
     """Refuse what is neither a name nor a file of the plan; snakemake's rules stand aside."""
-    made = {*NAMES, *plan.everything(), "results/toy/summary.md"}
+    made = {*NAMES, *everything(plan), "results/toy/summary.md"}
     for run in plan.trainings:
         made |= {plan.files.statistics_of_run(run.dataset, run.path)}
         made |= {plan.files.training(run.dataset, run.path)}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import UserString
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,6 @@ if imported and not Path(imported.__file__).is_relative_to(SOURCE):
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
-from collapseflow import published
 from collapseflow.images.datasets import read_info
 from collapseflow.images.sources import folder
 from collapseflow.images.sources.known import PACKAGES, divided
@@ -33,6 +33,16 @@ from collapseflow.study import announcements, demands, identity, file as study_f
 from collapseflow.study.check import check_once
 from collapseflow.study.paths import FeatureSet, State, one_of
 from collapseflow.study.plan import Plan
+from collapseflow.study.ingredients import READS, SHOWS
+from collapseflow.study.products import (
+    PRODUCTS,
+    SHOWN,
+    everything,
+    sections,
+    small_results,
+    target_files,
+    target_names,
+)
 from collapseflow.study.schema import load
 from snakemake.jobs import Job
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -60,7 +70,6 @@ STUDY = read_study()
 PLAN = Plan(STUDY)
 FILES = PLAN.files
 RESULTS = FILES.results
-STYLE = STUDY.style.model_dump()
 # What a job on the study's device asks for: a card, unless the study is for CPUs.
 GPUS = 0 if STUDY.device == "cpu" else 1
 TRAINING_GPUS = STUDY.gpus * GPUS
@@ -72,9 +81,10 @@ def lazily(make, *arguments):
     return lambda wildcards: make(*arguments)
 
 
-def code_of(script):
-    """A parameter that changes when the code behind a script changes."""
-    return lazily(code.digest, SCRIPTS / f"{script}.py")
+def code_of(script, draw=""):
+    """A parameter that changes when the code behind a script changes, and behind a function that
+    the script is told."""
+    return lazily(code.digest, SCRIPTS / f"{script}.py", draw)
 
 
 # --- before the first job and after the last ----------------------------------------------------
@@ -194,32 +204,6 @@ def last_features(wildcards):
     return FILES.features(wildcards.dataset, state.path)
 
 
-def states_with_geometry(wildcards):
-    """The states that the page of a run shows: its start, its first measured epoch, its last."""
-    first, *_, last = [epochs_of(wildcards)[0], *epochs_of(wildcards)]
-    run = run_of(wildcards)
-    return [run.at(epoch) for epoch in dict.fromkeys((0, first, last))]
-
-
-def geometry_epochs(wildcards):
-    """The epochs that the page of a run shows."""
-    return [state.epoch for state in states_with_geometry(wildcards)]
-
-
-def geometry_files(wildcards):
-    """The statistics that the page of a run shows."""
-    return [
-        FILES.statistics(wildcards.dataset, state.path) for state in states_with_geometry(wildcards)
-    ]
-
-
-def geometry_statistics(wildcards):
-    """What jobs make of these."""
-    sets = [FeatureSet(state=state) for state in states_with_geometry(wildcards)]
-    jobs = [PLAN.statistics_job(wildcards.dataset, features) for features in sets]
-    return list(dict.fromkeys(jobs))
-
-
 def folder_of(wildcards):
     """The folder with the stores of a feature set, which one job makes."""
     folder = FeatureSet.parse(wildcards.features).folder
@@ -264,95 +248,61 @@ def features_of_series(wildcards):
     return [FILES.features(wildcards.dataset, state.path) for state in states]
 
 
-def column_files(make):
-    """The files of a data set's columns: one for each seed of each."""
-    return lambda wildcards: [
-        make(wildcards.dataset, features.path)
-        for column in PLAN.columns(wildcards.dataset)
-        for features in column.sets
-    ]
-
-
-def compared_embeddings(wildcards):
-    """The panels of one data set's t-SNE figure."""
-    return [
-        FILES.embedding(wildcards.dataset, column.first.path, "both", "opentsne")
-        for column in PLAN.columns(wildcards.dataset)
-    ]
-
-
-def similarity_files(wildcards):
-    """The similarity of layers in each series of a data set that has several."""
-    series = PLAN.layered_series(wildcards.dataset)
-    return [FILES.similarity(wildcards.dataset, name) for name in series]
-
-
-def variance_embeddings():
-    """Report B's t-SNE of training and test features."""
-    return PLAN.variance_files(lambda d, f, split: FILES.embedding(d, f, split, "sklearn"))
-
-
-def variance_statistics():
-    """What jobs make of the statistics of report B's comparison."""
-    sets = [column.first for column in PLAN.variance_columns()]
-    return list(dict.fromkeys(PLAN.statistics_job(STUDY.variance.dataset, one) for one in sets))
-
-
-def variance_statistics_files():
-    """The statistics of report B's comparison, with the layer: one for each feature set."""
-    sets = [column.first for column in PLAN.variance_columns()]
-    return [(PLAN.statistics(STUDY.variance.dataset, one), one.layer) for one in sets]
-
-
 def of_runs(make):
     """A file of each run, or something else that follows from it."""
     return lambda wildcards: [make(run) for run in PLAN.runs]
 
 
-def files_of_jobs(folder, suffix):
-    """One file of each job that computes: its log, or Snakemake's benchmark of it."""
-    paths = ["/".join(filter(None, job)) for job in PLAN.computing_jobs()]
-    return [f"{RESULTS}/{folder}/{path}.{suffix}" for path in paths]
+def told_everywhere(columns):
+    """The feature sets of all data sets as JSON-like values."""
+    return lambda wildcards: [vars(one) for one in PLAN.describe_everywhere(columns)]
+
+
+# --- tables and figures -----------------------------------------------------------------------
+
+
+def asked(function):
+    """A function of the plan and the wildcards as one of the wildcards."""
+    return lambda wildcards: function(PLAN, wildcards)
+
+
+def reported(product):
+    """The outputs of a product; the report shows its picture, its table in Markdown, or both."""
+    outputs = {suffix: f"<results>/{path}" for suffix, path in product.outputs.items()}
+    for suffix in SHOWN.keys() & outputs.keys():
+        outputs[suffix] = report(
+            outputs[suffix],
+            caption="../report/product.rst",
+            category=product.category,
+            labels=product.report_labels(suffix),
+        )
+    return outputs
+
+
+def caption_of(product):
+    """What the report says of a product. No plain text: Snakemake does not compare other values of
+    parameters, so that a changed caption draws nothing anew."""
+
+    def caption(wildcards):
+        told = {name: SHOWS[name](PLAN, wildcards) for name in product.in_caption}
+        return UserString(product.caption_of(told))
+
+    return caption
+
+
+def files_of_target(target):
+    """The input of a target: where the study has none of it, to ask for it ends in one line."""
+
+    def files(wildcards):
+        try:
+            return target_files(target, PLAN)
+        except UserError as error:
+            sys.exit(str(error))
+
+    return files
 
 
 # --- targets ----------------------------------------------------------------------------------
-
-
-def of_each_dataset(make, name):
-    """A figure or table of every data set."""
-    return [path for d in STUDY.datasets for path in make(f"{name}_{d}")]
-
-
-def of_each_run(make, name):
-    """A figure of the first seed of every series."""
-    return [
-        path
-        for dataset in STUDY.datasets
-        for run in PLAN.geometry_runs(dataset)
-        for path in make(f"{name}/{dataset}/{run}")
-    ]
-
-
-def transfer_figures():
-    """The figures of transfer."""
-    return [*FILES.figure("transfer"), *FILES.figure("transfer_matrix")]
-
-
-def of_dataset(position, make, name):
-    """A figure or table of the data set at a position of the study file; nothing without one."""
-    datasets = list(STUDY.datasets)
-    return make(f"{name}_{datasets[position]}") if position < len(datasets) else []
-
-
-def required(target, make, *arguments):
-    """The input of a target: where the study has no such file, to ask for it ends in one line."""
-
-    def files(wildcards):
-        made = set(PLAN.everything())
-        found = [path for path in make(*arguments) if path in made]
-        return found or sys.exit(targets.absent(target, PLAN))
-
-    return files
 
 
 def refuse_unknown_targets():
@@ -550,41 +500,3 @@ def embedding_options(method):
     if method == "opentsne":
         return STUDY.embedding.model_dump()
     return {"n_samples": None, "perplexity": 30.0}
-
-
-def variance_dataset(wildcards):
-    """The data set of report B's comparison."""
-    return FILES.dataset(STUDY.variance.dataset)
-
-
-def variance_labels():
-    """The feature sets of report B's comparison as tables and figures print them."""
-    return {column.first.path: column.label for column in PLAN.variance_columns()}
-
-
-def flaws_variance():
-    """The variances, where the study has them, of which one flaw is."""
-    return [f"{RESULTS}/tables/variance.csv"] if STUDY.variance else []
-
-
-def variance_titles():
-    """Titles of the panels of report B's t-SNE."""
-    words = {"train": "training images", "test": "test images"}
-    return [f"{label}, {words[s]}" for label in variance_labels().values() for s in words]
-
-
-def variance_heading():
-    """The data set of report B's comparison as figures print it, and of several seeds the first."""
-    if not STUDY.variance:
-        return ""
-    seeds = PLAN.first_seeds(PLAN.variance_columns())
-    return f"{PLAN.dataset_label(STUDY.variance.dataset)}{seeds}"
-
-
-def variance_published():
-    """What report B published for the feature sets of the comparison."""
-    found = {
-        column.first.path: PLAN.published(published.REPORT_B, STUDY.variance.dataset, column.first)
-        for column in PLAN.variance_columns()
-    }
-    return {features: name for features, name in found.items() if name}

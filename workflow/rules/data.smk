@@ -26,37 +26,3 @@ rule prepare_dataset:
         "Preparing the data set {wildcards.dataset}"
     script:
         "../scripts/prepare_dataset.py"
-
-
-rule plot_samples:
-    input:
-        dataset="<results>/data/{dataset}.h5",
-    output:
-        pdf="<results>/figures/samples_{dataset}.pdf",
-        png=report(
-            "<results>/figures/samples_{dataset}.png",
-            caption="../report/samples.rst",
-            category="Data",
-            labels={"figure": "samples", "data set": "{dataset}"},
-        ),
-    log:
-        "<results>/logs/plot_samples/{dataset}.log",
-    benchmark:
-        "<results>/benchmarks/plot_samples/{dataset}.tsv"
-    localrule: True
-    conda:
-        "../envs/collapseflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(15),
-    params:
-        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
-        ink=lambda wildcards: STUDY.datasets[wildcards.dataset].is_ink,
-        style=STYLE,
-        seed=STUDY.seed,
-        code=code_of("plot_samples"),
-    message:
-        "Drawing sample images of {wildcards.dataset}"
-    script:
-        "../scripts/plot_samples.py"

@@ -25,37 +25,3 @@ rule embed:
         "t-SNE ({wildcards.method}) of {wildcards.features} on {wildcards.dataset}, {wildcards.embedded}"
     script:
         "../scripts/embed.py"
-
-
-rule plot_embedding:
-    input:
-        embeddings=compared_embeddings,
-        dataset="<results>/data/{dataset}.h5",
-    output:
-        pdf="<results>/figures/embedding_{dataset}.pdf",
-        png=report(
-            "<results>/figures/embedding_{dataset}.png",
-            caption="../report/embedding.rst",
-            category="Features",
-            labels={"figure": "t-SNE", "data set": "{dataset}"},
-        ),
-    log:
-        "<results>/logs/plot_embedding/{dataset}.log",
-    benchmark:
-        "<results>/benchmarks/plot_embedding/{dataset}.tsv"
-    localrule: True
-    conda:
-        "../envs/collapseflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(15),
-    params:
-        titles=lambda wildcards: [column.label for column in PLAN.columns(wildcards.dataset)],
-        heading=lambda wildcards: PLAN.embedding_heading(wildcards.dataset),
-        style=STYLE,
-        code=code_of("plot_embedding"),
-    message:
-        "Drawing the t-SNE of {wildcards.dataset}"
-    script:
-        "../scripts/plot_embedding.py"

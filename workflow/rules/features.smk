@@ -79,37 +79,3 @@ rule extract_network:
         "Features of {wildcards.dataset} from {wildcards.state}"
     script:
         "../scripts/extract_network.py"
-
-
-rule plot_scattering:
-    input:
-        dataset="<results>/data/{dataset}.h5",
-    output:
-        pdf="<results>/figures/scattering_{dataset}.pdf",
-        png=report(
-            "<results>/figures/scattering_{dataset}.png",
-            caption="../report/scattering.rst",
-            category="Features",
-            labels={"figure": "scattering coefficients", "data set": "{dataset}"},
-        ),
-    log:
-        "<results>/logs/plot_scattering/{dataset}.log",
-    benchmark:
-        "<results>/benchmarks/plot_scattering/{dataset}.tsv"
-    localrule: True
-    conda:
-        "../envs/collapseflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(15),
-    params:
-        scattering=lambda wildcards: STUDY.scattering_of(wildcards.dataset).model_dump(),
-        title=lambda wildcards: PLAN.dataset_label(wildcards.dataset),
-        ink=lambda wildcards: STUDY.datasets[wildcards.dataset].is_ink,
-        style=STYLE,
-        code=code_of("plot_scattering"),
-    message:
-        "Drawing scattering coefficients of {wildcards.dataset}"
-    script:
-        "../scripts/plot_scattering.py"

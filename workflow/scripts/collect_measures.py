@@ -3,21 +3,26 @@
 from pathlib import Path
 
 from collapseflow.measures.collapse import measure_states
+from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.rows import collect_measures, of_seeds
 from collapseflow.running.jobs import job
 from collapseflow.running.words import epoch_name
 
 with job(snakemake):
-    runs, untouched = snakemake.params.runs, snakemake.params.untouched
+    runs = [DescribedRun(**run) for run in snakemake.params.runs]
+    untouched, features = (
+        [DescribedFeatures(**one) for one in told]
+        for told in (snakemake.params.untouched, snakemake.params.features)
+    )
     folders = zip(
         runs, snakemake.params.epochs, snakemake.input.starts, snakemake.input.runs, strict=True
     )
     states_of_runs = [
-        ({0: start, **{e: Path(folder) / f"{epoch_name(e)}.npz" for e in epochs}}, run["layers"])
+        ({0: start, **{e: Path(folder) / f"{epoch_name(e)}.npz" for e in epochs}}, run.layers)
         for run, epochs, start, folder in folders
     ]
     states_of_untouched = [
-        ({one["epoch"]: path}, [one["layer"]])
+        ({one.epoch: path}, [one.layer])
         for (one, _), path in zip(of_seeds(untouched), snakemake.input.untouched, strict=True)
     ]
     collect_measures(
@@ -25,7 +30,7 @@ with job(snakemake):
         [measure_states(paths, layers) for paths, layers in states_of_runs],
         untouched,
         [measure_states(paths, layers) for paths, layers in states_of_untouched],
-        snakemake.params.features,
+        features,
         {kind: snakemake.input[kind] for kind in snakemake.params.kinds},
         snakemake.params.datasets,
         snakemake.output.csv,

@@ -2,11 +2,12 @@
 reports: held-out training images, never the test images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from collapseflow.presentation.material import DescribedRun
 from collapseflow.presentation.rows import of_runs, over_seeds, read_csv
 
 #: In training.csv, of images that are held out; the accuracy is also there where test images go
@@ -14,7 +15,7 @@ from collapseflow.presentation.rows import of_runs, over_seeds, read_csv
 ACCURACY, LOSS = "validation_accuracy", "validation_loss"
 
 
-def final_accuracies(training: str | Path, runs: Sequence[Mapping]) -> pd.DataFrame:
+def final_accuracies(training: str | Path, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """Accuracy and loss on held-out images of each run's last network.
 
     Parameters
@@ -28,7 +29,7 @@ def final_accuracies(training: str | Path, runs: Sequence[Mapping]) -> pd.DataFr
     that holds images out and has not failed.
     """
     rows = of_runs(read_csv(training), runs)
-    last = {(run["dataset"], run["series"]): run["last"] for run in runs}
+    last = {(run.dataset, run.series): run.last for run in runs}
     found = []
     for (dataset, series, seed), of_run in rows.groupby(["dataset", "series", "seed"], sort=False):
         values = of_run.set_index(["quantity", "epoch"])["value"]
@@ -41,7 +42,7 @@ def final_accuracies(training: str | Path, runs: Sequence[Mapping]) -> pd.DataFr
     return pd.DataFrame(found, columns=["dataset", "series", "seed", ACCURACY, LOSS])
 
 
-def best_points(accuracies: pd.DataFrame, runs: Sequence[Mapping]) -> list[tuple[str, str]]:
+def best_points(accuracies: pd.DataFrame, runs: Sequence[DescribedRun]) -> list[tuple[str, str]]:
     """Of the points of a recipe, with one network on one data set, the one with the best mean
     accuracy on held-out images; of equal ones that with the smaller loss.
 
@@ -60,10 +61,10 @@ def best_points(accuracies: pd.DataFrame, runs: Sequence[Mapping]) -> list[tuple
     seeds: dict[tuple[str, str], int] = {}
     sweeps: dict[tuple, dict[tuple[str, str], None]] = {}
     for run in runs:
-        point = run["dataset"], run["series"]
+        point = run.dataset, run.series
         seeds[point] = seeds.get(point, 0) + 1
-        if "validation" not in run["setting"]:
-            sweep = run["dataset"], run["backbone"], run["start"], run["recipe"]
+        if "validation" not in run.setting:
+            sweep = run.dataset, run.backbone, run.start, run.recipe
             sweeps.setdefault(sweep, {})[point] = None
     means = {}
     for point, of_point in accuracies.groupby(["dataset", "series"]):

@@ -1,13 +1,7 @@
 """Tidy rows of all measures of a study: the one file that tables, figures and pandas read.
 
-Runs and feature sets come as the plain mappings that :class:`collapseflow.study.plan.Plan`
-describes them with. A run has the keys ``dataset``, ``backbone``, ``start``, ``recipe``,
-``setting`` (swept keys and their values), ``seed``, ``series`` (the same for all seeds and data
-sets), ``label``, ``start_label``, ``layers`` (in order), ``layer`` (the one that figures over
-epochs show), ``last`` (epoch) and ``published`` (the names of published curves, or None). A feature
-set has ``features``, ``backbone``, ``start``, ``recipe``, ``setting``, ``epoch``, ``layer``,
-``label``, ``seeds`` (empty if no seed touches it) and ``published``, and ``dataset`` where those of
-several are together; a text that does not apply is empty, an epoch None.
+Runs and feature sets come as :class:`collapseflow.study.plan.Plan` describes them
+(:mod:`collapseflow.presentation.material`).
 """
 
 from collections import defaultdict
@@ -25,6 +19,7 @@ from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.spectrum import OF_MOMENTS
 from collapseflow.measures.statistics import MATCHED
+from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import atomic_path, read_json
 from collapseflow.running.words import as_word
@@ -52,15 +47,15 @@ _NUMBERS = {
 }
 
 
-def swept_keys(described: Iterable[Mapping]) -> list[str]:
+def swept_keys(described: Iterable[Described]) -> list[str]:
     """The keys that runs or feature sets differ in within a recipe, in their order."""
-    return list(dict.fromkeys(key for one in described for key in one["setting"]))
+    return list(dict.fromkeys(key for one in described for key in one.setting))
 
 
-def identity(described: Mapping, seed: int | None, keys: Sequence[str]) -> dict[str, Any]:
+def identity(described: Described, seed: int | None, keys: Sequence[str]) -> dict[str, Any]:
     """The columns that say what a run or a feature set is, with an empty text for what it lacks."""
-    setting = {key: as_word(value) for key, value in described["setting"].items()}
-    names = {key: described[key] for key in ("dataset", "backbone", "start", "recipe")}
+    setting = {key: as_word(value) for key, value in described.setting.items()}
+    names = {key: getattr(described, key) for key in ("dataset", "backbone", "start", "recipe")}
     return {**names, **{key: setting.get(key, "") for key in keys}, "seed": seed}
 
 
@@ -74,14 +69,16 @@ def failure_of_cells(content: Mapping[str, Mapping]) -> str | None:
     return next(filter(None, map(failure_of, content.values())), None)
 
 
-def of_seeds(features: Sequence[Mapping]) -> Iterator[tuple[Mapping, int | None]]:
+def of_seeds(
+    features: Sequence[DescribedFeatures],
+) -> Iterator[tuple[DescribedFeatures, int | None]]:
     """Each feature set with each of its seeds, or once with None where no seed touches it."""
-    return ((one, seed) for one in features for seed in one["seeds"] or [None])
+    return ((one, seed) for one in features for seed in one.seeds or [None])
 
 
 def read_results(
-    features: Sequence[Mapping], files: Sequence[str | Path]
-) -> Iterator[tuple[Mapping, int | None, dict]]:
+    features: Sequence[DescribedFeatures], files: Sequence[str | Path]
+) -> Iterator[tuple[DescribedFeatures, int | None, dict]]:
     """Feature set, seed and content of each file of results.
 
     Parameters
@@ -94,11 +91,11 @@ def read_results(
 
 
 def collect_measures(
-    runs: Sequence[Mapping],
+    runs: Sequence[DescribedRun],
     measured_runs: Sequence[Sequence[Mapping]],
-    untrained: Sequence[Mapping],
+    untrained: Sequence[DescribedFeatures],
     measured_untrained: Sequence[Sequence[Mapping]],
-    features: Sequence[Mapping],
+    features: Sequence[DescribedFeatures],
     results: Mapping[str, Sequence[str | Path]],
     datasets: Mapping[str, str],
     csv: str | Path,
@@ -139,7 +136,7 @@ def collect_measures(
     """
     keys = swept_keys([*runs, *features])
     measured = [
-        *((run, run["seed"], content) for run, content in zip(runs, measured_runs, strict=True)),
+        *((run, run.seed, content) for run, content in zip(runs, measured_runs, strict=True)),
         *(
             (one, seed, content)
             for (one, seed), content in zip(of_seeds(untrained), measured_untrained, strict=True)
@@ -150,20 +147,19 @@ def collect_measures(
         who = identity(described, seed, keys)
         rows += [{**who, **row} for row in _rows_of_states(content)]
         failed += [
-            {**who, **failure, "label": described["label"]}
-            for failure in _failures_of_states(content)
+            {**who, **failure, "label": described.label} for failure in _failures_of_states(content)
         ]
     broken = [_who(failure, keys) for failure in failed]
     for kind, files in results.items():
         failure_in, rows_of = _RESULTS[kind]
         for one, seed, content in read_results(features, files):
             who = identity(one, seed, keys)
-            where = {"epoch": one["epoch"], "layer": one["layer"]}
+            where = {"epoch": one.epoch, "layer": one.layer}
             reason = failure_in(content)
             if reason is None:
                 rows += [{**who, **where, **row} for row in rows_of(content)]
             elif _who(who, keys) not in broken:
-                failed.append({**who, **where, "reason": reason, "label": one["label"]})
+                failed.append({**who, **where, "reason": reason, "label": one.label})
     for failure in failed:
         words = [datasets[failure["dataset"]], failure.pop("label"), failure["layer"]]
         failure["what"] = ", ".join(filter(None, words))
@@ -318,12 +314,12 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: is no table of measures: {message}") from None
 
 
-def of_runs(rows: pd.DataFrame, runs: Sequence[Mapping]) -> pd.DataFrame:
+def of_runs(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """The rows of some runs, in their order, with a column ``series``."""
     keys = swept_keys(runs)
     others = [c for c in rows.columns if c not in [*COLUMNS, "what", "reason", *keys]]
     table = pd.DataFrame(
-        [{**identity(run, run["seed"], keys + others), "series": run["series"]} for run in runs]
+        [{**identity(run, run.seed, keys + others), "series": run.series} for run in runs]
     ).astype({"seed": "Int64"})
     return table.merge(rows, on=[*IDENTITY, *keys, *others])
 
@@ -369,11 +365,11 @@ def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def networks_in_words(
-    runs: Sequence[Mapping], backbones: Mapping[str, str]
+    runs: Sequence[DescribedRun], backbones: Mapping[str, str]
 ) -> dict[tuple[str, str], str]:
     """Labels of the backbones and starts of some runs; the start where a backbone has several."""
-    networks = dict.fromkeys((run["backbone"], run["start"]) for run in runs)
-    starts = {(run["backbone"], run["start"]): run["start_label"] for run in runs}
+    networks = dict.fromkeys((run.backbone, run.start) for run in runs)
+    starts = {(run.backbone, run.start): run.start_label for run in runs}
     alone = {b for b in backbones if sum(backbone == b for backbone, _ in networks) == 1}
     return {
         (b, start): backbones[b] if b in alone else f"{backbones[b]}, {starts[b, start]}"
@@ -413,22 +409,23 @@ def fewest_in_words(fewest: Mapping[str, float]) -> str:
     )
 
 
-def seeds_in_words(described: Iterable[Mapping]) -> str:
+def seeds_in_words(described: Iterable[Described]) -> str:
     """``seeds 0, 1, 2``: those of some runs, or of some feature sets."""
-    several = [one["seeds"] if "seeds" in one else [one["seed"]] for one in described]
-    return _seeds(set().union(*several))
+    several = [[one.seed] if isinstance(one, DescribedRun) else one.seeds for one in described]
+    return numbered_seeds(set().union(*several))
 
 
-def _seeds(seeds: Iterable[int]) -> str:
+def numbered_seeds(seeds: Iterable[int]) -> str:
+    """``seeds 0, 1, 2``, in ascending order."""
     words = [str(seed) for seed in sorted(seeds)]
     return f"seed{'s' if len(words) > 1 else ''} {', '.join(words)}"
 
 
-def several_seeds(runs: Iterable[Mapping]) -> bool:
+def several_seeds(runs: Iterable[DescribedRun]) -> bool:
     """Whether some series has more than one seed."""
     seeds: dict[tuple, set] = defaultdict(set)
     for run in runs:
-        seeds[run["dataset"], run["series"]].add(run["seed"])
+        seeds[run.dataset, run.series].add(run.seed)
     return any(len(of_series) > 1 for of_series in seeds.values())
 
 
@@ -438,7 +435,7 @@ def failures_in_words(failures: pd.DataFrame) -> list[str]:
     alike = failures.groupby(["what", "epoch", "reason"], sort=False, dropna=False)
     for (what, epoch, reason), group in alike:
         seeds = group["seed"].dropna().tolist()
-        words = [what, *([_seeds(seeds)] if seeds else [])]
+        words = [what, *([numbered_seeds(seeds)] if seeds else [])]
         words += [] if pd.isna(epoch) else [f"epoch {epoch}"]
         lines.append(f"{', '.join(words)}: {reason}")
     return lines

@@ -10,8 +10,8 @@ import numpy as np
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.rows import (
     failures_in_words,
+    numbered_seeds,
     read_csv,
-    seeds_in_words,
 )
 from collapseflow.presentation.tables.writing import markdown, to_markdown
 from collapseflow.running.files import MADE_WITH, read_json, write_text
@@ -55,7 +55,7 @@ def write_summary(
         The files behind them, which say what they were made with.
     """
     output = Path(output)
-    seeds = f"{seeds_in_words([study]).capitalize()}. " if study["seeds"] else ""
+    seeds = f"{numbered_seeds(study['seeds']).capitalize()}. " if study["seeds"] else ""
     lines = [
         f"# Study `{study['study']}`",
         "",

@@ -1,4 +1,4 @@
-"""What a study makes: its runs, feature sets, tables and figures, with their names and labels."""
+"""What follows from a study file: its runs and feature sets, with their names and labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any
 
 from collapseflow import published
 from collapseflow.images.sources.known import PACKAGES
+from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.running.words import as_word, epoch_name
 from collapseflow.study.paths import FeatureSet, Files, State, one_of
 from collapseflow.study.recipes import recipe_of, setting_of
@@ -322,6 +323,18 @@ class Plan:
         names = asked.features if asked else []
         return [column for name in names for column in self.columns_named(asked.dataset, name)]
 
+    def embeddings(self, dataset: str) -> list[tuple[str, str, str, str]]:
+        """The t-SNE of a data set's columns: data set, features, what is embedded, method."""
+        return [(dataset, c.first.path, "both", "opentsne") for c in self.columns(dataset)]
+
+    def variance_embeddings(self) -> list[tuple[str, str, str, str]]:
+        """As :meth:`embeddings`, those of report B's comparison."""
+        return [
+            (self.study.variance.dataset, column.first.path, split, "sklearn")
+            for column in self.variance_columns()
+            for split in ("train", "test")
+        ]
+
     def compared(self) -> list[tuple[str, FeatureSet]]:
         """Every data set and feature set that a table or a figure shows."""
         return self._compared
@@ -399,6 +412,11 @@ class Plan:
         heading = f"{self.dataset_label(dataset)}, test images among training images"
         return f"{heading}{self.first_seeds(self.columns(dataset))}"
 
+    def variance_heading(self) -> str:
+        """The data set of report B's comparison as figures print it; of several seeds the first."""
+        columns = self.variance_columns()
+        return f"{self.dataset_label(self.study.variance.dataset)}{self.first_seeds(columns)}"
+
     def first_seeds(self, columns: Sequence[Column]) -> str:
         """What a heading adds where of several seeds the first is shown; nothing where there is
         one."""
@@ -470,41 +488,37 @@ class Plan:
 
     # --- what tables and figures are told -------------------------------------------------
 
-    def describe_runs(self) -> list[dict[str, Any]]:
-        """The runs as JSON-like values, in the order of :attr:`runs`."""
-        return self._described
-
     @cached_property
-    def _described(self) -> list[dict[str, Any]]:
+    def described_runs(self) -> list[DescribedRun]:
+        """The runs as tables and figures name them, in the order of :attr:`runs`."""
         return [
-            {
-                "dataset": run.dataset,
-                "backbone": run.state.backbone,
-                "start": run.state.start,
-                "recipe": recipe_of(run.recipe),
-                "setting": setting_of(run.recipe, self.study.recipes[run.recipe]),
-                "seed": run.state.seed,
-                "series": run.series,
-                "label": self.series_label(run),
-                "start_label": self.start_label(run.state.backbone, run.state.start),
-                "last": self.last_epoch(run.recipe),
-                "layer": self.study.backbones[run.state.backbone].layers[-1],
-                "layers": self.study.backbones[run.state.backbone].layers,
-                "published": published.find_curves(self.condition(run.dataset, self.last(run))),
-            }
+            DescribedRun(
+                dataset=run.dataset,
+                backbone=run.state.backbone,
+                start=run.state.start,
+                recipe=recipe_of(run.recipe),
+                setting=setting_of(run.recipe, self.study.recipes[run.recipe]),
+                seed=run.state.seed,
+                series=run.series,
+                label=self.series_label(run),
+                start_label=self.start_label(run.state.backbone, run.state.start),
+                last=self.last_epoch(run.recipe),
+                layers=self.study.backbones[run.state.backbone].layers,
+                published=published.find_curves(self.condition(run.dataset, self.last(run))),
+            )
             for run in self.runs
         ]
 
-    def layered_runs(self) -> list[dict[str, Any]]:
+    def layered_runs(self) -> list[DescribedRun]:
         """The runs of backbones that are read at several layers."""
-        return [run for run in self.describe_runs() if len(run["layers"]) > 1]
+        return [run for run in self.described_runs if len(run.layers) > 1]
 
-    def swept_runs(self) -> list[dict[str, Any]]:
+    def swept_runs(self) -> list[DescribedRun]:
         """The runs of recipes that are run with several values of a key."""
         points: dict[str, set[str]] = {}
-        for run in self.describe_runs():
-            points.setdefault(run["recipe"], set()).add(str(run["setting"]))
-        return [run for run in self.describe_runs() if len(points[run["recipe"]]) > 1]
+        for run in self.described_runs:
+            points.setdefault(run.recipe, set()).add(str(run.setting))
+        return [run for run in self.described_runs if len(points[run.recipe]) > 1]
 
     def describe_study(self) -> dict[str, Any]:
         """What the summary says of the study as a whole."""
@@ -526,9 +540,9 @@ class Plan:
         for column in self.variance_columns():
             described = self._describe(self.study.variance.dataset, column)
             identities[column.first.path] = {
-                "dataset": self.study.variance.dataset,
-                **{key: described[key] for key in keys},
-                "seed": next(iter(described["seeds"]), None),
+                "dataset": described.dataset,
+                **{key: getattr(described, key) for key in keys},
+                "seed": next(iter(described.seeds), None),
             }
         return identities
 
@@ -545,14 +559,16 @@ class Plan:
         state = run.state.at(self.last_epoch(run.recipe))
         return FeatureSet(state=state, layer=self.study.backbones[state.backbone].layers[-1])
 
-    def describe_columns(self, dataset: str) -> list[dict[str, Any]]:
-        """The columns of a data set as JSON-like values."""
+    def describe_columns(self, dataset: str) -> list[DescribedFeatures]:
+        """The columns of a data set as tables and figures name them."""
         return [self._describe(dataset, column) for column in self.columns(dataset)]
 
-    def describe_everywhere(self, columns: Callable[[str], list[Column]]) -> list[dict[str, Any]]:
-        """The columns of all data sets as JSON-like values, with the key ``dataset``."""
+    def describe_everywhere(
+        self, columns: Callable[[str], list[Column]]
+    ) -> list[DescribedFeatures]:
+        """The columns of all data sets as tables and figures name them."""
         return [
-            {"dataset": dataset, **self._describe(dataset, column)}
+            self._describe(dataset, column)
             for dataset in self.study.datasets
             for column in columns(dataset)
         ]
@@ -586,21 +602,22 @@ class Plan:
         make = getattr(self.files, kind)
         return self.files_everywhere(self.analysed, lambda d, f: make(d, f.path))
 
-    def _describe(self, dataset: str, column: Column) -> dict[str, Any]:
+    def _describe(self, dataset: str, column: Column) -> DescribedFeatures:
         state = column.first.state
         recipe = self.study.recipes.get(column.recipe)
-        return {
-            "features": column.key,
-            "backbone": state.backbone if state else column.first.name,
-            "start": state.start if state else "",
-            "recipe": recipe_of(column.recipe),
-            "setting": setting_of(column.recipe, recipe) if recipe else {},
-            "epoch": state.epoch if state else None,
-            "layer": column.first.layer,
-            "label": column.label,
-            "seeds": [s.state.seed for s in column.sets if s.state and s.state.seed is not None],
-            "published": self.published(published.REPORT_A, dataset, column.first),
-        }
+        return DescribedFeatures(
+            dataset=dataset,
+            features=column.key,
+            backbone=state.backbone if state else column.first.name,
+            start=state.start if state else "",
+            recipe=recipe_of(column.recipe),
+            setting=setting_of(column.recipe, recipe) if recipe else {},
+            epoch=state.epoch if state else None,
+            layer=column.first.layer,
+            label=column.label,
+            seeds=[s.state.seed for s in column.sets if s.state and s.state.seed is not None],
+            published=self.published(published.REPORT_A, dataset, column.first),
+        )
 
     def condition(self, dataset: str, features: FeatureSet) -> dict[str, Any]:
         """All that a feature set follows from, but for seeds and rounding, by flat keys."""
@@ -663,33 +680,10 @@ class Plan:
 
     # --- what the study makes -------------------------------------------------------------
 
-    @property
-    def has_layers(self) -> bool:
-        """Whether a trained backbone is read at several layers."""
-        return any(len(self.study.backbones[r.state.backbone].layers) > 1 for r in self.runs)
-
-    @property
-    def has_sweep(self) -> bool:
-        """Whether a recipe is run with several values of a key."""
-        return bool(self.swept_runs())
-
     def asks(self, analysis: str) -> bool:
         """Whether the study asks for an analysis, and has what it is of."""
         of = {"transfer": self.study.backbones}
         return analysis in self.study.analyses and bool(of.get(analysis, True))
-
-    def has_similarity(self, dataset: str) -> bool:
-        """Whether the study asks for the similarity of layers, and a network that is trained on the
-        data set is read at several."""
-        return self.asks("similarity") and bool(self.layered_series(dataset))
-
-    def compares(self, dataset: str) -> bool:
-        """Whether there are several feature sets of a data set to compare."""
-        return len(self.columns(dataset)) > 1
-
-    def trained_datasets(self) -> list[str]:
-        """The data sets that a network is trained on."""
-        return list(dict.fromkeys(run.dataset for run in self.runs))
 
     def geometry_runs(self, dataset: str) -> list[str]:
         """The runs whose geometry has a page: of each series the first seed's."""
@@ -722,103 +716,6 @@ class Plan:
             if entry["normalize"] == "none"
             and entries[normalised] == {**entry, "normalize": "imagenet"}
         ]
-
-    def everything(self) -> list[str]:
-        """Every table and figure of the study."""
-        return list(self._everything)
-
-    @cached_property
-    def _everything(self) -> list[str]:
-        figure, table = self.files.figure, self.files.table
-        made = [f"{self.files.results}/{name}.csv" for name in ("measures", "failures")]
-        for dataset in self.study.datasets:
-            made += figure(f"samples_{dataset}") + figure(f"scattering_{dataset}")
-            if self.columns(dataset):
-                made += figure(f"embedding_{dataset}") + table(f"accuracy_{dataset}")
-                made += table(f"comparison_{dataset}") if self.compares(dataset) else []
-                made += figure(f"confusion_{dataset}")
-                made.append(f"{self.files.results}/tables/confusion_{dataset}.csv")
-                made += figure(f"few_shot_{dataset}") if self.asks("few_shot") else []
-        if self.runs:
-            made += figure("accuracy_per_epoch") + figure("training") + figure("probes")
-            made += table("collapse") + [f"{self.files.results}/tables/training.csv"]
-        for dataset in self.trained_datasets():
-            made += figure(f"collapse_{dataset}")
-            made += figure(f"similarity_{dataset}") if self.has_similarity(dataset) else []
-            for path in self.geometry_runs(dataset):
-                made += figure(f"geometry/{dataset}/{path}")
-        if self.asks("transfer"):
-            made += figure("transfer") + [f"{self.files.results}/tables/transfer.csv"]
-            made += figure("transfer_matrix") + table("transfer_matrix")
-        if self.faithful() or self.without_imagenet():
-            made += table("flaws")
-        if self.has_layers:
-            made += figure("layers")
-        if self.has_sweep:
-            made += figure("sweep") + table("sweep")
-        if self.study.variance:
-            made += figure("embedding_train_test") + figure("variance") + table("variance")
-        return [*made, *table("runtime")]
-
-    def sections(self) -> list[tuple[str, list[str]]]:
-        """Headings of the summary and the figures and tables below them."""
-        sections = []
-        for dataset in self.study.datasets:
-            label = self.dataset_label(dataset)
-            few_shot = [f"figures/few_shot_{dataset}.png"] if self.asks("few_shot") else []
-            accuracy = [f"tables/accuracy_{dataset}.md", f"figures/confusion_{dataset}.png"]
-            accuracy += few_shot
-            sections += [
-                (f"{label}: images", [f"figures/samples_{dataset}.png"]),
-                (f"{label}: scattering coefficients", [f"figures/scattering_{dataset}.png"]),
-            ]
-            if self.columns(dataset):
-                sections += [
-                    (f"{label}: t-SNE of the features", [f"figures/embedding_{dataset}.png"]),
-                    (f"{label}: test accuracy", accuracy),
-                ]
-            if self.compares(dataset):
-                sections.append((f"{label}: which differ", [f"tables/comparison_{dataset}.md"]))
-        if self.runs:
-            trained = self.trained_datasets()
-            collapse = [f"figures/collapse_{dataset}.png" for dataset in trained]
-            geometry = [
-                f"figures/geometry/{dataset}/{path}.png"
-                for dataset in trained
-                for path in self.geometry_runs(dataset)
-            ]
-            sections += [
-                ("Fine-tuning: accuracy per epoch", ["figures/accuracy_per_epoch.png"]),
-                ("Fine-tuning: neural collapse per epoch", [*collapse, "tables/collapse.md"]),
-                ("Fine-tuning: collapse and probes", ["figures/probes.png"]),
-                ("Fine-tuning: geometry of the class means", geometry),
-                ("Fine-tuning: loss, rate, gradient, speed", ["figures/training.png"]),
-            ]
-            similarity = [
-                f"figures/similarity_{dataset}.png"
-                for dataset in trained
-                if self.has_similarity(dataset)
-            ]
-            if similarity:
-                sections.append(("Fine-tuning: similarity of layers", similarity))
-        if self.has_layers:
-            sections.append(("Neural collapse by layer", ["figures/layers.png"]))
-        if self.has_sweep:
-            swept = ["figures/sweep.png", "tables/sweep.md"]
-            sections.append(("Across the values of the recipes", swept))
-        if self.asks("transfer"):
-            transfer = ["figures/transfer.png"]
-            matrix = ["figures/transfer_matrix.png", "tables/transfer_matrix.md"]
-            sections += [("Collapse and transfer", transfer), ("Transfer between tasks", matrix)]
-        if self.faithful() or self.without_imagenet():
-            sections.append(("What each flaw of the reports is worth", ["tables/flaws.md"]))
-        if self.study.variance:
-            variance = ["figures/variance.png", "tables/variance.md"]
-            sections += [
-                ("t-SNE of training and test features", ["figures/embedding_train_test.png"]),
-                ("Variance within and between classes", variance),
-            ]
-        return [*sections, ("Run time and memory", ["tables/runtime.md"])]
 
     def computing_jobs(self) -> list[tuple[str, str, str]]:
         """The rows of the table of run times: stage, data set and name, empty where there is
@@ -856,43 +753,12 @@ class Plan:
                     for kind in kinds
                     for features in column.sets
                 ]
-            for column in self.columns(dataset):
-                jobs.append(("embed", dataset, f"{column.first.path}-both-opentsne"))
-            if self.has_similarity(dataset):
+            jobs += [("embed", of, "-".join(name)) for of, *name in self.embeddings(dataset)]
+            if self.asks("similarity"):
                 jobs += [("similarity", dataset, name) for name in self.layered_series(dataset)]
-        for column in self.variance_columns():
-            for split in ("train", "test"):
-                name = f"{column.first.path}-{split}-sklearn"
-                jobs.append(("embed", self.study.variance.dataset, name))
+        jobs += [("embed", of, "-".join(name)) for of, *name in self.variance_embeddings()]
         jobs += [("tabulate_variance", "", "")] if self.study.variance else []
         return list(dict.fromkeys(jobs))
-
-    def small_results(self) -> list[str]:
-        """The small files behind tables and figures, which say what they were made with."""
-        files = [path for paths in self.results().values() for path in paths]
-        for dataset in self.study.datasets:
-            if self.has_similarity(dataset):
-                series = self.layered_series(dataset)
-                files += [self.files.similarity(dataset, name) for name in series]
-            for column in self.columns(dataset):
-                embedded = self.files.embedding(dataset, column.first.path, "both", "opentsne")
-                files.append(embedded)
-        files += self.variance_files(
-            lambda dataset, features, split: self.files.embedding(
-                dataset, features, split, "sklearn"
-            )
-        )
-        files += self.files_everywhere(self.untouched, self.statistics)
-        files += [self.files.statistics_of_run(run.dataset, run.path) for run in self.trainings]
-        return list(dict.fromkeys(files))
-
-    def variance_files(self, of_store) -> list[str]:
-        """One file for each feature set and split of report B's comparison."""
-        return [
-            of_store(self.study.variance.dataset, column.first.path, split)
-            for column in self.variance_columns()
-            for split in ("train", "test")
-        ]
 
     # --- what jobs are told ---------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What may be asked for on the command line, and the one line for what a study does not have."""
+"""What may be asked for on the command line."""
 
 import os
 import re
@@ -7,58 +7,7 @@ from pathlib import Path
 
 from collapseflow.running.errors import UserError, did_you_mean
 from collapseflow.study.plan import Plan
-
-NO_SECOND = "this study has one data set only, and this target is of the second"
-NO_TRAINING = (
-    "this study trains no network; it takes backbones, and where the key `runs` is given, a "
-    "selection there"
-)
-NO_FEATURES = "this study compares no features there; it takes names under the key `features`"
-ONE_FEATURE_SET = "this study has one feature set only there, and nothing to compare it with"
-NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
-NO_SWEEP = "no recipe of this study is run with several values of a list"
-NO_LAYERS = "no trained backbone of this study is read at several layers"
-NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
-NO_FLAWS = (
-    "this study has nothing with and without a flaw of the reports; it takes the recipes report_a "
-    "and report_a_faithful, or a backbone with and without ImageNet's normalisation"
-)
-REASONS = {
-    "fig2": NO_FEATURES,
-    "fig3": NO_SECOND,
-    "fig4": NO_TRAINING,
-    "fig5": NO_TRAINING,
-    "fig_training": NO_TRAINING,
-    "fig_probes": NO_TRAINING,
-    "fig_geometry": NO_TRAINING,
-    "fig_few_shot": NO_ANALYSIS.format("few_shot"),
-    "fig_similarity": NO_ANALYSIS.format("similarity"),
-    "fig_transfer": NO_ANALYSIS.format("transfer"),
-    "fig_confusion": NO_FEATURES,
-    "table_comparison": NO_FEATURES,
-    "table_flaws": NO_FLAWS,
-    "fig_layers": NO_LAYERS,
-    "fig_sweep": NO_SWEEP,
-    "table_sweep": NO_SWEEP,
-    "table_collapse": NO_TRAINING,
-    "table1": NO_FEATURES,
-    "table2": NO_SECOND,
-    "fig_embedding_b": NO_VARIANCE,
-    "fig_variance": NO_VARIANCE,
-    "table_variance": NO_VARIANCE,
-}
-
-
-def absent(target: str, plan: Plan) -> str:
-    """Why a study has nothing under the name of a target, in one line."""
-    reason = REASONS[target]
-    if reason == NO_SECOND and len(plan.study.datasets) > 1:
-        reason = NO_FEATURES
-    if target == "table_comparison" and any(map(plan.columns, plan.study.datasets)):
-        reason = ONE_FEATURE_SET
-    if target == "fig_similarity" and "similarity" in plan.study.analyses:
-        reason = NO_LAYERS
-    return f"{target}: {reason}"
+from collapseflow.study.products import everything
 
 
 def refuse_unknown(
@@ -112,7 +61,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
             "another study's file goes behind --configfile"
         )
     files = [
-        *plan.everything(),
+        *everything(plan),
         f"{results}/summary.md",
         *map(plan.files.dataset, plan.study.datasets),
     ]

@@ -1,7 +1,6 @@
 """What a classifier takes for what: a confusion matrix for each feature set."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 
+from collapseflow.images.datasets import read_info
 from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance, recalls
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import identity, swept_keys, write_csv
 from collapseflow.presentation.tables.accuracy import read_cells
 
@@ -28,18 +29,7 @@ COLOURS = "Blues"
 SCALE = PowerNorm(0.5, 0, 1)
 
 
-def plot_confusion(
-    dataset: str,
-    title: str,
-    features: Sequence[Mapping],
-    cells: Sequence[str | Path],
-    classifier: str,
-    label: str,
-    class_names: Sequence[str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-    csv: str | Path,
-) -> None:
+def plot_confusion(material: Material, outputs: Outputs) -> None:
     """Of each true class (rows) the shares of test images that are taken for each class (columns).
 
     A panel for each feature set, all of one classifier; the images of all seeds are counted
@@ -48,21 +38,16 @@ def plot_confusion(
     similar ones stand beside each other, in the same order in all panels: those that are taken for
     each other.
 
-    Parameters
-    ----------
-    dataset, title, features, cells
-        As those of :func:`collapseflow.presentation.tables.accuracy.accuracy_table`.
-    classifier, label
-        Whose answers are shown, and its label.
-    class_names
-        Of all classes of the data set, by their labels.
-    csv
-        A row for each feature set, seed, true class and class that some image of it is taken for
-        (and the class itself): their labels ``true`` and ``predicted`` with their names, the number
-        of images ``n``, and the ``share`` of the true class, which of a class itself is its recall.
+    The CSV has a row for each feature set, seed, true class and class that some image of it is
+    taken for (and the class itself): their labels ``true`` and ``predicted`` with their names, the
+    number of images ``n``, and the ``share`` of the true class, which of a class itself is its
+    recall.
     """
+    features, style = material.columns, material.style
+    classifier, label = material.confused, material.confused_label
     look.apply(style)
-    there, _ = read_cells(features, cells)
+    class_names = read_info(material.images).class_names
+    there, _ = read_cells(features, material.cells)
     n_classes = len(class_names)
     keys = swept_keys(features)
     records, counts = [], {}
@@ -70,17 +55,17 @@ def plot_confusion(
         of_seed = np.zeros((n_classes, n_classes), np.int64)
         found = np.array(content[classifier]["confusion"])
         of_seed[: len(found), : len(found)] = found
-        counts[one["features"]] = counts.get(one["features"], 0) + of_seed
+        counts[one.features] = counts.get(one.features, 0) + of_seed
         who = {
-            **identity({**one, "dataset": dataset}, seed, keys),
-            "epoch": one["epoch"],
-            "layer": one["layer"],
+            **identity(one, seed, keys),
+            "epoch": one.epoch,
+            "layer": one.layer,
             "classifier": classifier,
         }
         records += [{**who, **row} for row in _rows(of_seed, class_names)]
     columns = ["dataset", "seed", "epoch", "true", "predicted", "n", "share"]
     tidy = pd.DataFrame(records, columns=None if records else columns)
-    write_csv(csv, tidy.astype({"seed": "Int64", "epoch": "Int64"}))
+    write_csv(outputs["csv"], tidy.astype({"seed": "Int64", "epoch": "Int64"}))
     shares = {name: _shares(of_one) for name, of_one in counts.items()}
     order = np.arange(n_classes)
     if n_classes > MOST_NAMED and shares:
@@ -93,14 +78,14 @@ def plot_confusion(
     for axis in axes.flat[len(features) :]:
         axis.set_axis_off()
     for number, (axis, one) in enumerate(zip(axes.flat, features, strict=False)):
-        axis.set_title(look.wrapped(one["label"], 0.9 * side, style))
-        if one["features"] not in counts:
+        axis.set_title(look.wrapped(one.label, 0.9 * side, style))
+        if one.features not in counts:
             words = look.wrapped("failed: see the summary", side, style)
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
             axis.set_axis_off()
             continue
-        of_one = counts[one["features"]]
-        _draw(axis, shares[one["features"]][np.ix_(order, order)], style)
+        of_one = counts[one.features]
+        _draw(axis, shares[one.features][np.ix_(order, order)], style)
         _name(axis, of_one, class_names, style, is_first=number % columns == 0)
         small = {**style, "font_size": style["font_size"] - 1}
         words = look.wrapped(_worth(of_one, class_names), side, small)
@@ -117,11 +102,11 @@ def plot_confusion(
         [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"]
     )
     bar.set_label("share of the true class, %")
-    words = f"{title}: {label}, test images"
+    words = f"{material.title}: {label}, test images"
     if n_classes > MOST_NAMED:
         words += "; similar classes beside each other"
     look.title(figure, words, style)
-    look.save(figure, paths)
+    look.save(figure, outputs)
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from matplotlib.ticker import (
 from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import DescribedRun, Outputs
 from collapseflow.presentation.rows import (
     failures_in_words,
     few_images_in_words,
@@ -66,14 +67,14 @@ LONG = 50
 MOST_FAILURES = 3
 
 
-def series_in_words(runs: Sequence[Mapping]) -> dict[str, str]:
+def series_in_words(runs: Sequence[DescribedRun]) -> dict[str, str]:
     """Labels of the series of some runs, in their order."""
-    return {run["series"]: run["label"] for run in runs}
+    return {run.series: run.label for run in runs}
 
 
-def series_colours(runs: Sequence[Mapping], backbones: Sequence[str]) -> dict[str, str]:
+def series_colours(runs: Sequence[DescribedRun], backbones: Sequence[str]) -> dict[str, str]:
     """The colours of the series of some runs, of all runs of a study."""
-    return look.line_colours({run["series"]: run["backbone"] for run in runs}, backbones)
+    return look.line_colours({run.series: run.backbone for run in runs}, backbones)
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class Start:
     label: str
 
 
-def common_starts(runs: Sequence[Mapping], backbones: Mapping[str, str]) -> list[Start]:
+def common_starts(runs: Sequence[DescribedRun], backbones: Mapping[str, str]) -> list[Start]:
     """The starts that several series of some runs have in common on a data set."""
     trained: dict[tuple[str, str], dict[str, set[str]]] = {}
     for run in runs:
-        of_start = trained.setdefault((run["backbone"], run["start"]), {})
-        of_start.setdefault(run["dataset"], set()).add(run["series"])
+        of_start = trained.setdefault((run.backbone, run.start), {})
+        of_start.setdefault(run.dataset, set()).add(run.series)
     common = [
         start for start, of in trained.items() if any(len(series) > 1 for series in of.values())
     ]
@@ -313,7 +314,7 @@ def dataset_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[L
     return keys(names, {d: {**bare, "marker": markers[d]} for d in names})
 
 
-def seeds_key(runs: Sequence[Mapping], more: str = "") -> list[Patch]:
+def seeds_key(runs: Sequence[DescribedRun], more: str = "") -> list[Patch]:
     """The legend's word on the bands; nothing where no series has several seeds."""
     if not several_seeds(runs):
         return []
@@ -327,7 +328,7 @@ def image_notes(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list[str]:
     return few_images_in_words(rows[rows["split"] != "train"], datasets)
 
 
-def failure_notes(failures: str | Path, runs: Sequence[Mapping]) -> list[str]:
+def failure_notes(failures: str | Path, runs: Sequence[DescribedRun]) -> list[str]:
     """What a figure says of runs that failed."""
     table = read_csv(failures)
     if not len(table):
@@ -343,7 +344,7 @@ def finish(
     groups: Sequence[Sequence[Artist]],
     notes: Sequence[str],
     style: Mapping,
-    paths: Sequence[str | Path],
+    outputs: Outputs,
 ) -> None:
     """The legend below all panels, each group in lines of its own, then notes; and the files.
 
@@ -369,4 +370,4 @@ def finish(
     high = (len(rows) + len(lines)) * 1.45 * style["font_size"] / 72
     width, panels = figure.get_size_inches()
     figure.set_size_inches(width, panels + high)
-    look.save(figure, paths)
+    look.save(figure, outputs)

@@ -8,8 +8,10 @@ import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
 
+from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 
 #: Classes are named in the picture and in a legend up to this number.
 MOST_NAMED = 60
@@ -19,15 +21,28 @@ MOST_LETTERS = 24
 BEHIND = 0.2
 
 
-def plot_embeddings(
-    embeddings: Sequence[str | Path],
-    titles: Sequence[str],
-    class_names: Sequence[str],
+def plot_embeddings(material: Material, outputs: Outputs) -> None:
+    """The t-SNE of each feature set of a data set (:func:`_plot`)."""
+    panels = list(zip(material.embeddings, material.column_labels, strict=True))
+    heading, images = material.embedding_heading, material.images
+    _plot(panels, heading, images, material.style, outputs)
+
+
+def plot_train_test(material: Material, outputs: Outputs) -> None:
+    """Report B's t-SNE, of training and of test images alone (:func:`_plot`)."""
+    panels = list(zip(material.variance_embeddings, material.variance_titles, strict=True))
+    heading, images = material.variance_heading, material.variance_images
+    _plot(panels, heading, images, material.style, outputs)
+
+
+def _plot(
+    panels: Sequence[tuple[str | Path, str]],
     heading: str,
+    images: str | Path,
     style: Mapping,
-    paths: Sequence[str | Path],
+    outputs: Outputs,
 ) -> None:
-    """Draw embeddings side by side in the colours of their classes.
+    """Draw embeddings, each with its title, side by side in the colours of their classes.
 
     Of a map of training and test images the training images lie faint behind. Under each panel: the
     number of points (and of how many they are a sample), the perplexity, and the share of each
@@ -35,7 +50,8 @@ def plot_embeddings(
     do not exist, says why (``failed`` of its file).
     """
     look.apply(style)
-    n = len(embeddings)
+    class_names = read_info(images).class_names
+    n = len(panels)
     rows, columns = look.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
     side = style["width"] / columns
     names = look.numbered_names(class_names, MOST_LETTERS)
@@ -46,7 +62,7 @@ def plot_embeddings(
     joint = False
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, path, title in zip(axes.flat, embeddings, titles, strict=False):
+    for axis, (path, title) in zip(axes.flat, panels, strict=False):
         with np.load(path) as file:
             content = {key: file[key] for key in file.files}
         joint |= len(content["splits"]) > 1
@@ -67,9 +83,9 @@ def plot_embeddings(
     look.title(figure, heading, style)
     groups = [_split_keys() if joint else [], _class_keys(names, looks) if named else []]
     if any(groups):
-        curves.finish(figure, groups, [], style, paths)
+        curves.finish(figure, groups, [], style, outputs)
     else:
-        look.save(figure, paths)
+        look.save(figure, outputs)
 
 
 def _draw(

@@ -1,7 +1,6 @@
 """Accuracy and neural collapse over the epochs of training (report A, figures 4 and 5)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +12,7 @@ from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
 
 #: Lines of small panels.
@@ -40,15 +40,15 @@ REFERENCES = {
 ONSET = {"linestyle": (0, (1, 2)), "linewidth": 0.9}
 
 
-def _published(runs: Sequence[Mapping], dataset: str, series: str) -> pd.DataFrame | None:
+def _published(runs: Sequence[DescribedRun], dataset: str, series: str) -> pd.DataFrame | None:
     """The published curves of a series up to our last epoch, if there are any."""
-    run = next(r for r in runs if r["dataset"] == dataset and r["series"] == series)
-    if run["published"] is None:
+    run = next(r for r in runs if r.dataset == dataset and r.series == series)
+    if run.published is None:
         return None
-    of_dataset, features = run["published"]
+    of_dataset, features = run.published
     known = published.curves()
     chosen = known[(known["dataset"] == of_dataset) & (known["features"] == features)]
-    return chosen[chosen["epoch"] <= run["last"]]
+    return chosen[chosen["epoch"] <= run.last]
 
 
 def onset(rows: pd.DataFrame) -> float | None:
@@ -82,41 +82,26 @@ def _onset_key() -> list:
     return curves.keys(words, {"onset": {"color": look.NEUTRAL, **ONSET}})
 
 
-def plot_accuracy(
-    measures: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_accuracy(material: Material, outputs: Outputs) -> None:
     """Train and test accuracy per epoch, one panel a data set, all on the same axes.
 
     Both are measured on the whole split in evaluation mode. One line a series: of several seeds
     the mean with a band of one standard deviation; of one seed its values, with the 95 % intervals
     of the accuracy on the test images, beside each other where they are bars. A dotted line is the
     onset of the terminal phase. Published curves lie faint behind.
-
-    Parameters
-    ----------
-    measures, failures
-        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
-    runs
-        All runs of the study, as :mod:`collapseflow.presentation.rows` describes them.
-    datasets, backbones
-        Labels of all data sets and backbones of the study, which share out lines and colours.
     """
+    runs, datasets, style = material.runs, material.datasets, material.style
     look.apply(style)
-    table = of_runs(read_csv(measures), runs)
+    table = of_runs(read_csv(material.measures), runs)
     table = table[table["quantity"] == "accuracy"]
     labels = curves.series_in_words(runs)
-    colours = curves.series_colours(runs, list(backbones))
-    starts = curves.common_starts(runs, backbones) if (table["epoch"] == 0).any() else []
-    shown = [d for d in datasets if any(run["dataset"] == d for run in runs)]
+    colours = curves.series_colours(runs, list(material.backbones))
+    has_start = (table["epoch"] == 0).any()
+    starts = curves.common_starts(runs, material.backbones) if has_start else []
+    shown = [d for d in datasets if any(run.dataset == d for run in runs)]
     # Networks that start with another head have no accuracy before training.
     first = int(table["epoch"].min()) if len(table) else 0
-    last = max(run["last"] for run in runs)
+    last = max(run.last for run in runs)
     seeded = several_seeds(runs)
     if seeded:
         # What lies around a line has one meaning in a figure.
@@ -135,7 +120,7 @@ def plot_accuracy(
     beside = dict(zip(labels, offsets * (not seeded and last < curves.LONG), strict=True))
     for axis, dataset in zip(axes.flat, shown, strict=False):
         of_dataset = table[table["dataset"] == dataset]
-        for series in dict.fromkeys(r["series"] for r in runs if r["dataset"] == dataset):
+        for series in dict.fromkeys(r.series for r in runs if r.dataset == dataset):
             chosen = of_dataset[of_dataset["series"] == series]
             behind = _published(runs, dataset, series)
             for split, of_split in curves.SPLITS.items():
@@ -177,20 +162,11 @@ def plot_accuracy(
         words = {"train": "published: last train batch", "test": "published: test, training mode"}
         of_published = {s: {"color": look.NEUTRAL, **PUBLISHED[s]} for s in words}
         groups.append(curves.keys(words, of_published))
-    notes = curves.failure_notes(failures, runs)
-    curves.finish(figure, groups, notes, style, paths)
+    notes = curves.failure_notes(material.failures, runs)
+    curves.finish(figure, groups, notes, style, outputs)
 
 
-def plot_collapse(
-    measures: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    dataset: str,
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_collapse(material: Material, outputs: Outputs) -> None:
     """Neural collapse on a data set, epoch by epoch: a panel for each of :data:`PANELS`.
 
     One line a series at the layer that its runs name, solid on training images, of each class as
@@ -200,21 +176,17 @@ def plot_collapse(
     phase; raw pixels and scattering coefficients (training images, as many) are grey lines.
     Published curves lie faint behind, with ours on all training images by the published definition.
     Panels without any value are left out.
-
-    Parameters
-    ----------
-    dataset
-        The data set that is shown. The others are those of :func:`plot_accuracy`.
     """
+    dataset, style = material.dataset, material.style
     look.apply(style)
-    everything = read_csv(measures)
+    everything = read_csv(material.measures)
     everything = everything[everything["dataset"] == dataset]
-    colours = curves.series_colours(runs, list(backbones))
-    runs = [run for run in runs if run["dataset"] == dataset]
+    colours = curves.series_colours(material.runs, list(material.backbones))
+    runs = [run for run in material.runs if run.dataset == dataset]
     table = of_runs(everything, runs)
     labels = curves.series_in_words(runs)
-    starts = curves.common_starts(runs, backbones)
-    layers = {run["series"]: run["layer"] for run in runs}
+    starts = curves.common_starts(runs, material.backbones)
+    layers = {run.series: run.layer for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
     shown = [panel for panel in PANELS if (at_layer["quantity"] == panel).any()] or PANELS[:1]
     n_rows, n_columns = look.grid(len(shown), 3)
@@ -270,7 +242,7 @@ def plot_collapse(
         title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
         axis.set_title(f"({letter}) {title}")
         axis.set_ylabel(formula, parse_math=True)
-        curves.epoch_axis(axis, 0, max(run["last"] for run in runs))
+        curves.epoch_axis(axis, 0, max(run.last for run in runs))
     curves.close_grid(axes, len(shown))
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
@@ -290,8 +262,11 @@ def plot_collapse(
         of_published = {"published": FAINT, "ours": AS_PUBLISHED}
         of_published = {k: {"color": look.NEUTRAL, **line} for k, line in of_published.items()}
         groups.append(curves.keys(words, of_published))
-    notes = [*curves.image_notes(at_layer, datasets), *curves.failure_notes(failures, runs)]
-    curves.finish(figure, groups, notes, style, paths)
+    notes = [
+        *curves.image_notes(at_layer, material.datasets),
+        *curves.failure_notes(material.failures, runs),
+    ]
+    curves.finish(figure, groups, notes, style, outputs)
 
 
 def _shown_as(measure: str, value):

@@ -1,7 +1,6 @@
 """What few images of a class are worth: the accuracy of nearest class means."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import COLUMNS, identity, read_csv, seeds_in_words
 
 #: Quantities that end with the number of images a class: the accuracy, and a bound on the errors.
@@ -23,14 +23,7 @@ WITH_ALL = {"markersize": 5.5, "markerfacecolor": "none", "markeredgewidth": 0.9
 FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
 
-def plot_few_shot(
-    measures: str | Path,
-    columns: Sequence[Mapping],
-    dataset: str,
-    heading: str,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_few_shot(material: Material, outputs: Outputs) -> None:
     """Accuracy of the nearest mean of few test images a class on other test images, mean over the
     classes, against their number, of which a class gives half of its images at most.
 
@@ -39,24 +32,16 @@ def plot_few_shot(
     intervals. A hollow marker is the accuracy with the means of all training images. Dotted lines
     are one minus the bound on the share of errors that the moments of the test images give, where
     that is above 0. Feature sets without values, as those that failed, are named below.
-
-    Parameters
-    ----------
-    measures
-        A table of :func:`collapseflow.presentation.rows.collect_measures`.
-    columns
-        The feature sets, as :mod:`collapseflow.presentation.rows` describes them.
-    dataset, heading
-        The data set that is shown, and its name.
     """
+    columns, style = material.columns, material.style
     look.apply(style)
-    table = read_csv(measures)
-    table = table[(table["dataset"] == dataset) & (table["split"] == "test")]
-    seeded = any(len(column["seeds"]) > 1 for column in columns)
+    table = read_csv(material.measures)
+    table = table[(table["dataset"] == material.dataset) & (table["split"] == "test")]
+    seeded = any(len(column.seeds) > 1 for column in columns)
     if seeded:
         # What lies around a line has one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
-    of_columns = {column["features"]: _rows_of(table, column) for column in columns}
+    of_columns = {column.features: _rows_of(table, column) for column in columns}
     found = {key: _curve(rows, ACCURACY) for key, rows in of_columns.items()}
     bounds = {key: _curve(rows, BOUND) for key, rows in of_columns.items()}
     shots = sorted({m for curve in found.values() for m in curve.index})
@@ -66,7 +51,7 @@ def plot_few_shot(
     bounded = False
     colours = look.class_looks(len(columns))
     looks = {
-        column["features"]: {
+        column.features: {
             "color": colour,
             "marker": look.MARKERS[place % len(look.MARKERS)],
             **curves.SPLITS["test"],
@@ -87,10 +72,8 @@ def plot_few_shot(
             bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
             axis.plot(least.index, 100 * least, **bare, **FAINT)
     _axes(axis, shots, beyond)
-    axis.set_title(f"{heading}: nearest class mean of few images")
-    labels = {
-        column["features"]: column["label"] for column in columns if len(found[column["features"]])
-    }
+    axis.set_title(f"{material.title}: nearest class mean of few images")
+    labels = {column.features: column.label for column in columns if len(found[column.features])}
     around = (
         f"mean and s.d. over {seeds_in_words(columns)}"
         if seeded
@@ -109,19 +92,19 @@ def plot_few_shot(
     ]
     vacuous = not bounded and any(len(bound) for bound in bounds.values())
     notes = ["The bound from directional CDNV allows any accuracy here."] if vacuous else []
-    missing = [column["label"] for column in columns if column["features"] not in labels]
+    missing = [column.label for column in columns if column.features not in labels]
     if missing:
         notes.append(f"Without values (see the summary): {'; '.join(missing)}.")
-    curves.finish(figure, groups, notes, style, paths)
+    curves.finish(figure, groups, notes, style, outputs)
 
 
-def _rows_of(table: pd.DataFrame, column: Mapping) -> pd.DataFrame:
+def _rows_of(table: pd.DataFrame, column: DescribedFeatures) -> pd.DataFrame:
     """The rows of a feature set, of all its seeds."""
     keys = [key for key in table.columns if key not in COLUMNS]
-    wanted = identity({**column, "dataset": ""}, None, keys) | {"layer": column["layer"]}
+    wanted = identity(column, None, keys) | {"layer": column.layer}
     names = [name for name in wanted if name not in ("dataset", "seed")]
     same = np.logical_and.reduce([table[name] == wanted[name] for name in names])
-    epoch = table["epoch"].isna() if column["epoch"] is None else table["epoch"] == column["epoch"]
+    epoch = table["epoch"].isna() if column.epoch is None else table["epoch"] == column.epoch
     return table[same & epoch.fillna(value=False).astype(bool)]
 
 

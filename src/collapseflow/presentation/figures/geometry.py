@@ -14,10 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import MaxNLocator
 
+from collapseflow.images.datasets import read_info
 from collapseflow.measures.collapse import CollapsedError, measure
 from collapseflow.measures.statistics import MATCHED, Statistics, read_statistics
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import ENOUGH_IMAGES, fewest_in_words
 
 #: More classes than these stand in the heat maps in an order by similarity, with smaller markers.
@@ -76,15 +78,7 @@ def cosines(statistics: Statistics) -> np.ndarray:
     return found
 
 
-def plot_geometry(
-    statistics: Sequence[str | Path],
-    epochs: Sequence[int],
-    layer: str,
-    class_names: Sequence[str],
-    heading: str,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_geometry(material: Material, outputs: Outputs) -> None:
     """A page of small panels, a row for each epoch.
 
     Training images are as many of each class as there are test images. Their class means (full) in
@@ -96,19 +90,11 @@ def plot_geometry(
     title has NC1 and CDNV; a note says where a class has few images. An epoch that failed is an
     empty row with the reason. Many classes stand in the heat maps in an order in which similar
     ones, in the last row, are beside each other.
-
-    Parameters
-    ----------
-    statistics
-        Files of :func:`collapseflow.measures.statistics.write_statistics`, one for each of
-        ``epochs``.
-    layer
-        The layer that is shown.
-    class_names
-        Of all classes of the data set, by their labels.
     """
+    layer, style = material.layer, material.style
     look.apply(style)
-    states = [_state(path, layer) for path in statistics]
+    class_names = read_info(material.images).class_names
+    states = [_state(path, layer) for _, path in material.states]
     known = [state for state in states if not isinstance(state, str)]
     figure, axes = plt.subplots(
         len(states), 4, figsize=(style["width"], 0.32 * len(states) * style["width"]), squeeze=False
@@ -116,7 +102,7 @@ def plot_geometry(
     figure.get_layout_engine().set(hspace=0.08)
     order = _order(known, len(class_names))
     looks = look.class_looks(len(class_names), order)
-    for row, epoch, state in zip(axes, epochs, states, strict=True):
+    for row, (epoch, _), state in zip(axes, material.states, states, strict=True):
         words = "epoch 0, before training" if epoch == 0 else f"epoch {epoch}"
         if isinstance(state, str):
             for axis in row:
@@ -139,11 +125,11 @@ def plot_geometry(
         low, high = np.array([axis.get_ylim() for axis in drawn]).T
         for axis in drawn:
             axis.set_ylim(low.min(), high.max())
-    look.title(figure, f"{heading}, {layer}" if layer else heading, style)
+    look.title(figure, f"{material.run_heading}, {layer}", style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
     notes = [TRAINING, *_few_in_words(known[0]), SHARE] if known else []
     notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
-    curves.finish(figure, _keys(class_names, looks, has_head), notes, style, paths)
+    curves.finish(figure, _keys(class_names, looks, has_head), notes, style, outputs)
 
 
 def _order(states: Sequence[Mapping[str, Statistics]], n_classes: int) -> np.ndarray:

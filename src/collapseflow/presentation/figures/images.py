@@ -1,33 +1,26 @@
 """Sample images per class, and one image's scattering coefficients."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from collapseflow.images.datasets import Split
+from collapseflow.features.scattering import first_order_paths
+from collapseflow.images.datasets import read_info, read_split
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 
 #: Pictures name at most this many classes, one a row, with at most so many letters.
 MOST_CLASSES = 20
 MOST_LETTERS = 20
+#: Coefficients beside an image.
+MOST_COEFFICIENTS = 6
 
 
-def plot_samples(
-    split: Split,
-    class_names: Sequence[str],
-    title: str,
-    ink: bool,
-    seed: int,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
-    """A grid of training images, one class a row, drawn by ``seed``.
-
-    With ``ink``, grey images are printed as ink on paper: what is black in them is white.
-    """
+def plot_samples(material: Material, outputs: Outputs) -> None:
+    """A grid of training images, one class a row, drawn by the study's seed."""
+    style, words = material.style, material.title
+    split = read_split(material.images, "train")
+    class_names = read_info(material.images).class_names
     look.apply(style)
     shown = np.unique(split.labels)[:MOST_CLASSES]
     columns = style["samples_per_class"]
@@ -39,14 +32,14 @@ def plot_samples(
         squeeze=False,
         gridspec_kw={"wspace": 0.02, "hspace": 0.02},
     )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(material.seed)
     for row, label in zip(axes, shown, strict=True):
         members = np.flatnonzero(split.labels == label)
         chosen = rng.permutation(members)[:columns]
         for axis in row:
             axis.set_axis_off()
         for axis, index in zip(row, chosen, strict=False):
-            _show(axis, split.images[index], ink)
+            _show(axis, split.images[index], material.ink)
         row[0].text(
             -0.15,
             0.5,
@@ -57,35 +50,28 @@ def plot_samples(
         )
     n_classes = len(np.unique(split.labels))
     if n_classes > MOST_CLASSES:
-        title += f" (first {MOST_CLASSES} of {n_classes} classes)"
-    look.title(figure, title, style)
-    look.save(figure, paths)
+        words += f" (first {MOST_CLASSES} of {n_classes} classes)"
+    look.title(figure, words, style)
+    look.save(figure, outputs)
 
 
 def _show(axis: Axes, image: np.ndarray, ink: bool) -> None:
     axis.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255)
 
 
-def plot_scattering(
-    image: np.ndarray,
-    coefficients: Sequence[tuple[int, float, np.ndarray]],
-    title: str,
-    ink: bool,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
-    """Report A, figure 1: an image and some of its first-order scattering coefficients.
-
-    ``ink`` as of :func:`plot_samples`.
-    """
+def plot_scattering(material: Material, outputs: Outputs) -> None:
+    """Report A, figure 1: an image and some of its first-order scattering coefficients."""
+    style = material.style
     look.apply(style)
+    image = read_split(material.images, "train").images[0]
+    coefficients = first_order_paths(image, **material.scattering, n=MOST_COEFFICIENTS)
     columns = 1 + (len(coefficients) + 1) // 2
     figure = plt.figure(figsize=(0.75 * style["width"], 0.75 * style["width"] * 2.0 / columns))
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
-    _show(axis, image, ink)
+    _show(axis, image, material.ink)
     room = 0.75 * style["width"] * 2 / (columns + 1)
-    axis.set_title(look.wrapped(title, room, style))
+    axis.set_title(look.wrapped(material.title, room, style))
     axis.set_axis_off()
     largest = max(float(values.max()) for _, _, values in coefficients)
     for position, (scale, angle, values) in enumerate(coefficients):
@@ -95,4 +81,4 @@ def plot_scattering(
         axis.set_title(f"$j={scale}$, {angle:.0f}°", parse_math=True)
         axis.set_axis_off()
     figure.colorbar(shown, cax=figure.add_subplot(spec[:, -1]), label="coefficient")
-    look.save(figure, paths)
+    look.save(figure, outputs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,6 +12,7 @@ from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.correlation import pearson_fit
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv
 
 #: The panels: how far the classes are apart, in two ways, the geometry of their means, and what a
@@ -61,15 +61,7 @@ def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | N
     return r
 
 
-def plot_layers(
-    measures: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_layers(material: Material, outputs: Outputs) -> None:
     """Neural collapse at each layer of a backbone, on training and test images.
 
     A panel for each of :data:`PANELS` and each backbone; a line for each series and data set, which
@@ -78,25 +70,19 @@ def plot_layers(
     series have in common is grey. Of several seeds it is the mean with a band of one standard
     deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
     Pearson's r on the training images stands beside them.
-
-    Parameters
-    ----------
-    runs
-        All runs of the study; those of backbones that are read at several layers are drawn. The
-        other parameters are those of
-        :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
+    runs, style = material.layered_runs, material.style
+    datasets, backbones = material.datasets, material.backbones
     look.apply(style)
-    table = of_runs(read_csv(measures), runs)
+    table = of_runs(read_csv(material.measures), runs)
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))
     colours = curves.series_colours(runs, list(backbones))
-    runs = [run for run in runs if len(run["layers"]) > 1]
-    layers = {run["backbone"]: list(run["layers"]) for run in runs}
+    layers = {run.backbone: list(run.layers) for run in runs}
     labels = curves.series_in_words(runs)
     markers = look.dataset_markers(list(datasets))
     starts = curves.common_starts(runs, backbones)
-    shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
+    shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
     one = len(layers) == 1
     shape = (2, 2) if one else (len(PANELS), len(layers))
     figure, axes = plt.subplots(
@@ -110,9 +96,7 @@ def plot_layers(
         names = layers[backbone]
         of_measure = table[table["quantity"] == measure]
         of_backbone = dict.fromkeys(
-            (run["dataset"], run["series"], run["last"])
-            for run in runs
-            if run["backbone"] == backbone
+            (run.dataset, run.series, run.last) for run in runs if run.backbone == backbone
         )
         before = {}
         for start, dataset in product(starts, shown):
@@ -168,9 +152,9 @@ def plot_layers(
     ]
     notes = [
         *curves.image_notes(table[table["series"].isin(labels)], datasets),
-        *curves.failure_notes(failures, runs),
+        *curves.failure_notes(material.failures, runs),
     ]
-    curves.finish(figure, groups, notes, style, paths)
+    curves.finish(figure, groups, notes, style, outputs)
 
 
 def draw_measure(

@@ -17,6 +17,7 @@ from collapseflow.presentation.figures.layers import (
     layer_axis,
     over_layers,
 )
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv
 
 #: Markers of what is accurate on test images: the network itself, and classifiers on its features.
@@ -36,12 +37,13 @@ WORDS = {
 FITTED = ("accuracy_linear", "accuracy_knn")
 
 
-def _rows_of(measures: str | Path, runs: Sequence[Mapping]) -> pd.DataFrame:
+def _rows_of(measures: str | Path, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """The rows of runs; at epoch 0 with the classifiers on their starts, which no recipe names."""
     everything = read_csv(measures)
     trained = of_runs(everything, runs)
     series = pd.DataFrame(
-        {key: run[key] for key in ("dataset", "backbone", "start", "series")} for run in runs
+        {key: getattr(run, key) for key in ("dataset", "backbone", "start", "series")}
+        for run in runs
     ).drop_duplicates()
     untouched = everything[(everything["recipe"] == "") & everything["quantity"].isin(FITTED)]
     table = pd.concat([trained, untouched.merge(series, on=["dataset", "backbone", "start"])])
@@ -49,15 +51,7 @@ def _rows_of(measures: str | Path, runs: Sequence[Mapping]) -> pd.DataFrame:
     return table.assign(low=float("nan"), high=float("nan"))
 
 
-def plot_probes(
-    measures: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_probes(material: Material, outputs: Outputs) -> None:
     """Test accuracies beside collapse, for each data set over epochs and over layers.
 
     Dashed lines and hollow markers are of test images, also those of the accuracies; the marker
@@ -68,25 +62,24 @@ def plot_probes(
     networks that are read at several: accuracy of nearest class mean and probes; log D with its
     least squares line; faint before training, strong after the last epoch. A colour is a series; of
     several seeds the mean with a band of one standard deviation, geometric ones for NC1.
-
-    The parameters are those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
+    runs, datasets, style = material.runs, material.datasets, material.style
     look.apply(style)
-    table = _rows_of(measures, runs)
+    table = _rows_of(material.measures, runs)
     labels = curves.series_in_words(runs)
-    colours = curves.series_colours(runs, list(backbones))
-    starts = curves.common_starts(runs, backbones)
-    shown = [d for d in datasets if any(run["dataset"] == d for run in runs)]
+    colours = curves.series_colours(runs, list(material.backbones))
+    starts = curves.common_starts(runs, material.backbones)
+    shown = [d for d in datasets if any(run.dataset == d for run in runs)]
     rows = [(d, _over_epochs) for d in shown]
-    layered = [run for run in runs if len(run["layers"]) > 1]
-    rows += [(d, _over_layers) for d in shown if any(run["dataset"] == d for run in layered)]
+    layered = [run for run in runs if len(run.layers) > 1]
+    rows += [(d, _over_layers) for d in shown if any(run.dataset == d for run in layered)]
     # The rows of a data set one below the other, epochs first.
     rows.sort(key=lambda row: shown.index(row[0]))
     figure, axes = plt.subplots(
         len(rows), 2, figsize=(style["width"], 0.29 * len(rows) * style["width"]), squeeze=False
     )
     for (dataset, draw_row), (left, right) in zip(rows, axes, strict=True):
-        of_dataset = {run["series"]: run for run in runs if run["dataset"] == dataset}
+        of_dataset = {run.series: run for run in runs if run.dataset == dataset}
         draw_row(left, right, table[table["dataset"] == dataset], of_dataset, colours, starts)
         for axis, words in ((left, "test accuracy"), (right, right.get_title())):
             title = f"{datasets[dataset]}: {words}"
@@ -108,19 +101,19 @@ def plot_probes(
         words = {m: f"layers: {word}" for m, word in MOMENT_WORDS.items()}
         groups.append(curves.keys(words, moments))
     groups.append(curves.seeds_key(runs, more=" (log axes: geometric)"))
-    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
-    curves.finish(figure, groups, notes, style, paths)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(material.failures, runs)]
+    curves.finish(figure, groups, notes, style, outputs)
 
 
 def _over_epochs(
     left: Axes,
     right: Axes,
     table: pd.DataFrame,
-    runs: Mapping[str, Mapping],
+    runs: Mapping[str, DescribedRun],
     colours: Mapping[str, str],
     starts: Sequence[curves.Start],
 ) -> None:
-    layers = table["series"].map({series: run["layer"] for series, run in runs.items()})
+    layers = table["series"].map({series: run.layer for series, run in runs.items()})
     table = table[(table["layer"] == "") | (table["layer"] == layers)]
     looks = {
         ("nc1", split): {"marker": "o", "markersize": 3, **line}
@@ -142,21 +135,21 @@ def _over_epochs(
     right.set_title(MEASURES["nc1"].title)
     curves.measure_axis(right, "nc1")
     for axis in (left, right):
-        curves.epoch_axis(axis, 0, max(run["last"] for run in runs.values()))
+        curves.epoch_axis(axis, 0, max(run.last for run in runs.values()))
 
 
 def _over_layers(
     left: Axes,
     right: Axes,
     table: pd.DataFrame,
-    runs: Mapping[str, Mapping],
+    runs: Mapping[str, DescribedRun],
     colours: Mapping[str, str],
     starts: Sequence[curves.Start],
 ) -> None:
-    layered = {series: run for series, run in runs.items() if len(run["layers"]) > 1}
+    layered = {series: run for series, run in runs.items() if len(run.layers) > 1}
 
     def draw_both(rows: pd.DataFrame, series: str, moment: str, colour: str) -> None:
-        names = list(layered[series]["layers"])
+        names = list(layered[series].layers)
         looks = {"color": colour, **MOMENTS[moment]}
         on_test = rows[rows["split"] == "test"]
         for probe in ("accuracy_nearest_mean", *FITTED):
@@ -173,11 +166,11 @@ def _over_layers(
         of_series = table[table["series"] == series]
         if series not in curves.shared(starts):
             draw_both(of_series[of_series["epoch"] == 0], series, "first", colours[series])
-        draw_both(of_series[of_series["epoch"] == run["last"]], series, "last", colours[series])
+        draw_both(of_series[of_series["epoch"] == run.last], series, "last", colours[series])
     right.set_title(MEASURES["log_fuzziness"].title)
     right.set_ylabel(MEASURES["log_fuzziness"].formula, parse_math=True)
     right.grid(axis="y", linewidth=0.3, alpha=0.6)
-    several = {tuple(run["layers"]) for run in layered.values()}
+    several = {tuple(run.layers) for run in layered.values()}
     longest = max(several, key=len)
     # Networks whose layers have other names share their numbers alone.
     names = longest if len(several) == 1 else [str(number + 1) for number in range(len(longest))]

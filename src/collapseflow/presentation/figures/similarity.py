@@ -3,7 +3,6 @@
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.colors import Normalize
 
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import failure_of
 from collapseflow.running.files import read_json
 
@@ -47,13 +47,7 @@ MOST_NUMBERS = 6
 MOST_LEVEL = 20
 
 
-def plot_similarity(
-    files: Sequence[str | Path],
-    labels: Sequence[str],
-    heading: str,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_similarity(material: Material, outputs: Outputs) -> None:
     """Linear CKA of the layers of a network, a row for each series.
 
     From the left: heat maps of layers with each other before training, after it, and before (rows)
@@ -61,31 +55,24 @@ def plot_similarity(
     before and after training, and after training in different seeds (mean over the pairs of
     seeds). What has no value, as the similarity of constant features, is grey. A series that failed
     is an empty row with the reason.
-
-    Parameters
-    ----------
-    files
-        What :func:`collapseflow.measures.similarity.compare_layers` gives of several layers, or
-        ``failed``, of each series.
-    labels
-        Of the series.
-    heading
-        Title of the figure.
     """
+    style = material.style
     look.apply(style)
-    contents = list(map(read_json, files))
+    contents = list(map(read_json, material.similarity))
     known = [content for content in contents if failure_of(content) is None]
     seeded = any(len(content["seeds"]) > 1 for content in known)
     # By width, a row of squares with what stands around them.
     row_height = 0.285 * style["width"]
-    figure = plt.figure(figsize=(style["width"], len(files) * row_height + BAR + BAR_WORDS + 0.3))
+    figure = plt.figure(
+        figsize=(style["width"], len(contents) * row_height + BAR + BAR_WORDS + 0.3)
+    )
     grid = figure.add_gridspec(
-        len(files) + 1,
+        len(contents) + 1,
         len(WIDTHS),
         width_ratios=WIDTHS,
-        height_ratios=[row_height] * len(files) + [BAR],
+        height_ratios=[row_height] * len(contents) + [BAR],
     )
-    for number, (label, content) in enumerate(zip(labels, contents, strict=True)):
+    for number, (label, content) in enumerate(zip(material.series, contents, strict=True)):
         row = [figure.add_subplot(grid[number, column]) for column in range(len(WIDTHS))]
         reason = failure_of(content)
         if reason is None:
@@ -102,9 +89,9 @@ def plot_similarity(
     place = figure.add_subplot(grid[-1, :3])
     bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), cax=place, orientation="horizontal")
     bar.set_label("linear CKA (unbiased)" + (", first seed" if seeded else ""))
-    look.title(figure, f"{heading}: similarity of layers", style)
+    look.title(figure, f"{material.title}: similarity of layers", style)
     shown = {kind: WORDS[kind] for kind in WORDS if kind == "trained" or seeded}
-    curves.finish(figure, [curves.keys(shown, LINES)], _notes(known), style, paths)
+    curves.finish(figure, [curves.keys(shown, LINES)], _notes(known), style, outputs)
 
 
 def _matrix(values: Sequence[Sequence[float | None]]) -> np.ndarray:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.path import Path as Outline  # noqa: E402
 from matplotlib.textpath import TextPath  # noqa: E402
 
+from collapseflow.presentation.material import Outputs  # noqa: E402
 from collapseflow.running.files import atomic_path  # noqa: E402
 
 #: Ten colours that stay apart under the common colour-vision deficiencies: Paul Tol's
@@ -65,12 +66,12 @@ def apply(style: Mapping) -> None:
     )
 
 
-def save(figure: Figure, paths: Sequence[str | Path]) -> None:
-    """Save under each path, in the format of its suffix, atomically.
+def save(figure: Figure, outputs: Outputs) -> None:
+    """Save as PDF and as PNG, those of them that are wanted, atomically.
 
     A PDF has its :func:`document_title`, and no date: the same study gives the same file.
     """
-    for path in paths:
+    for path in [outputs[suffix] for suffix in ("pdf", "png") if suffix in outputs]:
         pdf = {"dpi": RASTER_DPI, "metadata": {"Title": document_title(path), "CreationDate": None}}
         with atomic_path(path) as temporary:
             figure.savefig(temporary, **(pdf if str(path).endswith(".pdf") else {}))

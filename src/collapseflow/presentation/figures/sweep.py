@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,7 @@ from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     REPORT_A,
     networks_in_words,
@@ -64,9 +64,9 @@ def place(values: Sequence[Any]) -> tuple[dict[str, float], str]:
     return {text: float(value) for text, value in texts.items()}, scale
 
 
-def swept_key(runs: Sequence[Mapping], recipe: str) -> str:
+def swept_key(runs: Sequence[DescribedRun], recipe: str) -> str:
     """The first key that a recipe is run with several values of."""
-    settings = [run["setting"] for run in runs if run["recipe"] == recipe]
+    settings = [run.setting for run in runs if run.recipe == recipe]
     return next(key for key in settings[0] if len({as_word(s[key]) for s in settings}) > 1)
 
 
@@ -82,16 +82,7 @@ def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
             label.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
-def plot_sweep(
-    measures: str | Path,
-    failures: str | Path,
-    training: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_sweep(material: Material, outputs: Outputs) -> None:
     """Accuracy, NC1 and the three parts of NC2 after the last epoch, against a swept value.
 
     Six panels for each recipe, over the values of the first key that it has several of. A line for
@@ -101,27 +92,19 @@ def plot_sweep(
     geometric ones; of one seed its values, with the 95 % interval of the accuracy on the test
     images. Where training images are held out, a ring is around the point that is the best on them
     (:func:`collapseflow.presentation.held_out.best_points`).
-
-    Parameters
-    ----------
-    training
-        What :func:`collapseflow.presentation.tables.runs.training_table` wrote.
-    runs
-        The runs of recipes that are run with several values of a key. The other parameters are
-        those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
+    runs, style = material.swept_runs, material.style
+    datasets, backbones = material.datasets, material.backbones
     look.apply(style)
     networks = networks_in_words(runs, backbones)
-    keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r["recipe"] for r in runs)}
+    keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r.recipe for r in runs)}
 
-    def line_of(run: Mapping) -> str:
-        others = [
-            (key, value) for key, value in run["setting"].items() if key != keys[run["recipe"]]
-        ]
+    def line_of(run: DescribedRun) -> str:
+        others = [(key, value) for key, value in run.setting.items() if key != keys[run.recipe]]
         words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in others]
-        return ", ".join([networks[run["backbone"], run["start"]], *words])
+        return ", ".join([networks[run.backbone, run.start], *words])
 
-    table = of_runs(read_csv(measures), runs)
+    table = of_runs(read_csv(material.measures), runs)
     bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
     if several_seeds(runs):
         # Bars have one meaning in a figure.
@@ -129,10 +112,10 @@ def plot_sweep(
         bars["label"] = f"mean and s.d. over {seeds_in_words(runs)} (log axes: geometric)"
     else:
         bars["label"] = "95 % interval"
-    colours = look.line_colours({line_of(run): run["backbone"] for run in runs}, list(backbones))
+    colours = look.line_colours({line_of(run): run.backbone for run in runs}, list(backbones))
     markers = look.dataset_markers(list(datasets))
-    shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
-    best = held_out.best_points(held_out.final_accuracies(training, runs), runs)
+    shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
+    best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
     figure, axes = plt.subplots(
         2 * len(keys),
         3,
@@ -140,12 +123,12 @@ def plot_sweep(
         squeeze=False,
     )
     for number, (recipe, key) in enumerate(keys.items()):
-        of_recipe = [run for run in runs if run["recipe"] == recipe]
-        positions, scale = place([run["setting"][key] for run in of_recipe])
+        of_recipe = [run for run in runs if run.recipe == recipe]
+        positions, scale = place([run.setting[key] for run in of_recipe])
         # Each line over the positions of its runs.
-        points: dict[tuple[str, str], list[Mapping]] = {}
+        points: dict[tuple[str, str], list[DescribedRun]] = {}
         for run in of_recipe:
-            points.setdefault((line_of(run), run["dataset"]), []).append(run)
+            points.setdefault((line_of(run), run.dataset), []).append(run)
         panels = axes[2 * number : 2 * number + 2].flat
         for axis, (quantity, splits, title) in zip(panels, PANELS, strict=True):
             is_accuracy = quantity == "accuracy"
@@ -179,28 +162,29 @@ def plot_sweep(
         [Line2D([], [], **bars)],
         [Line2D([], [], label="best on held-out training images", **RING)] if best else [],
     ]
-    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(failures, runs)]
-    curves.finish(figure, list(filter(None, groups)), notes, style, paths)
+    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(material.failures, runs)]
+    curves.finish(figure, list(filter(None, groups)), notes, style, outputs)
 
 
-def _places(runs: Sequence[Mapping], key: str, positions: Mapping[str, float]) -> dict[str, float]:
+def _places(
+    runs: Sequence[DescribedRun], key: str, positions: Mapping[str, float]
+) -> dict[str, float]:
     """The positions of the series of some runs by the value of a swept key."""
-    return {run["series"]: positions[as_word(run["setting"][key])] for run in runs}
+    return {run.series: positions[as_word(run.setting[key])] for run in runs}
 
 
 def _over(
     rows: pd.DataFrame,
-    runs: Sequence[Mapping],
+    runs: Sequence[DescribedRun],
     key: str,
     positions: Mapping[str, float],
     geometric: bool,
 ) -> pd.DataFrame:
     """One quantity after the last epochs of some runs, over the positions of a swept key."""
     where = _places(runs, key, positions)
-    last = {run["series"]: run["last"] for run in runs}
-    chosen = rows[(rows["dataset"] == runs[0]["dataset"]) & rows["series"].isin(where)]
+    last = {run.series: run.last for run in runs}
+    chosen = rows[(rows["dataset"] == runs[0].dataset) & rows["series"].isin(where)]
     chosen = chosen[
-        (chosen["epoch"] == chosen["series"].map(last))
-        & chosen["layer"].isin(["", runs[0]["layer"]])
+        (chosen["epoch"] == chosen["series"].map(last)) & chosen["layer"].isin(["", runs[0].layer])
     ]
     return curves.around(chosen.assign(x=chosen["series"].map(where)), "x", geometric)

@@ -1,15 +1,13 @@
 """What training itself says of its epochs: loss, learning rate, gradient norm, speed, and how good
 the network is on held-out images."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv
 
 #: Title and axis of the panels, and whether values and their means are logarithmic.
@@ -26,35 +24,22 @@ HELD_OUT = {
 }
 
 
-def plot_training(
-    training: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_training(material: Material, outputs: Outputs) -> None:
     """Loss, learning rate, gradient norm and images per second over the epochs of training; where
     training images are held out, also loss and accuracy on them.
 
     One line a series and data set, which its markers tell: of several seeds the mean with a band of
     one standard deviation, of losses and gradient norm the geometric ones.
-
-    Parameters
-    ----------
-    training
-        What :func:`collapseflow.presentation.tables.runs.training_table` wrote. The others are
-        those of :func:`collapseflow.presentation.figures.epochs.plot_accuracy`.
     """
+    runs, datasets, style = material.runs, material.datasets, material.style
     look.apply(style)
-    table = of_runs(read_csv(training), runs)
+    table = of_runs(read_csv(material.training), runs)
     labels = curves.series_in_words(runs)
-    colours = curves.series_colours(runs, list(backbones))
+    colours = curves.series_colours(runs, list(material.backbones))
     markers = look.dataset_markers(list(datasets))
-    shown = {d: datasets[d] for d in datasets if any(run["dataset"] == d for run in runs)}
-    last = max(run["last"] for run in runs)
-    pairs = dict.fromkeys((run["dataset"], run["series"]) for run in runs)
+    shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
+    last = max(run.last for run in runs)
+    pairs = dict.fromkeys((run.dataset, run.series) for run in runs)
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
     holds_out = who.isin(who[table["quantity"] == held_out.LOSS])
     panels = PANELS | HELD_OUT if holds_out.any() else PANELS
@@ -89,5 +74,5 @@ def plot_training(
         curves.dataset_keys(shown, markers),
         curves.seeds_key(runs, more=" (log axes: geometric)"),
     ]
-    notes = curves.failure_notes(failures, runs)
-    curves.finish(figure, groups, notes, style, paths)
+    notes = curves.failure_notes(material.failures, runs)
+    curves.finish(figure, groups, notes, style, outputs)

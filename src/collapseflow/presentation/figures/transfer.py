@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -18,6 +17,7 @@ from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.correlation import MIN_POINTS, spearman
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     few_images_in_words,
     of_runs,
@@ -76,7 +76,7 @@ def _last_layers(rows: pd.DataFrame) -> dict[str, str]:
 
 def transfer_points(
     table: pd.DataFrame,
-    runs: Sequence[Mapping],
+    runs: Sequence[DescribedRun],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
 ) -> pd.DataFrame:
@@ -85,7 +85,9 @@ def transfer_points(
     Parameters
     ----------
     table
-        measures.csv; the others are those of :func:`plot_transfer`.
+        measures.csv.
+    runs, datasets, backbones
+        As :class:`collapseflow.presentation.material.Material` has them.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def transfer_points(
     found = [probes.assign(after="probing", recipe="", **dict.fromkeys(keys, ""))]
     if runs:
         ends = pd.DataFrame(
-            [{"series": run["series"], "at": run["layer"], "last": run["last"]} for run in runs]
+            [{"series": run.series, "at": run.layer, "last": run.last} for run in runs]
         ).drop_duplicates()
         tuned = of_runs(table, runs).merge(ends, on="series")
         tuned = tuned[
@@ -117,16 +119,7 @@ def transfer_points(
     return points[[*named, "quantity", "value", "accuracy", "n_seeds"]].dropna(subset="value")
 
 
-def plot_transfer(
-    measures: str | Path,
-    runs: Sequence[Mapping],
-    starts: Mapping[str, str],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-    csv: str | Path,
-) -> None:
+def plot_transfer(material: Material, outputs: Outputs) -> None:
     """Test accuracies on target data sets against measures of the features before training on them.
 
     A column of panels for each of :data:`SOURCES` that there is, on the training images at epoch 0;
@@ -136,24 +129,13 @@ def plot_transfer(
     trained on the data set itself are left out. Each panel has Spearman's rank correlation over the
     points of a data set, averaged over the data sets, which differ in how hard they are, and its
     95 % bootstrap interval; points of a network go together, so that intervals are rather too
-    narrow.
-
-    Parameters
-    ----------
-    measures
-        A table of :func:`collapseflow.presentation.rows.collect_measures`.
-    runs
-        All runs of the study, as :mod:`collapseflow.presentation.rows` describes them.
-    starts, datasets, backbones
-        Labels of all first weights, data sets and backbones of the study; the latter two share out
-        markers and colours.
-    csv
-        Where the points are written, see :func:`transfer_points`.
+    narrow. The CSV has the points (:func:`transfer_points`).
     """
+    datasets, backbones, style = material.datasets, material.backbones, material.style
     look.apply(style)
-    table = read_csv(measures)
-    points = transfer_points(table, runs, datasets, backbones)
-    write_csv(csv, points)
+    table = read_csv(material.measures)
+    points = transfer_points(table, material.runs, datasets, backbones)
+    write_csv(outputs["csv"], points)
     columns = [source for source in SOURCES if (points["quantity"] == source).any()] or ["nc1"]
     rows = [target for target in TARGETS if (points["after"] == target).any()] or ["probing"]
     networks = list(dict.fromkeys(zip(points["backbone"], points["start"], strict=True)))
@@ -191,7 +173,7 @@ def plot_transfer(
     shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()} or datasets
     groups = [
         curves.keys(
-            _networks_in_words(networks, starts, backbones),
+            _networks_in_words(networks, material.starts, backbones),
             {
                 network: {"color": colours[network], "marker": "o", "linestyle": ""}
                 for network in networks
@@ -215,7 +197,7 @@ def plot_transfer(
         words = "No start has both a measure and an accuracy."
     rows = _untrained(table, datasets, backbones)
     few = few_images_in_words(rows[rows["split"] == "train"], datasets)
-    curves.finish(figure, groups, [words, *few], style, paths)
+    curves.finish(figure, groups, [words, *few], style, outputs)
 
 
 def _networks_in_words(
@@ -286,35 +268,18 @@ def transfer_matrix(
     return cells.assign(own=_learned_it(cells)).reset_index(drop=True)
 
 
-def plot_transfer_matrix(
-    measures: str | Path,
-    starts: Mapping[str, str],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    style: Mapping,
-    paths: Sequence[str | Path],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
     """What features of each source (rows) are worth to each target (columns), untrained on it.
 
     Heat maps side by side, a row of them for each backbone, of the features of its last layer:
     test accuracy of the linear probe, what that is above the one of random weights, and NC1 of the
     training images; of several seeds the mean. Where the source is the target itself the cell is
-    framed. The same as a table.
-
-    Parameters
-    ----------
-    measures
-        A table of :func:`collapseflow.presentation.rows.collect_measures`.
-    starts
-        Labels of the first weights of all backbones, the sources; random ones come first.
-    datasets, backbones
-        Labels of all data sets and backbones of the study.
+    framed. The same as a table. Random weights are the first source.
     """
+    starts, style = material.starts, material.style
+    datasets, backbones = material.datasets, material.backbones
     look.apply(style)
-    table = read_csv(measures)
+    table = read_csv(material.measures)
     cells = transfer_matrix(table, datasets, backbones)
     order = sorted(starts, key=lambda start: start != "random")
     blocks = {
@@ -324,7 +289,7 @@ def plot_transfer_matrix(
     }
     rows = _untrained(table, datasets, backbones)
     few = few_images_in_words(rows[rows["split"] == "train"], datasets)
-    _write_matrix(cells, blocks, few, starts, datasets, backbones, csv, md, tex)
+    _write_matrix(cells, blocks, few, starts, datasets, backbones, outputs)
     shown = [d for d in datasets if (cells["dataset"] == d).any()]
     quantities = [q for q in MAPS if (cells["quantity"] == q).any()] or ["accuracy_linear"]
     n_rows = [len(sources) for sources in blocks.values()] or [1]
@@ -363,7 +328,7 @@ def plot_transfer_matrix(
         words = "No features of first weights have been measured."
         axes[0, 0].set_axis_off()
     figure.supxlabel(words, fontsize=style["font_size"] - 1)
-    look.save(figure, paths)
+    look.save(figure, outputs)
 
 
 def _scale(quantity: str, values: pd.Series) -> Normalize:
@@ -424,9 +389,7 @@ def _write_matrix(
     starts: Mapping[str, str],
     datasets: Mapping[str, str],
     backbones: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
+    outputs: Outputs,
 ) -> None:
     """The table: a row for each quantity of each backbone and source, a column for each target."""
     by_cell = {
@@ -451,7 +414,7 @@ def _write_matrix(
         notes.append("† The source is the target itself.")
     notes += [f"{words}." for words in few]
     header = ["backbone", "quantity", "source", *(datasets[d] for d in shown)]
-    write_table(csv, md, tex, cells, header, rows, notes, n_left=3)
+    write_table(outputs, cells, header, rows, notes, n_left=3)
 
 
 def _in_words(cell: Any) -> str:

@@ -1,43 +1,30 @@
 """Report B's variances: a heat map of the pairs beside the bars of the classes."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
+from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.material import Material, Outputs
 
 #: Above this number of classes their names are smaller, and not below the heat map as well.
 MOST_AT_FULL_SIZE = 20
 
 
-def plot_variance(
-    variance: str | Path,
-    features: Mapping[str, str],
-    backbones: Sequence[str],
-    class_names: Sequence[str],
-    heading: str,
-    style: Mapping,
-    paths: Sequence[str | Path],
-) -> None:
+def plot_variance(material: Material, outputs: Outputs) -> None:
     """On the features: squared distances of class means, and traces of class covariances.
 
     One row a feature set, in the colour of its backbone; training images. The bars also show the
     test images. Distances and traces are in the units of the features, which differ from network
     to network: each row has scales of its own, from zero. Many classes are in an order in which
     similar ones, by the features of the first row, stand beside each other.
-
-    Parameters
-    ----------
-    features
-        Labels of the feature sets by their folders, which begin with the backbone.
-    backbones
-        All backbones of the study, which share out the colours.
     """
+    features, style = material.variance_features, material.style
     look.apply(style)
+    class_names = read_info(material.variance_images).class_names
+    (variance,) = material.variance
     table = pd.read_csv(variance)
     table = table[table["space"] == "features"]
     n = len(class_names)
@@ -46,7 +33,7 @@ def plot_variance(
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
     beside_heat = min(size, 0.31 * style["width"] * 72 / n)
     high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
-    colours = look.backbone_colours(backbones)
+    colours = look.backbone_colours(material.backbone_names)
     figure, axes = plt.subplots(
         len(features),
         2,
@@ -81,6 +68,7 @@ def plot_variance(
             look.wrapped(f"{label}: squared distance of class means", 0.45 * style["width"], style)
         )
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
+        # A folder begins with the backbone.
         colour = colours.get(folder.partition("/")[0], look.NEUTRAL)
         for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
             intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
@@ -100,9 +88,10 @@ def plot_variance(
         for split, face in (("training", look.NEUTRAL), ("test", "white"))
     ]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
-    words = f"{heading}; pairs: training images; each row in the units of its features"
-    look.title(figure, words + ("; similar classes beside each other" if many else ""), style)
-    look.save(figure, paths)
+    words = "pairs: training images; each row in the units of its features"
+    words += "; similar classes beside each other" if many else ""
+    look.title(figure, f"{material.variance_heading}; {words}", style)
+    look.save(figure, outputs)
 
 
 def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:

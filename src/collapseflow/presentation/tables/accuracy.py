@@ -11,6 +11,7 @@ import pandas as pd
 from collapseflow import published
 from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance
 from collapseflow.measures.paired import larger_than_chance, unpack
+from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import (
     failure_of_cells,
     identity,
@@ -53,11 +54,11 @@ SEED = 0
 
 
 def read_cells(
-    features: Sequence[Mapping], cells: Sequence[str | Path]
-) -> tuple[list[tuple[Mapping, int | None, dict]], list[str]]:
+    features: Sequence[DescribedFeatures], cells: Sequence[str | Path]
+) -> tuple[list[tuple[DescribedFeatures, int | None, dict]], list[str]]:
     """Feature set, seed and classifiers of what did not fail; and in words what did.
 
-    The arguments are those of :func:`accuracy_table`.
+    There is a file for each seed of each feature set.
     """
     there, failed = [], []
     for one, seed, content in read_results(features, cells):
@@ -65,13 +66,13 @@ def read_cells(
         if reason is None:
             there.append((one, seed, content))
         else:
-            words = [one["label"], *([] if seed is None else [f"seed {seed}"])]
+            words = [one.label, *([] if seed is None else [f"seed {seed}"])]
             failed.append(f"{', '.join(words)}: {reason}")
     return there, failed
 
 
 def right_answers(
-    there: Sequence[tuple[Mapping, int | None, dict]], classifiers: Sequence[str]
+    there: Sequence[tuple[DescribedFeatures, int | None, dict]], classifiers: Sequence[str]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Of each column and classifier which test images are right, bool (seeds, n).
 
@@ -85,71 +86,45 @@ def right_answers(
         for classifier in classifiers:
             cell = content[classifier]
             right = unpack(cell["correct"], cell["n_test"])
-            answers.setdefault((one["features"], classifier), []).append(right)
+            answers.setdefault((one.features, classifier), []).append(right)
     return {name: np.stack(right) for name, right in answers.items()}
 
 
-def accuracy_table(
-    dataset: str,
-    title: str,
-    features: Sequence[Mapping],
-    cells: Sequence[str | Path],
-    classifiers: Mapping[str, str],
-    neighbours: Mapping[str, Mapping[str, Any]],
-    published_classifiers: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def accuracy_table(material: Material, outputs: Outputs) -> None:
     """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
 
     More than :data:`MOST_COLUMNS` feature sets are rows, and the classifiers columns. Bold is the
     best feature set of a classifier. Where classes are unequal
     (:data:`collapseflow.measures.confusion.UNEQUAL`), second lines have the balanced accuracies.
+    Report A's numbers stand beside those of the same features and classifier, where the number of
+    features is the same, too.
 
-    Parameters
-    ----------
-    dataset, title
-        Name and label of the data set.
-    features
-        The columns, as :mod:`collapseflow.presentation.rows` describes them. ``published`` are
-        report A's data set and name of the features.
-    cells
-        For each seed of each feature set the file of what
-        :func:`collapseflow.measures.probes.evaluate_all` gives, or why there is nothing.
-    classifiers
-        Labels of the classifiers, in the order of rows.
-    neighbours
-        What the study says of those that are nearest neighbours: their parameters.
-    published_classifiers
-        Report A's names of the classifiers that it has. A published number is shown where the
-        number of features is the same, too.
-    csv
-        A row for each feature set, seed and classifier that there is; shares of 1. ``balanced``,
-        ``balanced_low`` and ``balanced_high`` are the balanced accuracy and its interval, where it
-        is another than the accuracy. ``flags`` are joined by spaces; ``chosen`` and ``scaling``
-        are the penalty and the scaling of features that a tuned classifier chose.
+    The CSV has a row for each feature set, seed and classifier that there is; shares of 1.
+    ``balanced``, ``balanced_low`` and ``balanced_high`` are the balanced accuracy and its interval,
+    where it is another than the accuracy. ``flags`` are joined by spaces; ``chosen`` and
+    ``scaling`` are the penalty and the scaling of features that a tuned classifier chose.
     """
+    features, classifiers, title = material.columns, material.classifiers, material.title
     known = published.accuracies()
     keys = swept_keys(features)
-    there, failed = read_cells(features, cells)
+    there, failed = read_cells(features, material.cells)
     records = []
     for one, seed, content in there:
         for classifier in classifiers:
             cell = content[classifier]
             low, high = cell["accuracy_interval"]
             name = (
-                *(one["published"] or ()),
+                *(one.published or ()),
                 cell["n_features"],
-                published_classifiers.get(classifier),
+                material.published_classifiers.get(classifier),
             )
             value = known.get(name)
             records.append(
                 {
-                    "column": one["features"],
-                    **identity({**one, "dataset": dataset}, seed, keys),
-                    "epoch": one["epoch"],
-                    "layer": one["layer"],
+                    "column": one.features,
+                    **identity(one, seed, keys),
+                    "epoch": one.epoch,
+                    "layer": one.layer,
                     "classifier": classifier,
                     "accuracy": cell["accuracy"],
                     "low": low,
@@ -192,18 +167,18 @@ def accuracy_table(
 
     kinds = {"": accuracy_of, **({", balanced": balanced_of} if unequal else {})}
     sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
-    size_of = {one["features"]: str(sizes.get(one["features"], "")) for one in features}
+    size_of = {one.features: str(sizes.get(one.features, "")) for one in features}
     rows: list[list[Cell]] = []
     if len(features) > MOST_COLUMNS:
         header = [title, *classifiers.values(), "size"]
         for one, (kind, cell_of) in product(features, kinds.items()):
-            cells_of_row = [cell_of(one["features"], classifier) for classifier in classifiers]
-            size = "" if kind else size_of[one["features"]]
-            rows.append([one["label"] + kind, *cells_of_row, size])
+            cells_of_row = [cell_of(one.features, classifier) for classifier in classifiers]
+            size = "" if kind else size_of[one.features]
+            rows.append([one.label + kind, *cells_of_row, size])
     else:
-        header = [title, *(one["label"] for one in features)]
+        header = [title, *(one.label for one in features)]
         for (classifier, label), (kind, cell_of) in product(classifiers.items(), kinds.items()):
-            cells_of_row = [cell_of(one["features"], classifier) for one in features]
+            cells_of_row = [cell_of(one.features, classifier) for one in features]
             rows.append([label + kind, *cells_of_row])
         rows.append(["size", *size_of.values()])
     notes = [f"{title}: test accuracy in %."]
@@ -217,7 +192,7 @@ def accuracy_table(
         ]
     if unequal:
         notes.append("Balanced: the mean over the classes, which have unequal numbers of images.")
-    seeded = [one for one in features if len(one["seeds"]) > 1]
+    seeded = [one for one in features if len(one.seeds) > 1]
     if seeded:
         notes += [
             seeds_note(seeds_in_words(seeded), geometric=False),
@@ -228,18 +203,18 @@ def accuracy_table(
         notes.append(f"95 % intervals of the accuracies are at most ± {100 * widest:.1f} points.")
     if tidy["published"].notna().any():
         # A recipe that corrects this stands beside the same numbers.
-        tuned = any(column["recipe"] and column["published"] for column in features)
+        tuned = any(column.recipe and column.published for column in features)
         flaw = ", whose fine-tuned networks had seen test images" if tuned else ""
         notes.append(f"In brackets: published in report A{flaw}.")
     marks = {mark for group in groups.values() for mark in _marks(group)}
     notes += [f"{mark}: {meaning}." for mark, meaning in MEANINGS.items() if mark in marks]
-    notes += [_note_on_neighbours(classifiers[c], neighbours[c]) for c in neighbours]
+    notes += [_note_on_neighbours(classifiers[c], of) for c, of in material.neighbours.items()]
     for classifier, label in classifiers.items():
-        chosen = [(one["label"], content[classifier]["chosen"]) for one, _, content in there]
+        chosen = [(one.label, content[classifier]["chosen"]) for one, _, content in there]
         if any(of_one is not None for _, of_one in chosen):
             notes.append(_note_on_chosen(label, chosen))
     tidy = tidy.drop(columns="column")
-    write_table(csv, md, tex, tidy, header, rows, [*notes, *failed_in_words(failed)])
+    write_table(outputs, tidy, header, rows, [*notes, *failed_in_words(failed)])
 
 
 def _balanced(cell: Mapping[str, Any]) -> dict[str, float | None]:

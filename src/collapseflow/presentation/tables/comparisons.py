@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from collapseflow.measures.paired import LEVEL, mcnemar, paired_interval
+from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import identity, swept_keys
 from collapseflow.presentation.tables.accuracy import SEED, read_cells, right_answers
 from collapseflow.presentation.tables.writing import (
@@ -22,36 +22,23 @@ from collapseflow.presentation.tables.writing import (
 MOST_COLUMNS = 8
 
 
-def comparison_table(
-    dataset: str,
-    title: str,
-    features: Sequence[Mapping],
-    cells: Sequence[str | Path],
-    classifiers: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def comparison_table(material: Material, outputs: Outputs) -> None:
     """Pairs of feature sets (rows): by how much classifiers (columns) are better on one of them.
 
     Markdown and LaTeX show the second feature set of a pair against the first, of more than
     :data:`MOST_COLUMNS` only the best against the others.
 
-    Parameters
-    ----------
-    dataset, title, features, cells, classifiers
-        As those of :func:`collapseflow.presentation.tables.accuracy.accuracy_table`.
-    csv
-        A row for each pair and classifier: what the two feature sets ``a`` and ``b`` are, their
-        numbers of seeds, ``difference`` (accuracy on b minus that on a; shares of 1) with its 95 %
-        interval ``low``, ``high`` (:func:`collapseflow.measures.paired.paired_interval`), ``p``
-        (:func:`collapseflow.measures.paired.mcnemar`), whether it is ``larger_than_chance`` (p
-        below 0.05, and zero outside of the interval), and the number ``n`` of test images.
+    The CSV has a row for each pair and classifier: what the two feature sets ``a`` and ``b`` are,
+    their numbers of seeds, ``difference`` (accuracy on b minus that on a; shares of 1) with its
+    95 % interval ``low``, ``high`` (:func:`collapseflow.measures.paired.paired_interval`), ``p``
+    (:func:`collapseflow.measures.paired.mcnemar`), whether it is ``larger_than_chance`` (p below
+    0.05, and zero outside of the interval), and the number ``n`` of test images.
     """
-    there, failed = read_cells(features, cells)
+    features, classifiers, title = material.columns, material.classifiers, material.title
+    there, failed = read_cells(features, material.cells)
     answers = right_answers(there, list(classifiers))
-    known = {one["features"] for one, _, _ in there}
-    shown = [one for one in features if one["features"] in known]
+    known = {one.features for one, _, _ in there}
+    shown = [one for one in features if one.features in known]
     keys = swept_keys(features)
     records, compared = [], {}
     for a, b in combinations(shown, 2):
@@ -61,24 +48,24 @@ def comparison_table(
             for key, value in _described(one, keys).items()
         }
         for classifier in classifiers:
-            pair = a["features"], b["features"], classifier
-            of_a, of_b = (answers[one["features"], classifier] for one in (a, b))
+            pair = a.features, b.features, classifier
+            of_a, of_b = (answers[one.features, classifier] for one in (a, b))
             compared[pair] = _compare(of_b, of_a)
             n_seeds = {"n_seeds_a": len(of_a), "n_seeds_b": len(of_b)}
             records.append(
-                {"dataset": dataset, **who, **n_seeds, "classifier": classifier, **compared[pair]}
+                {"dataset": a.dataset, **who, **n_seeds, "classifier": classifier, **compared[pair]}
             )
     few = len(shown) <= MOST_COLUMNS
     best = None if few else _best_column(answers)
     rows = []
     for a, b in combinations(shown, 2):
-        forward = best != a["features"]
-        if not few and best not in (a["features"], b["features"]):
+        forward = best != a.features
+        if not few and best not in (a.features, b.features):
             continue
         first, second = (b, a) if forward else (a, b)
-        of_pair = [compared[a["features"], b["features"], c] for c in classifiers]
+        of_pair = [compared[a.features, b.features, c] for c in classifiers]
         words = [_in_words(difference, 1 if forward else -1) for difference in of_pair]
-        rows.append([f"{first['label']} − {second['label']}", *words])
+        rows.append([f"{first.label} − {second.label}", *words])
     notes = [
         f"{title}: difference of the test accuracies on two feature sets in points, with its 95 % "
         "interval (paired bootstrap: the same test images, resampled), and as many decimals as "
@@ -86,7 +73,7 @@ def comparison_table(
         "(p of McNemar's test not below 0.05, or zero within the interval). Nothing is adjusted "
         "for the number of pairs: of 20 that do not differ, one is expected without ≈."
     ]
-    if any(len(one["seeds"]) > 1 for one in shown):
+    if any(len(one.seeds) > 1 for one in shown):
         notes.append(
             "Several seeds: the difference of their mean accuracies. Only the images are taken as "
             "chance, not the seeds."
@@ -103,14 +90,14 @@ def comparison_table(
     whole = {column: "Int64" for column in ("epoch_a", "epoch_b") if column in tidy}
     header = [title, *classifiers.values()]
     notes += failed_in_words(failed)
-    write_table(csv, md, tex, tidy.astype(whole), header, rows, notes)
+    write_table(outputs, tidy.astype(whole), header, rows, notes)
 
 
-def _described(one: Mapping, keys: Sequence[str]) -> dict[str, Any]:
+def _described(one: DescribedFeatures, keys: Sequence[str]) -> dict[str, Any]:
     """What a feature set is."""
-    names = identity({**one, "dataset": ""}, None, keys)
+    names = identity(one, None, keys)
     names = {key: value for key, value in names.items() if key not in ("dataset", "seed")}
-    return {**names, "epoch": one["epoch"], "layer": one["layer"]}
+    return {**names, "epoch": one.epoch, "layer": one.layer}
 
 
 def _compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from collapseflow.measures.correlation import spearman
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import networks_in_words, of_runs, over_seeds, read_csv
 from collapseflow.presentation.tables.runs import failed_runs_in_words
 from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
@@ -37,22 +37,7 @@ COLUMNS = [
 ]
 
 
-def flaws_table(
-    measures: str | Path,
-    failures: str | Path,
-    training: str | Path,
-    variance: str | Path | None,
-    runs: Sequence[Mapping],
-    faithful: Sequence[tuple[str, str]],
-    without_imagenet: Sequence[tuple[str, str]],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    starts: Mapping[str, str],
-    features: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def flaws_table(material: Material, outputs: Outputs) -> None:
     """What the reports would say, and what is so: a row for each flaw that the study has.
 
     Of report A four flaws, each alone, after the last epoch: the accuracy of the last batch, the
@@ -62,48 +47,28 @@ def flaws_table(
     against those with it, before any training; and whether variances of t-SNE coordinates, which it
     published, rank classes and pairs as variances of features do, which it meant.
 
-    Parameters
-    ----------
-    measures, failures
-        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
-    training
-        What :func:`collapseflow.presentation.tables.runs.training_table` wrote.
-    variance
-        The CSV of :func:`collapseflow.presentation.tables.variance.variance_table`, if the study
-        has one.
-    runs
-        All runs of the study; NC1 is that of the training features at the ``layer`` of each.
-    faithful
-        Recipes with report A's validation, as in ``series``, and the recipes that differ from them
-        in nothing else.
-    without_imagenet
-        Backbones without ImageNet's normalisation, and those that differ from them in nothing else.
-    datasets, backbones, starts
-        Labels.
-    features
-        Labels of the feature sets of ``variance`` by their folders.
-    csv
-        A row for each flaw, data set, network, seed and quantity: values ``as_reported`` and
-        ``corrected``, their ``difference`` (accuracies; shares of 1) or ``ratio`` (NC1); for
-        variances Spearman's ``rank_correlation`` over ``n`` classes or pairs, of classes with its
-        95 % interval.
+    The CSV has a row for each flaw, data set, network, seed and quantity: values ``as_reported``
+    and ``corrected``, their ``difference`` (accuracies; shares of 1) or ``ratio`` (NC1 of the
+    training features at the ``layer`` of a run); for variances Spearman's ``rank_correlation`` over
+    ``n`` classes or pairs, of classes with its 95 % interval.
     """
-    rows = read_csv(measures)
+    faithful, backbones = material.faithful, material.backbones
+    rows = read_csv(material.measures)
     recipes = {recipe for pair in faithful for recipe in pair}
-    concerned = [run for run in runs if _recipe(run) in recipes]
+    concerned = [run for run in material.runs if _recipe(run) in recipes]
     records = []
     if concerned:
-        records += _of_report_a(rows, read_csv(training), concerned, faithful, backbones)
-    records += _without_normalisation(rows, without_imagenet, backbones, starts)
-    if variance is not None:
-        records += _of_coordinates(read_csv(variance), features)
+        records += _of_report_a(rows, read_csv(material.training), concerned, faithful, backbones)
+    records += _without_normalisation(rows, material.without_imagenet, backbones, material.starts)
+    for variance in material.variance:
+        records += _of_coordinates(read_csv(variance), material.variance_features)
     tidy = pd.DataFrame(records, columns=COLUMNS)
     tidy = tidy.astype({"seed": "Int64", "n": "Int64"})
     correlated = tidy["rank_correlation"].notna().any()
     names = ["report", "flaw", "dataset", "network", "quantity"]
     lines = []
     for (report, flaw, dataset, network, quantity), group in tidy.groupby(names, sort=False):
-        words = [f"{report}: {flaw}", datasets[dataset], network, WORDS[quantity]]
+        words = [f"{report}: {flaw}", material.datasets[dataset], network, WORDS[quantity]]
         lines.append([*words, *_shown(quantity, group), *([_rank(group)] if correlated else [])])
     header = ["flaw", "data set", "network", "quantity", "as in the report", "corrected"]
     header += ["difference, points", "ratio", *(["rank correlation"] if correlated else [])]
@@ -114,7 +79,7 @@ def flaws_table(
             "normalisation: the weights of the flawed recipe against those of the corrected one; "
             "all else on the weights of the flawed one. NC1 of the training features."
         )
-    if without_imagenet:
+    if material.without_imagenet:
         notes.append("B: report B; features before any training on the data set.")
     notes.append(
         "Difference: as in the report minus corrected. Ratio: as in the report over corrected."
@@ -131,13 +96,13 @@ def flaws_table(
             "geometric mean."
         )
     if concerned:
-        notes += failed_runs_in_words(concerned, failures)
-    write_table(csv, md, tex, tidy, header, lines, notes, n_left=4)
+        notes += failed_runs_in_words(concerned, material.failures)
+    write_table(outputs, tidy, header, lines, notes, n_left=4)
 
 
-def _recipe(run: Mapping) -> str:
+def _recipe(run: DescribedRun) -> str:
     """The recipe's name in the study, with its swept values."""
-    return run["series"].split("/", 2)[2]
+    return run.series.split("/", 2)[2]
 
 
 def _pair(quantity: str, reported: float | None, corrected: float | None) -> dict[str, Any] | None:
@@ -153,7 +118,7 @@ def _pair(quantity: str, reported: float | None, corrected: float | None) -> dic
 def _of_report_a(
     rows: pd.DataFrame,
     training: pd.DataFrame,
-    runs: Sequence[Mapping],
+    runs: Sequence[DescribedRun],
     faithful: Sequence[tuple[str, str]],
     backbones: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
@@ -165,17 +130,17 @@ def _of_report_a(
         for run in runs:
             if _recipe(run) != flawed:
                 continue
-            network = networks[run["backbone"], run["start"]]
+            network = networks[run.backbone, run.start]
             who = {
                 "report": "A",
-                "dataset": run["dataset"],
+                "dataset": run.dataset,
                 "network": network if len(faithful) == 1 else f"{network}, {corrected}",
-                "seed": run["seed"],
+                "seed": run.seed,
             }
-            series = f"{run['backbone']}/{run['start']}/{corrected}"
-            last = run["dataset"], run["series"], run["seed"], run["last"]
-            instead = run["dataset"], series, run["seed"], run["last"]
-            nc1 = run["layer"], "train", "nc1"
+            series = f"{run.backbone}/{run.start}/{corrected}"
+            last = run.dataset, run.series, run.seed, run.last
+            instead = run.dataset, series, run.seed, run.last
+            nc1 = run.layer, "train", "nc1"
             of_train, of_test = (("", split, "accuracy") for split in ("train", "test"))
             test = measured.get((*last, *of_test))
             pairs = [
@@ -191,7 +156,7 @@ def _of_report_a(
                 (
                     CUTOFF,
                     "nc1",
-                    measured.get((*last, run["layer"], "train", "nc1_report_a")),
+                    measured.get((*last, run.layer, "train", "nc1_report_a")),
                     measured.get((*last, *nc1)),
                 ),
             ]

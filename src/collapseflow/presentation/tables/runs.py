@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from collapseflow.presentation import held_out
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     REPORT_A,
     failures_in_words,
@@ -52,7 +53,10 @@ NOTES_WITHOUT_VALIDATION = (
 
 
 def _notes_on_runs(
-    runs: Sequence[Mapping], rows: pd.DataFrame, datasets: Mapping[str, str], failures: str | Path
+    runs: Sequence[DescribedRun],
+    rows: pd.DataFrame,
+    datasets: Mapping[str, str],
+    failures: str | Path,
 ) -> list[str]:
     """What the tables of runs say below: over which seeds, of which classes there are few images,
     and what failed."""
@@ -61,7 +65,7 @@ def _notes_on_runs(
     return [*notes, *(f"{words}." for words in few), *failed_runs_in_words(runs, failures)]
 
 
-def failed_runs_in_words(runs: Sequence[Mapping], failures: str | Path) -> list[str]:
+def failed_runs_in_words(runs: Sequence[DescribedRun], failures: str | Path) -> list[str]:
     """The notes about those of some runs that failed."""
     failed = read_csv(failures)
     if len(failed):
@@ -80,7 +84,7 @@ def _shown(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _measured(rows: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str]]:
+def _measured(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> tuple[pd.DataFrame, list[str]]:
     """Mean and standard deviation of all quantities in the rows of some runs, and the names of the
     columns that say what of."""
     rows = rows[rows["quantity"].isin(["accuracy", *REPORT_A])]
@@ -89,99 +93,65 @@ def _measured(rows: pd.DataFrame, runs: Sequence[Mapping]) -> tuple[pd.DataFrame
     return over_seeds(rows, ["series", *names]), names
 
 
-def collapse_table(
-    measures: str | Path,
-    failures: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def collapse_table(material: Material, outputs: Outputs) -> None:
     """Accuracy and neural collapse of all runs, at the start and after the last epoch.
 
-    Parameters
-    ----------
-    measures, failures
-        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
-    datasets
-        Labels of the data sets.
-    csv
-        Mean, standard deviation and number of seeds, and whether the two are geometric
-        (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all
-        splits.
+    The CSV has mean, standard deviation and number of seeds, and whether the two are geometric
+    (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all splits.
     """
-    measured = of_runs(read_csv(measures), runs)
+    runs, datasets = material.runs, material.datasets
+    measured = of_runs(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
-    several = any(len(run["layers"]) > 1 for run in runs)
+    several = any(len(run.layers) > 1 for run in runs)
     rows = []
-    for (dataset, series), run in {(run["dataset"], run["series"]): run for run in runs}.items():
+    for (dataset, series), run in {(run.dataset, run.series): run for run in runs}.items():
         chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
-        for layer in run["layers"]:
+        for layer in run.layers:
             of_layer = chosen[chosen["layer"].isin(["", layer])]
-            words = [datasets[dataset], run["label"], *([layer] if several else [])]
-            for epoch in (0, run["last"]):
+            words = [datasets[dataset], run.label, *([layer] if several else [])]
+            for epoch in (0, run.last):
                 shown = _shown(of_layer[of_layer["epoch"] == epoch])
                 rows.append([*words, str(epoch), *shown])
     header = ["data set", "network", *(["layer"] if several else []), "epoch"]
     notes = [
         "Accuracy of the network itself; neural collapse of its features of the training images. "
         "Epoch 0 is the network before it is trained on the data set.",
-        *_notes_on_runs(runs, measured, datasets, failures),
+        *_notes_on_runs(runs, measured, datasets, material.failures),
     ]
     tidy = table[[*names, *MEANS]]
     n_left = len(header) - 1
     header += [words for *_, words in SHOWN]
-    write_table(csv, md, tex, tidy, header, rows, notes, n_left)
+    write_table(outputs, tidy, header, rows, notes, n_left)
 
 
-def sweep_table(
-    measures: str | Path,
-    failures: str | Path,
-    training: str | Path,
-    runs: Sequence[Mapping],
-    datasets: Mapping[str, str],
-    backbones: Mapping[str, str],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def sweep_table(material: Material, outputs: Outputs) -> None:
     """Accuracy and neural collapse after the last epoch at every point of the swept recipes.
 
     Where training images are held out, the accuracy on them as well, and the best point by it
     (:func:`collapseflow.presentation.held_out.best_points`): without them no point is called best.
 
-    Parameters
-    ----------
-    measures, failures, datasets
-        As those of :func:`collapse_table`.
-    training
-        What :func:`training_table` wrote.
-    runs
-        The runs of recipes that are swept; the measures are those at the layer of each.
-    backbones
-        Labels of the backbones.
-    csv
-        As that of :func:`collapse_table`, after the last epoch; where images are held out also
-        ``validation_accuracy``, on the split ``validation``, and ``best``, 1 for the best point.
+    The CSV is as that of :func:`collapse_table`, after the last epoch, at the ``layer`` of each
+    run; where images are held out also ``validation_accuracy``, on the split ``validation``, and
+    ``best``, 1 for the best point.
     """
-    measured = of_runs(read_csv(measures), runs)
+    runs, datasets = material.swept_runs, material.datasets
+    measured = of_runs(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
     keys = swept_keys(runs)
-    accuracies = held_out.final_accuracies(training, runs)
+    accuracies = held_out.final_accuracies(material.training, runs)
     validated = held_out.spread_over_seeds(accuracies).set_index(["dataset", "series"])
     best = held_out.best_points(accuracies, runs)
-    points = {(run["dataset"], run["series"]): run for run in runs}
-    networks = networks_in_words(runs, backbones)
+    points = {(run.dataset, run.series): run for run in runs}
+    networks = networks_in_words(runs, material.backbones)
     parts, rows = [], []
     for (dataset, series), run in points.items():
         chosen = table[
             (table["dataset"] == dataset)
             & (table["series"] == series)
-            & (table["epoch"] == run["last"])
-            & table["layer"].isin(["", run["layer"]])
+            & (table["epoch"] == run.last)
+            & table["layer"].isin(["", run.layer])
         ]
-        who = identity(run, run["seed"], keys)
+        who = identity(run, run.seed, keys)
         setting = [who[key] for key in keys]
         shown: list[Cell] = [*_shown(chosen)]
         if len(validated):
@@ -190,7 +160,7 @@ def sweep_table(
             if (dataset, series) in validated.index:
                 found = validated.loc[(dataset, series)]
                 cell = spread("accuracy", found["mean"], found["sd"])
-                where = {"layer": "", "epoch": run["last"], "split": "validation"}
+                where = {"layer": "", "epoch": run.last, "split": "validation"}
                 row = {**who, **where, "quantity": held_out.ACCURACY, **found}
                 row["n_seeds"] = int(found["n_seeds"])
                 chosen = pd.concat([pd.DataFrame([row])[chosen.columns.drop("series")], chosen])
@@ -200,8 +170,8 @@ def sweep_table(
         rows.append(
             [
                 datasets[dataset],
-                networks[run["backbone"], run["start"]],
-                run["recipe"],
+                networks[run.backbone, run.start],
+                run.recipe,
                 *setting,
                 *shown,
             ]
@@ -214,31 +184,25 @@ def sweep_table(
         "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
         "the training images.",
         *(NOTES_ON_VALIDATION if len(validated) else NOTES_WITHOUT_VALIDATION),
-        *_notes_on_runs(runs, measured, datasets, failures),
+        *_notes_on_runs(runs, measured, datasets, material.failures),
     ]
     tidy = pd.concat(parts)[[*names, *MEANS, *(["best"] if len(validated) else [])]]
-    write_table(csv, md, tex, tidy, header, rows, notes, n_left=3)
+    write_table(outputs, tidy, header, rows, notes, n_left=3)
 
 
-def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str | Path) -> None:
+def training_table(material: Material, outputs: Outputs) -> None:
     """What training said of every epoch of every run, as tidy rows.
 
-    Parameters
-    ----------
-    logs
-        Of each run the file of what :func:`collapseflow.training.loop.finetune` logs.
-    csv
-        Columns as in measures.csv, as far as they apply; quantities ``loss``, ``learning_rate``
-        (of the last batch), ``gradient_norm`` (mean over the batches), ``last_batch_accuracy``
-        (training mode), ``validation_accuracy`` (test images in training mode, where they go
-        through the network, or held-out images in evaluation mode), ``validation_loss`` (of
-        held-out images), ``best_epoch`` (at the epoch after which training stopped early),
-        ``seconds``, ``images_per_second``.
+    Columns as in measures.csv, as far as they apply; quantities ``loss``, ``learning_rate`` (of the
+    last batch), ``gradient_norm`` (mean over the batches), ``last_batch_accuracy`` (training mode),
+    ``validation_accuracy`` (test images in training mode, where they go through the network, or
+    held-out images in evaluation mode), ``validation_loss`` (of held-out images), ``best_epoch``
+    (at the epoch after which training stopped early), ``seconds``, ``images_per_second``.
     """
-    keys = swept_keys(runs)
+    keys = swept_keys(material.runs)
     records = []
-    for run, path in zip(runs, logs, strict=True):
-        who = identity(run, run["seed"], keys)
+    for run, path in zip(material.runs, material.logs, strict=True):
+        who = identity(run, run.seed, keys)
         for record in read_json(path):
             epoch = record.pop("epoch")
             records += [
@@ -247,4 +211,4 @@ def training_table(runs: Sequence[Mapping], logs: Sequence[str | Path], csv: str
             ]
     columns = ["dataset", "backbone", "start", "recipe", *keys]
     columns += ["seed", "epoch", "quantity", "value"]
-    write_csv(csv, pd.DataFrame(records, columns=columns))
+    write_csv(outputs["csv"], pd.DataFrame(records, columns=columns))

@@ -1,42 +1,28 @@
 """What the jobs of a study cost."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import pandas as pd
 
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.tables.writing import write_table
+from collapseflow.running.jobs import cost_file
 from collapseflow.running.resume import read_kept
 
 
-def runtime_table(
-    jobs: Sequence[Sequence[str]],
-    benchmarks: Sequence[str | Path],
-    costs: Sequence[str | Path],
-    published_minutes: dict[str, float],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
+def runtime_table(material: Material, outputs: Outputs) -> None:
     """Wall time and peak memory of the jobs that compute.
 
-    Parameters
-    ----------
-    jobs
-        Stage, data set and name of each; data set and name are empty where there is none.
-    benchmarks, costs
-        Of each job Snakemake's own file, which has the wall time of its last run, and the file
-        that the job itself wrote (:func:`collapseflow.running.jobs.cost_file`), which has what
-        earlier runs left for the last one, and the peak memory.
-    published_minutes
-        What report B needed for the same, by stage, data set and name with slashes between.
+    Snakemake's own file has the wall time of the last run of a job; the file that the job itself
+    wrote (:func:`collapseflow.running.jobs.cost_file`) has what earlier runs left for the last one,
+    and the peak memory.
     """
     records = []
-    for (stage, dataset, name), path, cost in zip(jobs, benchmarks, costs, strict=True):
+    costs = map(cost_file, material.job_logs)
+    of_jobs = zip(material.jobs, material.benchmarks, costs, strict=True)
+    for (stage, dataset, name), path, cost in of_jobs:
         last_run = float(pd.read_csv(path, sep="\t", na_values="-")["s"].mean())
         # Results of earlier versions have none.
         known = read_kept(cost) or {"seconds_taken_over": 0.0, "peak_memory_mib": None}
-        minutes = published_minutes.get(f"{stage}/{dataset}/{name}")
+        minutes = material.published_minutes.get(f"{stage}/{dataset}/{name}")
         records.append(
             {
                 "stage": stage,
@@ -65,4 +51,4 @@ def runtime_table(
     if tidy["published"].notna().any():
         notes.append("In brackets: report B, on a laptop.")
     header = ["job", "wall time, s", "peak memory, MiB"]
-    write_table(csv, md, tex, tidy, header, rows, notes)
+    write_table(outputs, tidy, header, rows, notes)

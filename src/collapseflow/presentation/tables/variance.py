@@ -1,43 +1,27 @@
 """Report B's variances beside the published ones."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import pandas as pd
 
 from collapseflow import published
+from collapseflow.images.datasets import read_info
+from collapseflow.measures.variance import compare_variances
+from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.tables.writing import failed_in_words, write_table
 
 
-def variance_table(
-    values: Sequence[dict],
-    features: Mapping[str, str],
-    identities: Mapping[str, Mapping],
-    class_names: Sequence[str],
-    published_names: Mapping[str, Sequence[str]],
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
-) -> None:
-    """Report B's variances beside the published ones.
-
-    Parameters
-    ----------
-    values
-        Records with the keys features, split, space (``t-SNE coordinates`` or ``features``),
-        quantity, class_a, class_b and value; none of feature sets that failed.
-    features
-        Labels of the feature sets.
-    identities
-        Of each its data set, backbone, start, recipe, seed, epoch and layer.
-    published_names
-        For feature sets that report B has: its data set and its name of the features.
-    """
+def variance_table(material: Material, outputs: Outputs) -> None:
+    """Report B's variances (:func:`collapseflow.measures.variance.compare_variances`) beside the
+    published ones."""
+    features, identities = material.variance_features, material.variance_identities
+    class_names = read_info(material.variance_images).class_names
+    values = compare_variances(
+        list(features), material.variance_states, material.variance_embeddings
+    )
     known = published.variances()
     kinds = {"intra_class": "intra", "pooled_pair": "inter"}
 
     def lookup(record: dict) -> float | None:
-        name = published_names.get(record["features"])
+        name = material.variance_published.get(record["features"])
         if name is None or record["space"] != "t-SNE coordinates":
             return None
         kind = kinds.get(record["quantity"])
@@ -83,4 +67,4 @@ def variance_table(
         notes.append("In brackets: published in report B.")
     there = set(tidy["features"])
     notes += failed_in_words([label for name, label in features.items() if name not in there])
-    write_table(csv, md, tex, tidy, ["classes", *(c[2] for c in columns)], rows, notes)
+    write_table(outputs, tidy, ["classes", *(c[2] for c in columns)], rows, notes)

@@ -4,10 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
+from collapseflow.presentation.material import Outputs
 from collapseflow.presentation.rows import is_geometric, write_csv
 from collapseflow.running.files import write_text
 
@@ -96,9 +96,7 @@ def _latex(words: str) -> str:
 
 
 def write_table(
-    csv: str | Path,
-    md: str | Path,
-    tex: str | Path,
+    outputs: Outputs,
     tidy: pd.DataFrame,
     header: Sequence[str],
     rows: Sequence[Sequence[Cell]],
@@ -107,11 +105,11 @@ def write_table(
 ) -> None:
     """Write one table in its three forms, each atomically; what it says are words, and no
     notation."""
-    write_csv(csv, tidy)
+    write_csv(outputs["csv"], tidy)
     footer = "".join(f"\n{markdown(note)}\n" for note in notes)
-    write_text(md, to_markdown(header, rows, n_left) + footer)
+    write_text(outputs["md"], to_markdown(header, rows, n_left) + footer)
     comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
-    write_text(tex, comments + to_latex(header, rows, n_left))
+    write_text(outputs["tex"], comments + to_latex(header, rows, n_left))
 
 
 def decimals(half_width: float) -> int:
