@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _BESIDE_THE_HEAP = 256 * 2**20
 CPUINFO = Path("/proc/cpuinfo")
-#: More than oneDNN takes at a time for the code that it generates, and than cuBLAS or cuDNN take
-#: beside PyTorch's memory for handles, kernels and workspaces of their own (cuBLAS 32 MiB).
+#: More than oneDNN takes at a time for the code that it generates, and (not measured) than cuBLAS
+#: or cuDNN take beside PyTorch's memory for handles and kernels.
 _FOR_CODE, _FOR_KERNELS = 16 * 2**20, 256 * 2**20
 
 
@@ -262,8 +262,8 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not torch.backends.mkldnn.is_available():
-        # Convolutions in it are oneDNN's (ATen/native/Convolution.cpp, use_mkldnn); without
-        # it, as on macOS, PyTorch is slow in it whatever the processor has.
+        # Convolutions in it are oneDNN's (ATen/native/Convolution.cpp, use_mkldnn). PyTorch for
+        # macOS has none (.ci/wheel/build_wheel.sh), and is slow in it whatever the processor has.
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
