@@ -41,7 +41,7 @@ onsuccess:
 # The first rule, and so the default target.
 rule all:
     input:
-        everything(PLAN),
+        lazily(everything, PLAN),
         f"{RESULTS}/summary.md",
     message:
         f"Every table and figure of the study {STUDY.study} is there"

@@ -1,13 +1,15 @@
-"""How the time and the memory of a dry run grow with the number of jobs.
+"""How planning grows with a study: of everything, and of what each submitted job plans first.
 
     python benchmarks/planning.py [DATASETS...]
 
 Studies are made from configuration alone: ten networks, two recipes of 100 epochs, five seeds, and
-2 and 20 data sets, which is about 1,000 and 10,000 jobs.
+2, 12, 20 and 48 data sets, that is 100 runs for each. Beside the wall time stands the processor
+time, which other work on the machine changes little.
 """
 
 import argparse
 import re
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +17,12 @@ from pathlib import Path
 from study import Answer, snakemake
 
 BACKBONES = 10
+RUNS = 2 * 5 * BACKBONES
+#: What a node is told of the one job that it runs, beside options that cost nothing.
+ON_A_NODE = (
+    *("--target-jobs", "prepare_dataset:dataset=data0", "--allowed-rules", "prepare_dataset"),
+    *("--mode", "remote", "--force", "--no-hooks", "--nolock", "--ignore-incomplete"),
+)
 
 
 def study(datasets: int) -> dict:
@@ -32,39 +40,47 @@ def study(datasets: int) -> dict:
     }
 
 
-def plan(datasets: int) -> tuple[int, Answer]:
-    """Jobs and cost of a dry run.
-
-    It is the second one: the first also asks PyTorch and scikit-learn about the study file.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        snakemake(folder, study(datasets), "fig_samples", "--dry-run")
-        answer = snakemake(folder, study(datasets), "--dry-run")
-    jobs = int(re.findall(r"^total +(\d+)$", answer.text, flags=re.M)[-1])
-    return jobs, answer
+def timed(folder: Path, datasets: int, *arguments: str) -> tuple[Answer, float]:
+    """A dry run, and the processor time that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = snakemake(folder, study(datasets), *arguments, "--dry-run")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return answer, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("datasets", nargs="*", type=int, default=[2, 20])
+    parser.add_argument("datasets", nargs="*", type=int, default=[2, 12, 20, 48])
     asked = parser.parse_args().datasets
     print("## Planning of large sweeps\n")
     print(
         "`snakemake --dry-run` of studies made from configuration alone: ten networks, two "
-        "recipes of 100 epochs, five seeds, more and more data sets.\n"
+        "recipes of 100 epochs, five seeds, more and more data sets. One file: "
+        "`results/sweep/data/data0.h5`, which waits for nothing; on a node: the same as the job "
+        "that a cluster's node is told to run, and plans first. Goals: one job below 3 s at 1,200 "
+        "runs and below 10 s at 4,800.\n"
     )
-    print("| data sets | jobs | seconds | ms a job | memory, MiB | KiB a job |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| data sets | runs | of what | jobs | seconds | of processor | ms a job | MiB |")
+    print("| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     for datasets in asked:
-        jobs, answer = plan(datasets)
-        print(
-            f"| {datasets:,} | {jobs:,} | {answer.seconds:.1f} "
-            f"| {1000 * answer.seconds / jobs:.1f} | {answer.mebibytes:,.0f} "
-            f"| {1024 * answer.mebibytes / jobs:.0f} |",
-            flush=True,
-        )
-        print(f"  {jobs:,} jobs: {answer.seconds:.1f} s", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            # The first one also asks PyTorch and scikit-learn about the study file.
+            snakemake(folder, study(datasets), "fig_samples", "--dry-run")
+            for words, arguments in {
+                "everything": ("all",),
+                "one file": ("results/sweep/data/data0.h5",),
+                "on a node": ON_A_NODE,
+            }.items():
+                answer, processor = timed(folder, datasets, *arguments)
+                jobs = int(re.findall(r"^total +(\d+)$", answer.text, flags=re.M)[-1])
+                print(
+                    f"| {datasets:,} | {datasets * RUNS:,} | {words} | {jobs:,} "
+                    f"| {answer.seconds:.1f} | {processor:.1f} "
+                    f"| {1000 * answer.seconds / jobs:.1f} | {answer.mebibytes:,.0f} |",
+                    flush=True,
+                )
+                print(f"  {words}: {answer.seconds:.1f} s", file=sys.stderr, flush=True)
     print(flush=True)
 
 

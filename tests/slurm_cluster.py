@@ -1,4 +1,4 @@
-"""A SLURM cluster on one machine: one CPU node, two GPU nodes with one fake GPU each.
+"""A SLURM cluster on one machine: a CPU node, two nodes with a fake GPU each, two with two.
 
     python tests/slurm_cluster.py [--accounting] COMMAND...
 
@@ -25,7 +25,7 @@ ACCOUNTING_DAEMONS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 #: Where commands look that lost SLURM_CONF: the plugin's job steps drop SLURM's variables.
 SYSTEM_CONFIGURATION = Path("/etc/slurm/slurm.conf")
 #: Node, fake GPUs. Memory and CPUs are what the configuration says: two real cores serve all.
-NODES = {"cpu1": 0, "gpu1": 1, "gpu2": 1}
+NODES = {"cpu1": 0, "gpu1": 1, "gpu2": 1, "pair1": 2, "pair2": 2}
 GPU_MODEL = "fake"
 
 CONFIGURATION = """
@@ -65,6 +65,7 @@ GresTypes=gpu
 {nodes}
 PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=gpu Nodes=gpu1,gpu2 MaxTime=2-00:00:00 State=UP
+PartitionName=pairs Nodes=pair1,pair2 MaxTime=2-00:00:00 State=UP
 """
 
 ACCOUNTING = """AccountingStorageType=accounting_storage/slurmdbd

@@ -26,13 +26,14 @@ dryrun.Executor.printjob = tell
 main(sys.argv[1:])
 """
 SITE = {"account": "thesis", "cpu_partition": "long", "gpu_partition": "cards", "gpu_model": "a100"}
-#: Rules that are submitted: GPUs, threads, MB, minutes.
+#: Rules that are submitted: GPUs, threads, MB, minutes. Of 70,000 images, and networks whose
+#: weights are not there yet.
 SUBMITTED = {
     "extract_raw": (0, 1, 2000, 30),
-    "extract_scattering": (1, 8, 4000, 120),
-    "extract_network": (1, 8, 16000, 240),
-    "finetune": (1, 8, 16000, 480),
-    "reduce_epochs": (1, 8, 16000, 240),
+    "extract_scattering": (1, 4, 4000, 120),
+    "extract_network": (1, 4, 7310, 34),
+    "finetune": (1, 4, 10310, 132),
+    "reduce_epochs": (1, 4, 7310, 69),
     "reduce_features": (0, 8, 2000, 60),
     "classify": (0, 8, 12000, 720),
     "embed": (0, 8, 8000, 240),
@@ -68,11 +69,17 @@ LOCAL = {
 }
 
 
-def planned(folder, profile, *arguments):
+def planned(folder, profile, *arguments, environment=()):
     """The jobs of a dry run through a profile."""
     words = [sys.executable, "-c", TELLING, "--dry-run", "--snakefile", ROOT / "Snakefile"]
     words += ["--directory", folder, "--profile", profile, "--cores", "8", *arguments]
-    answer = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=ROOT)
+    answer = subprocess.run(
+        list(map(str, words)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **dict(environment)},
+    )
     assert answer.returncode == 0, answer.stderr[-3000:]
     lines = [line for line in answer.stdout.splitlines() if line.startswith("{")]
     return [job for job in map(json.loads, lines) if job["rule"] != "all"]
@@ -102,6 +109,8 @@ def test_each_submitted_rule_of_the_paper_study_asks_for_what_it_needs(paper, ru
         assert job["slurm_account"] == "thesis"
         assert job["slurm_partition"] == ("cards" if gpus else "long")
         assert job.get("gpu_model") == ("a100" if gpus else None)
+        # SLURM would spread cards over nodes.
+        assert job.get("nodes") == (1 if rule == "finetune" else None)
 
 
 def test_everything_else_runs_where_it_was_submitted(paper):
@@ -156,9 +165,35 @@ def test_a_study_for_cpus_asks_for_memory_instead_of_a_gpu(tmp_path, device, gpu
     # features (256 at a time), 130 MB to train; a quarter of that at 112 px.
     assert asked["finetune"][0] == gpus * each
     small, large = (4000 + images * 130 // 4 for images in (50, 100))
-    assert trained == ([16000, 16000] if gpus else [small, large])
-    assert asked["extract_network"] == (gpus, 16000 if gpus else 4000 + 256 * 60 // 4)
+    # On cards, each process has its own.
+    assert trained == ([each * 10200 + 1] * 2 if gpus else [small, large])
+    assert asked["extract_network"] == (gpus, 7201 if gpus else 4000 + 256 * 60 // 4)
     assert asked["extract_scattering"] == (gpus, 4000)
+    cores = {job["rule"]: job["threads"] for job in jobs}
+    assert cores["finetune"] == (min(8, 4 * each) if gpus else 8)
+    assert cores["extract_network"] == cores["extract_scattering"] == (4 if gpus else 8)
+    assert cores["classify"] == 8
+
+
+@pytest.mark.parametrize("cards", [0, 2])
+def test_on_one_machine_a_job_has_a_card_s_memory_and_cores_where_there_is_one(tmp_path, cards):
+    study = {
+        "study": "small",
+        "datasets": {"digits": {"source": "digits"}},
+        "backbones": {"net": {"model": "resnet18", "image_size": 112, "weights": ["random"]}},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    visible = ",".join(map(str, range(cards)))
+    jobs = planned(
+        tmp_path,
+        ROOT / "profiles" / "workstation",
+        *("--configfile", path),
+        environment={"CUDA_VISIBLE_DEVICES": visible},
+    )
+    (trained,) = [job for job in jobs if job["rule"] == "finetune"]
+    asked = (trained["threads"], trained["mem_mb"])
+    assert asked == ((4, 10201) if cards else (8, 4000 + 64 * 130 // 4))
 
 
 @pytest.mark.parametrize("cards", [0, 1, 3])

@@ -186,10 +186,11 @@ def test_jobs_of_gpu_rules_and_no_others_are_given_a_gpu(cluster, remote):
 @without_accounting
 def test_requested_memory_and_time_are_those_of_the_rules(cluster, remote):
     asked = {rule_of(job): job for job in jobs_of(cluster, remote[0])}
-    memory = {"finetune": 16000, "reduce_epochs": 16000, "classify": 12000, "extract_raw": 2000}
+    # Of weights that were not there yet.
+    memory = {"finetune": 10201, "reduce_epochs": 7201, "classify": 12000, "extract_raw": 2000}
     for rule, megabytes in memory.items():
         assert asked[rule]["MinMemoryNode"] == f"{megabytes}M"
-    assert asked["finetune"]["TimeLimit"] == "08:00:00"
+    assert asked["finetune"]["TimeLimit"] == "00:32:00"
     assert asked["classify"]["TimeLimit"] == "12:00:00"
     assert asked["extract_raw"]["TimeLimit"] == "00:30:00"
     assert {job["NumCPUs"] for job in asked.values()} == {"1"}
@@ -244,9 +245,6 @@ def test_one_figure_submits_only_what_it_needs(cluster, tmp_path):
     assert [rule_of(job) for job in jobs_of(cluster, tmp_path)] == ["extract_raw"]
 
 
-# --- faults -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A folder in which fine-tuning is the next thing to do."""
@@ -254,6 +252,37 @@ def prepared(tmp_path_factory):
     targets = ["results/tiny/data/digits.h5", "results/tiny/weights/net/random/s0.safetensors"]
     succeed(command(folder, "--cores", "2", *targets))
     return folder
+
+
+@without_accounting
+def test_a_training_on_two_cards_waits_for_two_of_one_node(cluster, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True, symlinks=True)
+    card = ["sbatch", "--parsable", "--chdir=/", "--output=/dev/null", "--partition=pairs"]
+    card += ["--mem=100", f"--gpus={slurm_cluster.GPU_MODEL}:1", "--wrap=sleep 600"]
+    started = [cluster.ask(*card, f"--nodelist={node}").strip() for node in ("pair1", "pair2")]
+    arguments = on_slurm(tmp_path, gpu_partition="pairs")
+    words = command(tmp_path, TRAINED, *arguments, study={**STUDY, "gpus": 2})
+    with open(tmp_path / "output", "w") as output:
+        snakemake = subprocess.Popen(
+            words, env=cluster.environment, cwd=ROOT, stdout=output, stderr=output
+        )
+    try:
+        # A card of each node is free, and SLURM says what the job waits for.
+        while not (jobs := jobs_of(cluster, tmp_path)) or jobs[0]["Reason"] in ("None", "Priority"):
+            assert snakemake.poll() is None, (tmp_path / "output").read_text()
+            assert not jobs or jobs[0]["JobState"] == "PENDING"
+            time.sleep(0.1)
+        (job,) = jobs
+        assert (job["JobState"], job["Reason"]) == ("PENDING", "Resources")
+        assert f"gres:gpu:{slurm_cluster.GPU_MODEL}:2" in job["TresPerJob"]
+    finally:
+        snakemake.kill()
+        snakemake.wait()
+        started += [job["JobId"] for job in jobs_of(cluster, tmp_path)]
+        cluster.ask("scancel", *started)
+
+
+# --- faults -----------------------------------------------------------------------------------
 
 
 class Faulty:
@@ -374,7 +403,7 @@ def job_needs_more_time(fault):
     fault.ends_well()
     first, second = fault.jobs()
     assert [first["JobState"], second["JobState"]] == ["TIMEOUT", "COMPLETED"]
-    assert second["TimeLimit"] == "16:00:00"
+    assert second["TimeLimit"] == "01:04:00"
     assert "going on after epoch" in fault.history()
 
 
@@ -518,7 +547,7 @@ def test_a_mistake_of_the_user_is_submitted_once(cluster, prepared, tmp_path):
     [
         (
             {"gpu_partition": "gpus"},
-            "profiles/slurm: partition 'gpus' is unknown; allowed: cpu, gpu",
+            "profiles/slurm: partition 'gpus' is unknown; allowed: cpu, gpu, pairs",
         ),
         (
             {"gpu_partition": "cpu"},

@@ -1,6 +1,7 @@
 """Names, files, runs, feature sets and results that follow from a study file."""
 
 import re
+import sys
 
 import pytest
 
@@ -645,17 +646,37 @@ def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
     assert jobs == [
         ("prepare_dataset", "digits", ""),
         ("initialize_weights", "", "res/random/s0"),
-        # What every training is compared with.
-        ("extract", "digits", "raw"),
-        ("extract", "digits", "scattering"),
         ("extract", "digits", "res/random/s0/epoch000"),
         ("extract", "digits", "res/random/plain/s0/epoch002"),
         ("finetune", "digits", "res/random/plain/s0"),
         ("reduce_epochs", "digits", "res/random/plain/s0"),
-        ("reduce_features", "digits", "raw"),
-        ("reduce_features", "digits", "scattering"),
         ("reduce_features", "digits", "res/random/s0/epoch000"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"features": []}, []),
+        ({"features": ["res-finetuned"]}, []),
+        ({"features": ["scattering", "res-finetuned"]}, ["scattering"]),
+        ({}, ["raw", "scattering"]),
+        # As lines to compare with, where nothing else asks for them.
+        ({"features": [], "analyses": ["baselines"]}, ["raw", "scattering"]),
+        ({"features": [], "analyses": ["baselines"], "runs": []}, []),
+        (
+            {"features": [], "variance": {"dataset": "digits", "features": ["raw"]}},
+            ["raw"],
+        ),
+    ],
+)
+def test_features_without_a_network_are_made_where_something_asks_for_them(keys, expected):
+    made = plan(**{**SMALL, **keys})
+    untouched = [column.key for column in made.untouched("digits")]
+    assert [key for key in untouched if "/" not in key] == expected
+    for stage in ("extract", "reduce_features"):
+        of_stage = [name for of, _, name in made.computing_jobs() if of == stage]
+        assert [name for name in of_stage if "/" not in name] == expected
 
 
 def test_two_layers_are_read_by_one_job():
@@ -709,7 +730,6 @@ def test_small_results_are_one_for_each_seed_but_one_embedding_of_all():
         "results/toy/embeddings/digits/raw/train-sklearn.npz",
         "results/toy/embeddings/digits/raw/test-sklearn.npz",
         "results/toy/statistics/digits/raw.npz",
-        "results/toy/statistics/digits/scattering.npz",
         "results/toy/statistics/digits/res/random/s5/epoch000.npz",
         "results/toy/statistics/digits/res/random/s6/epoch000.npz",
         "results/toy/statistics/digits/res/random/plain/s5",
@@ -948,3 +968,52 @@ def test_a_heading_names_the_seeds_that_are_first():
     assert made.embedding_heading("digits").endswith("; seeds 0, 1")
     made = plan(**SWEEP, runs=runs[:1], features=["raw", "res-finetuned"])
     assert made.embedding_heading("digits").endswith("; seed 1")
+
+
+# --- large studies ----------------------------------------------------------------------------
+
+
+def calls_of(work):
+    """How many functions of Python a piece of work calls."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def plan_all_of(n_datasets):
+    """Read a study with runs on so many data sets, and ask for all that rules ask for."""
+    made = plan(
+        datasets={f"d{n}": {"source": "digits"} for n in range(n_datasets)},
+        backbones={"res": {**RESNET, "layers": ["layer4", "penultimate"]}},
+        recipes={"decay": {"weight_decay": [0, 0.1], "measure": "log"}},
+        seeds=[0, 1, 2],
+        analyses=["similarity", "transfer", "few_shot", "baselines"],
+    )
+    made.everything()
+    made.sections()
+    made.computing_jobs()
+    made.small_results()
+    made.results()
+    made.describe_runs()
+    made.describe_study()
+    made.describe_everywhere(made.untouched)
+    made.describe_everywhere(made.analysed)
+    made.published_minutes()
+    made.swept_runs()
+    for pattern in (made.run_pattern, made.state_pattern, made.features_pattern):
+        pattern()
+
+
+def test_the_work_of_planning_grows_no_faster_than_the_study():
+    plan_all_of(1)
+    few, some, many = (calls_of(lambda n=n: plan_all_of(n)) for n in (4, 20, 36))
+    assert many - some < 1.1 * (some - few)

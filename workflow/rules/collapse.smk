@@ -39,10 +39,10 @@ rule reduce_epochs:
         "<results>/benchmarks/reduce_epochs/{dataset}/{run}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(GPUS)
     resources:
         mem_mb=reading_memory(run_of),
-        runtime=minutes(240),
+        runtime=reading_minutes(run_of, lambda wildcards: len(epochs_of(wildcards))),
         gpu=GPUS,
     params:
         reading=lambda wildcards: PLAN.reading(run_of(wildcards).backbone),
@@ -60,10 +60,10 @@ rule reduce_epochs:
 # computed here, from the statistics: a new one takes no other job.
 rule collect_measures:
     input:
-        **PLAN.results(),
-        runs=[FILES.statistics_of_run(run.dataset, run.path) for run in PLAN.runs],
-        starts=[FILES.statistics(run.dataset, run.state.at(0).path) for run in PLAN.runs],
-        untouched=PLAN.files_everywhere(PLAN.untouched, PLAN.statistics),
+        **{kind: lazily(PLAN.results_of, kind) for kind in PLAN.kinds()},
+        runs=of_runs(lambda run: FILES.statistics_of_run(run.dataset, run.path)),
+        starts=of_runs(lambda run: FILES.statistics(run.dataset, run.state.at(0).path)),
+        untouched=lazily(PLAN.files_everywhere, PLAN.untouched, PLAN.statistics),
     output:
         csv=report(
             "<results>/measures.csv",
@@ -84,11 +84,11 @@ rule collect_measures:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        runs=[vars(run) for run in PLAN.described_runs],
-        epochs=[STUDY.recipes[run.recipe].measured_epochs() for run in PLAN.runs],
-        untouched=[vars(one) for one in PLAN.describe_everywhere(PLAN.untouched)],
-        features=[vars(one) for one in PLAN.describe_everywhere(PLAN.analysed)],
-        kinds=list(PLAN.results()),
+        runs=asked(SHOWS["runs"]),
+        epochs=of_runs(lambda run: STUDY.recipes[run.recipe].measured_epochs()),
+        untouched=told_everywhere(PLAN.untouched),
+        features=told_everywhere(PLAN.analysed),
+        kinds=PLAN.kinds(),
         datasets=PLAN.dataset_labels(),
         code=code_of("collect_measures"),
     message:

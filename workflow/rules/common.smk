@@ -3,7 +3,9 @@
 import os
 import sys
 from collections import UserString
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
 # As a module of another workflow, whose command line and configuration are its own.
@@ -22,11 +24,12 @@ os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(S
 
 from collapseflow.images.datasets import read_info
 from collapseflow.images.sources import folder
-from collapseflow.images.sources.known import PACKAGES
+from collapseflow.images.sources.known import PACKAGES, divided
 from collapseflow.running import code, slurm
+from collapseflow.running.cards import count_cards
 from collapseflow.running.errors import UserError
 from collapseflow.running.jobs import was_mistake
-from collapseflow.study import announcements, identity, file as study_file, targets
+from collapseflow.study import announcements, demands, identity, file as study_file, targets
 from collapseflow.study.check import check_once
 from collapseflow.study.paths import FeatureSet, State, one_of
 from collapseflow.study.plan import Plan
@@ -72,10 +75,16 @@ GPUS = 0 if STUDY.device == "cpu" else 1
 TRAINING_GPUS = STUDY.gpus * GPUS
 
 
+def lazily(make, *arguments):
+    """An input or a parameter of the study as a whole, made when a job needs it: most processes,
+    on a cluster one for each job, run another rule's."""
+    return lambda wildcards: make(*arguments)
+
+
 def code_of(script, draw=""):
     """A parameter that changes when the code behind a script changes, and behind a function that
     the script is told."""
-    return code.digest(SCRIPTS / f"{script}.py", draw)
+    return lazily(code.digest, SCRIPTS / f"{script}.py", draw)
 
 
 # --- before the first job and after the last ----------------------------------------------------
@@ -173,9 +182,14 @@ def starting_weights(wildcards):
     return PLAN.weights(wildcards.dataset, run_of(wildcards).at(0))
 
 
+def pretrained_on(wildcards):
+    """The data set of the study that weights are pretrained on; empty where it is letters."""
+    return wildcards.pretrained.removeprefix("pretrain").removeprefix("-")
+
+
 def pretraining_images(wildcards):
     """What weights are pretrained on: letters, or a data set of the study."""
-    name = wildcards.pretrained.removeprefix("pretrain").removeprefix("-")
+    name = pretrained_on(wildcards)
     return FILES.dataset(name) if name else f"{RESULTS}/pretraining/letters.h5"
 
 
@@ -232,6 +246,16 @@ def features_of_series(wildcards):
     runs = PLAN.series(wildcards.dataset)[wildcards.series]
     states = [runs[0].state.at(0), *(PLAN.last(run).state for run in runs)]
     return [FILES.features(wildcards.dataset, state.path) for state in states]
+
+
+def of_runs(make):
+    """A file of each run, or something else that follows from it."""
+    return lambda wildcards: [make(run) for run in PLAN.runs]
+
+
+def told_everywhere(columns):
+    """The feature sets of all data sets as JSON-like values."""
+    return lambda wildcards: [vars(one) for one in PLAN.describe_everywhere(columns)]
 
 
 # --- tables and figures -----------------------------------------------------------------------
@@ -327,26 +351,105 @@ def minutes(amount):
     return growing("minutes", amount)
 
 
-def network_memory(state, images, megabytes_per_image):
-    """Main memory of a job that runs a network on batches of images.
+@cache
+def on_cards():
+    """Whether jobs that ask for a card have one: a cluster's profile sends them to a partition; on
+    one machine, cards are counted."""
+    default_resources = workflow.resource_settings.default_resources or ()
+    return bool(GPUS and ("slurm_partition" in default_resources or count_cards()))
 
-    On a card the batch is in the card's memory. On a CPU it is in main memory: so much at 224 px,
-    less for smaller images.
-    """
-    if GPUS:
-        return megabytes(16000)
 
-    def amount(wildcards):
-        size = STUDY.backbones[state(wildcards).backbone].image_size
-        batch = images(state(wildcards)) * megabytes_per_image * (size / 224) ** 2
-        return int(4000 + batch)
+def batch_memory(backbone, images, megabytes_per_image):
+    """Main memory of a job that runs a network on batches of images, where there is no card: so
+    much an image at 224 px, less for smaller images."""
+    size = STUDY.backbones[backbone].image_size
+    return int(4000 + images * megabytes_per_image * (size / 224) ** 2)
 
-    return megabytes(amount)
+
+def images_of(wildcards):
+    """What is known of the images of a data set."""
+    name = wildcards.dataset
+    entry = STUDY.datasets[name].model_dump()
+    return demands.images_of(FILES.dataset(name), entry, STUDY.test_fraction)
 
 
 def reading_memory(state):
     """Main memory of a job that reads features from a network."""
-    return network_memory(state, lambda s: STUDY.backbones[s.backbone].batch_size, 60)
+
+    def amount(wildcards):
+        read = state(wildcards)
+        if not on_cards():
+            return batch_memory(read.backbone, STUDY.backbones[read.backbone].batch_size, 60)
+        weights = PLAN.weights(wildcards.dataset, read.at(0))
+        return demands.megabytes(images_of(wildcards), weights)
+
+    return megabytes(amount)
+
+
+def reading_minutes(state, times):
+    """Run time of a job that reads features from a network so many times."""
+
+    def amount(wildcards):
+        size = STUDY.backbones[state(wildcards).backbone].image_size
+        return demands.minutes_of_reading(images_of(wildcards), size, times(wildcards))
+
+    return minutes(amount if GPUS else 240)
+
+
+class Trained(NamedTuple):
+    """What decides the memory and the time of a training; ``weights`` is a file that is as large
+    as its own."""
+
+    backbone: str
+    recipe: object
+    images: demands.Images | None
+    weights: str
+
+
+def finetuned(wildcards):
+    """A run."""
+    run = run_of(wildcards)
+    weights = starting_weights(wildcards)
+    return Trained(run.backbone, STUDY.recipes[run.recipe], images_of(wildcards), weights)
+
+
+def pretrained(wildcards):
+    """A training of weights that runs start from."""
+    name = pretrained_on(wildcards)
+    letters = {"source": "letters", "subset": divided(STUDY.pretrain.images, STUDY.test_fraction)}
+    entry = STUDY.datasets[name].model_dump() if name else letters
+    images = demands.images_of(pretraining_images(wildcards), entry, STUDY.test_fraction)
+    start = State(wildcards.backbone, wildcards.pretrained, seed=int(wildcards.seed))
+    return Trained(wildcards.backbone, STUDY.pretrain, images, PLAN.weights(name, start))
+
+
+def training_memory(trained):
+    """Main memory of a job that trains a network."""
+
+    def amount(wildcards):
+        backbone, recipe, images, weights = trained(wildcards)
+        if not on_cards():
+            return batch_memory(backbone, recipe.batch_size, 130)
+        return demands.megabytes(images, weights, trained=True, processes=STUDY.gpus)
+
+    return megabytes(amount)
+
+
+def training_minutes(trained, without_card):
+    """Run time of a job that trains a network."""
+
+    def amount(wildcards):
+        backbone, recipe, images, _ = trained(wildcards)
+        size = STUDY.backbones[backbone].image_size
+        return demands.minutes_of_training(images, size, recipe.epochs)
+
+    return minutes(amount if GPUS else without_card)
+
+
+def cores(gpus):
+    """Cores of a job that asks for so many cards: all that a job of the study may have where there
+    are none."""
+    return lambda wildcards: demands.cores(STUDY.threads, gpus) if on_cards() else STUDY.threads
 
 
 # --- failed jobs ------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ rule extract_scattering:
         "<results>/benchmarks/extract/{dataset}/scattering.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(GPUS)
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
@@ -65,10 +65,10 @@ rule extract_network:
         "<results>/benchmarks/extract/{dataset}/{state}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(GPUS)
     resources:
         mem_mb=reading_memory(state_of),
-        runtime=minutes(240),
+        runtime=reading_minutes(state_of, lambda wildcards: 1),
         gpu=GPUS,
     params:
         reading=lambda wildcards: PLAN.reading(state_of(wildcards).backbone),

@@ -17,11 +17,12 @@ rule finetune:
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(TRAINING_GPUS)
     resources:
-        mem_mb=network_memory(run_of, lambda state: STUDY.recipes[state.recipe].batch_size, 130),
-        runtime=minutes(480),
+        mem_mb=training_memory(finetuned),
+        runtime=training_minutes(finetuned, 480),
         gpu=TRAINING_GPUS,
+        nodes=1,
     params:
         recipe=lambda wildcards: PLAN.finetuning(run_of(wildcards)),
         kept=epochs_of,

@@ -3,10 +3,10 @@
 
 rule summarize:
     input:
-        contents=everything(PLAN),
+        contents=lazily(everything, PLAN),
         datasets=[FILES.dataset(d) for d in STUDY.datasets],
         failures="<results>/failures.csv",
-        results=small_results(PLAN),
+        results=lazily(small_results, PLAN),
     output:
         summary=report(
             "<results>/summary.md",
@@ -26,9 +26,9 @@ rule summarize:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        study=PLAN.describe_study(),
+        study=lazily(PLAN.describe_study),
         labels=[PLAN.dataset_label(d) for d in STUDY.datasets],
-        sections=sections(PLAN),
+        sections=lazily(sections, PLAN),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"

@@ -139,13 +139,12 @@ rule pretrain:
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
-    threads: STUDY.threads
+    threads: cores(TRAINING_GPUS)
     resources:
-        mem_mb=network_memory(
-            lambda wildcards: wildcards, lambda state: STUDY.pretrain.batch_size, 130
-        ),
-        runtime=minutes(240),
+        mem_mb=training_memory(pretrained),
+        runtime=training_minutes(pretrained, 240),
         gpu=TRAINING_GPUS,
+        nodes=1,
     params:
         recipe=lambda wildcards: PLAN.pretraining(wildcards.backbone, int(wildcards.seed)),
         device=STUDY.device,

@@ -132,6 +132,10 @@ class Plan:
         A seeded start has the seeds of the runs that start from it; all of the study where none
         does, or where the study names its features.
         """
+        return self._starts
+
+    @cached_property
+    def _starts(self) -> list[State]:
         return [
             State(key, start, seed=seed)
             for key, backbone in self.study.backbones.items()
@@ -172,17 +176,31 @@ class Plan:
         return "|".join([*WITHOUT_NETWORK, *of_networks])
 
     def _states_of(self, backbone: str) -> str:
-        """A pattern that matches the starts of a backbone, and its runs at measured epochs."""
-        runs: dict[str, list[str]] = {}
+        return self._patterns_of_states[backbone]
+
+    @cached_property
+    def _patterns_of_states(self) -> dict[str, str]:
+        """For each backbone a pattern that matches its starts, and its runs at measured epochs."""
+        starts: dict[str, list[str]] = {key: [] for key in self.study.backbones}
+        for state in self.starts():
+            starts[state.backbone].append(state.path)
+        epochs = {
+            point: one_of(map(epoch_name, recipe.measured_epochs()))
+            for point, recipe in self.study.recipes.items()
+        }
+        runs: dict[str, dict[str, dict[str, None]]] = {key: {} for key in self.study.backbones}
         for run in self.trainings:
-            if run.state.backbone == backbone:
-                epochs = map(epoch_name, self.study.recipes[run.recipe].measured_epochs())
-                runs.setdefault(one_of(epochs), []).append(run.path)
-        starts = one_of(state.path for state in self.starts() if state.backbone == backbone)
-        measured = [
-            f"(?:{one_of(dict.fromkeys(paths))})/(?:{epochs})" for epochs, paths in runs.items()
-        ]
-        return "|".join([starts, *measured])
+            of_epochs = runs[run.state.backbone].setdefault(epochs[run.recipe], {})
+            of_epochs[run.path] = None
+        return {
+            key: "|".join(
+                [
+                    one_of(paths),
+                    *(f"(?:{one_of(at)})/(?:{epochs})" for epochs, at in runs[key].items()),
+                ]
+            )
+            for key, paths in starts.items()
+        }
 
     # --- files ----------------------------------------------------------------------------
 
@@ -219,15 +237,22 @@ class Plan:
             label = {"raw": "raw pixels"}.get(name, name)
             return [Column(name, label, (FeatureSet(name=name),))]
         key, start = name.split("-", 1)
+        if start != "finetuned":
+            return self._columns_of_starts[key, start]
         states: dict[tuple[State, str], list[State]] = {}
-        if start == "finetuned":
-            for run in self._runs_by_network.get((dataset, key), []):
-                last = run.state.at(self.last_epoch(run.recipe))
-                without_seed = State(key, last.start, run.recipe, None, last.epoch)
-                states.setdefault((without_seed, run.recipe), []).append(last)
-        else:
-            of_start = [s for s in self.starts() if (s.backbone, s.start) == (key, start)]
-            states[State(key, start), ""] = of_start
+        for run in self._runs_by_network.get((dataset, key), []):
+            last = run.state.at(self.last_epoch(run.recipe))
+            without_seed = State(key, last.start, run.recipe, None, last.epoch)
+            states.setdefault((without_seed, run.recipe), []).append(last)
+        return [
+            column
+            for (without_seed, recipe), of_seeds in states.items()
+            for column in self._at_all_layers(without_seed, recipe, of_seeds)
+        ]
+
+    def _at_all_layers(
+        self, without_seed: State, recipe: str, of_seeds: Sequence[State]
+    ) -> list[Column]:
         return [
             Column(
                 f"{without_seed.path}/{layer}",
@@ -235,8 +260,7 @@ class Plan:
                 tuple(FeatureSet(state=state, layer=layer) for state in of_seeds),
                 recipe,
             )
-            for (without_seed, recipe), of_seeds in states.items()
-            for layer in self.study.backbones[key].layers
+            for layer in self.study.backbones[without_seed.backbone].layers
         ]
 
     @cached_property
@@ -245,7 +269,7 @@ class Plan:
         for dataset in self.study.datasets:
             columns = list(self.columns(dataset))
             if "transfer" in self.study.analyses:
-                columns += self._columns_of_starts(dataset)
+                columns += self._all_columns_of_starts()
             analysed[dataset] = list({column.key: column for column in columns}.values())
         return analysed
 
@@ -254,19 +278,32 @@ class Plan:
         compared, and all starts of the study where transfer is asked for."""
         return self._analysed[dataset]
 
-    def _columns_of_starts(self, dataset: str) -> list[Column]:
-        names = dict.fromkeys(f"{state.backbone}-{state.start}" for state in self.starts())
-        return [column for name in names for column in self.columns_named(dataset, name)]
+    @cached_property
+    def _columns_of_starts(self) -> dict[tuple[str, str], list[Column]]:
+        """The columns of each start of each backbone, which are the same on all data sets."""
+        states: dict[tuple[str, str], list[State]] = {}
+        for state in self.starts():
+            states.setdefault((state.backbone, state.start), []).append(state)
+        return {
+            (key, start): self._at_all_layers(State(key, start), "", of_start)
+            for (key, start), of_start in states.items()
+        }
+
+    def _all_columns_of_starts(self) -> list[Column]:
+        return [column for of_start in self._columns_of_starts.values() for column in of_start]
 
     @cached_property
     def _untouched(self) -> dict[str, list[Column]]:
+        shown_on: dict[str, set[str]] = {dataset: set() for dataset in self.study.datasets}
+        for dataset, features in self.compared():
+            shown_on[dataset].add(features.folder)
+        for run in self.runs:
+            shown_on[run.dataset].add(run.state.at(0).path)
+            shown_on[run.dataset].update(WITHOUT_NETWORK if self.asks("baselines") else ())
         untouched = {}
-        for dataset in self.study.datasets:
-            shown = {features.folder for name, features in self.compared() if name == dataset}
-            runs = [run for run in self.runs if run.dataset == dataset]
-            shown |= {run.state.at(0).path for run in runs} | set(WITHOUT_NETWORK if runs else ())
+        for dataset, shown in shown_on.items():
             columns = [c for name in WITHOUT_NETWORK for c in self.columns_named(dataset, name)]
-            columns += self._columns_of_starts(dataset)
+            columns += self._all_columns_of_starts()
             shown_sets = [tuple(s for s in c.sets if s.folder in shown) for c in columns]
             untouched[dataset] = [
                 replace(column, sets=sets)
@@ -277,7 +314,7 @@ class Plan:
 
     def untouched(self, dataset: str) -> list[Column]:
         """The feature sets that no training on the data set has touched, of which something is
-        shown: starts, and raw pixels and scattering, which every training is compared with."""
+        shown: starts, and where the study asks for them raw pixels and scattering."""
         return self._untouched[dataset]
 
     def variance_columns(self) -> list[Column]:
@@ -300,6 +337,10 @@ class Plan:
 
     def compared(self) -> list[tuple[str, FeatureSet]]:
         """Every data set and feature set that a table or a figure shows."""
+        return self._compared
+
+    @cached_property
+    def _compared(self) -> list[tuple[str, FeatureSet]]:
         pairs = [
             (dataset, features)
             for dataset in self.study.datasets
@@ -331,18 +372,19 @@ class Plan:
         return self.study.backbones[State.parse(folder).backbone].layers
 
     @cached_property
-    def _series(self) -> dict[tuple[str, str], list[Run]]:
-        series: dict[tuple[str, str], list[Run]] = {}
+    def _series(self) -> dict[str, dict[str, list[Run]]]:
+        series: dict[str, dict[str, dict[str, Run]]] = {d: {} for d in self.study.datasets}
         for run in self.runs:
-            name = run.state.run.rpartition("/")[0]
-            series.setdefault((run.dataset, name), []).append(run)
+            name = run.path.rpartition("/")[0]
+            series[run.dataset].setdefault(name, {})[run.path] = run
         return {
-            name: list({run.path: run for run in runs}.values()) for name, runs in series.items()
+            dataset: {name: list(runs.values()) for name, runs in of_dataset.items()}
+            for dataset, of_dataset in series.items()
         }
 
     def series(self, dataset: str) -> dict[str, list[Run]]:
         """The trainings on a data set by their folder but for the seed: a run for each seed."""
-        return {name: runs for (of, name), runs in self._series.items() if of == dataset}
+        return self._series[dataset]
 
     def layered_series(self, dataset: str) -> dict[str, list[Run]]:
         """Of :meth:`series` those of backbones that are read at several layers."""
@@ -354,7 +396,7 @@ class Plan:
 
     def series_pattern(self) -> str:
         """A pattern that matches the folders of all series."""
-        return one_of(dict.fromkeys(name for _, name in self._series))
+        return one_of(dict.fromkeys(name for names in self._series.values() for name in names))
 
     # --- words ----------------------------------------------------------------------------
 
@@ -544,15 +586,20 @@ class Plan:
 
     def results(self) -> dict[str, list[str]]:
         """The files of what is computed on the analysed feature sets, by kind."""
-        kinds = {"cells": self.files.cells}
-        if self.asks("spectrum") or self.asks("transfer"):
-            kinds["spectrum"] = self.files.spectrum
-        if self.asks("few_shot"):
-            kinds["few_shot"] = self.files.few_shot
-        return {
-            kind: self.files_everywhere(self.analysed, lambda d, f, make=make: make(d, f.path))
-            for kind, make in kinds.items()
+        return {kind: self.results_of(kind) for kind in self.kinds()}
+
+    def kinds(self) -> list[str]:
+        """What is computed on the analysed feature sets."""
+        asked = {
+            "spectrum": self.asks("spectrum") or self.asks("transfer"),
+            "few_shot": self.asks("few_shot"),
         }
+        return ["cells", *(kind for kind, is_asked in asked.items() if is_asked)]
+
+    def results_of(self, kind: str) -> list[str]:
+        """The files of one kind."""
+        make = getattr(self.files, kind)
+        return self.files_everywhere(self.analysed, lambda d, f: make(d, f.path))
 
     def _describe(self, dataset: str, column: Column) -> DescribedFeatures:
         state = column.first.state
@@ -672,6 +719,10 @@ class Plan:
     def computing_jobs(self) -> list[tuple[str, str, str]]:
         """The rows of the table of run times: stage, data set and name, empty where there is
         none."""
+        return self._computing_jobs
+
+    @cached_property
+    def _computing_jobs(self) -> list[tuple[str, str, str]]:
         pairs = self.compared()
         folders = list(dict.fromkeys((dataset, features.folder) for dataset, features in pairs))
         for dataset in self.study.datasets:
@@ -691,14 +742,14 @@ class Plan:
         jobs += [("extract", dataset, folder) for dataset, folder in folders]
         for run in self.trainings:
             jobs += [(stage, run.dataset, run.path) for stage in ("finetune", "reduce_epochs")]
-        of_result = {"cells": "classify"}
+        kinds, of_result = self.kinds(), {"cells": "classify"}
         for dataset in self.study.datasets:
             untouched = [features.folder for c in self.untouched(dataset) for features in c.sets]
             jobs += [("reduce_features", dataset, folder) for folder in untouched]
             for column in self.analysed(dataset):
                 jobs += [
                     (of_result.get(kind, kind), dataset, features.path)
-                    for kind in self.results()
+                    for kind in kinds
                     for features in column.sets
                 ]
             jobs += [("embed", of, "-".join(name)) for of, *name in self.embeddings(dataset)]

@@ -53,7 +53,7 @@ WEIGHT_SOURCES = ("imagenet", "package", "pretrain", "random")
 #: Followed by the name of a data set of the study: weights that were pretrained on it.
 PRETRAINED_ON = "pretrain-"
 #: What is computed of the compared feature sets and the runs on request.
-ANALYSES = ("spectrum", "few_shot", "similarity", "transfer")
+ANALYSES = ("spectrum", "few_shot", "similarity", "transfer", "baselines")
 #: The classifier whose accuracy says how well features transfer.
 TRANSFER_PROBE = "linear"
 #: Features that no network gives.
