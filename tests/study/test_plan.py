@@ -998,12 +998,12 @@ def plan_all_of(n_datasets):
         seeds=[0, 1, 2],
         analyses=["similarity", "transfer", "few_shot", "baselines"],
     )
-    made.everything()
-    made.sections()
+    everything(made)
+    sections(made)
+    small_results(made)
     made.computing_jobs()
-    made.small_results()
     made.results()
-    made.describe_runs()
+    _ = made.described_runs
     made.describe_study()
     made.describe_everywhere(made.untouched)
     made.describe_everywhere(made.analysed)

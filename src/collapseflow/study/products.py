@@ -65,7 +65,7 @@ def never(plan: Plan, dataset: str) -> None:
 
 
 def without_training(plan: Plan, dataset: str) -> str | None:
-    return None if any(run.dataset == dataset or not dataset for run in plan.runs) else NO_TRAINING
+    return None if (plan.series(dataset) if dataset else plan.runs) else NO_TRAINING
 
 
 def without_features(plan: Plan, dataset: str) -> str | None:
