@@ -275,7 +275,7 @@ def test_captions_of_the_report_are_no_errors(name):
 @pytest.mark.parametrize("product", [p for p in PRODUCTS if p.caption], ids=lambda p: p.rule)
 def test_captions_of_products_show_names_as_they_are(product):
     """Of a backtick they make an apostrophe."""
-    told = dict.fromkeys(product.shows, NASTY)
+    told = dict.fromkeys(product.in_caption, NASTY)
     told |= {"scattering": {"J": 1, "L": 2, "order": 1}}
     body = rendered(REPORT / "product.rst", caption=UserString(product.caption_of(told)))
     if re.search(r"``{\w+}``", product.caption):

@@ -11,21 +11,31 @@ ROOT = Path(__file__).parents[2]
 REFUSING = """
 import sys
 from collapseflow.running import code
+from collapseflow.study import products
 from collapseflow.study.plan import Plan
 from snakemake.cli import main
 
 def refuse(*arguments):
-    sys.exit(f"asked for: {arguments[1:]}")
+    sys.exit(f"asked for: {arguments}")
 
-for name in (
-    "everything", "sections", "computing_jobs", "small_results", "results_of", "files_everywhere",
-    "describe_runs", "describe_everywhere", "describe_study", "swept_runs", "layered_runs",
-    "published_minutes", "geometry_runs",
-):
-    assert callable(getattr(Plan, name))
-    setattr(Plan, name, refuse)
+WHOLE = {
+    products: ("everything", "sections", "small_results", "target_files"),
+    Plan: (
+        *("computing_jobs", "results_of", "files_everywhere", "describe_everywhere"),
+        *("describe_study", "swept_runs", "layered_runs", "published_minutes", "geometry_runs"),
+        *("embeddings", "variance_embeddings", "describe_columns", "faithful"),
+    ),
+}
+for where, names in WHOLE.items():
+    for name in names:
+        assert callable(getattr(where, name))
+        setattr(where, name, refuse)
+assert Plan.described_runs
+Plan.described_runs = property(refuse)
 digest = code.digest
-code.digest = lambda script: digest(script) if script.stem == "prepare_dataset" else refuse(script)
+code.digest = lambda script, function: (
+    digest(script) if script.stem == "prepare_dataset" else refuse(script)
+)
 main(sys.argv[1:])
 """
 

@@ -284,7 +284,7 @@ def caption_of(product):
     parameters, so that a changed caption draws nothing anew."""
 
     def caption(wildcards):
-        told = {name: SHOWS[name](PLAN, wildcards) for name in product.shows}
+        told = {name: SHOWS[name](PLAN, wildcards) for name in product.in_caption}
         return UserString(product.caption_of(told))
 
     return caption

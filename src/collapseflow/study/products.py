@@ -7,6 +7,7 @@ Snakemake's report. A figure more is a function of one object
 test.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -181,8 +182,19 @@ class Product:
         of_dataset = {} if self.per == "study" else {"data set": "{dataset}"}
         return {SHOWN[suffix]: self.label, **of_dataset}
 
+    @property
+    def in_caption(self) -> set[str]:
+        """What the caption says of what the job is told."""
+        return set(re.findall(r"{(\w+)", self.caption))
+
     def caption_of(self, told: Mapping[str, Any]) -> str:
-        """The caption of one product, of which its job is told so much."""
+        """The caption of one product.
+
+        Parameters
+        ----------
+        told
+            The values of :attr:`in_caption`.
+        """
         words = {
             name: value.strip().replace("`", "'") if isinstance(value, str) else value
             for name, value in told.items()
