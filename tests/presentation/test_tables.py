@@ -164,7 +164,8 @@ def tabulate(write, out):
 
     def make(contents, features=(RAW, NET), classifiers=CLASSIFIERS, names=None, neighbours=None):
         names = {name: name for name in classifiers} if names is None else names
-        told = {"columns": features, "title": "MNIST", "classifiers": classifiers}
+        columns = [replace(one, dataset="mnist") for one in features]
+        told = {"columns": columns, "title": "MNIST", "classifiers": classifiers}
         told |= {"neighbours": neighbours or {}, "published_classifiers": names}
         accuracy_table(Material(cells=write("cells", contents), **told), vars(out))
         return out.md.read_text()
