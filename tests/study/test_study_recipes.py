@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from collapseflow.running.errors import UserError
 from collapseflow.study.recipes import recipe_of, setting_of
@@ -289,8 +290,8 @@ CASES = {
         ".epochs: value 0 is refused; allowed: more than 0",
     ),
     "text in a list": (
-        {"weight_decay": [0, "5e-4"]},
-        '.weight_decay: value "5e-4" is refused; write 5.0e-4',
+        {"weight_decay": [0, "0.5"]},
+        '.weight_decay: value "0.5" is refused; write 0.5 without quotes',
     ),
     "word in a list": (
         {"optimizer": ["sgd", "adm"]},
@@ -437,3 +438,35 @@ A_NAME = "allowed: a name of letters, digits and _, a letter first"
 )  # fmt: skip
 def test_names_of_recipes_are_refused_in_one_line(recipes, line):
     assert refusal(recipes) == f"config key {line}"
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def test_numbers_without_point_or_sign_are_read_as_people_and_yaml_1_2_read_them():
+    """PyYAML, which Snakemake has, is of YAML 1.1 and takes them for texts."""
+    text = """
+study: numbers
+datasets: {digits: {source: digits}}
+backbones: {resnet18: {image_size: 28, weights: [random]}}
+recipes:
+  mine: {learning_rate: 1E-3, weight_decay: [0, 5e-4, 5e0], validation: 1e-1}
+classifiers:
+  svm: {estimator: sklearn.svm.LinearSVC, parameters: {C: 1e-2, penalty: l2}}
+"""
+    content = yaml.safe_load(text)
+    assert content["recipes"]["mine"]["weight_decay"] == [0, "5e-4", "5e0"]
+
+    loaded = load(content)
+
+    names = ["mine/weight_decay=0", "mine/weight_decay=0.0005", "mine/weight_decay=5"]
+    assert list(loaded.recipes) == names
+    assert [recipe.weight_decay for recipe in loaded.recipes.values()] == [0, 0.0005, 5.0]
+    assert {recipe.learning_rate for recipe in loaded.recipes.values()} == {0.001}
+    assert {recipe.validation for recipe in loaded.recipes.values()} == {0.1}
+    assert loaded.classifiers["svm"].parameters == {"C": 0.01, "penalty": "l2"}
+
+
+def test_a_sweep_has_no_value_twice_however_it_is_written():
+    with pytest.raises(UserError, match="recipes.mine.learning_rate: .*different ones"):
+        recipe(learning_rate=["2e-4", 0.0002])

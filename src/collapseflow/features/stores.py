@@ -36,7 +36,8 @@ from collapseflow.running.stop import heed
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
-#: To hand less than this to a thread takes longer than to write it, and a core from the network.
+#: Less than this is written at once: to hand it to a thread takes longer, and the thread takes
+#: time from the network.
 SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.

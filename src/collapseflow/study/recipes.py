@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -20,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from collapseflow.running.words import as_word
-from collapseflow.study.section import Fraction, PositiveFloat, Section, text
+from collapseflow.study.section import Fraction, PositiveFloat, Section, number, text
 
 _REPORT_A = {"epochs": 10, "batch_size": 512, "learning_rate": 2e-4, "head_gain": 0.02}
 #: What each preset says; what it leaves out are the defaults of :class:`Recipe`.
@@ -100,6 +101,7 @@ def _words_or_share(value: Any) -> Any:
 
 Validation = Annotated[
     Any,
+    BeforeValidator(number),
     AfterValidator(_words_or_share),
     WithJsonSchema(
         {
@@ -110,8 +112,8 @@ Validation = Annotated[
         }
     ),
 ]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(number)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), BeforeValidator(number)]
 
 
 class Recipe(Section):
@@ -230,7 +232,7 @@ def expand(recipes: Any) -> Any:
         if isinstance(preset, str):
             whole = {**PRESETS.get(preset, {}), **whole}
         swept = {
-            key: values
+            key: list(map(number, values))
             for key, values in whole.items()
             if isinstance(values, list) and key not in NOT_SWEPT
         }

@@ -17,7 +17,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from collapseflow.images.sources.known import (
     IDX_FILES,
@@ -31,7 +38,7 @@ from collapseflow.images.sources.known import (
 )
 from collapseflow.running.errors import UserError, instead
 from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
-from collapseflow.study.section import PATTERNS, Fraction, PositiveFloat, Section, text
+from collapseflow.study.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 Name = text(NAME, "a name of letters, digits and _, a letter first")
@@ -226,7 +233,7 @@ class Pretrain(Section):
 
 
 class Selection(Section):
-    """Runs of a study: those with one of the listed values under each key; all under no key."""
+    """Runs of a study: those that have, for each key given here, one of the values listed there."""
 
     datasets: list[str] | None = None
     backbones: list[str] | None = None
@@ -256,7 +263,7 @@ class Classifier(Section):
 
     estimator: Estimator
     label: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Annotated[Any, BeforeValidator(number)]] = {}
     scaling: Literal["none", "standard"] = "none"
     n_train: PositiveInt | None = None
 
@@ -732,19 +739,14 @@ def _as_number(text: str, whole: bool) -> str:
     """How to write a number that YAML has read as text."""
     allowed = f"allowed: a {'whole ' if whole else ''}number"
     try:
-        number = float(text)
+        value = float(text)
     except ValueError:
         return allowed
-    if not math.isfinite(number):
+    if not math.isfinite(value):
         return allowed
-    exponent = re.fullmatch(r"\s*([+-]?\d+\.?\d*)[eE]([+-]?)(\d+)\s*", text)
     if whole:
-        return f"write {int(number)}" if number.is_integer() else allowed
-    if not exponent:
-        return f"write {text.strip()} without quotes"
-    mantissa, sign, digits = exponent.groups()
-    mantissa += "" if "." in mantissa else ".0"
-    return f"write {mantissa}e{sign or '+'}{digits}"
+        return f"write {int(value)}" if value.is_integer() else allowed
+    return f"write {text.strip()} without quotes"
 
 
 def _path(location: tuple) -> list:

@@ -1,8 +1,9 @@
-"""What every section of the study file is made of: strict sections, and texts with a pattern."""
+"""What every section of the study file is made of: strict sections, numbers, texts."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 #: What each pattern of the schema allows, in words.
 PATTERNS: dict[str, str] = {}
@@ -14,8 +15,19 @@ def text(pattern: str, words: str) -> type:
     return Annotated[str, StringConstraints(pattern=pattern)]
 
 
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+def number(value: Any) -> Any:
+    """A number for a text such as ``2e-4``; every other value as it is.
+
+    It is a number in YAML 1.2 and JSON, but text in YAML 1.1, which PyYAML and Snakemake read:
+    there the mantissa needs a point and the exponent a sign.
+    """
+    if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(number)]
+Fraction = Annotated[float, Field(gt=0, lt=1), BeforeValidator(number)]
 
 
 class Section(BaseModel):
