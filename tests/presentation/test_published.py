@@ -41,7 +41,7 @@ def columns(plan):
 
 def curves(plan):
     """Report A's names of all curves over epochs."""
-    found = [run.published for run in plan.describe_runs()]
+    found = [run.published for run in plan.described_runs]
     return [name for name in found if name]
 
 

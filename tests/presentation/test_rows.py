@@ -144,7 +144,7 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
         return {"nc1": 0.5 if split == "train" else 0.25}.get(quantity, 1.0)
 
     # Raw pixels have no epoch, and their layer has no name.
-    sets = [{"layers": [""], "seed": 0}, {"layers": ["flatten"], "seed": 1}]
+    sets = [describe_run(layers=[""]), describe_run(layers=["flatten"], seed=1)]
     measured_sets = [measured(sets[0], [None], of_raw, no_head_before_training)]
     measured_sets[0][0]["layers"][""]["train"].pop("accuracy")
     measured_sets[0][0]["layers"][""]["test"].pop("accuracy")

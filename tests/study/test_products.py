@@ -181,7 +181,7 @@ TARGETS = [
 
 
 def test_the_targets_are_those_of_the_documentation():
-    assert sorted(target_names()) == sorted(TARGETS)
+    assert target_names() == sorted(TARGETS)
 
 
 def test_targets_are_of_all_data_sets_or_of_one_by_its_place():

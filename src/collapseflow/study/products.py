@@ -727,7 +727,7 @@ def everything(plan: Plan) -> list[str]:
 
 def target_names() -> list[str]:
     """The names of targets on the command line."""
-    return list(dict.fromkeys(name for product in PRODUCTS for name in product.targets))
+    return sorted({name for product in PRODUCTS for name in product.targets})
 
 
 def target_files(target: str, plan: Plan) -> list[str]:
