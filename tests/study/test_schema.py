@@ -256,8 +256,8 @@ CASES = {
     "unknown key": (
         study(colour=1),
         "colour: is unknown; allowed: analyses, backbones, classifiers, datasets, device, "
-        "embedding, features, gpus, precision, pretrain, recipes, runs, scattering, seed, seeds, "
-        "study, style, test_fraction, threads, variance",
+        "embedding, features, gpus, precision, pretrain, reading_precision, recipes, runs, "
+        "scattering, seed, seeds, study, style, test_fraction, threads, variance",
     ),
     "unknown key in a data set": (
         dataset(sise=3),
