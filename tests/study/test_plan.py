@@ -86,8 +86,6 @@ def test_each_file_has_its_folder():
     assert files.embedding("d", "raw", "both", "opentsne") == (
         "results/toy/embeddings/d/raw/both-opentsne.npz"
     )
-    assert files.figure("sweep") == [f"results/toy/figures/sweep.{s}" for s in ("pdf", "png")]
-    assert files.table("sweep") == [f"results/toy/tables/sweep.{s}" for s in ("csv", "md", "tex")]
 
 
 def test_weights_are_where_their_state_comes_from(tmp_path):

@@ -33,7 +33,7 @@ for product in PRODUCTS:
             "../scripts/present.py"
 
 
-# The numbers of the reports: the first and the second data set of the study file.
+# What may be asked for by name: some of these files.
 for target in target_names():
 
     rule:

@@ -105,7 +105,7 @@ class Material:
     """What a table or figure is made of, by name: files that it reads and what it is told.
 
     It has what the entry of the product names in the study's list
-    (:mod:`collapseflow.study.products`) and nothing else. Files are paths:
+    (:mod:`collapseflow.study.products`); what else is taken of it is refused. Files are paths:
 
     Attributes
     ----------

@@ -150,14 +150,6 @@ class Files:
         """The coordinates of one t-SNE, of a split or of both in one map."""
         return f"{self.results}/embeddings/{dataset}/{features}/{embedded}-{method}.npz"
 
-    def figure(self, name: str) -> list[str]:
-        """The files of one figure."""
-        return [f"{self.results}/figures/{name}.{suffix}" for suffix in ("pdf", "png")]
-
-    def table(self, name: str) -> list[str]:
-        """The files of one table."""
-        return [f"{self.results}/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-
 
 def one_of(paths: Iterable[str]) -> str:
     """A pattern that matches some names or paths and nothing else.

@@ -747,10 +747,8 @@ def target_files(target: str, plan: Plan) -> list[str]:
             position = product.targets.index(target)
             datasets = datasets[position : position + 1]
         files += product.files(plan, product.places(plan, datasets))
-        if not datasets:
-            reason = NO_SECOND
-        else:
-            reason = product.absent(plan, "" if product.per == "study" else datasets[0])
+        first = "" if product.per == "study" else next(iter(datasets), None)
+        reason = NO_SECOND if first is None else product.absent(plan, first)
     if not files:
         raise UserError(f"{target}: {reason}")
     return files
