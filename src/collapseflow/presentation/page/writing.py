@@ -1,0 +1,245 @@
+"""Write the page of a study: one HTML file that needs nothing else and asks no network."""
+
+import base64
+import io
+from collections.abc import Mapping
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from collapseflow.images.datasets import read_info, read_split
+from collapseflow.presentation.figures.style import LINES
+from collapseflow.presentation.material import Material, Outputs
+from collapseflow.presentation.page import explorer, numbers
+from collapseflow.presentation.page.tables import read_table
+from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
+from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
+from collapseflow.running.files import read_json, write_text
+
+HERE = Path(__file__).parent
+#: By the category of a table or figure the part of the page that has it; others are behind the
+#: fold.
+PARTS = {
+    "Classification": "features",
+    "Features": "explore",
+    "Neural collapse": "collapse",
+    "Transfer": "collapse",
+}
+#: Bytes of the whole page, which thumbnails are made small for.
+MOST_BYTES = 11_000_000
+#: Larger CSV files stay beside the page.
+MOST_CSV_BYTES = 500_000
+#: What a finding concludes, in words and as a sign that needs no colour.
+VERDICTS = {"found": "✓", "not found": "✗", "cannot be told": "?"}
+
+
+def write_page(material: Material, outputs: Outputs) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    material
+        ``measures``, ``failures``, ``images`` (of each of ``datasets``), ``findings`` (none while a
+        study has no file of them), ``tables``, paths of all CSV files; ``results``, what was
+        computed; ``classification``, ``embeddings``, of each seed and of each of ``columns``, those
+        of all data sets; ``contents`` (:func:`collapseflow.study.products.contents`), ``study``,
+        ``command``, ``runs``, ``columns``, ``datasets``, ``classifiers``, ``seed``.
+    outputs
+        ``html``.
+    """
+    folder = Path(outputs["html"]).parent
+    rows = read_csv(material.measures)
+    products = [_product(product, folder) for product in material.contents]
+    shown = {path for product in material.contents for path in product["files"].values()}
+    told = _explored(material)
+    page = {
+        "study": material.study,
+        "command": material.command,
+        "date": date.fromtimestamp(Path(material.measures).stat().st_mtime).isoformat(),
+        "version": version("collapseflow"),
+        "seeds": numbered_seeds(material.study["seeds"]) if material.study["seeds"] else "",
+        "trained": TRAINED[material.study["precision"]],
+        "read": READ[material.study["precision_of_reading"]],
+        "recipes": {
+            name: recipe_in_words(recipe) for name, recipe in material.study["recipes"].items()
+        },
+        "datasets": _datasets(material),
+        "networks": _networks(material),
+        "findings": _findings(material, products),
+        "failed": failures_in_words(read_csv(material.failures)),
+        "key": numbers.before_and_after(rows, material.runs, material.datasets)
+        if material.runs
+        else None,
+        "compared": _compared(material, rows, products),
+        "parts": {
+            part: [p for p in products if p["part"] == part]
+            for part in ("features", "explore", "collapse", "fold")
+        },
+        "curves": numbers.curves(rows, material.runs, material.datasets) if material.runs else None,
+        "lines": LINES,
+        "tables": [
+            _download(path, folder)
+            for path in map(Path, material.tables)
+            if path.relative_to(folder).as_posix() not in shown
+        ],
+        "versions": versions_behind(material.results),
+        "explored": [data for data, _ in told],
+        "side": explorer.SIDES[0],
+        "largest_side": explorer.SIDES[0],
+        "per_side": explorer.PER_SIDE,
+        "sheets": [[] for _ in told],
+    }
+    rest = len(_render(page).encode())
+    page["side"], page["sheets"] = explorer.fitting_sheets(
+        [images for _, images in told], MOST_BYTES - rest
+    )
+    write_text(outputs["html"], _render(page))
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    """The page; what comes from users is text, in HTML and in the data of the script."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    template = environment.get_template("page.html")
+    return template.render(**page, style=style, script=script, verdicts=VERDICTS)
+
+
+def _product(product: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A table or figure with what it shows: its picture as base64, its table."""
+    files = product["files"]
+    stem = Path(next(iter(files.values()))).with_suffix("").as_posix()
+    return {
+        **product,
+        # Words between two backquotes are literal in a caption.
+        "caption": product["caption"].replace("``", ""),
+        "part": PARTS.get(product["category"], "fold"),
+        "anchor": stem.replace("/", "-"),
+        "stem": stem,
+        "picture": _picture(folder / files["png"]) if "png" in files else None,
+        "csv": _download(folder / files["csv"], folder) if "csv" in files else None,
+        "table": read_table(folder / files["md"]) if "md" in files else None,
+    }
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    """A picture as lossless WebP, which takes less than half of a PNG: base64, and its size."""
+    content = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(content, "WEBP", lossless=True, quality=50, method=2)
+        width, height = picture.size
+    return {"content": _encoded(content.getvalue()), "width": width, "height": height}
+
+
+def _encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _download(path: Path, folder: Path) -> dict[str, Any]:
+    """A CSV file: its place, and its content as base64 unless it is large."""
+    small = path.stat().st_size <= MOST_CSV_BYTES
+    return {
+        "path": path.relative_to(folder).as_posix(),
+        "content": _encoded(path.read_bytes()) if small else None,
+    }
+
+
+def _datasets(material: Material) -> list[dict[str, Any]]:
+    found = []
+    for label, path in zip(material.datasets.values(), material.images, strict=True):
+        info = read_info(path)
+        found.append(
+            {
+                "label": label,
+                "n": info.n,
+                "n_classes": len(info.class_names),
+                "source": info.source,
+                "digest": info.sha256,
+                "strips": explorer.strips(read_split(path, "train"), info.class_names),
+            }
+        )
+    return found
+
+
+def _networks(material: Material) -> list[dict[str, Any]]:
+    """The trainings of the study: networks with their starts, data sets and seeds."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in material.runs:
+        network = found.setdefault(
+            (run.label, run.start_label), {"epochs": run.last, "datasets": {}, "seeds": set()}
+        )
+        network["datasets"][material.datasets[run.dataset]] = None
+        network["seeds"].add(run.seed)
+    return [
+        {
+            "label": label,
+            "start": start,
+            "epochs": network["epochs"],
+            "datasets": list(network["datasets"]),
+            "seeds": numbered_seeds(network["seeds"]),
+        }
+        for (label, start), network in found.items()
+    ]
+
+
+def _findings(material: Material, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sentences, each with links to what the page has of its tables and figures."""
+    if not hasattr(material, "findings"):
+        return []
+    places = {product["stem"]: product for product in products}
+    found = []
+    for finding in read_json(material.findings):
+        linked = [places.get(Path(link).with_suffix("").as_posix()) for link in finding["links"]]
+        found.append({**finding, "products": [product for product in linked if product]})
+    return found
+
+
+def _compared(material: Material, rows: Any, products: list[dict[str, Any]]) -> list[dict]:
+    """Of each data set the accuracies on its feature sets, and the differences of pairs."""
+    found = []
+    for dataset, label in material.datasets.items():
+        columns = [one for one in material.columns if one.dataset == dataset]
+        compared = numbers.compared_features(rows, columns, material.classifiers)
+        if compared is None:
+            continue
+        paths = [
+            product["files"]["csv"]
+            for product in products
+            if product["name"] == "comparison" and product["dataset"] == dataset
+        ]
+        folder = Path(material.measures).parent
+        pairs = [numbers.differences(folder / p, columns, material.classifiers) for p in paths]
+        found.append({"label": label, "pairs": pairs[0] if pairs else {}, **compared})
+    return found
+
+
+def _explored(material: Material) -> list[tuple[dict[str, Any], Any]]:
+    """What the explorer is told of each data set that has a map, and its images."""
+    seeds = [max(1, len(one.seeds)) for one in material.columns]
+    files = iter(material.classification)
+    of_columns = [[next(files) for _ in range(n)] for n in seeds]
+    found = []
+    for (dataset, label), images in zip(material.datasets.items(), material.images, strict=True):
+        places = [i for i, one in enumerate(material.columns) if one.dataset == dataset]
+        columns = [material.columns[i] for i in places]
+        maps = explorer.read_maps([material.embeddings[i] for i in places], columns)
+        if maps:
+            data, pictures = explorer.describe(
+                images,
+                maps,
+                columns,
+                [path for i in places for path in of_columns[i]],
+                material.classifiers,
+                material.seed,
+            )
+            found.append(({"label": label, **data}, pictures))
+    return found
