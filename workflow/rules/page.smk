@@ -3,7 +3,7 @@
 
 rule write_page:
     input:
-        made=lazily(everything, PLAN),
+        lazily(everything, PLAN),
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
         images=[FILES.dataset(d) for d in STUDY.datasets],
@@ -37,9 +37,8 @@ rule write_page:
         classifiers=lazily(PLAN.classifier_labels),
         seed=STUDY.seed,
         command=command_line(),
-        draw="collapseflow.presentation.page.writing.write_page",
-        code=code_of("present", "collapseflow.presentation.page.writing.write_page"),
+        code=code_of("write_page"),
     message:
         "Writing the page of the study {params.study[study]}"
     script:
-        "../scripts/present.py"
+        "../scripts/write_page.py"

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.presentation.figures.style import LINES
-from collapseflow.presentation.material import Material, Outputs
+from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, numbers
 from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
@@ -37,56 +38,98 @@ MOST_CSV_BYTES = 500_000
 VERDICTS = {"found": "✓", "not found": "✗", "cannot be told": "?"}
 
 
-def write_page(material: Material, outputs: Outputs) -> None:
-    """Write the page.
+@dataclass(frozen=True)
+class Sources:
+    """What the page is made of.
 
-    Parameters
+    Attributes
     ----------
-    material
-        ``measures``, ``failures``, ``images`` (of each of ``datasets``), ``findings`` (none while a
-        study has no file of them), ``tables``, paths of all CSV files; ``results``, what was
-        computed; ``classification``, ``embeddings``, of each seed and of each of ``columns``, those
-        of all data sets; ``contents`` (:func:`collapseflow.study.products.contents`), ``study``,
-        ``command``, ``runs``, ``columns``, ``datasets``, ``classifiers``, ``seed``.
-    outputs
-        ``html``.
+    measures, failures
+        The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
+    findings
+        A JSON file of dictionaries with ``text``, ``verdict`` (of :data:`VERDICTS`) and ``links``,
+        paths of tables and figures as in ``contents``; None where a study has none.
+    images
+        Of each of ``datasets`` its file.
+    tables
+        All CSV files.
+    results
+        What was computed, which says what it was made with.
+    classification
+        For each seed of each of ``columns`` the file of what
+        :func:`collapseflow.measures.probes.evaluate_all` gives.
+    embeddings
+        For each of ``columns`` that of :func:`collapseflow.measures.embedding.embed`.
+    contents
+        The tables and figures (:func:`collapseflow.study.products.contents`).
+    study
+        As :func:`collapseflow.presentation.summary.write_summary` has it.
+    runs, columns
+        All runs of the study, and the feature sets that are compared, of all data sets.
+    datasets, classifiers
+        Labels by name.
+    seed
+        Of the samples of images in ``embeddings``.
+    command
+        What makes the study.
     """
-    folder = Path(outputs["html"]).parent
-    rows = read_csv(material.measures)
-    products = [_product(product, folder) for product in material.contents]
-    shown = {path for product in material.contents for path in product["files"].values()}
-    told = _explored(material)
+
+    measures: str | Path
+    failures: str | Path
+    images: Sequence[str | Path]
+    tables: Sequence[str | Path]
+    results: Sequence[str | Path]
+    classification: Sequence[str | Path]
+    embeddings: Sequence[str | Path]
+    contents: Sequence[Mapping[str, Any]]
+    study: Mapping[str, Any]
+    runs: Sequence[DescribedRun]
+    columns: Sequence[DescribedFeatures]
+    datasets: Mapping[str, str]
+    classifiers: Mapping[str, str]
+    seed: int
+    command: str
+    findings: str | Path | None = None
+
+
+def write_page(sources: Sources, output: str | Path) -> None:
+    """Write the page, atomically, beside the folders of the study's tables and figures."""
+    folder = Path(output).parent
+    rows = read_csv(sources.measures)
+    products = [_product(product, sources.datasets, folder) for product in sources.contents]
+    shown = {path for product in sources.contents for path in product["files"].values()}
+    told = _explored(sources)
     page = {
-        "study": material.study,
-        "command": material.command,
-        "date": date.fromtimestamp(Path(material.measures).stat().st_mtime).isoformat(),
+        "study": sources.study,
+        "command": sources.command,
+        "date": date.fromtimestamp(Path(sources.measures).stat().st_mtime).isoformat(),
         "version": version("collapseflow"),
-        "seeds": numbered_seeds(material.study["seeds"]) if material.study["seeds"] else "",
-        "trained": TRAINED[material.study["precision"]],
-        "read": READ[material.study["precision_of_reading"]],
+        "seeds": numbered_seeds(sources.study["seeds"]) if sources.study["seeds"] else "",
+        "trained": TRAINED[sources.study["precision"]],
+        "read": READ[sources.study["precision_of_reading"]],
         "recipes": {
-            name: recipe_in_words(recipe) for name, recipe in material.study["recipes"].items()
+            name: recipe_in_words(recipe) for name, recipe in sources.study["recipes"].items()
         },
-        "datasets": _datasets(material),
-        "networks": _networks(material),
-        "findings": _findings(material, products),
-        "failed": failures_in_words(read_csv(material.failures)),
-        "key": numbers.before_and_after(rows, material.runs, material.datasets)
-        if material.runs
+        "datasets": _datasets(sources),
+        "networks": _networks(sources),
+        "findings": _findings(sources, products),
+        "failed": failures_in_words(read_csv(sources.failures)),
+        "key": numbers.before_and_after(rows, sources.runs, sources.datasets)
+        if sources.runs
         else None,
-        "compared": _compared(material, rows, products),
+        "compared": _compared(sources, rows, products),
         "parts": {
             part: [p for p in products if p["part"] == part]
             for part in ("features", "explore", "collapse", "fold")
         },
-        "curves": numbers.curves(rows, material.runs, material.datasets) if material.runs else None,
+        "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
         "lines": LINES,
         "tables": [
             _download(path, folder)
-            for path in map(Path, material.tables)
+            for path in map(Path, sources.tables)
             if path.relative_to(folder).as_posix() not in shown
         ],
-        "versions": versions_behind(material.results),
+        "versions": versions_behind(sources.results),
         "explored": [data for data, _ in told],
         "side": explorer.SIDES[0],
         "largest_side": explorer.SIDES[0],
@@ -97,7 +140,7 @@ def write_page(material: Material, outputs: Outputs) -> None:
     page["side"], page["sheets"] = explorer.fitting_sheets(
         [images for _, images in told], MOST_BYTES - rest
     )
-    write_text(outputs["html"], _render(page))
+    write_text(output, _render(page))
 
 
 def _render(page: Mapping[str, Any]) -> str:
@@ -114,12 +157,17 @@ def _render(page: Mapping[str, Any]) -> str:
     return template.render(**page, style=style, script=script, verdicts=VERDICTS)
 
 
-def _product(product: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _product(
+    product: Mapping[str, Any], datasets: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
     """A table or figure with what it shows: its picture as base64, its table."""
     files = product["files"]
+    title = datasets.get(product["dataset"], "")
+    heading = product["heading"]
     stem = Path(next(iter(files.values()))).with_suffix("").as_posix()
     return {
         **product,
+        "heading": heading if heading.startswith(title) else f"{title}: {heading}",
         # Words between two backquotes are literal in a caption.
         "caption": product["caption"].replace("``", ""),
         "part": PARTS.get(product["category"], "fold"),
@@ -153,9 +201,9 @@ def _download(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _datasets(material: Material) -> list[dict[str, Any]]:
+def _datasets(sources: Sources) -> list[dict[str, Any]]:
     found = []
-    for label, path in zip(material.datasets.values(), material.images, strict=True):
+    for label, path in zip(sources.datasets.values(), sources.images, strict=True):
         info = read_info(path)
         found.append(
             {
@@ -170,14 +218,14 @@ def _datasets(material: Material) -> list[dict[str, Any]]:
     return found
 
 
-def _networks(material: Material) -> list[dict[str, Any]]:
+def _networks(sources: Sources) -> list[dict[str, Any]]:
     """The trainings of the study: networks with their starts, data sets and seeds."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for run in material.runs:
+    for run in sources.runs:
         network = found.setdefault(
             (run.label, run.start_label), {"epochs": run.last, "datasets": {}, "seeds": set()}
         )
-        network["datasets"][material.datasets[run.dataset]] = None
+        network["datasets"][sources.datasets[run.dataset]] = None
         network["seeds"].add(run.seed)
     return [
         {
@@ -191,24 +239,24 @@ def _networks(material: Material) -> list[dict[str, Any]]:
     ]
 
 
-def _findings(material: Material, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _findings(sources: Sources, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sentences, each with links to what the page has of its tables and figures."""
-    if not hasattr(material, "findings"):
+    if sources.findings is None:
         return []
     places = {product["stem"]: product for product in products}
     found = []
-    for finding in read_json(material.findings):
+    for finding in read_json(sources.findings):
         linked = [places.get(Path(link).with_suffix("").as_posix()) for link in finding["links"]]
         found.append({**finding, "products": [product for product in linked if product]})
     return found
 
 
-def _compared(material: Material, rows: Any, products: list[dict[str, Any]]) -> list[dict]:
+def _compared(sources: Sources, rows: Any, products: list[dict[str, Any]]) -> list[dict]:
     """Of each data set the accuracies on its feature sets, and the differences of pairs."""
     found = []
-    for dataset, label in material.datasets.items():
-        columns = [one for one in material.columns if one.dataset == dataset]
-        compared = numbers.compared_features(rows, columns, material.classifiers)
+    for dataset, label in sources.datasets.items():
+        columns = [one for one in sources.columns if one.dataset == dataset]
+        compared = numbers.compared_features(rows, columns, sources.classifiers)
         if compared is None:
             continue
         paths = [
@@ -216,30 +264,30 @@ def _compared(material: Material, rows: Any, products: list[dict[str, Any]]) -> 
             for product in products
             if product["name"] == "comparison" and product["dataset"] == dataset
         ]
-        folder = Path(material.measures).parent
-        pairs = [numbers.differences(folder / p, columns, material.classifiers) for p in paths]
+        folder = Path(sources.measures).parent
+        pairs = [numbers.differences(folder / p, columns, sources.classifiers) for p in paths]
         found.append({"label": label, "pairs": pairs[0] if pairs else {}, **compared})
     return found
 
 
-def _explored(material: Material) -> list[tuple[dict[str, Any], Any]]:
+def _explored(sources: Sources) -> list[tuple[dict[str, Any], Any]]:
     """What the explorer is told of each data set that has a map, and its images."""
-    seeds = [max(1, len(one.seeds)) for one in material.columns]
-    files = iter(material.classification)
+    seeds = [max(1, len(one.seeds)) for one in sources.columns]
+    files = iter(sources.classification)
     of_columns = [[next(files) for _ in range(n)] for n in seeds]
     found = []
-    for (dataset, label), images in zip(material.datasets.items(), material.images, strict=True):
-        places = [i for i, one in enumerate(material.columns) if one.dataset == dataset]
-        columns = [material.columns[i] for i in places]
-        maps = explorer.read_maps([material.embeddings[i] for i in places], columns)
+    for (dataset, label), images in zip(sources.datasets.items(), sources.images, strict=True):
+        places = [i for i, one in enumerate(sources.columns) if one.dataset == dataset]
+        columns = [sources.columns[i] for i in places]
+        maps = explorer.read_maps([sources.embeddings[i] for i in places], columns)
         if maps:
             data, pictures = explorer.describe(
                 images,
                 maps,
                 columns,
                 [path for i in places for path in of_columns[i]],
-                material.classifiers,
-                material.seed,
+                sources.classifiers,
+                sources.seed,
             )
             found.append(({"label": label, **data}, pictures))
     return found
