@@ -21,7 +21,7 @@ const look = data("look");
 
 /** A list to choose one of: pairs of value and words. */
 function choice(words, options, change) {
-  const select = make("select", { onchange: change });
+  const select = make("select", { "aria-label": words, onchange: change });
   for (const [value, text] of options) select.append(make("option", { value }, text));
   return [make("label", { class: "field" }, words, select), select];
 }
