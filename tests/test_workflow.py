@@ -406,6 +406,7 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
+    expected |= {"write_page": 1}
     expected |= {"tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
     expected |= OVER_EPOCHS
     assert planned(answer) == {**expected, "all": 1}
@@ -413,10 +414,17 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
 
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
-    assert names == ["measures.csv", "failures.csv", "tables", "figures", "summary.md"]
+    assert names == [
+        "measures.csv",
+        "failures.csv",
+        "tables",
+        "figures",
+        "summary.md",
+        "report.html",
+    ]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
-    light = ("collect_", "plot_", "tabulate_", "summarize", "all")
+    light = ("collect_", "plot_", "tabulate_", "summarize", "write_page", "all")
     assert all(rule.startswith(light) for rule in rules)
     assert len(rules) > 10
 
@@ -452,6 +460,7 @@ def test_the_report_builds(tiny):
                 "plot_accuracy_per_epoch": 1,
                 "plot_training": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="style",
@@ -473,13 +482,21 @@ def test_the_report_builds(tiny):
                 "collect_measures": 1,
                 **OVER_EPOCHS,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one classifier",
         ),
         pytest.param(
             {"embedding": {"n_samples": 140, "iterations": 100}},
-            {"embed": 10, "plot_embedding": 2, "tabulate_runtime": 1, "summarize": 1, "all": 1},
+            {
+                "embed": 10,
+                "plot_embedding": 2,
+                "tabulate_runtime": 1,
+                "summarize": 1,
+                "write_page": 1,
+                "all": 1,
+            },
             id="t-SNE",
         ),
         pytest.param(
@@ -502,6 +519,7 @@ def test_the_report_builds(tiny):
                 "tabulate_training": 1,
                 "tabulate_runtime": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one more epoch",
@@ -617,6 +635,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_variance": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
 
@@ -640,6 +659,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "collect_measures": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
     assert "mnist5k" not in answer.text and "results/embedded" not in answer.text
