@@ -240,7 +240,11 @@ if (find("chooser")) chooseCurves(find("chooser"));
 
 // --- maps to explore ----------------------------------------------------------------------------
 
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+function bytes(text) {
+  const raw = atob(text), found = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
+  return found;
+}
 const FINEST = 65535, ROWS = 40;
 
 function explore(place) {
@@ -335,24 +339,23 @@ function explore(place) {
     const picture = context.createImageData(size, size);
     const pixels = new Uint32Array(picture.data.buffer).fill(0xffffffff);
     const radius = Math.max(1.2, ratio * Math.min(6, (visible.length > 8000 ? 1.6 : 3) * Math.sqrt(Math.sqrt(view.zoom))));
-    const reach = Math.ceil(radius), stamps = new Map();
-    for (const front of [false, true]) {
-      for (const i of visible) {
-        if (i >= set.n_train !== front) continue;
-        const [x, y] = onCanvas(i, size), label = set.labels[i];
-        if (x < reach || y < reach || x >= size - reach || y >= size - reach) continue;
-        if (!stamps.has(shape(label))) {
-          const inside = [];
-          for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) if (SHAPES[shape(label)](dx / radius, dy / radius)) inside.push(dy * size + dx);
-          stamps.set(shape(label), inside);
-        }
-        const value = abgr(colour(label), front ? 1 : 0.3), start = Math.round(y) * size + Math.round(x);
-        for (const step of stamps.get(shape(label))) pixels[start + step] = value;
-      }
+    const reach = Math.ceil(radius), { k, x: left, y: top } = frame(size), end = size - reach - 1;
+    const stamps = SHAPES.map((inside) => {
+      const steps = [];
+      for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) if (inside(dx / radius, dy / radius)) steps.push(dy * size + dx);
+      return steps;
+    });
+    const signs = set.classes.map((name, label) => [stamps[shape(label)], abgr(colour(label), 0.3), abgr(colour(label), 1)]);
+    // Training images come first, and so lie behind.
+    for (const i of visible) {
+      const x = Math.round(left + k * map.points[2 * i]), y = Math.round(top + k * map.points[2 * i + 1]);
+      if (x < reach || y < reach || x > end || y > end) continue;
+      const [steps, faint, full] = signs[set.labels[i]], value = i < set.n_train ? faint : full, start = y * size + x;
+      for (let j = 0; j < steps.length; j++) pixels[start + steps[j]] = value;
     }
     context.putImageData(picture, 0, 0);
     if (chosen >= 0) {
-      const [x, y] = onCanvas(chosen, size);
+      const x = left + k * map.points[2 * chosen], y = top + k * map.points[2 * chosen + 1];
       for (const [width, ink] of [[5, "#fff"], [2.5, "#000"]]) {
         context.beginPath();
         context.arc(x, y, radius + 4 * ratio, 0, 2 * Math.PI);
@@ -362,27 +365,24 @@ function explore(place) {
       }
     }
   }
-  const mixed = new Map();
   function abgr(hex, strength) {
-    const id = hex + strength;
-    if (!mixed.has(id)) {
-      const [r, g, b] = [1, 3, 5].map((k) => Math.round(255 - strength * (255 - Number.parseInt(hex.slice(k, k + 2), 16))));
-      mixed.set(id, (0xff000000 | b << 16 | g << 8 | r) >>> 0);
-    }
-    return mixed.get(id);
+    const [r, g, b] = [1, 3, 5].map((at) => Math.round(255 - strength * (255 - Number.parseInt(hex.slice(at, at + 2), 16))));
+    return (0xff000000 | b << 16 | g << 8 | r) >>> 0;
   }
   const MARGIN = 0.03;
-  function onCanvas(i, size) {
-    return [0, 1].map((k) => size * (0.5 + (map.points[2 * i + k] / FINEST - (k ? view.y : view.x)) * (1 - 2 * MARGIN) * view.zoom));
+  /** From whole numbers to pixels of a canvas of so many: times ``k``, plus ``x`` or ``y``. */
+  function frame(size) {
+    const k = size * (1 - 2 * MARGIN) * view.zoom / FINEST;
+    return { k, x: size / 2 - view.x * FINEST * k, y: size / 2 - view.y * FINEST * k };
   }
   function nearest(event) {
-    const area = canvas.getBoundingClientRect();
+    const area = canvas.getBoundingClientRect(), { k, x: left, y: top } = frame(area.width);
+    const x = event.clientX - area.left - left, y = event.clientY - area.top - top;
     let found = -1, least = 14 ** 2;
-    for (const i of visible) {
-      const [x, y] = onCanvas(i, area.width);
-      const distance = (x - (event.clientX - area.left)) ** 2 + (y - (event.clientY - area.top)) ** 2;
-      // Of equal ones that which is drawn last.
-      if (distance <= least) { least = distance; found = i; }
+    for (let at = visible.length - 1; at >= 0; at--) {
+      const i = visible[at], dx = k * map.points[2 * i] - x, dy = k * map.points[2 * i + 1] - y;
+      // From the last one, which lies on top.
+      if (dx * dx + dy * dy < least) { least = dx * dx + dy * dy; found = i; }
     }
     return found;
   }
