@@ -6,6 +6,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import page_of_study
@@ -15,10 +16,11 @@ from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
 from PIL import Image
 
 from collapseflow.measures import embedding
-from collapseflow.presentation.page import explorer, numbers
+from collapseflow.presentation.page import explorer, numbers, writing
 from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import read_csv
 from collapseflow.presentation.tables.writing import Bold, markdown, to_markdown
+from collapseflow.running.code import read_module
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import write_text
 
@@ -91,6 +93,12 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert not {"findings", "key", "features", "explore", "collapse"} & set(page.ids)
+
+
+def test_a_changed_template_style_or_script_writes_the_page_again():
+    parts = read_module(Path(writing.__file__)).parts("*")
+    names = {path.name for part in parts for path, _ in part.uses}
+    assert {"page.html", "page.css", "page.js"} <= names
 
 
 # --- tables -----------------------------------------------------------------------------------

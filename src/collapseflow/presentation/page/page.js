@@ -123,7 +123,7 @@ function ticks(low, high, logarithmic) {
     const step = Math.max(1, Math.ceil((last - first) / 6));
     const found = [];
     for (let power = first; power <= last; power += step) found.push(10 ** power);
-    if (found.length >= 2) return found;
+    if (found.length >= 3) return found;
     return [1, 2, 5].flatMap((m) => [first - 1, first, last].map((p) => m * 10 ** p)).filter((v, i, all) => v >= low && v <= high && all.indexOf(v) === i);
   }
   const step = 10 ** Math.floor(Math.log10((high - low) / 4 || 1));
