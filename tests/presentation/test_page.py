@@ -16,6 +16,7 @@ from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
 from PIL import Image
 
 from collapseflow.measures import embedding
+from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.page import explorer, numbers, writing
 from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import read_csv
@@ -184,6 +185,13 @@ def test_curves_have_every_layer_and_split(rows):
     assert "lda" not in " ".join(found["quantities"])
 
 
+def test_a_definition_has_what_it_refers_to():
+    words = numbers._definition(MEASURES["nc2_equinorm"].function)
+    first, second = words.split("\n")[:2]
+    assert first == "equinorm of the m_c."
+    assert second.startswith("equinorm: ") and "`" not in words
+
+
 # --- the explorer -----------------------------------------------------------------------------
 
 
@@ -222,6 +230,25 @@ def test_the_script_is_told_which_test_images_are_wrong(page):
             packed = np.frombuffer(base64.b64decode(of_map["wrong"][name]), np.uint8)
             bits = np.unpackbits(packed, bitorder="little")[:36]
             assert np.flatnonzero(bits).tolist() == wrong
+
+
+def test_features_whose_classifiers_failed_have_a_map(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    failed, *others = page_of_study.write_classification(tmp_path)
+    failed.write_text(json.dumps({"lda": {"failed": "lost"}}))
+    columns = [RAW, TUNED]
+    maps = explorer.read_maps(page_of_study.write_maps(tmp_path), columns)
+    labels = page_of_study.CLASSIFIERS
+    told, _ = explorer.describe(tmp_path / "images.h5", maps, columns, [failed, *others], labels, 0)
+    assert told["classifiers"] == labels
+    assert [list(one["wrong"]) for one in told["maps"]] == [[], ["lda", "rf"]]
+
+
+def test_features_that_failed_have_no_map(tmp_path):
+    embedding.write_failed_embedding(tmp_path / "failed.npz", "lost")
+    paths = [tmp_path / "failed.npz", page_of_study.write_maps(tmp_path)[1]]
+    (one,) = explorer.read_maps(paths, [RAW, TUNED])
+    assert (one["place"], one["label"]) == (1, TUNED.label)
 
 
 def test_coordinates_keep_their_shape_and_go_down():

@@ -148,10 +148,11 @@ def describe(
                 },
             }
         )
+    named = {name for one in described for name in one["wrong"]}
     told = {
         "classes": read_info(dataset).class_names,
         "colours": COLOURS,
-        "classifiers": {n: label for n, label in classifiers.items() if n in described[0]["wrong"]},
+        "classifiers": {name: label for name, label in classifiers.items() if name in named},
         "n": len(images.labels),
         "n_train": int(np.count_nonzero(images.split == 0)),
         "labels": _base64(images.labels.astype("<u4")),

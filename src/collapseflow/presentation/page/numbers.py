@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from collapseflow.measures import collapse
 from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
@@ -24,6 +26,8 @@ from collapseflow.presentation.rows import (
 )
 from collapseflow.presentation.tables.writing import signed, spread
 
+#: A name of :mod:`collapseflow.measures.collapse` in a docstring.
+_REFERENCE = re.compile(r":func:`(\w+)`")
 #: The accuracy of features alone, which there is before any training on the data set, too.
 OF_FEATURES = "accuracy_nearest_mean"
 #: The splits in words; training images are measured as often as there are test images, too.
@@ -257,9 +261,10 @@ def curves(
 
     Returns
     -------
-    ``datasets``, ``splits``: labels by name; ``quantities``: of each ``title``, ``logarithmic``,
-    ``definition``; ``lines``: of each data set, series, layer, split and quantity the epochs with
-    the mean over seeds, and its ``low`` and ``high`` (:func:`ends`), to four digits.
+    ``datasets``, ``splits``: labels by name; ``networks``, ``layers``: labels in their order;
+    ``quantities``: of each ``title``, ``logarithmic``, ``definition``, in the ``notation``;
+    ``lines``: of each data set, series, layer, split and quantity the epochs with the mean over
+    seeds, and its ``low`` and ``high`` (:func:`ends`), to four digits.
     """
     table = _series_rows(rows, runs)
     table = table[table["quantity"].isin([*MEASURES])]
@@ -294,13 +299,25 @@ def curves(
             name: {
                 "title": measure.title,
                 "logarithmic": measure.logarithmic,
-                "definition": inspect.getdoc(measure.function) or measure.title,
+                "definition": _definition(measure.function),
             }
             for name, measure in MEASURES.items()
             if name in there
         },
+        "notation": collapse.__doc__.split("\n\n")[1],
         "lines": lines,
     }
+
+
+def _definition(function: Callable) -> str:
+    """What a measure's docstring says, and the first paragraph of those that it refers to."""
+    own = inspect.getdoc(function)
+    named = dict.fromkeys(_REFERENCE.findall(own))
+    others = [inspect.getdoc(getattr(collapse, name)).partition("\n\n")[0] for name in named]
+    words = [own, *(f"{name}: {other}" for name, other in zip(named, others, strict=True))]
+    # Lines within a paragraph are broken for the code.
+    paragraphs = [" ".join(part.split()) for word in words for part in word.split("\n\n")]
+    return _REFERENCE.sub(r"\1", "\n".join(paragraphs))
 
 
 def _rounded(value: float) -> float | None:
