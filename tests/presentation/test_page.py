@@ -263,18 +263,29 @@ def test_thumbnails_stand_in_the_order_of_the_points(colour):
     images = np.repeat(levels, 16 * 16).reshape(-1, 16, 16).astype(np.uint8)
     if colour:
         images = np.stack([images] * 3, axis=-1)
-    first, second = explorer.sheets(images, 8)
+    first, second = explorer.sheets(explorer.thumbnails(images), 14)
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(first))).convert("L"))
-    assert sheet.shape == (400, 400)
+    assert sheet.shape == (700, 700)
     for place in (0, 49, 50, 2499):
         row, column = divmod(place, 50)
-        assert abs(int(sheet[8 * row + 4, 8 * column + 4]) - levels[place]) < 25
+        assert abs(int(sheet[14 * row + 7, 14 * column + 7]) - levels[place]) < 25
     with Image.open(io.BytesIO(base64.b64decode(second))) as picture:
-        assert picture.size == (400, 16)
+        assert picture.size == (700, 28)
+
+
+def test_a_thumbnail_keeps_the_shape_of_an_image():
+    wide = np.zeros((1, 20, 40, 3), np.uint8)
+    wide[0, :, :20], wide[0, :, 20:] = (250, 0, 0), (0, 0, 250)
+    (small,) = explorer.thumbnails(wide)
+    assert small.shape == (28, 28, 3)
+    # Half as high as wide, in the middle of a black square.
+    assert not small[:7].any() and not small[21:].any()
+    assert (small[7:21, :14] == [250, 0, 0]).all() and (small[7:21, 14:] == [0, 0, 250]).all()
 
 
 def test_thumbnails_are_made_small_until_they_fit():
     random = np.random.default_rng(0).integers(0, 256, (500, 28, 28)).astype(np.uint8)
+    assert np.array_equal(explorer.thumbnails(random), random)
     sizes = {side: len(explorer.sheets(random, side)[0]) for side in explorer.SIDES}
     for side in explorer.SIDES:
         assert explorer.fitting_sheets([random], sizes[side])[0] == side

@@ -185,17 +185,17 @@ def test_pointing_at_an_image_shows_it(explorer, row):
     words = explorer.inner_text(".hovered")
     assert f"test image {row}, {1000 + row} in its source" in words
     assert page_of_study.CLASSES[row % 3].split()[0] in words
-    assert ("wrong by LDA" in words) == (row in page_of_study.WRONG["raw"]["lda"])
+    assert ("LDA: wrong" in words) == (row in page_of_study.WRONG["raw"]["lda"])
     assert abs(shown_grey(explorer) - grey_of("test", row)) < 5
 
 
 def test_an_image_stays_chosen_when_the_features_change(explorer):
     explorer.locator("#explorer canvas").scroll_into_view_if_needed()
     explorer.mouse.click(*place_of(explorer, 7))
-    assert "wrong by LDA" in explorer.inner_text(".hovered")
+    assert "LDA: wrong" in explorer.inner_text(".hovered")
     explorer.get_by_label("features", exact=True).select_option(label=TUNED.label)
     assert "test image 7," in explorer.inner_text(".hovered")
-    assert "right by LDA" in explorer.inner_text(".hovered")
+    assert "LDA: right" in explorer.inner_text(".hovered")
     explorer.mouse.move(*place_of(explorer, 30, flipped=True))
     assert "test image 30," in explorer.inner_text(".hovered")
 

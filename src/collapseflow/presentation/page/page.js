@@ -419,7 +419,7 @@ function explore(place) {
     return make("span", { class: "thumbnail", style: `width:${side}px;height:${side}px;background-image:url(${urls.get(id)});background-size:${look.per_side * side}px auto;background-position:-${across}px -${down}px` });
   }
   const where = (i) => i < set.n_train ? `training image ${set.rows[i]}` : `test image ${set.rows[i]}`;
-  const verdict = (i) => ({ undefined: "", true: `wrong by ${set.classifiers[by.value]}`, false: `right by ${set.classifiers[by.value]}` })[isWrong(i)];
+  const verdict = (i) => ({ undefined: "", true: `${set.classifiers[by.value]}: wrong`, false: `${set.classifiers[by.value]}: right` })[isWrong(i)];
   function show(i) {
     const lines = [make("bdi", {}, set.classes[set.labels[i]]), `${where(i)}, ${set.ids[i]} in its source`, verdict(i)].filter(Boolean);
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, line)));
