@@ -4,7 +4,7 @@ A published number stands beside one of ours only where both are of the same exp
 experiments are written down here as conditions: for each key the values that mean the same. One
 key has two values that do not, ``recipe.validation``: the corrected recipe departs from report A in
 that flaw alone, and stands beside the same numbers so that one sees what it is worth.
-:meth:`collapseflow.study.plan.Plan.condition` describes a study's feature sets with the same
+:func:`collapseflow.study.publications.condition` describes a study's feature sets with the same
 keys.
 """
 
