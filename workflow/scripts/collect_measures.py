@@ -4,7 +4,7 @@ from pathlib import Path
 
 from collapseflow.measures.collapse import measure_states
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.presentation.rows import collect_measures, of_seeds
+from collapseflow.presentation.rows import collect_measures, with_seeds
 from collapseflow.running.jobs import job
 from collapseflow.running.words import epoch_name
 
@@ -23,7 +23,7 @@ with job(snakemake):
     ]
     states_of_untouched = [
         ({one.epoch: path}, [one.layer])
-        for (one, _), path in zip(of_seeds(untouched), snakemake.input.untouched, strict=True)
+        for (one, _), path in zip(with_seeds(untouched), snakemake.input.untouched, strict=True)
     ]
     collect_measures(
         runs,
