@@ -10,8 +10,8 @@ import pandas as pd
 from collapseflow.presentation.material import DescribedRun
 from collapseflow.presentation.rows import over_seeds, read_csv, run_rows
 
-#: In training.csv, of images that are held out; the accuracy is also there where test images go
-#: through the network in training mode, the loss is not.
+#: Their names in training.csv. Where test images go through the network in training mode their
+#: accuracy has the same name; a loss is there of held-out images only.
 ACCURACY, LOSS = "validation_accuracy", "validation_loss"
 
 

@@ -37,10 +37,10 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     similar ones stand beside each other, in the same order in all panels: those that are taken for
     each other.
 
-    The CSV has a row for each feature set, seed, true class and class that some image of it is
-    taken for (and the class itself): their labels ``true`` and ``predicted`` with their names, the
-    number of images ``n``, and the ``share`` of the true class, which of a class itself is its
-    recall.
+    The CSV has a row for each feature set, seed, true class and class that at least one of its
+    images is taken for, and always one for the class itself: their labels ``true`` and
+    ``predicted`` with their names, the number of images ``n``, and the ``share`` of the true class,
+    which of a class itself is its recall.
     """
     features, style = material.columns, material.style
     classifier, label = material.confused, material.confused_label

@@ -1,10 +1,10 @@
 """What figures of runs share: who has which colour, line and marker, means with bands over seeds,
 axes of epochs, the legend below.
 
-One encoding holds in all of them. The colour of a line is its series, grey what is of none. Solid
-lines and full markers are training images, dashed lines and hollow markers test images. Data sets
-have panels of their own, or markers. Measures of collapse depend on the number of images a class:
-beside the test images they are drawn of as many training images.
+One encoding holds in all of them. The colour of a line says its series; what belongs to no series
+is grey. Solid lines and full markers are training images, dashed lines and hollow markers test
+images. Data sets have panels of their own, or markers. Measures of collapse depend on how many
+images a class has: beside those of the test images stand those of as many training images.
 """
 
 import textwrap
@@ -193,8 +193,8 @@ class RunFigure:
         outputs: Outputs,
         compared: pd.DataFrame | None = None,
     ) -> None:
-        """:func:`save_with_legend`, with a note on each run that failed and, of rows of measures
-        that are compared on as many training images as test images, on classes of few images."""
+        """:func:`save_with_legend`, with notes on the runs that failed and, where rows of measures
+        are ``compared``, on the classes that have few images there."""
         notes = []
         if compared is not None:
             notes = few_images_in_words(compared[compared["split"] != "train"], self.datasets)
@@ -212,8 +212,8 @@ class RunFigure:
 
 
 def on_split(rows: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
-    """The rows of a quantity on a split; of what is no accuracy on training images those on as many
-    as there are test images."""
+    """The rows of a quantity on a split. On training images accuracies are those on all of them,
+    other quantities those on as many as there are test images."""
     wanted = MATCHED if split == "train" and not quantity(name).is_accuracy else split
     return rows[(rows["quantity"] == name) & (rows["split"] == wanted)]
 

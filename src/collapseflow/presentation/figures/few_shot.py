@@ -26,8 +26,9 @@ FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
 
 def plot_few_shot(material: Material, outputs: Outputs) -> None:
-    """Accuracy of the nearest mean of few test images a class on other test images, mean over the
-    classes, against their number, of which a class gives half of its images at most.
+    """Accuracy of the nearest class mean, where each mean is of few test images, against their
+    number. It is of the other test images, averaged over the classes; a class gives half of its
+    images at most.
 
     A line for each feature set: mean over the draws of images with its 95 % interval; where a
     feature set has several seeds, their mean with bars of one standard deviation, and no other

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from collapseflow.images.datasets import read_info
 from collapseflow.measures.collapse import CollapsedError, measure
+from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED, Statistics, read_statistics
 from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
@@ -172,9 +173,10 @@ def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
 
 def _worth(state: Mapping[str, Statistics]) -> str:
     train, test = (measure(state[split]) for split in SPLITS)
-    words = {"nc1": "NC1", "cdnv": "CDNV"}
-    known = [q for q in words if q in train and q in test]
-    return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in known)
+    known = [name for name in ("nc1", "cdnv") if name in train and name in test]
+    return ",  ".join(
+        f"{quantity(name).label} {train[name]:.3g} (test {test[name]:.3g})" for name in known
+    )
 
 
 def _markers(class_appearances: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
