@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
 from collapseflow.running.errors import UserError
+from collapseflow.running.section import Section
 from collapseflow.study import check
 from collapseflow.study import schema as config
 from collapseflow.study.check import check_against_libraries, check_once
 from collapseflow.study.recipes import Recipe
 from collapseflow.study.schema import load
-from collapseflow.study.section import Section
 
 ROOT = Path(__file__).parents[2]
 DIGITS = {"digits": {"source": "digits"}}

@@ -35,7 +35,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS
 _taken_over: list[float] = []
 
 
-def take_over(seconds: float) -> None:
+def count_earlier_seconds(seconds: float) -> None:
     """Count a finished part that an earlier run made in so many seconds as part of this job."""
     _taken_over.append(seconds)
 
@@ -102,7 +102,7 @@ def kept_result(path: str | Path, depends_on: Mapping[str, Any], compute: Callab
     kept = read_kept(path)
     if kept and kept["depends_on"] == key:
         # Parts of earlier versions do not say.
-        take_over(kept.get("seconds", 0.0))
+        count_earlier_seconds(kept.get("seconds", 0.0))
         return kept["result"]
     remove_partial(path)
     started = time.perf_counter()

@@ -11,7 +11,7 @@ from collapseflow.images.sources.known import PACKAGES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.running.words import as_word, epoch_name
 from collapseflow.study.paths import FeatureSet, Files, State, one_of
-from collapseflow.study.recipes import recipe_of, setting_of
+from collapseflow.study.recipes import NEUTRAL, recipe_of, setting_of
 from collapseflow.study.schema import (
     PRETRAINED_ON,
     WITHOUT_NETWORK,
@@ -504,7 +504,9 @@ class Plan:
                 start_label=self.start_label(run.state.backbone, run.state.start),
                 last=self.last_epoch(run.recipe),
                 layers=self.study.backbones[run.state.backbone].layers,
-                published=published.find_curves(self.condition(run.dataset, self.last(run))),
+                published=published.find_curves(
+                    self.condition(run.dataset, self.last(run)), NEUTRAL
+                ),
             )
             for run in self.runs
         ]
@@ -645,7 +647,7 @@ class Plan:
         self, experiments: published.Experiments, dataset: str, features: FeatureSet
     ) -> tuple[str, str] | None:
         """The name under which a report published numbers of this very feature set, if it did."""
-        return published.find(experiments, self.condition(dataset, features))
+        return published.find(experiments, self.condition(dataset, features), NEUTRAL)
 
     def classifier_labels(self) -> dict[str, str]:
         """The classifiers as tables print them."""
@@ -770,7 +772,7 @@ class Plan:
         return {**entry, "precision": self.study.precision_of_reading()}
 
     def recipe(self, key: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
-        """How a backbone is trained (:class:`collapseflow.training.recipes.Recipe`)."""
+        """How a backbone is trained (:class:`collapseflow.training.recipes.NetworkRecipe`)."""
         entry = self.study.backbones[key].model_dump(include={"model", "image_size", "normalize"})
         return {**entry, "precision": self.study.precision, "seed": seed, **training}
 

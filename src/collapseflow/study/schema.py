@@ -37,8 +37,8 @@ from collapseflow.images.sources.known import (
     torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
+from collapseflow.running.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
 from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
-from collapseflow.study.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 Name = text(NAME, "a name of letters, digits and _, a letter first")
