@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from collapseflow import published
-from collapseflow.images.sources.known import PACKAGES
+from collapseflow.features.known import PACKAGES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.running.words import as_word, epoch_name
 from collapseflow.study.paths import FeatureSet, Files, State, one_of

@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
+from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     IDX_FILES,
     INK,
-    PACKAGES,
     SOURCES,
     divided,
     n_images,
@@ -68,8 +68,6 @@ ANALYSES = ("spectrum", "few_shot", "similarity", "transfer", "baselines")
 TRANSFER_PROBE = "linear"
 #: Features that no network gives.
 WITHOUT_NETWORK = ("raw", "scattering")
-#: Stands for the input of a network's last layer.
-PENULTIMATE = "penultimate"
 #: The end of the name of a package's file.
 WHEEL = ".whl"
 DATA_SOURCES = (
