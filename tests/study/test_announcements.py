@@ -22,8 +22,8 @@ DATA, CODE = "0" * 64, "x"
 
 def recipe(**changes):
     """A recipe of the study file as the planned job has it: three epochs, a cosine."""
-    of_study = Recipe(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
-    return {**NETWORK, **of_study.training()}
+    in_study = Recipe(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
+    return {**NETWORK, **in_study.training()}
 
 
 def train_before(progress, kept=(), epochs=None, data=DATA, code=CODE, failed=False, **changes):
@@ -103,10 +103,10 @@ def test_a_changed_recipe_of_a_finished_run_is_announced_and_a_new_one_is_not(
 
 def test_what_is_kept_for_another_recipe_of_the_study_is_not_replaced(tmp_path):
     train_before(tmp_path / "progress")
-    of_study = [Recipe(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
+    in_study = [Recipe(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
     again = [planned(tmp_path, epochs=8)]
-    assert trained_again(again, of_study) == []
-    (line,) = trained_again(again, of_study[1:])
+    assert trained_again(again, in_study) == []
+    (line,) = trained_again(again, in_study[1:])
     assert "epochs 8 instead of 3" in line
 
 

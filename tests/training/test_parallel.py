@@ -99,8 +99,8 @@ GRADIENTS = """
             return operation(*arguments, **options or {})
 
     # PyTorch's kernels for cards, in formulas.
-    def shaped(of_channels, x):
-        return of_channels.view(1, -1, *[1] * (x.ndim - 2))
+    def shaped(values, x):
+        return values.view(1, -1, *[1] * (x.ndim - 2))
 
     def sums(x):
         return x.transpose(0, 1).flatten(1).sum(1)
@@ -121,8 +121,8 @@ GRADIENTS = """
         return (x - shaped(mean, x)) * shaped(invstd * weight, x) + shaped(bias, x)
 
     def reduced(grad, x, mean, invstd, weight, *which):
-        of_both = sums(grad * (x - shaped(mean, x)))
-        return sums(grad), of_both, of_both * invstd, sums(grad)
+        both = sums(grad * (x - shaped(mean, x)))
+        return sums(grad), both, both * invstd, sums(grad)
 
     def gradient(grad, x, mean, invstd, weight, sum_dy, sum_dy_xmu, counts):
         assert counts.dtype == torch.int32
@@ -343,11 +343,11 @@ def test_two_processes_share_the_images_that_are_held_out(dataset, tmp_path):
         courses.append(train(plan(dataset, 2, recipe), devices, folder))
     one, two = (course.log for course in courses)
     assert len(one) == len(two) == 2
-    for of_one, of_two in zip(one, two, strict=True):
-        assert of_two["validation_loss"] == pytest.approx(of_one["validation_loss"], rel=1e-3)
+    for first, second in zip(one, two, strict=True):
+        assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-3)
         # Untrained logits are nearly equal, and rounding may turn one.
-        assert abs(of_two["validation_accuracy"] - of_one["validation_accuracy"]) < 0.12
-        assert round(9 * of_two["validation_accuracy"], 9) in range(10)
+        assert abs(second["validation_accuracy"] - first["validation_accuracy"]) < 0.12
+        assert round(9 * second["validation_accuracy"], 9) in range(10)
 
 
 def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, tmp_path):

@@ -112,8 +112,8 @@ def test_each_class_gives_its_share(data, rows):
     trained_on, held_out = training.hold_out(data, RECIPE)
     assert held_out.ids.tolist() == data.ids[rows].tolist()
     assert sorted([*trained_on.ids, *held_out.ids]) == data.ids.tolist()
-    of_class = np.bincount(data.labels, minlength=10)
-    assert np.abs(np.bincount(held_out.labels, minlength=10) - of_class / 4).max() < 1
+    class_sizes = np.bincount(data.labels, minlength=10)
+    assert np.abs(np.bincount(held_out.labels, minlength=10) - class_sizes / 4).max() < 1
     assert (
         training.hold_out(data, changed(RECIPE, seed=6))[1].ids.tolist() != data.ids[rows].tolist()
     )
@@ -154,10 +154,10 @@ def test_accuracy_and_loss_are_those_of_the_saved_network_in_evaluation_mode(
         logits = network(images).double().numpy()
     right = logits.argmax(axis=1) == held_out.labels
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    of_label = shifted[np.arange(10), held_out.labels] / shifted.sum(axis=1)
+    own_class = shifted[np.arange(10), held_out.labels] / shifted.sum(axis=1)
     record = validated[1][epoch - 1]
     assert record["validation_accuracy"] == right.mean()
-    assert record["validation_loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
+    assert record["validation_loss"] == pytest.approx(-np.log(own_class).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Fine-tuning by a recipe, one epoch at a time, and pretraining from random weights.
 
 Everything random in an epoch (order, augmentation, dropout) is seeded by the recipe's seed and the
-number of the epoch, and an epoch's result is a file: an interrupted run continues from the last
+number of the epoch, and an epoch's result is a file: an interrupted training goes on from the last
 file and ends in the same weights, bit for bit on a CPU with the same number of threads.
 
 The data set lies on the device as uint8, or where it is too large a batch of it
@@ -425,7 +425,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
     """
     recipe = training.recipe
     files = epoch_files(folder, recipe.epochs)
-    finished_before = [of_epoch.finished_at() for of_epoch in files]
+    finished_before = [epoch.finished_at() for epoch in files]
     micro_batch = math.ceil(recipe.batch_size / len(devices))
     attempt = train_epochs
     while True:
@@ -455,8 +455,8 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
         free_memory()
     log = read_log(files)
     finished = files[: len(log)]
-    for of_epoch, record, before in zip(finished, log, finished_before, strict=False):
-        if of_epoch.finished_at() == before:
+    for epoch, record, before in zip(finished, log, finished_before, strict=False):
+        if epoch.finished_at() == before:
             count_earlier_seconds(record["seconds"])
     weights = {n: files[n - 1].weights for n in training.kept if n <= len(finished)}
     if len(finished) == len(files):
@@ -521,7 +521,7 @@ def _train_epochs(
         return
     wait_for_all()
     if rank() == 0:
-        usable = {path for of_epoch in files[:finished] for path in of_epoch.paths()}
+        usable = {path for epoch in files[:finished] for path in epoch.paths()}
         _clear(folder, usable | {of.record for of in files if "failed" in of.read()})
     made_from = read_info(training.dataset).made_with
     if finished:
@@ -570,7 +570,7 @@ def _train_epochs(
     # Of all epochs, the same in every process.
     log = read_log(files[:finished])
     for new in files[finished:]:
-        # So an earlier run ended; the epochs before were trained again for their weights alone.
+        # So an earlier try ended; the epochs before were trained again for their weights alone.
         if "failed" in new.read() or is_stopped(log, recipe):
             break
         record = train_one_epoch(
@@ -732,9 +732,9 @@ class EpochFiles:
         The record holds the SHA-256 of both files, what is logged, and whether the weights are
         kept.
         """
-        of_state = save_state(self.optimizer, state, {"epoch": str(self.epoch)})
-        of_weights = save_state(self.weights, weights, metadata, made_from)
-        digests = {"weights": of_weights, "optimizer": of_state}
+        optimizer_digest = save_state(self.optimizer, state, {"epoch": str(self.epoch)})
+        new_digest = save_state(self.weights, weights, metadata, made_from)
+        digests = {"weights": new_digest, "optimizer": optimizer_digest}
         write_json(self.record, {**digests, "kept": kept, "log": log})
 
     def read(self) -> dict[str, Any]:
@@ -770,13 +770,13 @@ def epoch_files(folder: Path, epochs: int) -> list[EpochFiles]:
 
 def n_finished(files: Sequence[EpochFiles]) -> int:
     """How many epochs are finished, from the first one on without a gap."""
-    unfinished = (n for n, of_epoch in enumerate(files) if "log" not in of_epoch.read())
+    unfinished = (n for n, epoch in enumerate(files) if "log" not in epoch.read())
     return next(unfinished, len(files))
 
 
 def read_log(files: Sequence[EpochFiles]) -> list[dict[str, float]]:
     """What is logged of the finished epochs, in order."""
-    return [of_epoch.read()["log"] for of_epoch in files[: n_finished(files)]]
+    return [epoch.read()["log"] for epoch in files[: n_finished(files)]]
 
 
 def _needed(
