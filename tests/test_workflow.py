@@ -23,6 +23,8 @@ from PIL import Image
 from scipy.linalg import pinv
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from collapseflow.measures import quantities
+
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("COLLAPSEFLOW_DATA", ROOT.parent / "shared" / "data"))
 
@@ -282,6 +284,8 @@ def test_the_analyses_are_of_every_column(tiny):
     counts = of_digits["quantity"].value_counts()
     # Raw pixels, scattering, two starts and the last epoch.
     assert counts["effective_rank"] == counts["accuracy_few_shot_1"] == 5
+    # Each is in the table of quantities, which refuses others.
+    assert all(quantities.quantity(name).meaning for name in rows["quantity"].unique())
 
 
 def test_the_layers_of_a_network_are_compared_before_and_after_training(tmp_path):

@@ -18,6 +18,7 @@ from scipy.stats import binomtest, gmean
 from collapseflow import published
 from collapseflow.measures.embedding import write_failed_embedding
 from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.quantities import panels_of
 from collapseflow.presentation.figures import (
     curves,
     embedding,
@@ -41,7 +42,7 @@ N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
 #: What measures are on all training images beyond those on some.
 ON_ALL = 50
-QUANTITIES = (*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean")
+QUANTITIES = (*panels_of("epochs"), "log_fuzziness", "accuracy_nearest_mean")
 
 
 def value_of(run, epoch, layer, split, quantity):
@@ -626,7 +627,7 @@ def test_training_images_are_solid_and_test_images_dashed_and_mismatch_goes_to_z
         return 0.9 - 0.1 * epoch + 0.05 * (split == "test")
 
     plot_collapse(arguments(runs, value))
-    for panel, quantity in zip(figures[0].axes, epochs.PANELS, strict=True):
+    for panel, quantity in zip(figures[0].axes, panels_of("epochs"), strict=True):
         for line, split in zip(marked(panel), ("train", "test"), strict=True):
             values = np.array([value(run, epoch, "", split, quantity) for epoch in range(5)])
             expected = 100 * (1 - values) if quantity == "nc4" else values
@@ -721,7 +722,7 @@ def test_seeds_are_a_mean_and_a_band_of_one_standard_deviation(arguments, figure
     }
     assert "mean and s.d. over seeds 0, 1, 3" in words_of(accuracy)[0]
     assert "mean and s.d. over seeds 0, 1, 3 (log axes: geometric)" in words_of(collapse)[0]
-    for panel, measure in zip(collapse.axes[:8], epochs.PANELS[:8], strict=True):
+    for panel, measure in zip(collapse.axes[:8], panels_of("epochs")[:8], strict=True):
         line, _ = marked(panel)
         for epoch, middle in zip(line.get_xdata(), line.get_ydata(), strict=True):
             values = np.array([value_of(run, epoch, "flatten", "train", measure) for run in runs])
@@ -873,7 +874,7 @@ def test_layers_in_order_before_and_after_training(arguments, figures):
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
     colour = look.backbone_colours(list(BACKBONES))["vgg11"].lower()
     markers = look.dataset_markers(list(DATASETS))
-    for panel, measure in zip(panels, layers.PANELS, strict=True):
+    for panel, measure in zip(panels, panels_of("layers"), strict=True):
         assert {c for c, _, _ in curves_of(panel)} == {colour}
         drawn = iter(marked(panel))
         scale = 100 if measure == "accuracy_nearest_mean" else 1

@@ -5,12 +5,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import DATASETS, RAW, cell, describe_features, describe_run, describe_runs, measured
+from made_up import (
+    DATASETS,
+    MEASURED,
+    RAW,
+    cell,
+    describe_features,
+    describe_run,
+    describe_runs,
+    measured,
+)
 from scipy.stats import binomtest, gmean, gstd
 
 from collapseflow.presentation.rows import (
     COLUMNS,
-    REPORT_A,
     failures_in_words,
     few_images_in_words,
     networks_in_words,
@@ -27,7 +35,7 @@ from collapseflow.running.errors import UserError
 def number(run, epoch, layer, split, quantity):
     """A value that says where it is from."""
     parts = [run.seed, epoch, run.layers.index(layer), ["train", "test"].index(split)]
-    return float("".join(map(str, parts))) + list(REPORT_A).index(quantity) / 10
+    return float("".join(map(str, parts))) + MEASURED.index(quantity) / 10
 
 
 def no_head_before_training(run, epoch, split):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.rows import COLUMNS, over_seeds, read_csv, write_csv
 from collapseflow.presentation.tables.writing import (
     markdown,
@@ -89,16 +90,18 @@ def compare_studies(places: Sequence[str | Path], csv: str | Path | None = None)
         points = [f"{key.replace('_', ' ')} {words[key]}" for key in swept if words[key]]
         recipe = ", ".join(filter(None, [words["recipe"], *points]))
         epochs = [str(e) for e in dict.fromkeys(of_study["epoch"].dropna())]
-        quantity = words["quantity"]
-        unit = ", %" if "accuracy" in quantity else ""
+        name = words["quantity"]
+        unit = quantity(name).unit
         cells = [
-            spread(quantity, *of_study.loc[study, ["mean", "sd", "half_width"]])
+            spread(name, *of_study.loc[study, ["mean", "sd", "half_width"]])
             if study in of_study.index
             else ""
             for study in studies
         ]
         first = [words["dataset"], words["backbone"], words["start"], recipe, " / ".join(epochs)]
-        lines.append([*first, words["layer"], words["split"], quantity + unit, *cells])
+        lines.append(
+            [*first, words["layer"], words["split"], f"{name}, {unit}" if unit else name, *cells]
+        )
     header = ["data set", "backbone", "start", "recipe", "epoch", "layer", "split", "quantity"]
     text = to_markdown([*header, *studies], lines, n_left=len(header))
     if (table["n_seeds"] > 1).any():

@@ -13,11 +13,19 @@ import numpy as np
 import pandas as pd
 
 from collapseflow.images.datasets import SPLITS
-from collapseflow.measures.collapse import FEWEST_IMAGES, MEASURES
 from collapseflow.measures.confusion import balanced_accuracy, imbalance
 from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
-from collapseflow.measures.spectrum import OF_MOMENTS
+from collapseflow.measures.quantities import (
+    BALANCED,
+    BOUND,
+    CLASSIFIER,
+    FEW_SHOT,
+    FEWEST_IMAGES,
+    QUANTITIES,
+    WITH_ALL_IMAGES,
+    quantity,
+)
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
 from collapseflow.running.errors import UserError
@@ -28,19 +36,10 @@ from collapseflow.running.words import as_word
 IDENTITY = ["dataset", "backbone", "start", "recipe", "seed"]
 #: The columns of measures.csv; one for each swept key follows.
 COLUMNS = [*IDENTITY, *("epoch", "layer", "split", "quantity", "value", "low", "high", "n")]
-#: NC1 and the three parts of NC2, which report A has, in words.
-REPORT_A = {
-    "nc1": "NC1",
-    "nc2_equinorm": "NC2, equal norms",
-    "nc2_equiangularity": "NC2, equal angles",
-    "nc2_maximal_angle": "NC2, maximal angle",
-}
 #: Measures of classes with fewer images are flagged.
 ENOUGH_IMAGES = 10
 #: The images of a split, in words.
 IMAGES = {"train": "training", "test": "test", MATCHED: "matched training"}
-#: What is measured of the spectrum.
-SPECTRUM = (*OF_MOMENTS, "two_nn")
 _NUMBERS = {
     **dict.fromkeys(("seed", "epoch", "n", "n_seeds"), "Int64"),
     **dict.fromkeys(("value", "low", "high", "mean", "sd"), "float64"),
@@ -119,17 +118,14 @@ def collect_measures(
     datasets
         Labels of the data sets.
     csv
-        A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity:
-        those of :data:`collapseflow.measures.collapse.MEASURES` (``accuracy`` is of the network
-        itself, hence without layer), ``fewest_images``, how many the smallest class has, as often
-        as it is measured, ``accuracy_<classifier>``, where classes have different numbers of test
-        images ``balanced_accuracy_<classifier>``, those of the spectrum,
-        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m test images a class, and
-        ``accuracy_few_shot_all`` of all training images, means over the classes. ``low`` and
-        ``high`` are the 95 % interval of an accuracy on test images, which are a sample (Wilson
-        1927; of a balanced one :func:`collapseflow.measures.confusion.balanced_accuracy`), or of
-        the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
-        the draws. A column for each swept key comes last.
+        A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity of
+        :mod:`collapseflow.measures.quantities`. ``accuracy`` is of the network itself, hence
+        without layer; ``balanced_accuracy_<classifier>`` is there where classes have different
+        numbers of test images. ``low`` and ``high`` are the 95 % interval of an accuracy on test
+        images, which are a sample (Wilson 1927; of a balanced one
+        :func:`collapseflow.measures.confusion.balanced_accuracy`), or of the mean over the draws of
+        a few-shot accuracy; ``n`` counts the images, or the draws. A column for each swept key
+        comes last.
     failures
         A row for each run or feature set that failed: the first epoch without measures, the layer
         if only some failed, ``what`` (all but seed and epoch) and ``reason`` in words.
@@ -177,14 +173,14 @@ def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
                     continue
                 n = measured["n_samples"]
                 where = {"epoch": of_state["epoch"], "layer": layer, "split": split, "n": n}
-                for quantity, value in measured.items():
-                    if quantity not in MEASURES and quantity != FEWEST_IMAGES:
+                for name, value in measured.items():
+                    if name not in QUANTITIES:
                         continue
-                    row = {**where, "quantity": quantity, "value": value}
-                    if quantity.startswith("accuracy"):
+                    row = {**where, "quantity": name, "value": value}
+                    if quantity(name).is_accuracy:
                         row |= _interval(value, n, split)
                     # Only a network with a head of its own predicts, the same at all layers.
-                    if quantity == "accuracy":
+                    if name == "accuracy":
                         accuracies[split] = {**row, "layer": ""}
                     else:
                         yield row
@@ -202,7 +198,7 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
         low, high = cell["accuracy_interval"]
         yield {
             "split": "test",
-            "quantity": f"accuracy_{classifier}",
+            "quantity": CLASSIFIER.member(classifier).name,
             "value": cell["accuracy"],
             "low": low,
             "high": high,
@@ -213,7 +209,7 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             value, low, high = balanced_accuracy(counts)
             yield {
                 "split": "test",
-                "quantity": f"balanced_accuracy_{classifier}",
+                "quantity": BALANCED.member(classifier).name,
                 "value": value,
                 "low": low,
                 "high": high,
@@ -224,12 +220,12 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
 def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
     for split in SPLITS:
         found = content[split]
-        for quantity in SPECTRUM:
-            if quantity in found:
+        for name, value in found.items():
+            if name in QUANTITIES:
                 n = found["n_samples"]
-                if quantity == "two_nn":
+                if name == "two_nn":
                     n = found["n_sample"] - found["duplicates"]
-                yield {"split": split, "quantity": quantity, "value": found[quantity], "n": n}
+                yield {"split": split, "quantity": name, "value": value, "n": n}
 
 
 def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
@@ -239,17 +235,16 @@ def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
         low, high = interval_of_mean(accuracies)
         yield {
             "split": "test",
-            "quantity": f"accuracy_few_shot_{shots}",
+            "quantity": FEW_SHOT.member(shots).name,
             "value": float(np.mean(accuracies)),
             "low": low,
             "high": high,
             "n": len(accuracies),
         }
         if found["bound"] is not None:
-            quantity = f"few_shot_bound_{shots}"
-            yield {**of_images, "quantity": quantity, "value": found["bound"]}
+            yield {**of_images, "quantity": BOUND.member(shots).name, "value": found["bound"]}
     if content["all"] is not None:
-        yield {**of_images, "quantity": "accuracy_few_shot_all", "value": content["all"]}
+        yield {**of_images, "quantity": WITH_ALL_IMAGES, "value": content["all"]}
 
 
 #: By the kind of result: why one is missing, and its rows.
@@ -324,15 +319,10 @@ def of_runs(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     return table.merge(rows, on=[*IDENTITY, *keys, *others])
 
 
-def is_geometric(quantity: str) -> bool:
-    """Whether means over seeds are geometric: of what figures draw on logarithmic axes."""
-    return quantity in MEASURES and MEASURES[quantity].logarithmic
-
-
 def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation (ddof = 1; missing for one seed) and number of seeds.
 
-    Where :func:`is_geometric` they are the geometric ones, as in figures: the exponentials of mean
+    Of what figures draw on logarithmic axes they are the geometric ones: the exponentials of mean
     and standard deviation of the logarithms, the second a factor.
 
     Parameters
@@ -345,7 +335,7 @@ def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Columns ``by``, ``mean``, ``sd``, ``n_seeds``, ``geometric`` (bool), and ``half_width``, half of
     the 95 % interval of a value, the mean over seeds; rows in the order in which they come first.
     """
-    geometric = rows["quantity"].map(is_geometric).astype(bool)
+    geometric = rows["quantity"].map(lambda name: quantity(name).logarithmic).astype(bool)
     # The logarithm of 0 is no number, and the mean with it 0.
     with np.errstate(divide="ignore"):
         values = rows["value"].where(~geometric, np.log(rows["value"].where(geometric)))

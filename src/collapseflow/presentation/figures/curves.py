@@ -8,9 +8,11 @@ beside the test images they are drawn of as many training images.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, product
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,7 @@ from matplotlib.ticker import (
     ScalarFormatter,
 )
 
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import DescribedRun, Outputs
@@ -121,12 +123,11 @@ def shared(starts: Sequence[Start]) -> set[str]:
     return {series for start in starts for series in start.series}
 
 
-def on_split(rows: pd.DataFrame, quantity: str, split: str) -> pd.DataFrame:
-    """The rows of a quantity on a split; of a measure on training images those on as many as there
-    are test images."""
-    is_measure = not quantity.startswith("accuracy")
-    wanted = MATCHED if split == "train" and is_measure else split
-    return rows[(rows["quantity"] == quantity) & (rows["split"] == wanted)]
+def on_split(rows: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
+    """The rows of a quantity on a split; of what is no accuracy on training images those on as many
+    as there are test images."""
+    wanted = MATCHED if split == "train" and not quantity(name).is_accuracy else split
+    return rows[(rows["quantity"] == name) & (rows["split"] == wanted)]
 
 
 def around(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame:
@@ -270,11 +271,19 @@ def value_axis(axis: Axes, logarithmic: bool) -> None:
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
 
 
-def measure_axis(axis: Axes, measure: str) -> None:
-    """The axis of a measure of collapse, with its formula."""
-    of_measure = MEASURES[measure]
-    axis.set_ylabel(of_measure.formula, parse_math=True)
-    value_axis(axis, of_measure.logarithmic)
+def quantity_axis(axis: Axes, name: str) -> None:
+    """The axis of a quantity with its formula: from zero where that is ideal, or logarithmic."""
+    shown = quantity(name)
+    axis.set_ylabel(shown.axis, parse_math=True)
+    if shown.logarithmic or shown.ideal is not None and shown.on_axis(shown.ideal) == 0:
+        value_axis(axis, shown.logarithmic)
+    else:
+        axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+
+
+def letters() -> Iterator[str]:
+    """Letters of panels: a to z, aa, ab and so on."""
+    return ("".join(word) for n in count(1) for word in product(ascii_lowercase, repeat=n))
 
 
 def close_grid(axes: np.ndarray, n: int) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from collapseflow import published
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
@@ -24,14 +24,6 @@ AS_PUBLISHED = {"alpha": 0.8, "linewidth": 0.7}
 PUBLISHED = {
     split: {**FAINT, "linestyle": line["linestyle"]} for split, line in curves.SPLITS.items()
 }
-#: The panels of neural collapse: variability, geometry of the class means, the last layer.
-PANELS = (
-    *("nc1", "cdnv", "directional_cdnv"),
-    *("nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle"),
-    *("etf_distance", "nc3", "nc4"),
-)
-#: Title and axis of a measure that is not drawn as it is.
-WORDS = {"nc4": ("NC4, disagreement", "1 − NC4, %")}
 #: Lines of what no network made, by its backbone in measures.csv.
 REFERENCES = {
     name: {"color": look.NEUTRAL, "linewidth": 0.8, "marker": marker, "markersize": 4}
@@ -167,7 +159,8 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
 
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
-    """Neural collapse on a data set, epoch by epoch: a panel for each of :data:`PANELS`.
+    """Neural collapse on a data set, epoch by epoch: a panel for each quantity of the table that
+    has one (:func:`collapseflow.measures.quantities.panels_of`).
 
     One line a series at the layer that its runs name, solid on training images, of each class as
     many as there are test images, and dashed on test images: of several seeds the mean with a band
@@ -188,7 +181,8 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     starts = curves.common_starts(runs, material.backbones)
     layers = {run.series: run.layer for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
-    shown = [panel for panel in PANELS if (at_layer["quantity"] == panel).any()] or PANELS[:1]
+    known = panels_of("epochs")
+    shown = [name for name in known if (at_layer["quantity"] == name).any()] or known[:1]
     n_rows, n_columns = look.grid(len(shown), 3)
     figure, axes = plt.subplots(
         n_rows,
@@ -200,19 +194,20 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     references = _references(everything)
     drawn: set[str] = set()
     any_published = any_onset = False
-    for letter, axis, measure in zip("abcdefghi", axes.flat, shown, strict=False):
-        geometric = MEASURES[measure].logarithmic
-        curves.measure_axis(axis, measure)
+    for letter, axis, measure in zip(curves.letters(), axes.flat, shown, strict=False):
+        drawn_quantity = quantity(measure)
+        geometric = drawn_quantity.logarithmic
+        curves.quantity_axis(axis, measure)
         for name, values in references.items():
             if measure in values:
                 drawn.add(name)
-                height = _shown_as(measure, values[measure])
+                height = drawn_quantity.on_axis(values[measure])
                 across = axis.get_yaxis_transform()
                 places = np.linspace(0, 1, 5)
                 line = {"transform": across, "zorder": 0.6, **REFERENCES[name]}
                 axis.plot(places, np.full(len(places), height), **line)
         of_splits = {
-            split: of_panel.assign(value=_shown_as(measure, of_panel["value"]))
+            split: of_panel.assign(value=drawn_quantity.on_axis(of_panel["value"]))
             for split in curves.SPLITS
             for of_panel in [curves.on_split(at_layer, measure, split)]
         }
@@ -239,9 +234,7 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         for split, line in curves.SPLITS.items():
             point = {"marker": "o", **line, **SMALL}
             curves.draw_starts(axis, of_splits[split], starts, geometric, **point)
-        title, formula = WORDS.get(measure, (MEASURES[measure].title, MEASURES[measure].formula))
-        axis.set_title(f"({letter}) {title}")
-        axis.set_ylabel(formula, parse_math=True)
+        axis.set_title(f"({letter}) {drawn_quantity.title}")
         curves.epoch_axis(axis, 0, max(run.last for run in runs))
     curves.close_grid(axes, len(shown))
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
@@ -267,11 +260,6 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         *curves.failure_notes(material.failures, runs),
     ]
     curves.finish(figure, groups, notes, style, outputs)
-
-
-def _shown_as(measure: str, value):
-    """NC4 is drawn as the share that disagrees, in per cent, which goes to zero as the others."""
-    return 100 * (1 - value) if measure == "nc4" else value
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

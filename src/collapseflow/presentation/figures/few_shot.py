@@ -9,16 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from collapseflow.measures.quantities import (
+    BOUND,
+    FEW_SHOT,
+    FEWEST_IMAGES,
+    WITH_ALL_IMAGES,
+    Quantity,
+    quantity,
+)
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import COLUMNS, identity, read_csv, seeds_in_words
 
-#: Quantities that end with the number of images a class: the accuracy, and a bound on the errors.
-ACCURACY = "accuracy_few_shot_"
-BOUND = "few_shot_bound_"
-#: The same classifier with all training images.
-ALL = f"{ACCURACY}all"
 WITH_ALL = {"markersize": 5.5, "markerfacecolor": "none", "markeredgewidth": 0.9, "linestyle": ""}
 FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
@@ -31,7 +34,8 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     feature set has several seeds, their mean with bars of one standard deviation, and no other
     intervals. A hollow marker is the accuracy with the means of all training images. Dotted lines
     are one minus the bound on the share of errors that the moments of the test images give, where
-    that is above 0. Feature sets without values, as those that failed, are named below.
+    that is above 0. Below stands which feature sets have no values, as those that failed, and
+    whether classes are left out because they have one test image.
     """
     columns, style = material.columns, material.style
     look.apply(style)
@@ -42,7 +46,7 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
         # What lies around a line has one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
     of_columns = {column.features: _rows_of(table, column) for column in columns}
-    found = {key: _curve(rows, ACCURACY) for key, rows in of_columns.items()}
+    found = {key: _curve(rows, FEW_SHOT) for key, rows in of_columns.items()}
     bounds = {key: _curve(rows, BOUND) for key, rows in of_columns.items()}
     shots = sorted({m for curve in found.values() for m in curve.index})
     # As far beyond the last number as a reader tells apart on a logarithmic axis.
@@ -60,7 +64,7 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     }
     for key, curve in found.items():
         curves.draw(axis, curve.index, 100 * curve, bars=True, **looks[key])
-        with_all = of_columns[key].loc[of_columns[key]["quantity"] == ALL, "value"]
+        with_all = of_columns[key].loc[of_columns[key]["quantity"] == WITH_ALL_IMAGES, "value"]
         if len(curve) and len(with_all):
             axis.plot([beyond], [100 * with_all.mean()], **{**looks[key], **WITH_ALL})
         least = 1 - bounds[key]["middle"]
@@ -92,6 +96,9 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     ]
     vacuous = not bounded and any(len(bound) for bound in bounds.values())
     notes = ["The bound from directional CDNV allows any accuracy here."] if vacuous else []
+    fewest = table.loc[table["quantity"] == FEWEST_IMAGES, "value"]
+    if labels and (fewest == 1).any():
+        notes.append("Classes of one test image are left out.")
     missing = [column.label for column in columns if column.features not in labels]
     if missing:
         notes.append(f"Without values (see the summary): {'; '.join(missing)}.")
@@ -108,12 +115,13 @@ def _rows_of(table: pd.DataFrame, column: DescribedFeatures) -> pd.DataFrame:
     return table[same & epoch.fillna(value=False).astype(bool)]
 
 
-def _curve(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """The curve (:func:`collapseflow.presentation.figures.curves.around`) over images a class."""
-    chosen = rows[rows["quantity"].str.startswith(quantity) & (rows["quantity"] != ALL)]
-    return curves.around(
-        chosen.assign(shots=chosen["quantity"].str.removeprefix(quantity).astype(int)), "shots"
-    )
+def _curve(rows: pd.DataFrame, family: Quantity) -> pd.DataFrame:
+    """The curve (:func:`collapseflow.presentation.figures.curves.around`) of a family over images a
+    class."""
+    members = {name: quantity(name) for name in rows["quantity"].unique()}
+    shots = {name: one.parameter for name, one in members.items() if one.family == family.name}
+    chosen = rows[rows["quantity"].isin(shots)]
+    return curves.around(chosen.assign(shots=chosen["quantity"].map(shots).astype(int)), "shots")
 
 
 def _axes(axis: Axes, shots: Sequence[int], beyond: int) -> None:

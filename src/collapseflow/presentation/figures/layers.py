@@ -8,16 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.correlation import pearson_fit
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv
 
-#: The panels: how far the classes are apart, in two ways, the geometry of their means, and what a
-#: layer is worth as it is.
-PANELS = ("log_fuzziness", "cdnv", "nc2_equiangularity", "accuracy_nearest_mean")
 #: Before training and after it.
 MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "linewidth": 1.1}}
 MOMENT_WORDS = {"first": "epoch 0, before training", "last": "after the last epoch"}
@@ -64,7 +61,8 @@ def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | N
 def plot_layers(material: Material, outputs: Outputs) -> None:
     """Neural collapse at each layer of a backbone, on training and test images.
 
-    A panel for each of :data:`PANELS` and each backbone; a line for each series and data set, which
+    A panel for each backbone and quantity of the table that has one
+    (:func:`collapseflow.measures.quantities.panels_of`); a line for each series and data set, which
     its markers tell: solid on training images (for measures as many as there are test images) and
     dashed on test images, faint at epoch 0 and strong after the last epoch. A start that several
     series have in common is grey. Of several seeds it is the mean with a band of one standard
@@ -83,8 +81,9 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     markers = look.dataset_markers(list(datasets))
     starts = curves.common_starts(runs, backbones)
     shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
+    shown_panels = list(product(panels_of("layers"), layers))
     one = len(layers) == 1
-    shape = (2, 2) if one else (len(PANELS), len(layers))
+    shape = look.grid(len(shown_panels), 2 if one else len(layers))
     figure, axes = plt.subplots(
         *shape,
         figsize=(style["width"], (0.36 if one else 0.3) * shape[0] * style["width"]),
@@ -92,7 +91,9 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
         sharex="all" if one else "col",
         sharey="none" if one else "row",
     )
-    for axis, (measure, backbone) in zip(axes.flat, product(PANELS, layers), strict=True):
+    for axis in axes.flat[len(shown_panels) :]:
+        axis.set_axis_off()
+    for axis, (measure, backbone) in zip(axes.flat, shown_panels, strict=False):
         names = layers[backbone]
         of_measure = table[table["quantity"] == measure]
         of_backbone = dict.fromkeys(
@@ -126,17 +127,10 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
             columns = 1 if len(correlations) <= 4 else 2
             small = {"fontsize": style["font_size"] - 1.5, "handletextpad": 0.1}
             axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
-        words = MEASURES[measure]
+        words = quantity(measure)
         title = words.title if one else f"{backbones[backbone]}: {words.label}"
         axis.set_title(look.wrapped(title, 0.9 * style["width"] / shape[1], style))
-        if measure == "log_fuzziness":
-            axis.set_ylabel(MEASURES[measure].formula, parse_math=True)
-            axis.grid(axis="y", linewidth=0.3, alpha=0.6)
-        elif measure.startswith("accuracy"):
-            axis.set_ylabel("%")
-            axis.grid(axis="y", linewidth=0.3, alpha=0.6)
-        else:
-            curves.measure_axis(axis, measure)
+        curves.quantity_axis(axis, measure)
         layer_axis(axis, names)
         if not one:
             axis.label_outer()
@@ -169,11 +163,11 @@ def draw_measure(
     r = {}
     for split, of_split in curves.SPLITS.items():
         chosen = curves.on_split(rows, measure, split)
-        curve = over_layers(chosen, names, MEASURES[measure].logarithmic)
+        curve = over_layers(chosen, names, quantity(measure).logarithmic)
         if measure == "log_fuzziness":
             r[split] = draw_fuzziness(axis, curve, **of_split, **line)
         else:
-            curve = curve * (100 if measure.startswith("accuracy") else 1)
+            curve = quantity(measure).on_axis(curve)
             curves.draw(axis, curve.index, curve, **of_split, **line)
     return r.get("train")
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.figures.layers import (
@@ -26,12 +26,6 @@ PROBES = {
     "accuracy_nearest_mean": "s",
     "accuracy_linear": "^",
     "accuracy_knn": "v",
-}
-WORDS = {
-    "accuracy": "network",
-    "accuracy_nearest_mean": "nearest class mean",
-    "accuracy_linear": "linear probe",
-    "accuracy_knn": "nearest neighbours",
 }
 #: Those that are fitted to features which the study compares, not to those of each epoch.
 FITTED = ("accuracy_linear", "accuracy_knn")
@@ -93,7 +87,7 @@ def plot_probes(material: Material, outputs: Outputs) -> None:
     }
     groups = [
         curves.colour_keys(labels, colours) + curves.start_keys(starts),
-        curves.keys({probe: WORDS[probe] for probe in drawn}, drawn),
+        curves.keys({probe: quantity(probe).label for probe in drawn}, drawn),
         curves.split_keys(curves.MATCHED_WORDS),
     ]
     if layered:
@@ -122,18 +116,18 @@ def _over_epochs(
     for probe, marker in PROBES.items():
         points = {"linestyle": "", "markersize": 5} if probe in FITTED else {}
         looks[probe, "test"] = {"marker": marker, **curves.SPLITS["test"], **points}
-    for (quantity, split), line in looks.items():
-        is_nc1 = quantity == "nc1"
-        axis, scale, bars = (right, 1, False) if is_nc1 else (left, 100, quantity in FITTED)
-        rows = curves.on_split(table, quantity, split)
+    for (name, split), line in looks.items():
+        is_nc1 = name == "nc1"
+        axis, scale, bars = (right, 1, False) if is_nc1 else (left, 100, name in FITTED)
+        rows = curves.on_split(table, name, split)
         for series in runs:
             curve = scale * curves.around(rows[rows["series"] == series], "epoch", is_nc1)
             begins = series in curves.shared(starts)
             coloured = {**line, "color": colours[series]}
             curves.draw(axis, curve.index, curve, bars, from_common_start=begins, **coloured)
         curves.draw_starts(axis, rows, starts, is_nc1, scale, **line)
-    right.set_title(MEASURES["nc1"].title)
-    curves.measure_axis(right, "nc1")
+    right.set_title(quantity("nc1").title)
+    curves.quantity_axis(right, "nc1")
     for axis in (left, right):
         curves.epoch_axis(axis, 0, max(run.last for run in runs.values()))
 
@@ -167,9 +161,8 @@ def _over_layers(
         if series not in curves.shared(starts):
             draw_both(of_series[of_series["epoch"] == 0], series, "first", colours[series])
         draw_both(of_series[of_series["epoch"] == run.last], series, "last", colours[series])
-    right.set_title(MEASURES["log_fuzziness"].title)
-    right.set_ylabel(MEASURES["log_fuzziness"].formula, parse_math=True)
-    right.grid(axis="y", linewidth=0.3, alpha=0.6)
+    right.set_title(quantity("log_fuzziness").title)
+    curves.quantity_axis(right, "log_fuzziness")
     several = {tuple(run.layers) for run in layered.values()}
     longest = max(several, key=len)
     # Networks whose layers have other names share their numbers alone.

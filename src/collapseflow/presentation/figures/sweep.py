@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
-    REPORT_A,
     networks_in_words,
     of_runs,
     read_csv,
@@ -26,12 +25,6 @@ from collapseflow.presentation.rows import (
 )
 from collapseflow.running.words import as_word
 
-#: The panels of a recipe: quantity, splits, title.
-PANELS = (
-    ("accuracy", ["test"], "test accuracy, %"),
-    ("accuracy", ["train"], "train accuracy, %"),
-    *((quantity, ["train", "test"], MEASURES[quantity].title) for quantity in REPORT_A),
-)
 #: The look of what is around the best point.
 RING = {
     "linestyle": "",
@@ -116,10 +109,15 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     markers = look.dataset_markers(list(datasets))
     shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
+    shown_panels = [
+        *(("accuracy", [s], quantity(f"accuracy_{s}").label_with_unit) for s in ("test", "train")),
+        *((name, ["train", "test"], quantity(name).title) for name in panels_of("runs")),
+    ]
+    n_rows, n_columns = look.grid(len(shown_panels), 3)
     figure, axes = plt.subplots(
-        2 * len(keys),
-        3,
-        figsize=(style["width"], 0.66 * style["width"] * len(keys)),
+        n_rows * len(keys),
+        n_columns,
+        figsize=(style["width"], 0.33 * n_rows * style["width"] * len(keys)),
         squeeze=False,
     )
     for number, (recipe, key) in enumerate(keys.items()):
@@ -129,15 +127,15 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
         points: dict[tuple[str, str], list[DescribedRun]] = {}
         for run in of_recipe:
             points.setdefault((line_of(run), run.dataset), []).append(run)
-        panels = axes[2 * number : 2 * number + 2].flat
-        for axis, (quantity, splits, title) in zip(panels, PANELS, strict=True):
-            is_accuracy = quantity == "accuracy"
-            geometric = not is_accuracy and MEASURES[quantity].logarithmic
+        of_rows = axes[n_rows * number : n_rows * (number + 1)].flat
+        for axis in of_rows[len(shown_panels) :]:
+            axis.set_axis_off()
+        for axis, (name, splits, title) in zip(of_rows, shown_panels, strict=False):
+            drawn = quantity(name)
             for ((line, dataset), of_line), split in product(points.items(), splits):
-                chosen = curves.on_split(table, quantity, split)
-                curve = _over(chosen, of_line, key, positions, geometric)
-                if is_accuracy:
-                    curve = 100 * curve
+                chosen = curves.on_split(table, name, split)
+                curve = _over(chosen, of_line, key, positions, drawn.logarithmic)
+                curve = drawn.on_axis(curve)
                 looks = {"color": colours[line], "marker": markers[dataset], **curves.SPLITS[split]}
                 curves.draw(axis, curve.index, curve, bars=True, **looks)
                 for series, x in _places(of_line, key, positions).items():
@@ -147,13 +145,10 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
             words = key.replace("_", " ")
             axis.set_xlabel(words if len(keys) == 1 else f"{words} ({recipe})")
             _swept_axis(axis, positions, scale)
-            if is_accuracy:
-                axis.set_ylabel("%")
-                axis.grid(axis="y", linewidth=0.3, alpha=0.6)
+            curves.quantity_axis(axis, name)
+            if drawn.is_accuracy:
                 # A little above 100, where the marker of a perfect accuracy is whole.
                 axis.set_ylim(top=min(axis.get_ylim()[1], 100.5))
-            else:
-                curves.measure_axis(axis, quantity)
     labels = {line: line for line in colours}
     groups = [
         curves.colour_keys(labels, colours),

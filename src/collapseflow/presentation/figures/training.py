@@ -4,24 +4,12 @@ the network is on held-out images."""
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation import held_out
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import of_runs, read_csv
-
-#: Title and axis of the panels, and whether values and their means are logarithmic.
-PANELS = {
-    "loss": ("(a) training loss", "mean over the epoch", True),
-    "learning_rate": ("(b) learning rate", "of the last batch", False),
-    "gradient_norm": ("(c) gradient norm", "mean over the epoch", True),
-    "images_per_second": ("(d) speed", "images per second", False),
-}
-#: Further ones, where training images are held out.
-HELD_OUT = {
-    held_out.LOSS: ("(e) loss on held-out images", "after the epoch", True),
-    held_out.ACCURACY: ("(f) accuracy on held-out images", "after the epoch, %", False),
-}
 
 
 def plot_training(material: Material, outputs: Outputs) -> None:
@@ -42,33 +30,30 @@ def plot_training(material: Material, outputs: Outputs) -> None:
     pairs = dict.fromkeys((run.dataset, run.series) for run in runs)
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
     holds_out = who.isin(who[table["quantity"] == held_out.LOSS])
-    panels = PANELS | HELD_OUT if holds_out.any() else PANELS
-    n_rows = len(panels) // 2
+    shown_panels = panels_of("training") + (panels_of("held_out") if holds_out.any() else [])
+    n_rows, n_columns = look.grid(len(shown_panels), 2)
     size = style["width"], 0.36 * n_rows * style["width"]
-    figure, axes = plt.subplots(n_rows, 2, figsize=size, sharex=True)
-    for axis, (quantity, (title, label, logarithmic)) in zip(
-        axes.flat, panels.items(), strict=True
-    ):
-        of_quantity = table[table["quantity"] == quantity]
-        if quantity == held_out.ACCURACY:
-            # The others' is of test images in training mode.
-            of_quantity = table[(table["quantity"] == quantity) & holds_out]
-            of_quantity = of_quantity.assign(value=100 * of_quantity["value"])
-        if logarithmic:
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharex=True, squeeze=False)
+    for letter, axis, name in zip(curves.letters(), axes.flat, shown_panels, strict=False):
+        drawn = quantity(name)
+        # The accuracy of others is of test images in training mode.
+        of_those = holds_out | (name != held_out.ACCURACY)
+        of_quantity = table[(table["quantity"] == name) & of_those]
+        of_quantity = of_quantity.assign(value=drawn.on_axis(of_quantity["value"]))
+        if drawn.logarithmic:
             # A network that fits its images perfectly has no place on such an axis.
             of_quantity = of_quantity[of_quantity["value"] > 0]
         for dataset, series in pairs:
             chosen = of_quantity[
                 (of_quantity["dataset"] == dataset) & (of_quantity["series"] == series)
             ]
-            curve = curves.around(chosen, "epoch", geometric=logarithmic)
+            curve = curves.around(chosen, "epoch", drawn.logarithmic)
             line = {"color": colours[series], "marker": markers[dataset]}
             curves.draw(axis, curve.index, curve, **line, **curves.SPLITS["train"])
-        axis.set(title=title, ylabel=label)
-        curves.value_axis(axis, logarithmic)
+        axis.set(title=f"({letter}) {drawn.title}", ylabel=drawn.axis)
+        curves.value_axis(axis, drawn.logarithmic)
         curves.epoch_axis(axis, 1, last)
-    for axis in axes[:-1].flat:
-        axis.set_xlabel("")
+    curves.close_grid(axes, len(shown_panels))
     groups = [
         curves.colour_keys(labels, colours),
         curves.dataset_keys(shown, markers),

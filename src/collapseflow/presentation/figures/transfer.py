@@ -13,8 +13,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.correlation import MIN_POINTS, spearman
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation.figures import curves
 from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
@@ -29,16 +29,12 @@ from collapseflow.presentation.rows import (
 from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
 #: The panels' columns: what is measured of the training images' features before any training.
-SOURCES = {
-    "nc1": MEASURES["nc1"].label,
-    "cdnv": MEASURES["cdnv"].label,
-    "h_score": "H-score",
-    "logme": "LogME",
-    "effective_rank": "effective rank",
-}
-LOGARITHMIC = ("nc1", "cdnv")
+SOURCES = panels_of("transfer")
 #: The panels' rows: what the features are worth on the test images.
-TARGETS = {"probing": "linear probe, %", "fine-tuning": "after fine-tuning, %"}
+TARGETS = {
+    "probing": quantity("accuracy_linear").label_with_unit,
+    "fine-tuning": "after fine-tuning, %",
+}
 #: Markers: the backbone's last layer, and those before it.
 LAST = {"linestyle": "", "markersize": 4}
 EARLIER = {**LAST, "markerfacecolor": "none", "markeredgewidth": 0.8}
@@ -46,9 +42,9 @@ EARLIER = {**LAST, "markerfacecolor": "none", "markeredgewidth": 0.8}
 SEED = 0
 #: The heat maps: title, colours.
 MAPS = {
-    "accuracy_linear": ("linear probe, %", "viridis"),
-    "gain_over_random": ("gain over random, points", "PuOr_r"),
-    "nc1": ("NC1, training images", "viridis_r"),
+    "accuracy_linear": (quantity("accuracy_linear").label_with_unit, "viridis"),
+    "gain_over_random": (quantity("gain_over_random").label_with_unit, "PuOr_r"),
+    "nc1": (f"{quantity('nc1').label}, training images", "viridis_r"),
 }
 #: Around cells where the source is the target.
 FRAME = {"fill": False, "edgecolor": "black", "linewidth": 1.2}
@@ -161,11 +157,11 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
         small = {"fontsize": style["font_size"] - 1.5, "linespacing": 1.15}
         axis.set_title(_correlation(chosen), **small)
         axis.grid(linewidth=0.3, alpha=0.6)
-        if source in LOGARITHMIC and len(chosen):
+        if quantity(source).logarithmic and len(chosen):
             _logarithmic(axis)
         else:
             axis.xaxis.set_major_locator(MaxNLocator(3))
-        axis.set_xlabel(SOURCES[source] if number == len(rows) - 1 else "")
+        axis.set_xlabel(quantity(source).label if number == len(rows) - 1 else "")
         axis.set_ylabel(TARGETS[target] if place == 0 else "")
     layers = {"last": "last layer", "earlier": "earlier layer"}
     hollow = any(point.layer != last[point.backbone] for point in points.itertuples())
@@ -192,7 +188,8 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
         f"{MIN_POINTS} points or more, and its 95 % bootstrap interval over their n points"
     )
     if (points["n_seeds"] > 1).any():
-        words += "; points are means over seeds (of NC1 and CDNV geometric)"
+        geometric = [quantity(s).label for s in SOURCES if quantity(s).logarithmic]
+        words += f"; points are means over seeds (of {' and '.join(geometric)} geometric)"
     if not len(points):
         words = "No start has both a measure and an accuracy."
     rows = _untrained(table, datasets, backbones)
@@ -300,26 +297,24 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
         squeeze=False,
         height_ratios=n_rows,
     )
-    for place, quantity in enumerate(quantities):
-        of_quantity = cells[cells["quantity"] == quantity]
-        scale = _scale(quantity, of_quantity["mean"])
+    for place, name in enumerate(quantities):
+        of_quantity = cells[cells["quantity"] == name]
+        scale = _scale(name, of_quantity["mean"])
         for number, (backbone, sources) in enumerate(blocks.items()):
             of_block = of_quantity[of_quantity["backbone"] == backbone]
             axis = axes[number, place]
-            _draw_map(axis, quantity, of_block, sources, shown, scale, style)
+            _draw_map(axis, name, of_block, sources, shown, scale, style)
             targets = [datasets[d] for d in shown]
             turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
             axis.set_xticks(range(len(shown)), targets, **turned)
             axis.set_yticks(range(len(sources)), [starts[s] for s in sources] if not place else [])
-            title = MAPS[quantity][0]
+            title = MAPS[name][0]
             # The name of the backbone, as wide as it is, above the titles of its panels.
             axis.set_title(f"\n{title}" if len(blocks) > 1 else title)
             if len(blocks) > 1 and not place:
                 over = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
-                name = backbones[backbone]
-                text = axis.annotate(
-                    name, (0, 1), xycoords="axes fraction", fontweight="bold", **over
-                )
+                bold = {"xycoords": "axes fraction", "fontweight": "bold", **over}
+                text = axis.annotate(backbones[backbone], (0, 1), **bold)
                 text.set_in_layout(False)
     words = "rows: what the network has learned before; columns: what its features are used for"
     if cells["own"].any():
@@ -331,20 +326,20 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
     look.save(figure, outputs)
 
 
-def _scale(quantity: str, values: pd.Series) -> Normalize:
+def _scale(name: str, values: pd.Series) -> Normalize:
     """The scale of the colours of one quantity."""
     known = values.dropna()
-    if quantity == "gain_over_random":
+    if name == "gain_over_random":
         largest = max(0.01, known.abs().max())
         return Normalize(-largest, largest)
-    if quantity == "nc1":
+    if name == "nc1":
         return LogNorm(known.min(), max(known.max(), 1.01 * known.min()))
     return Normalize(min(known.min(), 0.99 * known.max()), known.max())
 
 
 def _draw_map(
     axis: Axes,
-    quantity: str,
+    name: str,
     cells: pd.DataFrame,
     sources: Sequence[str],
     targets: Sequence[str],
@@ -352,7 +347,7 @@ def _draw_map(
     style: Mapping,
 ) -> None:
     """A heat map of one quantity of a backbone, with its numbers."""
-    colours = matplotlib.colormaps[MAPS[quantity][1]]
+    colours = matplotlib.colormaps[MAPS[name][1]]
     values = np.full((len(sources), len(targets)), np.nan)
     for cell in cells.itertuples():
         values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
@@ -367,17 +362,17 @@ def _draw_map(
         # Black on light colours and white on dark ones (luminance of ITU-R BT.709).
         light = np.dot(colours(scale(value))[:3], (0.2126, 0.7152, 0.0722)) > 0.45
         looks = {"ha": "center", "va": "center", "fontsize": style["font_size"] - 1}
-        axis.text(column, row, _number(quantity, value), color="black" if light else "w", **looks)
+        axis.text(column, row, _number(name, value), color="black" if light else "w", **looks)
     for cell in cells[cells["own"]].itertuples():
         row, column = sources.index(cell.start), targets.index(cell.dataset)
         axis.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **FRAME))
 
 
-def _number(quantity: str, value: float) -> str:
+def _number(name: str, value: float) -> str:
     """A number of a heat map, with as many digits as a cell has room for."""
-    if quantity == "accuracy_linear":
+    if name == "accuracy_linear":
         return f"{100 * value:.1f}"
-    if quantity == "gain_over_random":
+    if name == "gain_over_random":
         return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:#.3g}".removesuffix(".")
 
@@ -399,10 +394,10 @@ def _write_matrix(
     shown = [d for d in datasets if (cells["dataset"] == d).any()]
     rows = []
     for backbone, sources in blocks.items():
-        for quantity, source in product(MAPS, sources):
-            of_row = [by_cell.get((quantity, backbone, source, target)) for target in shown]
+        for name, source in product(MAPS, sources):
+            of_row = [by_cell.get((name, backbone, source, target)) for target in shown]
             if any(of_row):
-                words = [backbones[backbone], MAPS[quantity][0], starts[source]]
+                words = [backbones[backbone], MAPS[name][0], starts[source]]
                 rows.append([*words, *map(_in_words, of_row)])
     notes = [
         "Features that a network learned on a source (rows), at its last layer and without any "
