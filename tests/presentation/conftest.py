@@ -1,6 +1,7 @@
 """Fixtures that write made-up results and collect them."""
 
 import json
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import collect_measures
 from collapseflow.presentation.tables.runs import training_table
+from collapseflow.study.analyses import ANALYSES
 
 
 @pytest.fixture
@@ -69,11 +71,15 @@ def collect(tmp_path, write):
     failures.csv."""
 
     def collect_all(
-        runs, contents, features=(), cells=(), datasets=DATASETS, untouched=(), measured=(), **more
+        runs, contents, features=(), cells=(), datasets=DATASETS, untrained=(), measured=(), **more
     ):
         paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
-        results = {kind: write(kind, list(of)) for kind, of in {"cells": cells, **more}.items()}
-        collect_measures(runs, contents, untouched, measured, features, results, datasets, *paths)
+        rows = {analysis.name: resolve_name(analysis.rows) for analysis in ANALYSES}
+        results = [
+            (rows[name], write(name, list(of)))
+            for name, of in {"classification": cells, **more}.items()
+        ]
+        collect_measures(runs, contents, untrained, measured, features, results, datasets, *paths)
         return paths
 
     return collect_all

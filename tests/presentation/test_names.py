@@ -154,7 +154,7 @@ def draw_classes(name, write, write_images, tmp_path):
         embeddings=embeddings,
         variance_embeddings=embeddings,
         similarity=write("similarity", [content, {"failed": name}]),
-        cells=write("cells", [{"lr": cell(0.5)}]),
+        classification=write("classification", [{"lr": cell(0.5)}]),
         columns=[replace(RAW, label=name)],
         column_labels=[name, name],
         variance_titles=[name, name],

@@ -157,7 +157,7 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
     measured_sets[0][0]["layers"][""]["train"].pop("accuracy")
     measured_sets[0][0]["layers"][""]["test"].pop("accuracy")
     measured_sets += [measured(sets[1], [0], of_raw, no_head_before_training)] * 2
-    table = read_csv(collect([], [], untouched=[RAW, start], measured=measured_sets)[0])
+    table = read_csv(collect([], [], untrained=[RAW, start], measured=measured_sets)[0])
     found = table[(table["quantity"] == "nc1") & (table["split"] == "test")]
     assert found["backbone"].tolist() == ["raw", "vgg11", "vgg11"]
     assert found["epoch"].fillna(-1).tolist() == [-1, 0, 0]

@@ -26,8 +26,8 @@ rule summarize:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        study=lazily(PLAN.describe_study),
-        labels=[PLAN.dataset_label(d) for d in STUDY.datasets],
+        study=lazily(PLAN.described.study),
+        labels=[PLAN.labels.dataset(d) for d in STUDY.datasets],
         sections=lazily(sections, PLAN),
         code=code_of("summarize"),
     message:

@@ -1,11 +1,11 @@
 """Tidy rows of all measures of a study: the one file that tables, figures and pandas read.
 
-Runs and feature sets come as :class:`collapseflow.study.plan.Plan` describes them
+Runs and feature sets come as :mod:`collapseflow.study.descriptions` describes them
 (:mod:`collapseflow.presentation.material`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def failure_of(result: Mapping) -> str | None:
     return result.get("failed")
 
 
-def failure_of_cells(content: Mapping[str, Mapping]) -> str | None:
-    """Why there are no classifiers on a feature set; None if there are."""
-    return next(filter(None, map(failure_of, content.values())), None)
+def failure_of_results(content: Mapping[str, Any]) -> str | None:
+    """Why there are no results in a file; None if there are. Of classifiers each says it."""
+    parts = [content, *(part for part in content.values() if isinstance(part, Mapping))]
+    return next(filter(None, map(failure_of, parts)), None)
 
 
 def of_seeds(
@@ -95,7 +96,7 @@ def collect_measures(
     untrained: Sequence[DescribedFeatures],
     measured_untrained: Sequence[Sequence[Mapping]],
     features: Sequence[DescribedFeatures],
-    results: Mapping[str, Sequence[str | Path]],
+    results: Sequence[tuple[Callable[[Mapping], Iterable[dict]], Sequence[str | Path]]],
     datasets: Mapping[str, str],
     csv: str | Path,
     failures: str | Path,
@@ -110,11 +111,9 @@ def collect_measures(
         Feature sets that no training on the data set has touched: raw pixels, scattering, starts;
         and of each seed of each the same, with the set's layer alone.
     features, results
-        The feature sets that the study compares, and of each seed of each the files of what was
-        computed on them: ``cells`` (:func:`collapseflow.measures.probes.evaluate_all`), and where
-        the study asks for them ``spectrum``
-        (:func:`collapseflow.measures.spectrum.measure_spectrum`) and ``few_shot``
-        (:func:`collapseflow.measures.few_shot.few_shot`).
+        The feature sets that are analysed; and of each analysis
+        (:mod:`collapseflow.study.analyses`) the function that makes rows of its results, and a file
+        of them for each seed of each feature set.
     datasets
         Labels of the data sets.
     csv
@@ -146,14 +145,13 @@ def collect_measures(
             {**who, **failure, "label": described.label} for failure in _failures_of_states(content)
         ]
     broken = [_who(failure, keys) for failure in failed]
-    for kind, files in results.items():
-        failure_in, rows_of = _RESULTS[kind]
+    for make_rows, files in results:
         for one, seed, content in read_results(features, files):
             who = identity(one, seed, keys)
             where = {"epoch": one.epoch, "layer": one.layer}
-            reason = failure_in(content)
+            reason = failure_of_results(content)
             if reason is None:
-                rows += [{**who, **where, **row} for row in rows_of(content)]
+                rows += [{**who, **where, **row} for row in make_rows(content)]
             elif _who(who, keys) not in broken:
                 failed.append({**who, **where, "reason": reason, "label": one.label})
     for failure in failed:
@@ -193,7 +191,8 @@ def _interval(share: float, n: int, split: str) -> dict[str, float | None]:
     return {"low": low, "high": high}
 
 
-def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
+def classification_rows(content: Mapping[str, Mapping]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.probes.evaluate_all` gives."""
     for classifier, cell in content.items():
         low, high = cell["accuracy_interval"]
         yield {
@@ -217,7 +216,8 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             }
 
 
-def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
+def spectrum_rows(content: Mapping[str, Any]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.spectrum.measure_spectrum` gives."""
     for split in SPLITS:
         found = content[split]
         for name, value in found.items():
@@ -228,7 +228,8 @@ def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
                 yield {"split": split, "quantity": name, "value": value, "n": n}
 
 
-def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
+def few_shot_rows(content: Mapping[str, Any]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.few_shot.few_shot` gives."""
     of_images = {"split": "test", "n": content["n_test"]}
     for shots, found in content["shots"].items():
         accuracies = found["accuracies"]
@@ -245,14 +246,6 @@ def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
             yield {**of_images, "quantity": BOUND.member(shots).name, "value": found["bound"]}
     if content["all"] is not None:
         yield {**of_images, "quantity": WITH_ALL_IMAGES, "value": content["all"]}
-
-
-#: By the kind of result: why one is missing, and its rows.
-_RESULTS = {
-    "cells": (failure_of_cells, _rows_of_classifiers),
-    "spectrum": (failure_of, _rows_of_spectrum),
-    "few_shot": (failure_of, _rows_of_few_shot),
-}
 
 
 def _failures_of_states(content: Sequence[Mapping]) -> Iterator[dict]:

@@ -5,7 +5,8 @@ experiments are written down here as conditions: for each key the values that me
 a recipe that the report does not speak of are left out: ours must have their defaults. One key has
 two values that do not mean the same, ``recipe.validation``: the corrected recipe departs from
 report A in that flaw alone, and stands beside the same numbers so that one sees what it is worth.
-:meth:`collapseflow.study.plan.Plan.condition` describes a study's feature sets with the same keys.
+:func:`collapseflow.study.publications.condition` describes a study's feature sets with the same
+keys.
 """
 
 from collections.abc import Mapping

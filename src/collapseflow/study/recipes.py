@@ -117,11 +117,6 @@ class Recipe(TrainingRecipe):
         return self.model_dump(include=TrainingRecipe.model_fields.keys() - silent)
 
 
-#: The defaults of all keys but the number of epochs, under the names that
-#: :meth:`collapseflow.study.plan.Plan.condition` gives them.
-NEUTRAL = {f"recipe.{key}": value for key, value in Recipe().training().items() if key != "epochs"}
-
-
 def expand(recipes: Any) -> Any:
     """Take presets in and open sweeps: every point of every recipe by its name.
 

@@ -47,7 +47,7 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     classifier, label = material.confused, material.confused_label
     look.apply(style)
     class_names = read_info(material.images).class_names
-    there, _ = read_cells(features, material.cells)
+    there, _ = read_cells(features, material.classification)
     n_classes = len(class_names)
     keys = swept_keys(features)
     records, counts = [], {}

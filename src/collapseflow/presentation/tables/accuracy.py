@@ -13,7 +13,7 @@ from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalanc
 from collapseflow.measures.paired import larger_than_chance, unpack
 from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import (
-    failure_of_cells,
+    failure_of_results,
     identity,
     over_seeds,
     read_results,
@@ -62,7 +62,7 @@ def read_cells(
     """
     there, failed = [], []
     for one, seed, content in read_results(features, cells):
-        reason = failure_of_cells(content)
+        reason = failure_of_results(content)
         if reason is None:
             there.append((one, seed, content))
         else:
@@ -107,7 +107,7 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
     features, classifiers, title = material.columns, material.classifiers, material.title
     known = published.accuracies()
     keys = swept_keys(features)
-    there, failed = read_cells(features, material.cells)
+    there, failed = read_cells(features, material.classification)
     records = []
     for one, seed, content in there:
         for classifier in classifiers:

@@ -35,7 +35,7 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
     0.05, and zero outside of the interval), and the number ``n`` of test images.
     """
     features, classifiers, title = material.columns, material.classifiers, material.title
-    there, failed = read_cells(features, material.cells)
+    there, failed = read_cells(features, material.classification)
     answers = right_answers(there, list(classifiers))
     known = {one.features for one, _, _ in there}
     shown = [one for one in features if one.features in known]
