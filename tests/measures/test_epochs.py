@@ -264,7 +264,7 @@ def test_reduced_epochs_are_not_extracted_again(
     reduced, dataset, weights, last, kept, extracted, monkeypatch
 ):
     seconds = []
-    monkeypatch.setattr(resume, "take_over", seconds.append)
+    monkeypatch.setattr(resume, "count_earlier_seconds", seconds.append)
     found = run(kept, dataset, weights, last)
     assert extracted == []
     # The table of run times counts what they took.

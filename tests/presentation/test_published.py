@@ -9,11 +9,14 @@ import yaml
 from collapseflow import published
 from collapseflow.study.plan import Plan
 from collapseflow.study.publications import (
+    NEUTRAL,
+    condition,
     published_classifiers,
     published_features,
     published_minutes,
 )
 from collapseflow.study.schema import load
+from collapseflow.training.recipes import TrainingRecipe
 
 PAPER = yaml.safe_load((Path(__file__).parents[2] / "config" / "paper.yaml").read_text())
 
@@ -173,6 +176,29 @@ def test_a_changed_condition_has_no_published_number(key, value, gone):
 )
 def test_what_changes_no_experiment_keeps_its_published_numbers(key, value):
     assert names_of(paper(**{key: value})) == names_of(paper())
+
+
+def test_a_new_key_of_recipes_keeps_the_published_numbers_at_its_default_alone():
+    plan = paper()
+    columns = plan.columns.compared("mnist")
+    conditions = [condition(plan.study, "mnist", column.first) for column in columns]
+    neutral = NEUTRAL | {"recipe.ascent": 0.0}
+    expected = [published.find(published.REPORT_A, one, NEUTRAL) for one in conditions]
+    assert ("mnist", "resnet18_finetuned") in expected
+    for value in (0.0, 0.05):
+        new = {"recipe.ascent": value}
+        told = [one | new if "recipe.epochs" in one else one for one in conditions]
+        found = [published.find(published.REPORT_A, one, neutral) for one in told]
+        trained = [one and one[1].endswith("_finetuned") for one in expected]
+        assert found == [
+            None if value and gone else one for one, gone in zip(expected, trained, strict=True)
+        ]
+
+
+def test_every_key_of_training_may_be_left_unsaid_but_the_number_of_epochs():
+    # Without patience no recipe tells of any.
+    keys = TrainingRecipe.model_fields.keys() - {"epochs", "patience"}
+    assert NEUTRAL.keys() == {f"recipe.{key}" for key in keys}
 
 
 def test_other_starts_and_recipes_stand_beside_the_published_ones_without_numbers():

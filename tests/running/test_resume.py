@@ -155,7 +155,7 @@ def test_a_result_is_computed_once(tmp_path):
 def test_what_a_result_took_counts_for_the_runs_that_take_it_over(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(resume, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr(resume, "_taken_over", [])
+    monkeypatch.setattr(resume, "_earlier_seconds", [])
 
     def take(seconds):
         clock.now += seconds

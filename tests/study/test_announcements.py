@@ -1,15 +1,14 @@
 """What is said before the first job and after the last: epochs trained again, runs that failed."""
 
 import json
-from dataclasses import fields
 
 import pytest
 
 from collapseflow.running.resume import set_aside, valid_folder
 from collapseflow.study import announcements
 from collapseflow.study.announcements import Training, failed_runs, trained_again
-from collapseflow.study.recipes import Recipe as OfStudy
-from collapseflow.training.recipes import Recipe, identity
+from collapseflow.study.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe, identity
 
 NETWORK = {
     "model": "resnet18",
@@ -23,14 +22,14 @@ DATA, CODE = "0" * 64, "x"
 
 def recipe(**changes):
     """A recipe of the study file as the planned job has it: three epochs, a cosine."""
-    of_study = OfStudy(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
-    return {**NETWORK, **of_study.training()}
+    in_study = Recipe(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
+    return {**NETWORK, **in_study.training()}
 
 
 def train_before(progress, kept=(), epochs=None, data=DATA, code=CODE, failed=False, **changes):
     """Leave what a training of this recipe leaves in its folder of progress."""
     trained = recipe(**changes)
-    depends_on = {"dataset": data, "recipe": identity(Recipe.from_json(trained)), "code": code}
+    depends_on = {"dataset": data, "recipe": identity(NetworkRecipe(**trained)), "code": code}
     folder = valid_folder(progress, depends_on)
     last = epochs or trained["epochs"]
     for epoch in range(1, last + 1):
@@ -104,10 +103,10 @@ def test_a_changed_recipe_of_a_finished_run_is_announced_and_a_new_one_is_not(
 
 def test_what_is_kept_for_another_recipe_of_the_study_is_not_replaced(tmp_path):
     train_before(tmp_path / "progress")
-    of_study = [OfStudy(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
+    in_study = [Recipe(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
     again = [planned(tmp_path, epochs=8)]
-    assert trained_again(again, of_study) == []
-    (line,) = trained_again(again, of_study[1:])
+    assert trained_again(again, in_study) == []
+    (line,) = trained_again(again, in_study[1:])
     assert "epochs 8 instead of 3" in line
 
 
@@ -184,8 +183,8 @@ def test_a_pretraining_that_nothing_was_kept_of_repeats_nothing(tmp_path):
 
 
 def test_the_keys_that_do_nothing_because_of_others_are_those_that_kept_epochs_leave_out():
-    without_effect = OfStudy(epochs=3, optimizer="adam", schedule="constant", loss="mse")
-    trained = Recipe.from_json({**NETWORK, **without_effect.training()})
-    left_out = {field.name for field in fields(trained)} - set(identity(trained))
+    without_effect = Recipe(epochs=3, optimizer="adam", schedule="constant", loss="mse")
+    trained = NetworkRecipe(**NETWORK, **without_effect.training())
+    left_out = set(NetworkRecipe.model_fields) - set(identity(trained))
     # These two are left out at their defaults.
     assert left_out == {*announcements._VOID, "validation", "patience"}

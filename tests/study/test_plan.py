@@ -12,7 +12,7 @@ from collapseflow.study.plan import Plan
 from collapseflow.study.products import Place, everything, sections, small_results
 from collapseflow.study.publications import published_minutes
 from collapseflow.study.schema import load
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
 
 DIGITS = {"digits": {"source": "digits"}}
 RESNET = {"model": "resnet18", "label": "ResNet18", "image_size": 32, "weights": ["random"]}
@@ -774,8 +774,7 @@ def test_a_training_is_told_its_network_its_seed_and_its_recipe():
         "validation": "none",
     }
     # What the training knows by these names.
-    assert Recipe.from_json(told).weight_decay == 0.1
-    assert Recipe.from_json(told).steps == (1 / 3, 2 / 3)
+    assert NetworkRecipe(**told).weight_decay == 0.1
 
 
 def test_letters_are_trained_on_with_adam():
@@ -792,7 +791,7 @@ def test_letters_are_trained_on_with_adam():
         "optimizer": "adam",
         "learning_rate": 1e-3,
     }
-    assert Recipe.from_json(told).optimizer == "adam"
+    assert NetworkRecipe(**told).optimizer == "adam"
 
 
 @pytest.mark.parametrize(

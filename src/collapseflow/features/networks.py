@@ -25,6 +25,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from collapseflow.features.batches import in_batches
+from collapseflow.features.known import PENULTIMATE
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
@@ -66,10 +67,6 @@ def head_parameters(model: str) -> tuple[str, ...]:
 def layer_names(model: str) -> tuple[str, ...]:
     """Every layer that features can be read from, in the order of evaluation."""
     return tuple(get_graph_node_names(skeleton(model, 7))[1])
-
-
-#: Stands for the layer whose output the last layer takes, in any model.
-PENULTIMATE = "penultimate"
 
 
 def penultimate_layer(model: str) -> str:

@@ -11,7 +11,7 @@ Versions of libraries are not part of it: an upgrade computes nothing anew, and 
 which versions made it (:func:`collapseflow.running.files.versions`).
 
 Code that was changed and still gives the same values keeps the digest that it had, so that nothing
-is trained or read anew: ``same_values.csv`` says so for one state of the code, and
+is trained, read or reduced anew: ``same_values.csv`` says so for one state of the code, and
 ``benchmarks/same_values.py`` writes it, after both have run and all values were equal.
 """
 

@@ -31,18 +31,18 @@ SET_ASIDE = "-set-aside-"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
 
 
-#: What the parts took that this process has taken over from earlier runs of its job, in seconds.
-_taken_over: list[float] = []
+#: What the parts took that this process has taken over from earlier tries of its job, in seconds.
+_earlier_seconds: list[float] = []
 
 
-def take_over(seconds: float) -> None:
-    """Count a finished part that an earlier run made in so many seconds as part of this job."""
-    _taken_over.append(seconds)
+def count_earlier_seconds(seconds: float) -> None:
+    """Count a finished part that an earlier try made in so many seconds as part of this job."""
+    _earlier_seconds.append(seconds)
 
 
 def seconds_taken_over() -> float:
-    """What the parts took, in earlier runs, that this process did not make again."""
-    return sum(_taken_over)
+    """What the parts took, in earlier tries, that this process did not make again."""
+    return sum(_earlier_seconds)
 
 
 def digest(depends_on: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def kept_result(path: str | Path, depends_on: Mapping[str, Any], compute: Callab
     kept = read_kept(path)
     if kept and kept["depends_on"] == key:
         # Parts of earlier versions do not say.
-        take_over(kept.get("seconds", 0.0))
+        count_earlier_seconds(kept.get("seconds", 0.0))
         return kept["result"]
     remove_partial(path)
     started = time.perf_counter()

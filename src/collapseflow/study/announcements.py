@@ -33,7 +33,7 @@ class Training:
     progress
         The folder of its finished epochs, one for each digest of what they depend on.
     recipe
-        How it is to be trained, by the names of :class:`collapseflow.training.recipes.Recipe`.
+        How it is to be trained (:class:`collapseflow.training.recipes.NetworkRecipe`).
     kept
         The epochs whose weights are wanted.
     code

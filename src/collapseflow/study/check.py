@@ -28,7 +28,7 @@ def check_against_libraries(study: Study) -> list[str]:
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier
-    from collapseflow.training.recipes import check_trained
+    from collapseflow.training.trained import check_trained
 
     lines = []
 

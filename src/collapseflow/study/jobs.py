@@ -79,7 +79,7 @@ class Jobs:
         return self._recipe(backbone, int(seed), {"optimizer": "adam", **training})
 
     def _recipe(self, backbone: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
-        """How a backbone is trained (:class:`collapseflow.training.recipes.Recipe`)."""
+        """How a backbone is trained (:class:`collapseflow.training.recipes.NetworkRecipe`)."""
         keys = {"model", "image_size", "normalize"}
         entry = self._study.backbones[backbone].model_dump(include=keys)
         return {**entry, "precision": self._study.precision, "seed": seed, **training}

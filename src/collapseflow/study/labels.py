@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from collapseflow.images.sources.known import PACKAGES
+from collapseflow.features.known import PACKAGES
 from collapseflow.running.words import as_word
 from collapseflow.study.columns import Column
 from collapseflow.study.paths import State

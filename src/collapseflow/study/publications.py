@@ -5,7 +5,11 @@ from typing import Any
 
 from collapseflow import published
 from collapseflow.study.paths import FeatureSet
+from collapseflow.study.recipes import Recipe
 from collapseflow.study.schema import Study
+
+#: The defaults of recipes, but of the number of epochs, under the names of :func:`condition`.
+NEUTRAL = {f"recipe.{key}": value for key, value in Recipe().training().items() if key != "epochs"}
 
 
 def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def published_features(
     study: Study, experiments: published.Experiments, dataset: str, features: FeatureSet
 ) -> tuple[str, str] | None:
     """The name under which a report published numbers of this very feature set, if it did."""
-    return published.find(experiments, condition(study, dataset, features))
+    return published.find(experiments, condition(study, dataset, features), NEUTRAL)
 
 
 def published_curves(study: Study, dataset: str, last: FeatureSet) -> tuple[str, str] | None:
@@ -49,7 +53,7 @@ def published_curves(study: Study, dataset: str, last: FeatureSet) -> tuple[str,
     last
         The run's last epoch at the backbone's last layer.
     """
-    return published.find_curves(condition(study, dataset, last))
+    return published.find_curves(condition(study, dataset, last), NEUTRAL)
 
 
 def published_classifiers(study: Study) -> dict[str, str]:

@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
+from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     IDX_FILES,
     INK,
-    PACKAGES,
     SOURCES,
     divided,
     n_images,
@@ -37,8 +37,8 @@ from collapseflow.images.sources.known import (
     torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
+from collapseflow.running.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
 from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
-from collapseflow.study.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 Name = text(NAME, "a name of letters, digits and _, a letter first")
@@ -68,8 +68,6 @@ ANALYSES = ("spectrum", "few_shot", "similarity", "transfer", "baselines")
 TRANSFER_PROBE = "linear"
 #: Features that no network gives.
 WITHOUT_NETWORK = ("raw", "scattering")
-#: Stands for the input of a network's last layer.
-PENULTIMATE = "penultimate"
 #: The end of the name of a package's file.
 WHEEL = ".whl"
 DATA_SOURCES = (
