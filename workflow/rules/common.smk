@@ -28,7 +28,8 @@ from collapseflow.images.sources.known import PACKAGES, divided
 from collapseflow.running import code, engine, slurm
 from collapseflow.running.cards import count_cards
 from collapseflow.running.errors import UserError
-from collapseflow.study import announcements, demands, identity, file as study_file, targets
+from collapseflow.study import announcements, demands, forecast, identity, targets
+from collapseflow.study import file as study_file
 from collapseflow.study.check import check_once
 from collapseflow.study.paths import FeatureSet, State, one_of
 from collapseflow.study.plan import Plan
@@ -88,10 +89,17 @@ def code_of(script, draw=""):
 
 
 def announce():
-    """Say once what is trained again, and what was set aside."""
+    """Say once what is trained again, and what was set aside; where the plan was asked for, all
+    of it."""
     recipes = [recipe.training() for recipe in STUDY.recipes.values()]
-    lines = announcements.trained_again(planned_trainings(), recipes)
-    for line in lines + announcements.set_aside(RESULTS):
+    trainings = list(planned_trainings())
+    lines = announcements.trained_again(trainings, recipes) + announcements.set_aside(RESULTS)
+    if engine.take_plan:
+        jobs = [engine.describe(workflow, job) for job in engine.planned_jobs(workflow)]
+        past = forecast.Past(Path(RESULTS).parent)
+        engine.take_plan(forecast.forecast(STUDY.study, jobs, trainings, lines, past))
+        return
+    for line in lines:
         logger.warning(line)
 
 

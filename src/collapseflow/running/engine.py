@@ -5,22 +5,32 @@ Everything of that kind stands here, so that a new version of Snakemake is tried
 versions that it was tried with.
 """
 
+import ast
+import io
 import logging
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+)
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import snakemake.api  # imports snakemake.workflow, which cannot be the first
-from snakemake.cli import get_argument_parser
+from snakemake.cli import get_argument_parser, main
 from snakemake.jobs import Job
 from snakemake.logging import logger
 from snakemake.persistence.file import FilePersistence
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from collapseflow.running.errors import UserError
 from collapseflow.running.files import write_text
 from collapseflow.running.jobs import was_mistake
 from collapseflow.running.lease import has_ended, lease, read_holder, without_life
@@ -100,6 +110,115 @@ def retry_no_mistakes() -> None:
     On a node a job is run once, and the question is left to the process that submits.
     """
     Job.restart_times = property(lambda job: 0 if was_mistake(job.log) else job.rule.restart_times)
+
+
+# --- a plan in words --------------------------------------------------------------------------
+
+#: Takes the plan in words, where it was asked for: by :func:`dry_run`, in this process.
+take_plan: Callable[[str], None] | None = None
+
+
+def dry_run(words: Sequence[str]) -> str | None:
+    """What the workflow tells :data:`take_plan` in a dry run with these words behind
+    ``snakemake``; None if there is nothing to do.
+
+    Through Snakemake's command, so that profiles and defaults are those of every other call.
+
+    Raises
+    ------
+    UserError
+        With what the workflow or Snakemake says, if there is no plan.
+    """
+    global take_plan
+    told: list[str] = []
+    said = io.StringIO()
+    take_plan = told.append
+    # Read by the profile, and by what refuses unknown targets.
+    sys.argv = ["snakemake", "--dry-run", "--quiet", "progress", "rules", *words]
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            main(sys.argv[1:])
+    except SystemExit as end:
+        if end.code:
+            text = end.code if isinstance(end.code, str) else said.getvalue().strip()
+            raise UserError(text) from None
+    finally:
+        take_plan = None
+    return told[0] if told else None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job that is going to run.
+
+    Attributes
+    ----------
+    rule
+        Its rule.
+    outputs
+        The files and folders that it makes, without those that are deleted after use.
+    benchmark
+        Where its time is kept; empty of one that has no such file.
+    cause
+        Why it runs, in words; empty if only because of ``before`` and ``now``.
+    before
+        The values of parameters that the present outputs were made with and that it no longer has,
+        as far as they can be read; otherwise their text. Snakemake keeps no names.
+    now
+        By name, the values of parameters that those were not made with.
+    """
+
+    rule: str
+    outputs: tuple[str, ...]
+    benchmark: str = ""
+    cause: str = ""
+    before: tuple[Any, ...] = ()
+    now: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(workflow: Any, job: Job) -> Planned:
+    """A planned job and why it runs. Snakemake itself prints values that have changed as two sets
+    of texts, and looks for them only in jobs before which no other job runs."""
+    outputs = tuple(str(path) for path in job.output if path not in job.temp_output)
+    described = (job.rule.name, outputs, str(job.benchmark or ""))
+    reason = workflow.dag.reason(job)
+    there = any(Path(path).exists() for path in job.output)
+    if not there:
+        known = any(workflow.persistence.metadata(path) for path in job.output)
+        return Planned(*described, "its files are missing" if known else "first time")
+    if reason.forced or reason.incomplete_output:
+        return Planned(*described, "was interrupted")
+    change = workflow.persistence.params_changed(job)
+    names = {repr(value): name for name, value in job.params.items()}
+    return Planned(
+        *described,
+        cause=_cause(reason),
+        before=tuple(_value(text) for text in sorted(change.only_old)) if change else (),
+        now={names[t]: _value(t) for t in sorted(change.only_new, key=list(names).index)}
+        if change
+        else {},
+    )
+
+
+def _cause(reason: Any) -> str:
+    """Why a job runs of which something was made before, but for changed parameters."""
+    if reason.missing_output:
+        return "its files are missing"
+    if newer := sorted(set(map(str, reason.updated_input - reason.updated_input_run))):
+        more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
+        return f"older than {newer[0]}{more}"
+    if reason.updated_input_run:
+        return "its input is made anew"
+    if reason.input_changed:
+        return "has other input files"
+    return "" if reason.params_changed else str(reason)
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 # --- locks that have an owner -----------------------------------------------------------------
