@@ -743,7 +743,6 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
     run.wait()
     assert not list(progress.glob("*/epoch003.json")), "the kill came too late"
 
-    snakemake(killed, study, "--unlock")
     snakemake(killed, study, target)
     history = (progress / "history.log").read_text()
     assert "going on after epoch" in history

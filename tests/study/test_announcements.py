@@ -6,7 +6,12 @@ import pytest
 
 from collapseflow.running.resume import set_aside, valid_folder
 from collapseflow.study import announcements
-from collapseflow.study.announcements import Training, failed_runs, trained_again
+from collapseflow.study.announcements import (
+    Training,
+    failed_runs,
+    finished_epochs,
+    trained_again,
+)
 from collapseflow.study.recipes import Recipe
 from collapseflow.training.recipes import NetworkRecipe, identity
 
@@ -54,6 +59,23 @@ def planned(tmp_path, name="run", kept=(), code=CODE, data=DATA, made_again=(), 
 def log_before(tmp_path, epochs, name="run"):
     """Leave the log of a training under a name."""
     (tmp_path / f"{name}.json").write_text(json.dumps([{"epoch": n + 1} for n in range(epochs)]))
+
+
+def test_the_epochs_after_which_a_training_goes_on_are_counted(tmp_path):
+    constant = {"schedule": "constant"}
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
+    folder = train_before(tmp_path / "progress", epochs=2, kept=(1, 2), **constant)
+    assert finished_epochs(planned(tmp_path, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=8, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=1, **constant)) == 1
+    # Nothing is kept of other images, by other code, or where the rate falls otherwise.
+    assert finished_epochs(planned(tmp_path, data="1" * 64, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, code="y", **constant)) == 0
+    assert finished_epochs(planned(tmp_path, learning_rate=0.5, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, schedule="cosine")) == 0
+    # Without the optimiser's state it begins again.
+    (folder / "epoch002.optimizer.safetensors").unlink()
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
