@@ -21,7 +21,7 @@ from collapseflow.features.preprocessing import describe
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import atomic_folder, failure, write_failure
+from collapseflow.running.files import atomic_folder, failure, remedy, write_failure
 from collapseflow.running.hardware import device_name
 from collapseflow.running.words import epoch_name
 
@@ -68,7 +68,7 @@ def epoch_failure(folder: str | Path, epoch: int) -> str | None:
         there = sorted(path.stem for path in Path(folder).glob("epoch*.safetensors"))
         raise UserError(
             f"{folder}: has no weights of epoch {epoch}, only {', '.join(there) or 'none'}; "
-            "delete it and run again"
+            f"{remedy(weights_after(folder, epoch))}"
         )
     return reason
 

@@ -39,7 +39,6 @@ from collapseflow.running.files import (
     MADE_WITH,
     made_with,
     open_checked,
-    readable,
     remedy,
     require_space,
 )
@@ -399,7 +398,7 @@ def _open_store(path: str | Path) -> Iterator[_Reader]:
     UserError
         Naming the file and what is wrong with it.
     """
-    with open_checked(path) as file, readable(path), h5py.File(file, "r") as contents:
+    with open_checked(path) as file, h5py.File(file, "r") as contents:
         yield _Reader(path, contents, file.fileno())
 
 

@@ -17,7 +17,6 @@ from collapseflow.running.files import (
     checked_path,
     made_with,
     open_checked,
-    readable,
     require_space,
 )
 
@@ -297,7 +296,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     UserError
         Naming the file, if it is missing, cut off, no HDF5, or damaged where the block reads.
     """
-    with open_checked(path) as bytes_of_it, readable(path), h5py.File(bytes_of_it, "r") as file:
+    with open_checked(path) as content, h5py.File(content, "r") as file:
         yield file
 
 

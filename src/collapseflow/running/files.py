@@ -3,8 +3,8 @@ them about their making.
 
 Beside each file that other jobs read stands a hidden one, ``.NAME.xxh3``, with its checksums and
 its place in the study (:func:`checked_path`). Whoever reads the file checks the bytes before they
-are used, and that they are those of this place (:func:`open_checked`). A file that earlier versions
-wrote, or that was copied alone, gets its checksums when it is first read.
+are used, and that they are those of this place (:func:`open_checked`). A file of a study that has
+none, because earlier versions wrote it, gets them when it is first read (:func:`adopt`).
 """
 
 import errno
@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO, RawIOBase
+from io import BytesIO, FileIO, RawIOBase
 from itertools import chain
 from pathlib import Path
 
@@ -163,12 +163,14 @@ def _temporary(path: Path) -> Path:
 def remove_partial(path: str | os.PathLike) -> None:
     """Delete what killed jobs were writing when they died under :func:`atomic_path` or
     :func:`atomic_folder`."""
-    for whole in (Path(path), checksum_file(path)):
-        for partial in whole.parent.glob(f".{glob.escape(whole.stem)}.????????.part{whole.suffix}"):
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            else:
-                partial.unlink(missing_ok=True)
+    path = Path(path)
+    name = f".{glob.escape(path.stem)}.????????.part{path.suffix}"
+    beside = (f".{name}.xxh3", f"..{name}.????????.part.xxh3")
+    for partial in chain.from_iterable(map(path.parent.glob, (name, *beside))):
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 # --- checksums --------------------------------------------------------------------------------
@@ -223,24 +225,29 @@ def place_in_study(path: str | os.PathLike) -> str | None:
 def checked_path(path: str | os.PathLike) -> Iterator[Path]:
     """As :func:`atomic_path`; the file has its checksums beside it."""
     with atomic_path(path) as temporary:
-        yield temporary
-        checksums = _checksums_of(temporary)
-        # Whatever happens now, a whole file has none, or its own.
-        checksum_file(path).unlink(missing_ok=True)
-    _write_checksums(path, checksums)
+        new = checksum_file(temporary)
+        try:
+            yield temporary
+            _write_checksums(new, _checksums_of(temporary))
+            # Whatever happens now, a whole file has its own, or none.
+            checksum_file(path).unlink(missing_ok=True)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    os.replace(new, checksum_file(path))
 
 
 def _checksums_of(path: Path) -> Checksums:
     hashes, n_bytes = [], 0
-    with open(path, "rb", buffering=0) as file:
+    with FileIO(path) as file:
         while block := _read(file.fileno(), BLOCK_BYTES, n_bytes):
             hashes.append(xxhash.xxh3_64_hexdigest(block))
             n_bytes += len(block)
     return Checksums(place_in_study(path), n_bytes, BLOCK_BYTES, hashes)
 
 
-def _write_checksums(path: str | os.PathLike, checksums: Checksums) -> None:
-    write_text(checksum_file(path), json.dumps(asdict(checksums)) + "\n")
+def _write_checksums(beside: Path, checksums: Checksums) -> None:
+    write_text(beside, json.dumps(asdict(checksums)) + "\n")
 
 
 def read_checksums(path: str | os.PathLike) -> Checksums | None:
@@ -265,20 +272,13 @@ def read_checksums(path: str | os.PathLike) -> Checksums | None:
 def link_or_copy_checksums(source: str | os.PathLike, path: str | os.PathLike) -> None:
     """Give a file the checksums of the one of which it is a link or a copy."""
     checksums = read_checksums(source) or _checksums_of(Path(source))
-    _write_checksums(path, replace(checksums, place=place_in_study(path)))
+    _write_checksums(checksum_file(path), replace(checksums, place=place_in_study(path)))
 
 
 def remove(path: Path) -> None:
     """Delete a file, if it is there, and its checksums."""
     path.unlink(missing_ok=True)
     checksum_file(path).unlink(missing_ok=True)
-
-
-def move(path: Path, folder: Path) -> None:
-    """Move a file and its checksums into a folder."""
-    for one in (path, checksum_file(path)):
-        with suppress(FileNotFoundError):
-            os.replace(one, folder / one.name)
 
 
 def remedy(path: str | os.PathLike) -> str:
@@ -314,7 +314,7 @@ class CheckedFile(RawIOBase):
 
     def __init__(self, path: str | os.PathLike, checksums: Checksums | None):
         self.path, self.checksums = Path(path), checksums
-        self._file = open(path, "rb", buffering=0)
+        self._file = FileIO(path)
         self._position, self.n_bytes = 0, os.fstat(self._file.fileno()).st_size
         # HDF5 goes to and fro between a few places.
         self._block = lru_cache(4)(self._read_block)
@@ -399,13 +399,8 @@ def readable(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextmanager
-def open_checked(path: str | os.PathLike, adopt: bool = True) -> Iterator[CheckedFile]:
+def open_checked(path: str | os.PathLike) -> Iterator[CheckedFile]:
     """Open a file of a study for reading.
-
-    Parameters
-    ----------
-    adopt
-        Whether a file without checksums gets them now.
 
     Raises
     ------
@@ -413,26 +408,36 @@ def open_checked(path: str | os.PathLike, adopt: bool = True) -> Iterator[Checke
         As :class:`CheckedFile` and :func:`readable`.
     """
     with readable(path):
-        checksums = read_checksums(path)
-        if checksums is None and adopt:
-            checksums = _checksums_of(Path(path))
-            # Who may read a folder may not be allowed to write into it.
-            with suppress(OSError):
-                _write_checksums(path, checksums)
-        with CheckedFile(path, checksums) as file:
+        with CheckedFile(path, read_checksums(path)) as file:
             yield file
+        adopt(path)
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a file of a study; raises as :func:`open_checked`."""
-    with open_checked(path) as file:
-        return file.readall()
+def adopt(path: str | os.PathLike) -> None:
+    """Give a file of a study that has no checksums its own, after it was read without complaint.
+
+    Earlier versions wrote it, or it was copied alone. Outside of a study nothing is written.
+    """
+    if place_in_study(path) is not None and not checksum_file(path).exists():
+        checksums = _checksums_of(Path(path))
+        # Who may read a folder may not be allowed to write into it.
+        with suppress(OSError):
+            _write_checksums(checksum_file(path), checksums)
+
+
+def check(path: str | os.PathLike) -> None:
+    """Check a file from its first byte to its last, if it has checksums; raises as
+    :func:`open_checked`."""
+    checksums = read_checksums(path)
+    if checksums is not None:
+        with readable(path), CheckedFile(path, checksums) as file:
+            file.check()
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz`` file by their names; raises as :func:`open_checked`."""
-    with readable(path), np.load(BytesIO(read_bytes(path))) as file:
-        return {name: file[name] for name in file.files}
+    with open_checked(path) as file, np.load(BytesIO(file.readall())) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 # --- text and JSON ----------------------------------------------------------------------------
@@ -453,8 +458,8 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 
 def read_json(path: str | os.PathLike) -> dict:
     """Read one JSON file; raises as :func:`open_checked`."""
-    with readable(path):
-        return json.loads(read_bytes(path).decode())
+    with open_checked(path) as file:
+        return json.loads(file.readall().decode())
 
 
 def write_failure(folder: str | os.PathLike, reason: str) -> None:

@@ -24,7 +24,6 @@ from collapseflow.running.files import (
     atomic_path,
     checksum_file,
     link_or_copy_checksums,
-    move,
     read_json,
     remove_partial,
     write_json,
@@ -92,7 +91,7 @@ def set_aside(parts: Sequence[Path]) -> Path:
     folder = parts[0].parent
     aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}{SET_ASIDE}", dir=folder.parent))
     for part in parts:
-        move(part, aside)
+        os.replace(part, aside / part.name)
     return aside
 
 
