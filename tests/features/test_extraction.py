@@ -282,6 +282,7 @@ def test_weights_that_are_missing_for_no_reason_are_a_mistake(dataset, tmp_path,
     with pytest.raises(UserError) as caught:
         write_state_features(dataset, folder, 5, READING, CPU, tmp_path / "out")
     assert str(caught.value) == (
-        f"{folder}: has no weights of epoch 5, only {words}; delete it and start again: it is made anew"
+        f"{folder}: has no weights of epoch 5, only {words}; "
+        "delete it and start again: it is made anew"
     )
     assert list(tmp_path.iterdir()) == [folder]

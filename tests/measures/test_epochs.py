@@ -484,7 +484,10 @@ def test_a_training_that_failed_has_the_statistics_before_and_its_reason(
 ):
     weights_after(own_weights, 2).unlink()
     weights_after(own_weights, 3).unlink()
-    message = f"{own_weights}: has no weights of epoch 2, only epoch001; delete it and start again: it is made anew"
+    message = (
+        f"{own_weights}: has no weights of epoch 2, only epoch001; "
+        "delete it and start again: it is made anew"
+    )
     with pytest.raises(UserError) as caught:
         run(kept, dataset, own_weights, tmp_path / "epoch003")
     assert str(caught.value) == message

@@ -39,8 +39,10 @@ from collapseflow.running.files import (
     MADE_WITH,
     made_with,
     open_checked,
+    place_in_study,
     remedy,
     require_space,
+    study_of,
 )
 from collapseflow.running.stop import heed
 
@@ -326,6 +328,23 @@ def write_features(
     write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
 
 
+def _require_own_images(path: str | Path, attributes: Mapping) -> None:
+    """Refuse a store that is of another split or data set than its place in a study says, or of
+    other images than this data set has now (:class:`collapseflow.study.paths.Files`)."""
+    study, place = study_of(path), place_in_study(path)
+    if study is None or not place.startswith("features/"):
+        return
+    asked = place.split("/")[1], Path(place).stem
+    if (attributes["dataset"], attributes["split"]) != asked:
+        raise UserError(
+            f"{path}: holds the features of the {attributes['split']} images of "
+            f"{attributes['dataset']}; {remedy(path)}"
+        )
+    images = study / "data" / f"{attributes['dataset']}.h5"
+    if images.exists() and read_info(images).sha256 != attributes["dataset_sha256"]:
+        raise UserError(f"{path}: holds features of other images than {images}; {remedy(path)}")
+
+
 class _Reader:
     """An open store, of which all but the features has been checked.
 
@@ -362,6 +381,7 @@ class _Reader:
                 f"{path}: labels, ids, predictions, the head or checksums are damaged; "
                 f"{remedy(path)}"
             )
+        _require_own_images(path, self.attributes)
         self.blocks = [slice(row, min(row + self.rows, n)) for row in range(0, n, self.rows)]
 
     def buffers(self, count: int) -> np.ndarray:

@@ -204,21 +204,26 @@ def checksum_file(path: str | os.PathLike) -> Path:
     return path.with_name(f".{path.name}.xxh3")
 
 
+def study_of(path: str | os.PathLike) -> Path | None:
+    """The folder of the study that a path is in, ``results/<study>``; None outside of one."""
+    parts = Path(path).absolute().parts
+    studies = [n for n, part in enumerate(parts[:-2]) if part == STUDIES]
+    return Path(*parts[: studies[-1] + 2]) if studies else None
+
+
 def place_in_study(path: str | os.PathLike) -> str | None:
-    """A path below its study's folder, ``results/<study>``; None outside of one.
+    """A path below its study's folder; None outside of one.
 
     A study's folder may be copied or renamed; within it each place is of one content. What is
     being written has the place for which it is meant.
     """
-    parts = Path(path).absolute().parts
-    studies = [n for n, part in enumerate(parts[:-2]) if part == STUDIES]
-    if not studies:
+    study = study_of(path)
+    if study is None:
         return None
-    names = (
-        re.sub(r"^\.(.*)\.[0-9a-f]{8}\.part(\.[^.]*)?$", r"\1\2", name)
-        for name in parts[studies[-1] + 2 :]
+    names = Path(path).absolute().relative_to(study).parts
+    return "/".join(
+        re.sub(r"^\.(.*)\.[0-9a-f]{8}\.part(\.[^.]*)?$", r"\1\2", name) for name in names
     )
-    return "/".join(names)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ from collapseflow.running.files import (
     atomic_folder,
     checksum_file,
     remove,
+    require_space,
     sha256_file,
     write_failure,
     write_json,
@@ -579,6 +580,10 @@ def _train_epochs(
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
+    # What is kept, and the newest epoch beside it.
+    n_written = 1 + sum(epoch > finished for epoch in training.kept)
+    n_bytes = sum(value.nbytes for value in network.state_dict().values())
+    require_space(folder, n_written * n_bytes)
     data, held_out = hold_out(read_split(training.dataset, "train"), recipe)
     leaks = recipe.validation == "training_mode"
     test = read_split(training.dataset, "test") if leaks else None
