@@ -403,7 +403,7 @@ large = {
     "table": lambda: t.write_csv(path, t.pd.DataFrame(noise.reshape(-1, 64))),
 }
 for kind, write in large.items():
-    path = f"{folder}/{kind}"
+    path = f"{folder}/{kind}.npz"
     try:
         write()
     except OSError as error:
