@@ -24,6 +24,7 @@ from scipy.linalg import pinv
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from collapseflow.measures import quantities
+from collapseflow.running.files import write_json
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("COLLAPSEFLOW_DATA", ROOT.parent / "shared" / "data"))
@@ -339,7 +340,7 @@ def test_versions_that_differ_are_told_apart_in_the_summary(tiny, tmp_path):
     cells = json.loads(path.read_text())
     for cell in cells.values():
         cell["made_with"] = ["torch 0.1"]
-    path.write_text(json.dumps(cells))
+    write_json(path, cells)
     target = "results/tiny/summary.md"
     snakemake(tmp_path, TINY, target, "--forcerun", "summarize", "--rerun-triggers", "params")
     made_with = (results / "summary.md").read_text().partition("## Made with")[2]
@@ -666,8 +667,8 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     path.write_bytes(path.read_bytes()[:3000])
     answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
-    assert "results/tiny/data/digits.h5: not a whole HDF5 file" in answer.text
-    assert "delete it and run again" in answer.text
+    assert "results/tiny/data/digits.h5: has 3000 bytes of " in answer.text
+    assert "delete it and start again: it is made anew" in answer.text
     assert "Traceback" not in answer.text
     assert not (tmp_path / "results" / "tiny" / "features" / "digits" / "raw" / "train.h5").exists()
 

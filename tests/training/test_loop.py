@@ -143,7 +143,7 @@ def parts(folder):
 
 def set_aside(folder):
     """Names of the parts that were set aside."""
-    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/*"))
+    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/[!.]*"))
 
 
 def metadata(path):
@@ -599,7 +599,7 @@ def test_the_seconds_before_memory_was_out_in_the_same_run_count_once(
 
 
 def optimizer_states(folder):
-    return [path.name[:8] for path in parts(folder).glob("*.optimizer.*")]
+    return [path.name[:8] for path in parts(folder).glob("epoch*.optimizer.*")]
 
 
 def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
@@ -617,8 +617,9 @@ def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
     assert kept == [[], ["epoch001"], ["epoch002"]]
     run(tmp_path, 2, dataset, start)
     whole = [f"epoch00{n}.{suffix}" for n in (1, 2, 3) for suffix in ("json", "safetensors")]
+    whole += ["depends_on.json", "epoch003.optimizer.safetensors"]
     assert sorted(path.name for path in parts(tmp_path).iterdir()) == sorted(
-        ["depends_on.json", "epoch003.optimizer.safetensors", *whole]
+        [*whole, *(f".{name}.xxh3" for name in whole)]
     )
 
 

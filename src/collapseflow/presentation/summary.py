@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.rows import (
     failures_in_words,
@@ -14,7 +12,7 @@ from collapseflow.presentation.rows import (
     read_csv,
 )
 from collapseflow.presentation.tables.writing import markdown, to_markdown
-from collapseflow.running.files import MADE_WITH, read_json, write_text
+from collapseflow.running.files import MADE_WITH, read_arrays, read_json, write_text
 from collapseflow.running.words import as_word
 
 #: In words, in which precision networks are trained and features are read.
@@ -117,8 +115,7 @@ def _made_with(path: str | Path) -> list[str]:
     if Path(path).suffix == ".h5":
         return read_info(path).made_with
     if Path(path).suffix == ".npz":
-        with np.load(path) as file:
-            return file[MADE_WITH].tolist()
+        return read_arrays(path)[MADE_WITH].tolist()
     content = read_json(path)
     # What failed was made with nothing, or says its reason in place of a result.
     results = [content, *(one for one in content.values() if isinstance(one, dict))]

@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
+from collapseflow.presentation.rows import read_csv
 
 #: Above this number of classes their names are smaller, and not below the heat map as well.
 MOST_AT_FULL_SIZE = 20
@@ -25,7 +26,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     appearance.apply(style)
     class_names = read_info(material.variance_images).class_names
     (variance,) = material.variance
-    table = pd.read_csv(variance)
+    table = read_csv(variance).astype({"class_a": int})
     table = table[table["space"] == "features"]
     n = len(class_names)
     many = n > MOST_AT_FULL_SIZE
