@@ -21,7 +21,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from collapseflow.running.words import as_word
-from collapseflow.study.section import Fraction, PositiveFloat, Section, number, text
+from collapseflow.study.section import (
+    Epochs,
+    Fraction,
+    Label,
+    PositiveFloat,
+    Section,
+    number,
+    text,
+)
 
 _REPORT_A = {"epochs": 10, "batch_size": 512, "learning_rate": 2e-4, "head_gain": 0.02}
 #: What each preset says; what it leaves out are the defaults of :class:`Recipe`.
@@ -120,8 +128,8 @@ class Recipe(Section):
     """How a network is trained, and which epochs are measured."""
 
     preset: Literal[tuple(PRESETS)] | None = None
-    label: str | None = None
-    epochs: PositiveInt = 10
+    label: Label | None = None
+    epochs: Epochs = 10
     batch_size: PositiveInt = 64
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 2e-4
