@@ -414,6 +414,15 @@ CASES = {
         "recipes.mine: sweeps so many keys that a folder's name, learning_rate=0.1234567891,"
         "weight_decay=..., has 201 characters; allowed: 200",
     ),
+    "two backbones that a figure calls the same": (
+        study(backbones={"resnet18": {"weights": ["random"]}, "vgg11": {"label": "resnet18"}}),
+        "backbones.vgg11.label: 'resnet18' is what backbones.resnet18 is called, too; allowed: "
+        "another label",
+    ),
+    "two recipes that a figure calls the same": (
+        study(recipes={"one": {"label": "A", "epochs": [1, 2]}, "two": {"label": "A"}}),
+        "recipes.two.label: 'A' is what recipes.one is called, too; allowed: another label",
+    ),
     "one component": (
         study(embedding={"pca": 1}),
         "embedding.pca: value 1 is refused; allowed: 2 or more",
@@ -989,6 +998,31 @@ def test_a_layer_that_no_trained_backbone_has_is_refused_for_its_recipe(trained)
     (line,) = check_against_libraries(load(content))
     assert line.startswith("config key recipes.mine.trained: 'layer9' is no layer of resnet18; ")
     assert check_against_libraries(load({**content, "runs": []})) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # 3 x 81 x 8 x 8 and 3 x 32 x 32 features, if there are colours; 9e-10 s times d^3.
+        (
+            {},
+            [
+                "datasets.photos: the spectrum of scattering takes 56 minutes of one core or more "
+                "(15,552 features, if the images have colours); a smaller size, or `features` "
+                "without it, takes less"
+            ],
+        ),
+        ({"features": ["raw"]}, []),
+        ({"analyses": []}, []),
+        ({"scattering": {"J": 2, "L": 8, "order": 1}}, []),
+    ],
+)
+def test_a_spectrum_that_takes_long_is_told_before_it_begins(caplog, change, told):
+    photos = {"source": "torchvision", "name": "DTD", "size": 32}
+    content = study(datasets={"photos": photos}, analyses=["transfer"])
+    content["scattering"] = {"J": 2, "L": 8, "order": 2}
+    check.warn_of_slow_spectra(load({**content, **change}))
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_check_once_reports_from_its_own_process_and_remembers_nothing(tmp_path):

@@ -113,6 +113,12 @@ class Scattering(Section):
     L: at_most(64) = 8
     order: Literal[1, 2] = 2
 
+    @property
+    def n_coefficients(self) -> int:
+        """Coefficients at each position: 1 + JL, and L^2 J(J-1)/2 more at order 2."""
+        more = self.L**2 * self.J * (self.J - 1) // 2 if self.order == 2 else 0
+        return 1 + self.J * self.L + more
+
 
 class Subset(Section):
     """Numbers of images in a class-stratified, seeded sample of each split."""
@@ -486,6 +492,7 @@ class Study(Section):
                 f"analyses: 'transfer' needs the accuracy of a classifier {TRANSFER_PROBE!r}; "
                 "allowed: with the preset 'default' among classifiers"
             )
+        self._labels_tell_apart()
         for name, dataset in self.datasets.items():
             J, size = self.scattering_of(name).J, dataset.image_size
             key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
@@ -516,6 +523,26 @@ class Study(Section):
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
         return self
+
+    def _labels_tell_apart(self) -> None:
+        """No two of what a figure shows beside one another have one label."""
+        recipes = {recipe_of(point): recipe for point, recipe in self.recipes.items()}
+        tables = {
+            # Without a label they are called by their source.
+            "datasets": {k: d.label for k, d in self.datasets.items() if d.label},
+            "backbones": {k: b.label or k for k, b in self.backbones.items()},
+            "recipes": {k: r.label or k for k, r in recipes.items()},
+            "classifiers": {k: c.label or k for k, c in self.classifiers.items()},
+        }
+        for key, labels in tables.items():
+            first: dict[str, str] = {}
+            for name, label in labels.items():
+                other = first.setdefault(label, name)
+                if other != name:
+                    raise ValueError(
+                        f"{key}.{name}.label: {label!r} is what {key}.{other} is called, too; "
+                        "allowed: another label"
+                    )
 
     def _features_are_known(self, key: str, names: list[str], datasets: list[str]) -> None:
         known = self.feature_names(datasets)
