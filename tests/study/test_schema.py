@@ -415,12 +415,15 @@ CASES = {
         "weight_decay=..., has 201 characters; allowed: 200",
     ),
     "two backbones that a figure calls the same": (
-        study(backbones={"resnet18": {"weights": ["random"]}, "vgg11": {"label": "resnet18"}}),
+        study(backbones={**RESNET, "vgg11": {"label": "resnet18"}}),
         "backbones.vgg11.label: 'resnet18' is what backbones.resnet18 is called, too; allowed: "
         "another label",
     ),
     "two recipes that a figure calls the same": (
-        study(recipes={"one": {"label": "A", "epochs": [1, 2]}, "two": {"label": "A"}}),
+        {
+            **backbone(),
+            "recipes": {"one": {"label": "A", "epochs": [1, 2]}, "two": {"label": "A"}},
+        },
         "recipes.two.label: 'A' is what recipes.one is called, too; allowed: another label",
     ),
     "one component": (
@@ -968,6 +971,11 @@ def assert_four_lines(lines):
 
 def test_what_the_libraries_do_not_have_is_a_line_each():
     assert_four_lines(check_against_libraries(load(WRONG)))
+
+
+def test_networks_that_no_training_is_shown_of_may_have_one_label():
+    backbones = {**RESNET, "other": {"model": "resnet18", "label": "resnet18"}}
+    load(study(backbones=backbones, runs=[{"backbones": ["other"]}]))
 
 
 def test_right_to_left_letters_are_text():

@@ -525,24 +525,23 @@ class Study(Section):
         return self
 
     def _labels_tell_apart(self) -> None:
-        """No two of what a figure shows beside one another have one label."""
-        recipes = {recipe_of(point): recipe for point, recipe in self.recipes.items()}
-        tables = {
-            # Without a label they are called by their source.
-            "datasets": {k: d.label for k, d in self.datasets.items() if d.label},
-            "backbones": {k: b.label or k for k, b in self.backbones.items()},
-            "recipes": {k: r.label or k for k, r in recipes.items()},
-            "classifiers": {k: c.label or k for k, c in self.classifiers.items()},
-        }
-        for key, labels in tables.items():
-            first: dict[str, str] = {}
-            for name, label in labels.items():
-                other = first.setdefault(label, name)
-                if other != name:
-                    raise ValueError(
-                        f"{key}.{name}.label: {label!r} is what {key}.{other} is called, too; "
-                        "allowed: another label"
-                    )
+        """No two of what a figure may show beside one another have one label."""
+        # Without a label data sets are called by their source.
+        shown = [("datasets", k, "", d.label) for k, d in self.datasets.items() if d.label]
+        shown += [("classifiers", k, "", c.label or k) for k, c in self.classifiers.items()]
+        for run in self.run_names:
+            recipe = recipe_of(run.recipe)
+            called = self.backbones[run.backbone].label, self.recipes[run.recipe].label
+            shown.append(("backbones", run.backbone, run.dataset, called[0] or run.backbone))
+            shown.append(("recipes", recipe, run.dataset, called[1] or recipe))
+        first: dict[tuple[str, str, str], str] = {}
+        for key, name, dataset, label in shown:
+            other = first.setdefault((key, dataset, label), name)
+            if other != name:
+                raise ValueError(
+                    f"{key}.{name}.label: {label!r} is what {key}.{other} is called, too; "
+                    "allowed: another label"
+                )
 
     def _features_are_known(self, key: str, names: list[str], datasets: list[str]) -> None:
         known = self.feature_names(datasets)
