@@ -1,4 +1,46 @@
-# The one page with everything.
+# What was found, in sentences, and the page with them and links to everything.
+
+from collapseflow.study.products import key_figure, shown_files
+
+
+def comparisons():
+    """By data set the table of which feature sets differ."""
+    found = shown_files(PLAN)["tabulate_comparison"]
+    return {d: f"{RESULTS}/{path.removesuffix('.md')}.csv" for d, path in found.items()}
+
+
+rule find:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+        comparisons=lambda wildcards: list(comparisons().values()),
+    output:
+        findings="<results>/findings.json",
+    log:
+        "<results>/logs/find.log",
+    benchmark:
+        "<results>/benchmarks/find.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        compared=lambda wildcards: list(comparisons()),
+        runs=asked(SHOWS["runs"]),
+        columns=told_everywhere(PLAN.columns),
+        datasets=PLAN.dataset_labels(),
+        classifier=PLAN.confusion_classifier(),
+        classifier_label=lazily(lambda: PLAN.classifier_labels()[PLAN.confusion_classifier()]),
+        subsets=[d for d, entry in STUDY.datasets.items() if any(vars(entry.subset).values())],
+        files=lazily(shown_files, PLAN),
+        code=code_of("find"),
+    message:
+        "Writing what the study {STUDY.study} has found"
+    script:
+        "../scripts/find.py"
 
 
 rule summarize:
@@ -6,6 +48,7 @@ rule summarize:
         contents=lazily(everything, PLAN),
         datasets=[FILES.dataset(d) for d in STUDY.datasets],
         failures="<results>/failures.csv",
+        findings="<results>/findings.json",
         results=lazily(small_results, PLAN),
     output:
         summary=report(
@@ -29,6 +72,7 @@ rule summarize:
         study=lazily(PLAN.describe_study),
         labels=[PLAN.dataset_label(d) for d in STUDY.datasets],
         sections=lazily(sections, PLAN),
+        key_figure=lazily(key_figure, PLAN),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"
