@@ -35,6 +35,9 @@ rule find:
         classifier=PLAN.confusion_classifier(),
         classifier_label=lazily(lambda: PLAN.classifier_labels()[PLAN.confusion_classifier()]),
         subsets=[d for d, entry in STUDY.datasets.items() if any(vars(entry.subset).values())],
+        flawed=of_runs(
+            lambda run: STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
+        ),
         files=lazily(shown_files, PLAN),
         code=code_of("find"),
     message:

@@ -8,6 +8,7 @@ from collapseflow.running.jobs import job
 
 with job(snakemake):
     told = snakemake.params
+    runs = [DescribedRun(**run) for run in told.runs]
     results = Results(
         rows=read_csv(snakemake.input.measures),
         failures=read_csv(snakemake.input.failures),
@@ -15,11 +16,12 @@ with job(snakemake):
             dataset: read_csv(path)
             for dataset, path in zip(told.compared, snakemake.input.comparisons, strict=True)
         },
-        runs=[DescribedRun(**run) for run in told.runs],
+        runs=runs,
         columns=[DescribedFeatures(**one) for one in told.columns],
         datasets=told.datasets,
         classifier=told.classifier,
         classifier_label=told.classifier_label,
         subsets=told.subsets,
+        flawed=[run for run, is_flawed in zip(runs, told.flawed, strict=True) if is_flawed],
     )
     write_json(snakemake.output.findings, as_records(find(results), told.files))

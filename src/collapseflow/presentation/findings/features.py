@@ -50,6 +50,7 @@ def best_features(results: Results) -> list[Finding]:
     It is called the best where it is better than each other one: by McNemar's test on the same test
     images, p times the number of all pairs (Bonferroni; the same images have picked it), with zero
     outside of the paired interval, and in each of its seeds better than in each of the other's.
+    Networks that have taken in test images are left out.
     """
     alike: dict[tuple, dict[str, str]] = {}
     for dataset in results.datasets:
@@ -111,11 +112,13 @@ def _ranked(results: Results, dataset: str) -> list[Compared]:
     for row in rows.to_dict("records"):
         accuracies[name(row, results.swept, row["epoch"], row["layer"])].append(as_value(row))
     columns = [one for one in results.columns if one.dataset == dataset]
+    flawed = [(run.recipe, run.setting) for run in results.flawed]
     # Those of this data set tell apart what its comparison has.
     keys = swept_keys(columns)
     ranked = [
         Compared(name_of(one, keys), one.label, found, bool(one.seeds))
         for one in columns
+        if (one.recipe, one.setting) not in flawed
         if (found := accuracies[name_of(one, results.swept)])
     ]
     return sorted(ranked, key=lambda one: -one.mean)

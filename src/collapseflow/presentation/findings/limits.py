@@ -25,7 +25,15 @@ def limits(results: Results) -> list[Finding]:
     """A sentence for each limit that the study has."""
     return [
         Finding(LIMITS, text, text, CANNOT_BE_TOLD)
-        for limit in (few_seeds, few_epochs, subsets, failed, few_images, like_noise)
+        for limit in (
+            few_seeds,
+            few_epochs,
+            test_images_seen,
+            subsets,
+            failed,
+            few_images,
+            like_noise,
+        )
         if (text := limit(results))
     ]
 
@@ -49,6 +57,17 @@ def few_epochs(results: Results) -> str | None:
     runs = "The runs end" if len(missed) == len(courses) else runs
     return (
         f"{runs} at epoch {spread(missed, str)}, before the terminal phase: what NC1 does there "
+        "cannot be told."
+    )
+
+
+def test_images_seen(results: Results) -> str | None:
+    """Networks that have taken in test images."""
+    if not results.flawed:
+        return None
+    labels = named(run.label for run in results.flawed)
+    return (
+        f"Batch normalisation of {labels} has taken in test images: how right it is on others "
         "cannot be told."
     )
 

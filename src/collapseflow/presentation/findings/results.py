@@ -131,6 +131,8 @@ class Results:
         What compares feature sets: the study file chooses it, not its accuracy on test images.
     subsets
         The names of data sets of which the study takes a part.
+    flawed
+        The runs whose networks have taken in test images, as report A's have.
     """
 
     rows: pd.DataFrame
@@ -142,6 +144,7 @@ class Results:
     classifier: str
     classifier_label: str
     subsets: Sequence[str] = ()
+    flawed: Sequence[DescribedRun] = ()
 
     @cached_property
     def values(self) -> RunValues:
