@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import RAW, describe_features, describe_run
+from made_up import RAW, cell, describe_features, describe_run
 from scipy.stats import t
 
+from collapseflow.measures.paired import pack
 from collapseflow.presentation.findings import KINDS, as_records, find
 from collapseflow.presentation.findings.features import best_features
 from collapseflow.presentation.findings.limits import limits
@@ -21,7 +22,9 @@ from collapseflow.presentation.findings.results import (
 from collapseflow.presentation.findings.seeds import recipes_beyond_seeds, starts_beyond_seeds
 from collapseflow.presentation.findings.terminal import terminal_phase
 from collapseflow.presentation.findings.training import effect_of_training, train_and_test
-from collapseflow.presentation.rows import COLUMNS, IDENTITY
+from collapseflow.presentation.material import Material
+from collapseflow.presentation.rows import COLUMNS, IDENTITY, read_csv
+from collapseflow.presentation.tables.comparisons import comparison_table
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST"}
 NO_FAILURES = pd.DataFrame(columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
@@ -182,6 +185,29 @@ def test_features_of_networks_that_have_taken_in_test_images_are_not_the_best():
     )
 
 
+def test_feature_sets_are_found_again_in_the_tables_of_a_study(collect, write, out):
+    """In measures.csv and in the comparison: by swept values, seeds and epochs."""
+    tuned = [
+        describe_features(
+            f"net/{rate}", (0, 1), recipe="plain", epoch=3, setting={"rate": rate}, label=f"{rate}"
+        )
+        for rate in (0.5, 1.0)
+    ]
+    columns = [RAW, *tuned]
+    n_right = (500, 700, 710, 900, 910)
+    contents = [
+        {"linear": cell(n / 1000, n_test=1000, correct=pack(np.arange(1000) < n))} for n in n_right
+    ]
+    measures, failures = collect([], [], columns, contents)
+    told = {"columns": columns, "title": "Digits", "classifiers": {"linear": "Probe"}}
+    comparison_table(Material(cells=write("cells", contents), **told), vars(out))
+    made = results([], columns=columns, comparisons={"digits": read_csv(out.csv)})
+    found = Results(**{**vars(made), "rows": read_csv(measures), "failures": read_csv(failures)})
+    finding = only(best_features(found))
+    assert finding.verdict == FOUND and finding.short == "Best of 3 feature sets on Digits: 1.0"
+    assert "90.5 ± 0.7 % (2 seeds) of 1,000 test images right with 1.0 and 70.5" in finding.text
+
+
 def test_one_feature_set_is_not_the_best():
     assert best_features(results(THREE[:1], columns=[RAW])) == []
 
@@ -336,6 +362,17 @@ def test_test_images_beside_as_many_training_images(test, train, fewest, verdict
     run = describe_run()
     finding = only(train_and_test(results(on_both(run, test, train, fewest), [run])))
     assert finding.verdict == verdict and words in finding.text
+
+
+def test_fewer_training_images_than_test_images_are_not_compared():
+    """NC1 of 500 images is smaller than that of 1,000, whatever the features."""
+    run = describe_run()
+    rows = [
+        row(run, run.last, "test", "nc1", 0.6),
+        row(run, run.last, "train_matched", "nc1", 0.2, n=500),
+    ]
+    finding = only(train_and_test(results(rows, [run])))
+    assert finding.verdict == CANNOT_BE_TOLD and "not as many training images" in finding.text
 
 
 def test_other_numbers_of_images_are_not_compared():

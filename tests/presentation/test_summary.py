@@ -115,7 +115,7 @@ def test_names_on_the_page_are_text(tmp_path, results):
         "read in TensorFloat-32, which rounds what is multiplied to 10 bits.\n"
     ) in text
     # Nor of findings and limits that there are none of.
-    assert "Nothing: this study" in text and "## Limits" not in text
+    assert "Nothing: no two feature sets" in text and "## Limits" not in text
     assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text
     assert r"| a\|b" in text and r"/a/\*b\*" in text
     assert r"- \$x\$: [samples](figures/samples.png)" in text

@@ -150,7 +150,7 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say what was found and where the summary is, if this run has made it, and what failed."""
+    """Say what was found and where the summary is, if it was made now, and what failed."""
     finished = {job.rule.name for job in workflow.dag.finished_jobs}
     if "summarize" in finished:
         for line in announcements.finished(RESULTS):

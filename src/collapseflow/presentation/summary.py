@@ -62,7 +62,7 @@ def write_summary(
     """
     found = read_json(findings)
     told = [one for one in found if one["kind"] != LIMITS]
-    nothing = "Nothing: this study compares no features, and trains no network."
+    nothing = "Nothing: no two feature sets and no training have results."
     lines = [
         f"# Study `{study['study']}`",
         "",

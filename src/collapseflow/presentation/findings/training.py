@@ -24,6 +24,7 @@ from collapseflow.presentation.findings.words import (
     smaller,
     spread,
 )
+from collapseflow.presentation.material import DescribedRun
 from collapseflow.presentation.rows import ENOUGH_IMAGES, IDENTITY
 
 
@@ -162,6 +163,10 @@ AGAINST_TRAIN = {
         CANNOT_BE_TOLD,
         f"{_WHETHER} cannot be told from fewer than {ENOUGH_IMAGES} images of a class",
     ),
+    "fewer": (
+        CANNOT_BE_TOLD,
+        f"{_WHETHER} cannot be told, for there are not as many training images",
+    ),
 }
 
 
@@ -178,12 +183,7 @@ def train_and_test(results: Results) -> list[Finding]:
         for run in replicates:
             ratio = results.values.nc1_ratio(run, (run.last, "test"), (run.last, MATCHED))
             if ratio is not None:
-                fewest = [
-                    results.values.get(run, run.last, split, FEWEST_IMAGES)
-                    for split in ("test", MATCHED)
-                ]
-                few = any(found and found.value < ENOUGH_IMAGES for found in fewest)
-                states.append("few images" if few else _direction(ratio, threshold))
+                states.append(_number_of_images(results, run) or _direction(ratio, threshold))
                 numbers.append((run, (ratio, threshold)))
         if numbers:
             claims.append(Claim(in_every_seed(states, "mixed"), numbers))
@@ -196,6 +196,16 @@ def train_and_test(results: Results) -> list[Finding]:
         shown_in = in_each("plot_collapse", datasets)
         findings.append(Finding("train and test", f"{text}: {words}.", short, verdict, shown_in))
     return findings
+
+
+def _number_of_images(results: Results, run: DescribedRun) -> str | None:
+    """Why there are too few images to compare the splits, if there are."""
+    values = results.values
+    test, train = (values.get(run, run.last, split, "nc1").n for split in ("test", MATCHED))
+    fewest = values.get(run, run.last, "test", FEWEST_IMAGES)
+    if train < test:
+        return "fewer"
+    return "few images" if fewest and fewest.value < ENOUGH_IMAGES else None
 
 
 def _ratios(ratios: Sequence[tuple[float, float]]) -> str:
