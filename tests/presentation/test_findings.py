@@ -365,7 +365,7 @@ def test_test_images_beside_as_many_training_images(test, train, fewest, verdict
 
 
 def test_fewer_training_images_than_test_images_are_not_compared():
-    """NC1 of 500 images is smaller than that of 1,000, whatever the features."""
+    """NC1 of noise grows with the number of images."""
     run = describe_run()
     rows = [
         row(run, run.last, "test", "nc1", 0.6),

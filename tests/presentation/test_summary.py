@@ -68,7 +68,10 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
             "plain": {},
         },
     }
-    sections = [("Collapse", ["figures/a/collapse.png", "tables/collapse.md"])]
+    sections = [
+        ("Collapse", ["figures/a/collapse.png", "tables/collapse.md"]),
+        ("Collapse and probes", ["figures/probes.png"]),
+    ]
     page, failures = tmp_path / "summary.md", tmp_path / "failures.csv"
     write_summary(
         study, {"Digits": data}, failures, findings, "figures/probes.png", sections, [data], page
@@ -78,7 +81,7 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
     assert lines[4:7] == [
         "- NC1 &lt; 1. ([probes](figures/probes.png))",
         "",
-        "![probes](figures/probes.png)",
+        "![Collapse and probes](figures/probes.png)",
     ]
     assert lines[8:11] == ["## Limits", "", "- One seed."]
     assert "Seeds 0, 2. Networks are trained in float32; features are read in float32." in lines

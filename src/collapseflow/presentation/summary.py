@@ -54,13 +54,14 @@ def write_summary(
     findings
         JSON: what :func:`collapseflow.presentation.findings.as_records` gives.
     key_figure
-        The figure that the page shows, relative to it.
+        The one of the figures below that the page shows.
     sections
         Headings, each with paths of tables (Markdown) and figures (PNG) relative to the page.
     results
         The files behind them, which say what they were made with.
     """
     found = read_json(findings)
+    heading = next(heading for heading, paths in sections if key_figure in paths)
     told = [one for one in found if one["kind"] != LIMITS]
     nothing = "Nothing: no two feature sets and no training have results."
     lines = [
@@ -70,7 +71,7 @@ def write_summary(
         "",
         *([f"- {markdown(one['text'])}{_links(one['links'])}" for one in told] or [nothing]),
         "",
-        f"![{Path(key_figure).stem}]({key_figure})",
+        f"![{markdown(heading)}]({key_figure})",
         "",
     ]
     limits = [f"- {markdown(one['text'])}" for one in found if one["kind"] == LIMITS]
