@@ -1,6 +1,6 @@
 # What was found, in sentences, and the page with them and links to everything.
 
-from collapseflow.study.products import key_figure, shown_files
+from collapseflow.study.products import Place, key_figure, shown_files
 
 
 def comparisons():
@@ -30,14 +30,17 @@ rule find:
     params:
         compared=lambda wildcards: list(comparisons()),
         runs=asked(SHOWS["runs"]),
-        columns=told_everywhere(PLAN.columns),
-        datasets=PLAN.dataset_labels(),
-        classifier=PLAN.confusion_classifier(),
-        classifier_label=lazily(lambda: PLAN.classifier_labels()[PLAN.confusion_classifier()]),
+        columns=lambda wildcards: [
+            one for d in STUDY.datasets for one in SHOWS["columns"](PLAN, Place(d))
+        ],
+        datasets=asked(SHOWS["datasets"]),
+        classifier=asked(SHOWS["confused"]),
+        classifier_label=asked(SHOWS["confused_label"]),
         subsets=[d for d, entry in STUDY.datasets.items() if any(vars(entry.subset).values())],
-        flawed=of_runs(
-            lambda run: STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
-        ),
+        flawed=lambda wildcards: [
+            STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
+            for run in PLAN.runs
+        ],
         files=lazily(shown_files, PLAN),
         code=code_of("find"),
     message:

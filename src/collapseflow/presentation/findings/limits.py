@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 
-from collapseflow.measures.collapse import FEWEST_IMAGES
 from collapseflow.presentation.findings.results import (
     CANNOT_BE_TOLD,
     Finding,
@@ -13,7 +12,7 @@ from collapseflow.presentation.findings.results import (
 from collapseflow.presentation.findings.seeds import ENOUGH_SEEDS
 from collapseflow.presentation.findings.terminal import NOT_REACHED, course_of
 from collapseflow.presentation.findings.words import named, spread
-from collapseflow.presentation.rows import failures_in_words, few_images_in_words
+from collapseflow.presentation.rows import FEWEST_IMAGES, failures_in_words, few_images_in_words
 
 LIMITS = "limits"
 #: CDNV of noise is half the number of images of a class (docs/collapse.md), or by chance so much

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from collapseflow.measures.collapse import FEWEST_IMAGES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.presentation.rows import COLUMNS, identity, of_runs
+from collapseflow.presentation.rows import COLUMNS, FEWEST_IMAGES, identity
 
 FOUND, NOT_FOUND, CANNOT_BE_TOLD = "found", "not found", "cannot be told"
 #: So wide is a terminal.
@@ -89,12 +88,15 @@ class RunValues:
         rows = rows[rows["quantity"].isin(wanted) & rows["value"].notna()]
         self._values: dict[tuple, Value] = {}
         self._epochs: dict[tuple, set[int]] = defaultdict(set)
-        layers = {run.series: run.layer for run in runs}
-        for row in of_runs(rows, runs).to_dict("records") if runs else ():
-            if row["layer"] in ("", layers[row["series"]]):
-                who = row["dataset"], row["series"], row["seed"]
-                self._epochs[who].add(row["epoch"])
-                self._values[*who, row["epoch"], row["split"], row["quantity"]] = as_value(row)
+        swept = [column for column in rows.columns if column not in COLUMNS]
+        names = {tuple(identity(run, run.seed, swept).values()): run for run in runs}
+        who = ["dataset", "backbone", "start", "recipe", *swept, "seed"]
+        for row in rows.to_dict("records"):
+            run = names.get(tuple(row[key] for key in who))
+            if run and row["layer"] in ("", run.layer):
+                place = run.dataset, run.series, run.seed
+                self._epochs[place].add(row["epoch"])
+                self._values[*place, row["epoch"], row["split"], row["quantity"]] = as_value(row)
 
     def get(self, run: DescribedRun, epoch: int, split: str, quantity: str) -> Value | None:
         """One value; None where there is none."""

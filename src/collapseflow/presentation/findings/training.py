@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from collapseflow.measures.collapse import FEWEST_IMAGES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.findings.claims import Claim, in_every_seed, pooled
 from collapseflow.presentation.findings.results import (
@@ -25,7 +24,7 @@ from collapseflow.presentation.findings.words import (
     spread,
 )
 from collapseflow.presentation.material import DescribedRun
-from collapseflow.presentation.rows import ENOUGH_IMAGES, IDENTITY
+from collapseflow.presentation.rows import ENOUGH_IMAGES, FEWEST_IMAGES, IDENTITY
 
 
 def _sampling_factor(results: Results, dataset: str) -> float:
