@@ -128,13 +128,14 @@ def test_every_table_and_figure_appears(tiny):
     for path in folder.rglob("*.*"):
         start = path.read_bytes()[:4]
         assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
-    # Columns of tables are padded with blanks.
-    summary = re.sub(" +", " ", (results / "summary.md").read_text())
+    summary = (results / "summary.md").read_text()
     for stem in figures:
         if stem.endswith(".png"):
             assert f"(figures/{stem})" in summary
-    assert "| Digits 8×8 (subset) | 8 x 8 digits inside scikit-learn; a stratified" in summary
-    assert "| net, letters | net, random |" in summary
+    # Columns of tables are padded with blanks.
+    words = re.sub(" +", " ", summary + (results / "tables/accuracy_digits.md").read_text())
+    assert "| Digits 8×8 (subset) | 8 x 8 digits inside scikit-learn; a stratified" in words
+    assert "| net, letters | net, random |" in words
     assert not list(results.rglob("*.part*"))
 
 
@@ -411,23 +412,27 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
-    expected |= {"tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
+    expected |= {"find": 1, "tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
     expected |= OVER_EPOCHS
     assert planned(answer) == {**expected, "all": 1}
 
 
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
-    assert names == ["measures.csv", "failures.csv", "tables", "figures", "summary.md"]
+    expected = ["measures.csv", "failures.csv", "tables", "figures", "findings.json"]
+    assert names == [*expected, "summary.md"]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
-    light = ("collect_", "plot_", "tabulate_", "summarize", "all")
+    light = ("collect_", "plot_", "tabulate_", "find", "summarize", "all")
     assert all(rule.startswith(light) for rule in rules)
     assert len(rules) > 10
 
 
 def test_at_its_end_a_run_says_where_the_summary_is(tiny):
+    findings = json.loads((tiny / "results" / "tiny" / "findings.json").read_text())
+    assert findings[0]["kind"] == "features" and findings[-1]["kind"] == "limits"
     answer = snakemake(tiny, TINY, "--forcerun", "summarize", "--quiet", "reason")
+    assert findings[0]["short"] in answer.text.splitlines()
     assert "The study is finished: results/tiny/summary.md" in answer.text
     # Every file behind the summary would be a path on the screen.
     assert "accuracy_digits" not in answer.text
@@ -476,6 +481,7 @@ def test_the_report_builds(tiny):
                 "plot_confusion": 2,
                 "tabulate_runtime": 1,
                 "collect_measures": 1,
+                "find": 1,
                 **OVER_EPOCHS,
                 "summarize": 1,
                 "all": 1,
@@ -503,6 +509,7 @@ def test_the_report_builds(tiny):
                 "tabulate_comparison": 2,
                 "plot_confusion": 2,
                 "collect_measures": 1,
+                "find": 1,
                 **OVER_EPOCHS,
                 "tabulate_training": 1,
                 "tabulate_runtime": 1,
@@ -615,6 +622,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_embedding": datasets,
         "tabulate_accuracy": datasets,
         "collect_measures": 1,
+        "find": 1,
         **OVER_EPOCHS,
         "tabulate_training": 1,
         "plot_embedding_train_test": 1,
@@ -643,6 +651,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "tabulate_comparison": 1,
         "plot_confusion": 1,
         "collect_measures": 1,
+        "find": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
         "all": 1,

@@ -181,6 +181,22 @@ def test_what_was_set_aside_is_named_with_how_to_delete_it(tmp_path):
     assert line.endswith(f"rm -r {folders[0]} {folders[1]}")
 
 
+def test_a_finished_study_says_the_first_finding_of_three_kinds_and_where_its_pages_are(tmp_path):
+    kinds = ("features", "features", "training", "train and test", "limits")
+    findings = [{"kind": kind, "short": f"Sentence {n}."} for n, kind in enumerate(kinds)]
+    (tmp_path / "findings.json").write_text(json.dumps(findings))
+    (tmp_path / "summary.md").touch()
+    expected = ["Sentence 0.", "Sentence 2.", "Sentence 3."]
+    expected.append(f"The study is finished: {tmp_path}/summary.md")
+    assert announcements.finished(tmp_path) == expected
+    (tmp_path / "report.html").touch()
+    assert announcements.finished(tmp_path)[4:] == [
+        f"The study is finished: {tmp_path}/report.html"
+    ]
+    (tmp_path / "findings.json").write_text("[]")
+    assert announcements.finished(tmp_path)[0] == f"The study is finished: {tmp_path}/summary.md"
+
+
 def test_runs_that_failed_are_counted_once_each(tmp_path):
     path = tmp_path / "failures.csv"
     assert failed_runs(path, 6) == []

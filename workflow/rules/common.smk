@@ -165,10 +165,11 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say where the summary is, if this run has made it, and what failed in the study."""
+    """Say what was found and where the summary is, if it was made now, and what failed."""
     finished = engine.finished_rules(workflow)
     if "summarize" in finished:
-        logger.info(f"The study is finished: {RESULTS}/summary.md")
+        for line in announcements.finished(RESULTS):
+            logger.info(line)
     if "collect_measures" in finished or "summarize" in finished:
         for line in announcements.failed_runs(f"{RESULTS}/failures.csv", len(PLAN.runs)):
             logger.warning(line)

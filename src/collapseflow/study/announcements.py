@@ -6,6 +6,7 @@ said before.
 """
 
 import csv
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,21 @@ def set_aside(results: str | Path) -> list[str]:
     return [
         "set aside when epochs were trained again, read by nothing, and yours to look at or to "
         f"delete: rm -r {' '.join(folders)}"
+    ]
+
+
+def finished(results: str | Path) -> list[str]:
+    """What a finished study has found, in a line each, and where its pages are.
+
+    Three kinds of findings, the first sentence of each.
+    """
+    findings = json.loads(Path(results, "findings.json").read_text(encoding="utf-8"))
+    first = {finding["kind"]: finding["short"] for finding in reversed(findings)}
+    kinds = dict.fromkeys(finding["kind"] for finding in findings)
+    pages = (Path(results, name) for name in ("summary.md", "report.html"))
+    return [
+        *[first[kind] for kind in kinds][:_NAMED],
+        *(f"The study is finished: {page}" for page in pages if page.exists()),
     ]
 
 

@@ -772,6 +772,28 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
     return [(heading, paths) for (_, heading), paths in found.items()]
 
 
+def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
+    """By rule and data set (an empty text where there is one a study) the table or figure that a
+    reader opens, relative to the page; none of single runs."""
+    return {
+        product.rule: {
+            place.dataset: product.outputs[suffix].format(**vars(place))
+            for place in product.places(plan)
+        }
+        for product in PRODUCTS
+        for suffix in SHOWN.keys() & product.outputs.keys()
+        if product.per != "run"
+    }
+
+
+def key_figure(plan: Plan) -> str:
+    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
+    each network, or without networks the features of the first data set."""
+    found = shown_files(plan)
+    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
+    return next(iter(found[rule].values()))
+
+
 def small_results(plan: Plan) -> list[str]:
     """The small files behind tables and figures, which say what they were made with."""
     files = [path for analysis in plan.analyses() for path in plan.results(analysis)]
