@@ -18,10 +18,14 @@ if sys.version_info < needed:
 endef
 export CHECK_PYTHON
 
-.PHONY: run test test-gpu lock
+.PHONY: run report test test-gpu lock
 
 run: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+# The page alone, with what it is made of.
+report: $(INSTALLED)
+	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG) write_page
 
 test: $(TESTABLE)
 	$(VENV)/bin/ruff check .

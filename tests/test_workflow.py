@@ -413,6 +413,7 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
     expected |= {"find": 1, "tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
+    expected |= {"write_page": 1}
     expected |= OVER_EPOCHS
     assert planned(answer) == {**expected, "all": 1}
 
@@ -420,10 +421,10 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
     expected = ["measures.csv", "failures.csv", "tables", "figures", "findings.json"]
-    assert names == [*expected, "summary.md"]
+    assert names == [*expected, "summary.md", "report.html"]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
-    light = ("collect_", "plot_", "tabulate_", "find", "summarize", "all")
+    light = ("collect_", "plot_", "tabulate_", "find", "summarize", "write_page", "all")
     assert all(rule.startswith(light) for rule in rules)
     assert len(rules) > 10
 
@@ -462,6 +463,7 @@ def test_the_report_builds(tiny):
                 "plot_accuracy_per_epoch": 1,
                 "plot_training": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="style",
@@ -484,13 +486,21 @@ def test_the_report_builds(tiny):
                 "find": 1,
                 **OVER_EPOCHS,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one classifier",
         ),
         pytest.param(
             {"embedding": {"n_samples": 140, "iterations": 100}},
-            {"embed": 10, "plot_embedding": 2, "tabulate_runtime": 1, "summarize": 1, "all": 1},
+            {
+                "embed": 10,
+                "plot_embedding": 2,
+                "tabulate_runtime": 1,
+                "summarize": 1,
+                "write_page": 1,
+                "all": 1,
+            },
             id="t-SNE",
         ),
         pytest.param(
@@ -514,6 +524,7 @@ def test_the_report_builds(tiny):
                 "tabulate_training": 1,
                 "tabulate_runtime": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one more epoch",
@@ -630,6 +641,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_variance": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
 
@@ -654,6 +666,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "find": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
     assert "mnist5k" not in answer.text and "results/embedded" not in answer.text

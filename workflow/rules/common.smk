@@ -37,6 +37,7 @@ from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
+    contents,
     everything,
     sections,
     small_results,
@@ -205,6 +206,13 @@ def caption_of(product):
         return UserString(product.caption_of(told))
 
     return caption
+
+
+def command_line():
+    """What makes the study, for its page. No plain text, as a caption: how it is called may differ
+    from one time to the next."""
+    named = [f"--configfile {os.path.relpath(path)}" for path in workflow.overwrite_configfiles]
+    return UserString(" ".join(["snakemake --cores all", *named]))
 
 
 def files_of_target(target):

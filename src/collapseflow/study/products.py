@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collapseflow.running.errors import UserError
-from collapseflow.study.ingredients import COMPUTED, READS
+from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
 from collapseflow.study.plan import Plan
 
 #: What files a product is, by their suffixes.
@@ -792,6 +792,32 @@ def key_figure(plan: Plan) -> str:
     found = shown_files(plan)
     rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
     return next(iter(found[rule].values()))
+
+
+def contents(plan: Plan) -> list[dict[str, Any]]:
+    """The figures and tables that readers are shown, in the order of the list: of each ``name``,
+    ``dataset`` (empty where it is of the study), ``heading``, ``category``, ``label``, ``caption``,
+    and ``files``, paths relative to the page by their suffixes."""
+    return [
+        {
+            "name": product.name,
+            "dataset": place.dataset,
+            "heading": product.section.format(
+                title=plan.dataset_label(place.dataset) if place.dataset else ""
+            ),
+            "category": product.category,
+            "label": product.label.format(**vars(place)),
+            "caption": product.caption_of(
+                {name: SHOWS[name](plan, place) for name in product.in_caption}
+            ),
+            "files": {
+                suffix: path.format(**vars(place)) for suffix, path in product.outputs.items()
+            },
+        }
+        for product in PRODUCTS
+        if product.section
+        for place in product.places(plan)
+    ]
 
 
 def small_results(plan: Plan) -> list[str]:

@@ -63,6 +63,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
     files = [
         *everything(plan),
         f"{results}/summary.md",
+        f"{results}/report.html",
         *map(plan.files.dataset, plan.study.datasets),
     ]
     for dataset, features in plan.columns.shown:
