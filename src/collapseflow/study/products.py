@@ -803,7 +803,7 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
             "name": product.name,
             "dataset": place.dataset,
             "heading": product.section.format(
-                title=plan.dataset_label(place.dataset) if place.dataset else ""
+                title=plan.labels.dataset(place.dataset) if place.dataset else ""
             ),
             "category": product.category,
             "label": product.label.format(**vars(place)),

@@ -48,7 +48,7 @@ class Sources:
         The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
     findings
         A JSON file of dictionaries with ``text``, ``verdict`` (of :data:`VERDICTS`) and ``links``,
-        paths of tables and figures as in ``contents``; None where a study has none.
+        paths of tables and figures as in ``contents``.
     images
         Of each of ``datasets`` its file.
     tables
@@ -76,6 +76,7 @@ class Sources:
 
     measures: str | Path
     failures: str | Path
+    findings: str | Path
     images: Sequence[str | Path]
     tables: Sequence[str | Path]
     results: Sequence[str | Path]
@@ -89,7 +90,6 @@ class Sources:
     classifiers: Mapping[str, str]
     seed: int
     command: str
-    findings: str | Path | None = None
 
 
 def write_page(sources: Sources, output: str | Path) -> None:
@@ -243,8 +243,6 @@ def _networks(sources: Sources) -> list[dict[str, Any]]:
 
 def _findings(sources: Sources, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sentences, each with links to what the page has of its tables and figures."""
-    if sources.findings is None:
-        return []
     places = {product["stem"]: product for product in products}
     found = []
     for finding in read_json(sources.findings):
