@@ -13,7 +13,7 @@ import jinja2
 from PIL import Image
 
 from collapseflow.images.datasets import read_info, read_split
-from collapseflow.presentation.figures.style import LINES
+from collapseflow.presentation.figures.appearance import LINES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, numbers
 from collapseflow.presentation.page.tables import read_table
