@@ -47,7 +47,7 @@ def training(folder: Path, model: str, mode: str | None) -> Work:
 
     from collapseflow.running.hardware import prepare_process
     from collapseflow.training.loop import train_one_epoch
-    from collapseflow.training.recipes import new_optimizer
+    from collapseflow.training.optimisation import new_optimizer
     from training import starting_network
 
     prepare_process(CORES)

@@ -92,7 +92,7 @@ def main() -> None:
     from collapseflow.images.sources.prepare import prepare_dataset
     from collapseflow.running.hardware import prepare_process
     from collapseflow.training.loop import seed_everything, train_one_epoch
-    from collapseflow.training.recipes import Recipe
+    from collapseflow.training.recipes import NetworkRecipe
 
     prepare_process(CORES)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,8 +101,16 @@ def main() -> None:
         entry = {"source": "mnist5k", "class_names": None, "subset": subset}
         prepare_dataset(entry, 0.2, 0, Path(folder), path)
         data = read_split(path, "train")
-    plan = Recipe(
-        "resnet18", IMAGE_SIZE, "imagenet", "float32", 0, EPOCHS, BATCH_SIZE, "sgd", LEARNING_RATE
+    plan = NetworkRecipe(
+        model="resnet18",
+        image_size=IMAGE_SIZE,
+        normalize="imagenet",
+        precision="float32",
+        seed=0,
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        optimizer="sgd",
+        learning_rate=LEARNING_RATE,
     )
     seed_everything(0, 0)
     network = build(plan.model, 10).to(memory_format=torch.channels_last)

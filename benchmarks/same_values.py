@@ -3,9 +3,9 @@
     python benchmarks/same_values.py COMMIT
 
 Runs a small study with the code of the commit and with that of this checkout, and compares what
-every job makes of which users have much: data sets, weights and features. For each script whose
-values are all equal, ``src/collapseflow/running/same_values.csv`` then says that the digest of the
-commit stands for that of today: what was made with it stays valid.
+every job makes of which users have much: data sets, weights, features and statistics. For each
+script whose values are all equal, ``src/collapseflow/running/same_values.csv`` then says that the
+digest of the commit stands for that of today: what was made with it stays valid.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -30,18 +30,23 @@ from data import ROOT
 TABLE = ROOT / "src" / "collapseflow" / "running" / "same_values.csv"
 #: Scripts, and the files below a study's results that tell their values.
 MADE_BY = {
-    "prepare_dataset": "data/*.h5",
-    "render_letters": "pretraining/*.h5",
-    "initialize_weights": "weights/*/random/**/*.safetensors",
-    "unpack_weights": "weights/*/package.safetensors",
-    "pretrain": "weights/*/pretrain*/**/*.safetensors",
-    "finetune": "training/**/*.*",
-    "extract_raw": "features/*/raw/*.h5",
-    "extract_scattering": "features/*/scattering/*.h5",
-    "extract_network": "features/*/*/*/**/*.h5",
+    "prepare_dataset": ["data/*.h5"],
+    "render_letters": ["pretraining/*.h5"],
+    "initialize_weights": ["weights/*/random/**/*.safetensors"],
+    "unpack_weights": ["weights/*/package.safetensors"],
+    "pretrain": ["weights/*/pretrain*/**/*.safetensors"],
+    "finetune": ["training/**/*.*"],
+    "extract_raw": ["features/*/raw/*.h5"],
+    "extract_scattering": ["features/*/scattering/*.h5"],
+    "extract_network": ["features/*/*/*/**/*.h5"],
+    "reduce_features": ["statistics/*/*.npz", "statistics/**/epoch000.npz"],
+    "reduce_epochs": ["statistics/**/epoch00[1-9].npz"],
 }
 #: What the study is made for; what they need is made before.
-LAST_RULES = ["extract_raw", "extract_scattering", "extract_network"]
+LAST_RULES = [
+    *("extract_raw", "extract_scattering", "extract_network"),
+    *("reduce_features", "reduce_epochs"),
+]
 #: What a log of training says of the machine.
 OF_MACHINE = {"seconds", "images_per_second"}
 SGD = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32}
@@ -105,7 +110,7 @@ def small_study(folder: Path) -> dict:
 
 
 def run(checkout: Path, folder: Path, study: Path) -> Path:
-    """Prepare, train and read with the code of a checkout; the folder of results."""
+    """Prepare, train, read and reduce with the code of a checkout; the folder of results."""
     folder.mkdir()
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--directory", folder]
     command += [
@@ -138,6 +143,10 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
     elif path.suffix == ".safetensors":
         for name, array in load_file(path).items():
             yield name, (str(array.dtype), array.shape, array.tobytes())
+    elif path.suffix == ".npz":
+        with np.load(path) as file:
+            for name, array in file.items():
+                yield name, (str(array.dtype), array.shape, array.tobytes())
     else:
         found = []
         with h5py.File(path) as file:
@@ -150,15 +159,20 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
             yield name, (str(array.dtype), array.shape, np.asarray(array).tobytes())
 
 
-def differing(before: Path, after: Path, pattern: str) -> list[str]:
+def differing(before: Path, after: Path, patterns: Sequence[str]) -> list[str]:
     """Files of two folders of results that are not in both, or have other values."""
     # Snakemake leaves files of its own in folders.
     files = [
-        {path.relative_to(results) for path in results.glob(pattern) if path.name[0] != "."}
+        {
+            path.relative_to(results)
+            for pattern in patterns
+            for path in results.glob(pattern)
+            if path.name[0] != "."
+        }
         for results in (before, after)
     ]
     if not files[0]:
-        sys.exit(f"the study makes no {pattern}")
+        sys.exit(f"the study makes no {' or '.join(patterns)}")
     only = files[0] ^ files[1]
     other = (
         path

@@ -177,7 +177,7 @@ def epoch(folder: Path, size: int) -> Work:
     from collapseflow.images.datasets import read_split
     from collapseflow.running.hardware import prepare_process
     from collapseflow.training.loop import train_one_epoch
-    from collapseflow.training.recipes import new_optimizer
+    from collapseflow.training.optimisation import new_optimizer
 
     prepare_process(CORES)
     plan, data = recipe("resnet18", "auto", 32), read_split(folder / "images.h5", "train")

@@ -26,9 +26,9 @@ PRECISIONS = ("bfloat16", "float32")
 
 def recipe(model: str, precision: str, image_size: int = 224):
     """Report A's, with batches of 64."""
-    from collapseflow.training.recipes import Recipe
+    from collapseflow.training.recipes import NetworkRecipe
 
-    return Recipe(
+    return NetworkRecipe(
         model=model,
         image_size=image_size,
         normalize="imagenet",
@@ -66,7 +66,7 @@ def ours(folder: Path, model: str, precision: str, n: int, image_size: int = 224
 
     from collapseflow.running.hardware import prepare_process
     from collapseflow.training.loop import train_one_epoch
-    from collapseflow.training.recipes import new_optimizer
+    from collapseflow.training.optimisation import new_optimizer
     from harness import CORES
 
     prepare_process(CORES)

@@ -14,8 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+
+from collapseflow.study.paths import Files, State
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -24,6 +28,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
     import harness
     import run_all
+    import same_values
     import scale
     import study
     import training
@@ -347,3 +352,93 @@ def test_each_training_stands_beside_one_with_the_same_settings(tmp_path, monkey
     assert seen["fused"] and seen["threads"] == harness.CORES
     first = seen["parameters"][0]
     assert first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
+
+
+# --- equal values of changed code -------------------------------------------------------------
+
+
+def write_results(folder):
+    """A file of each kind that two codes may have made."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for name in ("data", "features/d/raw", "training/d/run", "statistics/d/run", "weights/net"):
+        (folder / name).mkdir(parents=True)
+    with h5py.File(folder / "data" / "d.h5", "w") as file:
+        file["train/images"] = array
+    save_file({"head": array}, folder / "weights" / "net" / "package.safetensors")
+    np.savez(folder / "statistics" / "d" / "run" / "epoch001.npz", means=array)
+    log = [{"epoch": 1, "loss": 0.5, "seconds": 3.0, "images_per_second": 7.0}]
+    (folder / "training" / "d" / "run" / "log.json").write_text(json.dumps(log))
+    return array
+
+
+@pytest.fixture
+def two_results(tmp_path):
+    for side in ("before", "after"):
+        array = write_results(tmp_path / side)
+    return tmp_path / "before", tmp_path / "after", array
+
+
+CHANGES = {
+    "prepare_dataset": "data/d.h5",
+    "unpack_weights": "weights/net/package.safetensors",
+    "reduce_epochs": "statistics/d/run/epoch001.npz",
+    "finetune": "training/d/run/log.json",
+}
+
+
+@pytest.mark.parametrize("script", CHANGES)
+@pytest.mark.parametrize("change", ["nothing", "value", "type", "gone"])
+def test_results_of_two_codes_differ_where_a_value_a_type_or_a_file_does(
+    two_results, script, change
+):
+    before, after, array = two_results
+    path = after / CHANGES[script]
+    other = array + (change == "value")
+    other = other.astype(np.float64) if change == "type" else other
+    if change == "gone":
+        path.unlink()
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["train/images"] = other
+    elif path.suffix == ".safetensors":
+        save_file({"head": other}, path)
+    elif path.suffix == ".npz":
+        np.savez(path, means=other)
+    else:
+        # How long it took is of the machine.
+        loss = {"value": 0.25, "type": "0.5"}.get(change, 0.5)
+        path.write_text(json.dumps([{"epoch": 1, "loss": loss, "seconds": 1.0}]))
+    found = same_values.differing(before, after, same_values.MADE_BY[script])
+    assert found == ([] if change == "nothing" else [CHANGES[script]])
+
+
+def test_what_the_study_does_not_make_proves_nothing(two_results):
+    before, after, _ = two_results
+    with pytest.raises(SystemExit, match="the study makes no features/"):
+        same_values.differing(before, after, same_values.MADE_BY["extract_raw"])
+
+
+def test_each_file_of_statistics_is_of_the_script_that_makes_it(tmp_path):
+    files, net = Files("same"), State("net", "random", "mine", seed=0)
+    untrained = ["raw", "scattering", net.at(0).path, State("net", "package").path]
+    made = {
+        "reduce_epochs": {
+            f"{files.statistics_of_run('digits', net.run)}/epoch{epoch:03d}.npz" for epoch in (1, 3)
+        },
+        "reduce_features": {files.statistics("digits", folder) for folder in untrained},
+    }
+    for path in set.union(*made.values()):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    for script, paths in made.items():
+        results = tmp_path / files.results
+        patterns = same_values.MADE_BY[script]
+        found = {p for pattern in patterns for p in results.glob(pattern)}
+        assert {str(p.relative_to(tmp_path)) for p in found} == paths
+    assert made.keys() < set(same_values.LAST_RULES)
+
+
+def test_every_script_whose_values_are_compared_is_there():
+    scripts = {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")}
+    assert same_values.MADE_BY.keys() < scripts
+    assert set(same_values.LAST_RULES) < same_values.MADE_BY.keys()

@@ -65,6 +65,7 @@ LOCAL = {
     "tabulate_collapse",
     "tabulate_training",
     "tabulate_runtime",
+    "find",
     "summarize",
 }
 

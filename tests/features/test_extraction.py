@@ -28,7 +28,7 @@ from collapseflow.features.stores import (
 )
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import failure, write_failure
+from collapseflow.running.files import checksum_file, failure, write_failure
 from collapseflow.running.hardware import device_name
 
 CPU = torch.device("cpu")
@@ -88,7 +88,8 @@ def by_hooks(network, images):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder) for path in folder.rglob("*.*") if path.is_file())
+    return sorted(str(path) for path in paths if path.suffix != ".xxh3")
 
 
 def change(path, name, value):
@@ -96,6 +97,7 @@ def change(path, name, value):
     state = safetensors.torch.load_file(path)
     state[name] = torch.full_like(state[name], value)
     safetensors.torch.save_file(state, path)
+    checksum_file(path).unlink(missing_ok=True)
 
 
 def test_every_layer_of_both_splits_equals_a_hook_on_a_plain_network(
@@ -108,17 +110,17 @@ def test_every_layer_of_both_splits_equals_a_hook_on_a_plain_network(
     assert files(output) == sorted(f"{layer}/{split}.h5" for layer in LAYERS for split in N)
     assert list(output.parent.iterdir()) == [output]
     assert failure(output) is None
-    for split, of_split in splits.items():
-        expected, classes = by_hooks(network, of_split.images)
+    for split, data in splits.items():
+        expected, classes = by_hooks(network, data.images)
         for layer in LAYERS:
             path = store(output, layer, split)
             assert verify(path)
             features, labels = read_rows(path)
             np.testing.assert_allclose(features, expected[layer], rtol=1e-4, atol=1e-5)
-            np.testing.assert_array_equal(labels, of_split.labels)
+            np.testing.assert_array_equal(labels, data.labels)
             with h5py.File(path) as file:
                 np.testing.assert_array_equal(file["predictions"][:], classes)
-                np.testing.assert_array_equal(file["ids"][:], of_split.ids)
+                np.testing.assert_array_equal(file["ids"][:], data.ids)
 
 
 def test_a_store_says_which_layer_of_which_weights_it_holds(dataset, weights, tmp_path):
@@ -187,11 +189,11 @@ def test_the_input_of_a_linear_last_layer_is_stored_with_its_weights(
     dataset, splits, shufflenet, tmp_path
 ):
     folder = read_shufflenet(dataset, shufflenet, tmp_path, read_info(dataset).sha256)
-    for split, of_split in splits.items():
+    for split, data in splits.items():
         assert read_head(store(folder, "stage4", split)) is None
         assert read_head(store(folder, "fc", split)) is None
         with torch.inference_mode():
-            logits = shufflenet(preprocess(torch.from_numpy(of_split.images), 32, "imagenet"))
+            logits = shufflenet(preprocess(torch.from_numpy(data.images), 32, "imagenet"))
         # By both of its names.
         for layer in ("penultimate", "mean"):
             weight, bias = read_head(store(folder, layer, split))
@@ -280,6 +282,7 @@ def test_weights_that_are_missing_for_no_reason_are_a_mistake(dataset, tmp_path,
     with pytest.raises(UserError) as caught:
         write_state_features(dataset, folder, 5, READING, CPU, tmp_path / "out")
     assert str(caught.value) == (
-        f"{folder}: has no weights of epoch 5, only {words}; delete it and run again"
+        f"{folder}: has no weights of epoch 5, only {words}; "
+        "delete it and start again: it is made anew"
     )
     assert list(tmp_path.iterdir()) == [folder]

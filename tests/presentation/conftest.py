@@ -1,6 +1,7 @@
 """Fixtures that write made-up results and collect them."""
 
 import json
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -9,10 +10,11 @@ import pytest
 from made_up import DATASETS, glyphs_of
 
 from collapseflow.images.datasets import Splits, make_split, write_dataset
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import collect_measures
 from collapseflow.presentation.tables.runs import training_table
+from collapseflow.study.analyses import ANALYSES
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def write_images(tmp_path):
 def figures(monkeypatch):
     """The figures that functions save, which stay open until the test ends."""
     kept = []
-    monkeypatch.setattr(look, "save", lambda figure, outputs: kept.append(figure))
+    monkeypatch.setattr(appearance, "save", lambda figure, outputs: kept.append(figure))
     yield kept
     # Of whatever figure a test draws: no two entries of a legend look the same.
     for figure in kept:
@@ -69,11 +71,15 @@ def collect(tmp_path, write):
     failures.csv."""
 
     def collect_all(
-        runs, contents, features=(), cells=(), datasets=DATASETS, untouched=(), measured=(), **more
+        runs, contents, features=(), cells=(), datasets=DATASETS, untrained=(), measured=(), **more
     ):
         paths = tmp_path / "measures.csv", tmp_path / "failures.csv"
-        results = {kind: write(kind, list(of)) for kind, of in {"cells": cells, **more}.items()}
-        collect_measures(runs, contents, untouched, measured, features, results, datasets, *paths)
+        rows = {analysis.name: resolve_name(analysis.rows) for analysis in ANALYSES}
+        results = [
+            (rows[name], write(name, list(of)))
+            for name, of in {"classification": cells, **more}.items()
+        ]
+        collect_measures(runs, contents, untrained, measured, features, results, datasets, *paths)
         return paths
 
     return collect_all

@@ -10,6 +10,8 @@ from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
 BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
+#: The measures of :func:`measured`.
+MEASURED = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
 
 
 def describe_run(dataset="digits", backbone="resnet18", seed=0, setting=None, **changes):
@@ -51,8 +53,7 @@ def measured(run, epochs, value, accuracy, n=None):
     for epoch in epochs:
         layers = {}
         for layer, split in product(run.layers, ("train", "test")):
-            quantities = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
-            values = {q: value(run, epoch, layer, split, q) for q in quantities}
+            values = {q: value(run, epoch, layer, split, q) for q in MEASURED}
             if isinstance(values["nc1"], str):
                 values = {"failed": values["nc1"]}
             else:

@@ -38,7 +38,9 @@ def compare(write, out):
 
     def make(contents, features):
         told = {"columns": features, "title": "MNIST", "classifiers": CLASSIFIERS}
-        comparison_table(Material(cells=write("cells", contents), **told), vars(out))
+        comparison_table(
+            Material(classification=write("classification", contents), **told), vars(out)
+        )
         text = out.md.read_text()
         lines = [line for line in text.splitlines() if line.startswith("|")]
         rows = [[part.strip() for part in line.strip("|").split("|")] for line in lines]

@@ -23,10 +23,10 @@ def draw(write, write_images, figures, out):
         cells = [
             {"lr": {"failed": "lost"} if of is None else cell(0.5, confusion=of)} for of in counts
         ]
-        files = write("cells", cells)
+        files = write("classification", cells)
         told = {"columns": features, "title": "Digits", "style": STYLE}
         told |= {"confused": "lr", "confused_label": "LR"}
-        read = {"cells": files, "images": write_images(names)}
+        read = {"classification": files, "images": write_images(names)}
         confusion.plot_confusion(Material(**read, **told), vars(out))
         panels = [axis for axis in figures[-1].axes if getattr(axis, "_colorbar", None) is None]
         return panels, pd.read_csv(out.csv)

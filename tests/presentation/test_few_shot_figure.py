@@ -186,6 +186,16 @@ def test_feature_sets_without_values_are_named(draw):
     assert notes == "Without values (see the summary): raw pixels; ResNet18, trained."
 
 
+@pytest.mark.parametrize(
+    ("fewest", "split", "is_said"), [(1, "test", True), (2, "test", False), (1, "train", False)]
+)
+def test_classes_of_one_test_image_are_said_to_be_left_out(draw, fewest, split, is_said):
+    smallest = rows_of(IMAGENET, {1: 0.5})[0]
+    smallest |= {"quantity": "fewest_images", "value": fewest, "split": split}
+    figure = draw([IMAGENET], [*rows_of(IMAGENET, {1: 0.5}), smallest])
+    assert words_of(figure)[1] == ("Classes of one test image are left out." if is_said else "")
+
+
 def test_no_values_at_all_are_still_a_figure(draw):
     words, notes = words_of(draw([RAW]))
     assert "raw pixels" not in words and "raw pixels" in notes

@@ -14,6 +14,7 @@ from made_up import RAW, cell, describe_features, describe_runs
 from matplotlib.text import Text
 
 from collapseflow.images.datasets import make_split
+from collapseflow.measures.quantities import panels_of
 from collapseflow.measures.statistics import reduce_stream, write_statistics
 from collapseflow.presentation.figures import (
     confusion,
@@ -47,7 +48,13 @@ STYLE = Style().model_dump()
 NAMES = ("$\\bad$", "_$x_1$")
 SPLITS = ("train", "train_matched", "test")
 QUANTITIES = (
-    *(*epochs.PANELS, "log_fuzziness", "accuracy_nearest_mean", "accuracy_linear", "accuracy"),
+    *(
+        *panels_of("epochs"),
+        "log_fuzziness",
+        "accuracy_nearest_mean",
+        "accuracy_linear",
+        "accuracy",
+    ),
     *("effective_rank", "accuracy_few_shot_1", "accuracy_few_shot_2"),
 )
 
@@ -67,7 +74,9 @@ def measured(tmp_path):
                 value["layer"] = "" if quantity == "accuracy" else layer
                 rows += [{**who, **value, "split": split}, {**who, **value, **start}]
                 rows[-1]["split"] = split
-            said += [{**who, "quantity": quantity, "value": 0.5} for quantity in training.PANELS]
+            said += [
+                {**who, "quantity": quantity, "value": 0.5} for quantity in panels_of("training")
+            ]
         failed = [{**who, "layer": "", "what": reason, "reason": reason}]
         tables = {"measures": rows, "failures": failed, "training": said}
         columns = {
@@ -145,7 +154,7 @@ def draw_classes(name, write, write_images, tmp_path):
         embeddings=embeddings,
         variance_embeddings=embeddings,
         similarity=write("similarity", [content, {"failed": name}]),
-        cells=write("cells", [{"lr": cell(0.5)}]),
+        classification=write("classification", [{"lr": cell(0.5)}]),
         columns=[replace(RAW, label=name)],
         column_labels=[name, name],
         variance_titles=[name, name],

@@ -8,7 +8,15 @@ import yaml
 
 from collapseflow import published
 from collapseflow.study.plan import Plan
+from collapseflow.study.publications import (
+    NEUTRAL,
+    condition,
+    published_classifiers,
+    published_features,
+    published_minutes,
+)
 from collapseflow.study.schema import load
+from collapseflow.training.recipes import TrainingRecipe
 
 PAPER = yaml.safe_load((Path(__file__).parents[2] / "config" / "paper.yaml").read_text())
 
@@ -29,30 +37,32 @@ def paper(**changes):
 def names(experiments, plan, columns):
     """A report's names of some columns, by data set; of those alone that it has."""
     pairs = [(dataset, column.first) for dataset, column in columns]
-    found = [plan.published(experiments, *pair) for pair in pairs]
+    found = [published_features(plan.study, experiments, *pair) for pair in pairs]
     return [name for name in found if name]
 
 
 def columns(plan):
     """Report A's names of the columns of all accuracy tables."""
-    pairs = [(dataset, c) for dataset in plan.study.datasets for c in plan.columns(dataset)]
+    pairs = [
+        (dataset, c) for dataset in plan.study.datasets for c in plan.columns.compared(dataset)
+    ]
     return names(published.REPORT_A, plan, pairs)
 
 
 def curves(plan):
     """Report A's names of all curves over epochs."""
-    found = [run.published for run in plan.described_runs]
+    found = [run.published for run in plan.described.runs]
     return [name for name in found if name]
 
 
 def classifiers(plan):
     """Report A's names of the rows."""
-    return list(plan.published_classifiers().values())
+    return list(published_classifiers(plan.study).values())
 
 
 def compared_variances(plan):
     """Report B's names of the feature sets."""
-    pairs = [(plan.study.variance.dataset, column) for column in plan.variance_columns()]
+    pairs = [(plan.study.variance.dataset, column) for column in plan.columns.variance]
     return names(published.REPORT_B, plan, pairs)
 
 
@@ -168,6 +178,29 @@ def test_what_changes_no_experiment_keeps_its_published_numbers(key, value):
     assert names_of(paper(**{key: value})) == names_of(paper())
 
 
+def test_a_new_key_of_recipes_keeps_the_published_numbers_at_its_default_alone():
+    plan = paper()
+    columns = plan.columns.compared("mnist")
+    conditions = [condition(plan.study, "mnist", column.first) for column in columns]
+    neutral = NEUTRAL | {"recipe.ascent": 0.0}
+    expected = [published.find(published.REPORT_A, one, NEUTRAL) for one in conditions]
+    assert ("mnist", "resnet18_finetuned") in expected
+    for value in (0.0, 0.05):
+        new = {"recipe.ascent": value}
+        told = [one | new if "recipe.epochs" in one else one for one in conditions]
+        found = [published.find(published.REPORT_A, one, neutral) for one in told]
+        trained = [one and one[1].endswith("_finetuned") for one in expected]
+        assert found == [
+            None if value and gone else one for one, gone in zip(expected, trained, strict=True)
+        ]
+
+
+def test_every_key_of_training_may_be_left_unsaid_but_the_number_of_epochs():
+    # Without patience no recipe tells of any.
+    keys = TrainingRecipe.model_fields.keys() - {"epochs", "patience"}
+    assert NEUTRAL.keys() == {f"recipe.{key}" for key in keys}
+
+
 def test_other_starts_and_recipes_stand_beside_the_published_ones_without_numbers():
     more = {
         "backbones.resnet18.weights": ["imagenet", "random"],
@@ -178,8 +211,8 @@ def test_other_starts_and_recipes_stand_beside_the_published_ones_without_number
         },
     }
     plan = paper(**more)
-    numbers = {c.key: plan.published(published.REPORT_A, "mnist", c.first)
-               for c in plan.columns("mnist")}  # fmt: skip
+    numbers = {c.key: published_features(plan.study, published.REPORT_A, "mnist", c.first)
+               for c in plan.columns.compared("mnist")}  # fmt: skip
     known = ("mnist", "resnet18_finetuned")
     assert {key: name for key, name in numbers.items() if key.startswith("resnet18/")} == {
         "resnet18/imagenet/epoch000/flatten": ("mnist", "resnet18_pretrained"),
@@ -207,7 +240,8 @@ def test_a_layer_of_several_has_the_numbers_that_were_published_of_it():
 def test_report_b_s_minutes_are_of_reading_the_same_features():
     # Report B, table of run times: ResNet18 and VGG16 on Fashion-MNIST.
     minutes = published.runtimes()
-    assert paper().published_minutes() == {
+    plan = paper()
+    assert published_minutes(plan.study, plan.columns.shown) == {
         "extract/fashion_mnist/resnet18_b/imagenet/epoch000": minutes[
             "fashion_mnist", "resnet18_pretrained", "extract"
         ],
@@ -217,7 +251,8 @@ def test_report_b_s_minutes_are_of_reading_the_same_features():
     }
     # One pass reads both layers: that is another job.
     two = paper(**{"backbones.vgg16_b.layers": ["features.28", "features.30"]})
-    assert list(two.published_minutes()) == ["extract/fashion_mnist/resnet18_b/imagenet/epoch000"]
+    found = published_minutes(two.study, two.columns.shown)
+    assert list(found) == ["extract/fashion_mnist/resnet18_b/imagenet/epoch000"]
 
 
 @pytest.mark.parametrize(

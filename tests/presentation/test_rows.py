@@ -5,18 +5,26 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import DATASETS, RAW, cell, describe_features, describe_run, describe_runs, measured
+from made_up import (
+    DATASETS,
+    MEASURED,
+    RAW,
+    cell,
+    describe_features,
+    describe_run,
+    describe_runs,
+    measured,
+)
 from scipy.stats import binomtest, gmean, gstd
 
 from collapseflow.presentation.rows import (
     COLUMNS,
-    REPORT_A,
     failures_in_words,
     few_images_in_words,
     networks_in_words,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
     write_csv,
@@ -27,7 +35,7 @@ from collapseflow.running.errors import UserError
 def number(run, epoch, layer, split, quantity):
     """A value that says where it is from."""
     parts = [run.seed, epoch, run.layers.index(layer), ["train", "test"].index(split)]
-    return float("".join(map(str, parts))) + list(REPORT_A).index(quantity) / 10
+    return float("".join(map(str, parts))) + MEASURED.index(quantity) / 10
 
 
 def no_head_before_training(run, epoch, split):
@@ -149,7 +157,7 @@ def test_what_no_training_touched_is_measured_under_its_own_name(collect):
     measured_sets[0][0]["layers"][""]["train"].pop("accuracy")
     measured_sets[0][0]["layers"][""]["test"].pop("accuracy")
     measured_sets += [measured(sets[1], [0], of_raw, no_head_before_training)] * 2
-    table = read_csv(collect([], [], untouched=[RAW, start], measured=measured_sets)[0])
+    table = read_csv(collect([], [], untrained=[RAW, start], measured=measured_sets)[0])
     found = table[(table["quantity"] == "nc1") & (table["split"] == "test")]
     assert found["backbone"].tolist() == ["raw", "vgg11", "vgg11"]
     assert found["epoch"].fillna(-1).tolist() == [-1, 0, 0]
@@ -231,7 +239,7 @@ def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
     # pandas alone reads the numbers as numbers.
     assert pd.read_csv(path)["weight_decay"].dropna().unique().tolist() == [0.0, 0.0005]
     for run in runs:
-        chosen = of_runs(table, [run])
+        chosen = run_rows(table, [run])
         assert len(chosen) == 8 and set(chosen["series"]) == {run.series}
 
 
@@ -326,7 +334,7 @@ def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
 
 def test_what_is_no_table_is_told_in_one_line(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\xff")
-    with pytest.raises(UserError, match=r"picture\.png: is no table of measures: [^\n]+$"):
+    with pytest.raises(UserError, match=r"picture\.png: cannot be read [^\n]+$"):
         read_csv(tmp_path / "picture.png")
 
 

@@ -167,7 +167,9 @@ def tabulate(write, out):
         columns = [replace(one, dataset="mnist") for one in features]
         told = {"columns": columns, "title": "MNIST", "classifiers": classifiers}
         told |= {"neighbours": neighbours or {}, "published_classifiers": names}
-        accuracy_table(Material(cells=write("cells", contents), **told), vars(out))
+        accuracy_table(
+            Material(classification=write("classification", contents), **told), vars(out)
+        )
         return out.md.read_text()
 
     return make

@@ -231,7 +231,7 @@ def edited(tmp_path, monkeypatch, module, old, new):
 
 
 CHANGES = {
-    "rate": ("training/recipes.py", '"lr": recipe.', '"lr": 2 * recipe.'),
+    "rate": ("training/optimisation.py", '"lr": recipe.', '"lr": 2 * recipe.'),
     "worker": ("training/worker.py", 'request["micro_batch"],', "8,"),
     "resizing": ("features/preprocessing.py", "antialias=True", "antialias=False"),
     "folding": ("features/networks.py", "before.users) > 1", "before.users) > 2"),

@@ -70,10 +70,10 @@ def test_a_job_that_succeeds_says_so_in_its_log_only(tmp_path):
 
 def test_a_job_writes_what_snakemake_cannot_measure_beside_its_log(tmp_path):
     body = """
-    from collapseflow.running.resume import take_over
+    from collapseflow.running.resume import count_earlier_seconds
     with job(snakemake):
-        take_over(2.5)
-        take_over(0.25)
+        count_earlier_seconds(2.5)
+        count_earlier_seconds(0.25)
         block = bytearray(300 * 2**20)
         block[::4096] = b"x" * len(block[::4096])
         del block

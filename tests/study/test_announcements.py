@@ -1,15 +1,19 @@
 """What is said before the first job and after the last: epochs trained again, runs that failed."""
 
 import json
-from dataclasses import fields
 
 import pytest
 
 from collapseflow.running.resume import set_aside, valid_folder
 from collapseflow.study import announcements
-from collapseflow.study.announcements import Training, failed_runs, trained_again
-from collapseflow.study.recipes import Recipe as OfStudy
-from collapseflow.training.recipes import Recipe, identity
+from collapseflow.study.announcements import (
+    Training,
+    failed_runs,
+    finished_epochs,
+    trained_again,
+)
+from collapseflow.study.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe, identity
 
 NETWORK = {
     "model": "resnet18",
@@ -23,14 +27,14 @@ DATA, CODE = "0" * 64, "x"
 
 def recipe(**changes):
     """A recipe of the study file as the planned job has it: three epochs, a cosine."""
-    of_study = OfStudy(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
-    return {**NETWORK, **of_study.training()}
+    in_study = Recipe(**{"epochs": 3, "schedule": "cosine", "optimizer": "sgd", **changes})
+    return {**NETWORK, **in_study.training()}
 
 
 def train_before(progress, kept=(), epochs=None, data=DATA, code=CODE, failed=False, **changes):
     """Leave what a training of this recipe leaves in its folder of progress."""
     trained = recipe(**changes)
-    depends_on = {"dataset": data, "recipe": identity(Recipe.from_json(trained)), "code": code}
+    depends_on = {"dataset": data, "recipe": identity(NetworkRecipe(**trained)), "code": code}
     folder = valid_folder(progress, depends_on)
     last = epochs or trained["epochs"]
     for epoch in range(1, last + 1):
@@ -55,6 +59,23 @@ def planned(tmp_path, name="run", kept=(), code=CODE, data=DATA, made_again=(), 
 def log_before(tmp_path, epochs, name="run"):
     """Leave the log of a training under a name."""
     (tmp_path / f"{name}.json").write_text(json.dumps([{"epoch": n + 1} for n in range(epochs)]))
+
+
+def test_the_epochs_after_which_a_training_goes_on_are_counted(tmp_path):
+    constant = {"schedule": "constant"}
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
+    folder = train_before(tmp_path / "progress", epochs=2, kept=(1, 2), **constant)
+    assert finished_epochs(planned(tmp_path, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=8, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=1, **constant)) == 1
+    # Nothing is kept of other images, by other code, or where the rate falls otherwise.
+    assert finished_epochs(planned(tmp_path, data="1" * 64, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, code="y", **constant)) == 0
+    assert finished_epochs(planned(tmp_path, learning_rate=0.5, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, schedule="cosine")) == 0
+    # Without the optimiser's state it begins again.
+    (folder / "epoch002.optimizer.safetensors").unlink()
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
@@ -104,10 +125,10 @@ def test_a_changed_recipe_of_a_finished_run_is_announced_and_a_new_one_is_not(
 
 def test_what_is_kept_for_another_recipe_of_the_study_is_not_replaced(tmp_path):
     train_before(tmp_path / "progress")
-    of_study = [OfStudy(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
+    in_study = [Recipe(epochs=n, schedule="cosine", optimizer="sgd").training() for n in (3, 8)]
     again = [planned(tmp_path, epochs=8)]
-    assert trained_again(again, of_study) == []
-    (line,) = trained_again(again, of_study[1:])
+    assert trained_again(again, in_study) == []
+    (line,) = trained_again(again, in_study[1:])
     assert "epochs 8 instead of 3" in line
 
 
@@ -160,6 +181,22 @@ def test_what_was_set_aside_is_named_with_how_to_delete_it(tmp_path):
     assert line.endswith(f"rm -r {folders[0]} {folders[1]}")
 
 
+def test_a_finished_study_says_the_first_finding_of_three_kinds_and_where_its_pages_are(tmp_path):
+    kinds = ("features", "features", "training", "train and test", "limits")
+    findings = [{"kind": kind, "short": f"Sentence {n}."} for n, kind in enumerate(kinds)]
+    (tmp_path / "findings.json").write_text(json.dumps(findings))
+    (tmp_path / "summary.md").touch()
+    expected = ["Sentence 0.", "Sentence 2.", "Sentence 3."]
+    expected.append(f"The study is finished: {tmp_path}/summary.md")
+    assert announcements.finished(tmp_path) == expected
+    (tmp_path / "report.html").touch()
+    assert announcements.finished(tmp_path)[4:] == [
+        f"The study is finished: {tmp_path}/report.html"
+    ]
+    (tmp_path / "findings.json").write_text("[]")
+    assert announcements.finished(tmp_path)[0] == f"The study is finished: {tmp_path}/summary.md"
+
+
 def test_runs_that_failed_are_counted_once_each(tmp_path):
     path = tmp_path / "failures.csv"
     assert failed_runs(path, 6) == []
@@ -184,8 +221,8 @@ def test_a_pretraining_that_nothing_was_kept_of_repeats_nothing(tmp_path):
 
 
 def test_the_keys_that_do_nothing_because_of_others_are_those_that_kept_epochs_leave_out():
-    without_effect = OfStudy(epochs=3, optimizer="adam", schedule="constant", loss="mse")
-    trained = Recipe.from_json({**NETWORK, **without_effect.training()})
-    left_out = {field.name for field in fields(trained)} - set(identity(trained))
+    without_effect = Recipe(epochs=3, optimizer="adam", schedule="constant", loss="mse")
+    trained = NetworkRecipe(**NETWORK, **without_effect.training())
+    left_out = set(NetworkRecipe.model_fields) - set(identity(trained))
     # These two are left out at their defaults.
     assert left_out == {*announcements._VOID, "validation", "patience"}

@@ -12,6 +12,8 @@ REFUSING = """
 import sys
 from collapseflow.running import code
 from collapseflow.study import products
+from collapseflow.study.columns import Columns
+from collapseflow.study.descriptions import Descriptions
 from collapseflow.study.plan import Plan
 from snakemake.cli import main
 
@@ -20,20 +22,19 @@ def refuse(*arguments):
 
 WHOLE = {
     products: ("everything", "sections", "small_results", "target_files"),
-    Plan: (
-        *("computing_jobs", "results_of", "files_everywhere", "describe_everywhere"),
-        *("describe_study", "swept_runs", "layered_runs", "published_minutes", "geometry_runs"),
-        *("embeddings", "variance_embeddings", "describe_columns", "faithful"),
-    ),
+    Plan: ("results", "untrained_statistics", "geometry_runs", "faithful"),
+    Columns: ("everywhere", "sets_everywhere", "embeddings", "variance_embeddings"),
+    Descriptions: ("columns", "everywhere", "study", "layered_runs", "swept_runs"),
 }
 for where, names in WHOLE.items():
     for name in names:
         assert callable(getattr(where, name))
         setattr(where, name, refuse)
-assert Plan.described_runs
-Plan.described_runs = property(refuse)
+for where, name in ((Plan, "timed_jobs"), (Descriptions, "runs"), (Columns, "shown")):
+    assert getattr(where, name)
+    setattr(where, name, property(refuse))
 digest = code.digest
-code.digest = lambda script, function: (
+code.digest = lambda script, *functions: (
     digest(script) if script.stem == "prepare_dataset" else refuse(script)
 )
 main(sys.argv[1:])

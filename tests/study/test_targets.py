@@ -32,12 +32,12 @@ def toy():
 def refuse(plan, *words):
     """Refuse what is neither a name nor a file of the plan; snakemake's rules stand aside."""
     made = {*NAMES, *everything(plan), "results/toy/summary.md"}
-    for run in plan.trainings:
+    for run in plan.runs.trainings:
         made |= {plan.files.statistics_of_run(run.dataset, run.path)}
         made |= {plan.files.training(run.dataset, run.path)}
-    for dataset, features in plan.compared():
+    for dataset, features in plan.columns.shown:
         made |= {plan.files.features(dataset, features.folder)}
-        made |= {plan.files.cells(dataset, features.path)}
+        made |= {plan.files.result("classification", dataset, features.path)}
     refuse_unknown(words, plan, NAMES, made.__contains__)
 
 

@@ -33,12 +33,17 @@ from collapseflow.training.loop import (
     seed_everything,
     train,
 )
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
+
+
+def changed(recipe, **keys):
+    return recipe.model_copy(update=keys)
+
 
 CPU = torch.device("cpu")
 N_CLASSES = 10
 #: A small network that drops values: it goes on right only with the right seeds.
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     model="squeezenet1_1",
     image_size=32,
     normalize="imagenet",
@@ -51,7 +56,7 @@ RECIPE = Recipe(
     head_gain=0.02,
 )
 #: One with batch norm as well, whose last layer is an ordinary linear one.
-BATCH_NORM = replace(RECIPE, model="mobilenet_v3_small")
+BATCH_NORM = changed(RECIPE, model="mobilenet_v3_small")
 LAST_LAYER = {"squeezenet1_1": "classifier.1", "mobilenet_v3_small": "classifier.3"}
 CODE = "0" * 16
 
@@ -112,7 +117,7 @@ def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, kept=None):
     torch.manual_seed(100 + epochs)
     finetune(
         dataset,
-        replace(recipe, epochs=epochs),
+        changed(recipe, epochs=epochs),
         range(1, epochs + 1) if kept is None else kept,
         [CPU],
         start,
@@ -138,7 +143,7 @@ def parts(folder):
 
 def set_aside(folder):
     """Names of the parts that were set aside."""
-    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/*"))
+    return sorted(path.name for path in (folder / "progress").glob("*-set-aside-*/[!.]*"))
 
 
 def metadata(path):
@@ -361,7 +366,7 @@ def test_a_training_repeated_is_the_same_and_another_seed_is_not(
 ):
     (again,) = run(tmp_path / "again", 1, dataset, start)
     assert_equal(again, uninterrupted[0])
-    (weights,) = run(tmp_path / "other", 1, dataset, start, replace(RECIPE, seed=6))
+    (weights,) = run(tmp_path / "other", 1, dataset, start, changed(RECIPE, seed=6))
     name = "features.0.weight"
     assert not torch.equal(weights[name], uninterrupted[0][name])
 
@@ -399,7 +404,7 @@ def files_below(folder):
 
 
 def test_fewer_images_than_a_batch_are_refused(dataset, start, tmp_path):
-    large = replace(RECIPE, batch_size=20)
+    large = changed(RECIPE, batch_size=20)
     with pytest.raises(UserError, match="batch_size: 20 is more than the 19 training images"):
         run(tmp_path, 1, dataset, start, large)
     assert files_below(tmp_path) == []
@@ -422,7 +427,7 @@ def diverge_in(monkeypatch, epoch, what="loss"):
 def test_a_learning_rate_that_is_too_high_leaves_words_in_place_of_weights(
     dataset, start, tmp_path, trained
 ):
-    wild = replace(RECIPE, learning_rate=1e30)
+    wild = changed(RECIPE, learning_rate=1e30)
     for _ in range(2):
         assert run(tmp_path, 2, dataset, start, wild) == []
         assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
@@ -459,7 +464,7 @@ def test_the_epochs_before_one_that_diverges_are_published(
 
 
 def test_a_pretraining_that_diverges_is_a_mistake(dataset, tmp_path):
-    wild = replace(RECIPE, learning_rate=1e30)
+    wild = changed(RECIPE, learning_rate=1e30)
     words = "squeezenet1_1, pretraining: the loss of epoch 1 is not finite; lower the learning rate"
     with pytest.raises(UserError, match=words):
         run_pretrain(tmp_path, 1, dataset, wild)
@@ -552,7 +557,7 @@ def test_fewer_epochs_are_taken_without_training(dataset, start, uninterrupted, 
 def taken_over(monkeypatch):
     """The seconds of the epochs that were taken over from earlier runs."""
     seconds = []
-    monkeypatch.setattr(training, "take_over", seconds.append)
+    monkeypatch.setattr(training, "count_earlier_seconds", seconds.append)
     return seconds
 
 
@@ -594,7 +599,7 @@ def test_the_seconds_before_memory_was_out_in_the_same_run_count_once(
 
 
 def optimizer_states(folder):
-    return [path.name[:8] for path in parts(folder).glob("*.optimizer.*")]
+    return [path.name[:8] for path in parts(folder).glob("epoch*.optimizer.*")]
 
 
 def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
@@ -612,8 +617,9 @@ def test_the_optimizer_s_state_is_kept_for_the_newest_epoch_alone(
     assert kept == [[], ["epoch001"], ["epoch002"]]
     run(tmp_path, 2, dataset, start)
     whole = [f"epoch00{n}.{suffix}" for n in (1, 2, 3) for suffix in ("json", "safetensors")]
+    whole += ["depends_on.json", "epoch003.optimizer.safetensors"]
     assert sorted(path.name for path in parts(tmp_path).iterdir()) == sorted(
-        ["depends_on.json", "epoch003.optimizer.safetensors", *whole]
+        [*whole, *(f".{name}.xxh3" for name in whole)]
     )
 
 
@@ -646,7 +652,7 @@ def another(changed, data, dataset, start, folder):
     else:
         value = {"seed": 6, "learning_rate": 1e-4, "batch_size": 9, "normalize": "none"}
         value |= {"head_gain": 0.03, "loss": "mse", "weight_decay": 0.1, "augmentation": "flip"}
-        arguments["recipe"] = replace(RECIPE, **{changed: value[changed]})
+        arguments["recipe"] = changed(RECIPE, **{changed: value[changed]})
     return arguments
 
 
@@ -689,7 +695,7 @@ def test_the_same_data_and_weights_in_other_files_train_nothing_anew(
 def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
     dataset, start, tmp_path, monkeypatch, caplog, first
 ):
-    recipe = replace(RECIPE, precision="auto")
+    recipe = changed(RECIPE, precision="auto")
     other = {"float32": "bfloat16", "bfloat16": "float32"}[first]
     for epochs, has in ((1, first), (3, other)):
         monkeypatch.setattr(hardware, "has_bfloat16", lambda device, has=has: has == "bfloat16")
@@ -697,7 +703,7 @@ def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
     said = [metadata(path)["precision"] for path in output_files(tmp_path, 3)]
     assert said == [first] * 3
     assert f"going on in {first}, as the epochs before" in caplog.text
-    expected = run(tmp_path / "asked for", 3, dataset, start, replace(RECIPE, precision=first))
+    expected = run(tmp_path / "asked for", 3, dataset, start, changed(RECIPE, precision=first))
     assert_equal(weights[-1], expected[-1])
 
 
@@ -968,7 +974,7 @@ LOSSES = {
 def test_every_recipe_equals_the_plain_loop_and_goes_on_where_it_was_killed(
     data, dataset, starts, tmp_path, monkeypatch, name
 ):
-    recipe = replace(BATCH_NORM, **OTHERS[name])
+    recipe = changed(BATCH_NORM, **OTHERS[name])
     start = starts[recipe.model]
     weights = run(tmp_path / "one go", 3, dataset, start, recipe)
     for _ in range(3):
@@ -1000,7 +1006,7 @@ def test_the_schedule_s_epochs_are_part_of_what_a_training_depends_on(
     dataset, start, tmp_path, trained
 ):
     for epochs in (1, 2):
-        run(tmp_path, epochs, dataset, start, replace(RECIPE, schedule="cosine"))
+        run(tmp_path, epochs, dataset, start, changed(RECIPE, schedule="cosine"))
     assert trained == [1, 1, 2]
     found = sorted(
         json.loads(path.read_text())["recipe"]["epochs"]
@@ -1016,7 +1022,7 @@ FROZEN_FROM = {"head": "classifier.3", "features.12": "features.12", "classifier
 def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
     dataset, starts, tmp_path, trained_part, monkeypatch
 ):
-    recipe = replace(BATCH_NORM, trained=trained_part)
+    recipe = changed(BATCH_NORM, trained=trained_part)
     before = torch.load(starts[recipe.model])
     weights = run(tmp_path, 2, dataset, starts[recipe.model], recipe)[-1]
     names = list(before)
@@ -1040,7 +1046,7 @@ def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
 
 # --- test images that leak --------------------------------------------------------------------
 
-LEAKING = replace(BATCH_NORM, validation="training_mode", learning_rate=1e-3)
+LEAKING = changed(BATCH_NORM, validation="training_mode", learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -1084,7 +1090,7 @@ def test_running_statistics_take_in_the_test_images_and_parameters_do_not(
     data, dataset, starts, leaked, tmp_path
 ):
     start = starts[LEAKING.model]
-    (corrected,) = run(tmp_path, 1, dataset, start, replace(LEAKING, validation="none"))
+    (corrected,) = run(tmp_path, 1, dataset, start, changed(LEAKING, validation="none"))
     faithful = leaked[1][0]
     parameters = {n for n, _ in torchvision.models.get_model(LEAKING.model).named_parameters()}
     for name, value in corrected.items():
@@ -1129,14 +1135,14 @@ def test_leaks_train_anew_and_leave_what_was_trained_without(
     dataset, start, keep, tmp_path, trained
 ):
     keep(1)
-    run(tmp_path, 1, dataset, start, replace(RECIPE, validation="training_mode"))
+    run(tmp_path, 1, dataset, start, changed(RECIPE, validation="training_mode"))
     assert trained == [1]
-    run(tmp_path, 1, dataset, start, replace(RECIPE, validation="none"))
+    run(tmp_path, 1, dataset, start, changed(RECIPE, validation="none"))
     assert trained == [1]
 
 
 def test_nothing_leaks_into_features_that_are_frozen(dataset, starts, tmp_path):
-    recipe = replace(LEAKING, trained="head")
+    recipe = changed(LEAKING, trained="head")
     before = torch.load(starts[recipe.model])
     (weights,) = run(tmp_path, 1, dataset, starts[recipe.model], recipe)
     for name, value in weights.items():
@@ -1186,7 +1192,7 @@ def test_one_test_image_cannot_leak(data):
 
 def test_a_training_that_diverges_is_not_validated(dataset, starts, tmp_path, monkeypatch):
     monkeypatch.delattr(training, "leak_test_images")
-    wild = replace(LEAKING, learning_rate=1e30)
+    wild = changed(LEAKING, learning_rate=1e30)
     assert run(tmp_path, 1, dataset, starts[wild.model], wild) == []
     assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
 
@@ -1205,9 +1211,15 @@ def test_the_network_is_built_only_where_no_epoch_is_finished(dataset, tmp_path,
     monkeypatch.setattr(Training, "new_network", count)
     metadata_words = {"weights": "the network after epoch {epoch}"}
     for epochs in (1, 2):
-        kept = tuple(range(1, epochs + 1))
-        recipe = replace(BATCH_NORM, epochs=epochs)
-        course = train(Training(str(dataset), recipe, kept, None, metadata_words), [CPU], tmp_path)
+        kept = list(range(1, epochs + 1))
+        planned = Training(
+            dataset=str(dataset),
+            recipe=changed(BATCH_NORM, epochs=epochs),
+            kept=kept,
+            start_weights=None,
+            metadata=metadata_words,
+        )
+        course = train(planned, [CPU], tmp_path)
         assert course.weights == {n: tmp_path / f"epoch00{n}.safetensors" for n in kept}
         assert course.failed is None
     assert built == [1]
@@ -1247,7 +1259,7 @@ SOURCE = "{real} digits"
 def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
     path = folder / f"{epochs}.safetensors"
     torch.manual_seed(200 + epochs)
-    recipe = replace(recipe, epochs=epochs)
+    recipe = changed(recipe, epochs=epochs)
     pretrain(dataset, recipe, [CPU], SOURCE, folder / "progress", code, path)
     return path
 
@@ -1263,7 +1275,7 @@ def test_pretraining_equals_the_plain_loop_from_random_weights(data, dataset, tm
 
 
 def test_pretraining_lowers_the_loss_and_says_so(dataset, tmp_path):
-    recipe = replace(BATCH_NORM, learning_rate=1e-3)
+    recipe = changed(BATCH_NORM, learning_rate=1e-3)
     losses = {}
     for epochs in (1, 4):
         path = run_pretrain(tmp_path, epochs, dataset, recipe)
@@ -1276,6 +1288,9 @@ def test_pretraining_lowers_the_loss_and_says_so(dataset, tmp_path):
     state = safetensors.torch.load_file(tmp_path / "4.safetensors")
     assert state["classifier.3.weight"].shape == (N_CLASSES, 1024)
     assert state["features.0.1.num_batches_tracked"].item() == 8
+    # From random weights no layer is new, whatever gain new ones would have.
+    (depends_on,) = (tmp_path / "progress").glob("*/depends_on.json")
+    assert json.loads(depends_on.read_text())["recipe"]["head_gain"] is None
 
 
 def test_an_interrupted_pretraining_goes_on(dataset, tmp_path, trained, monkeypatch):
@@ -1325,7 +1340,7 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
 
 
 def test_a_pretrained_network_predicts_the_classes_it_was_trained_on(data, dataset, tmp_path):
-    recipe = replace(BATCH_NORM, learning_rate=1e-3)
+    recipe = changed(BATCH_NORM, learning_rate=1e-3)
     path = run_pretrain(tmp_path, 20, dataset, recipe)
     reading = Reading(recipe.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
     write_network_features(dataset, path, reading, CPU, tmp_path / "features")

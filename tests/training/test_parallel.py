@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -22,11 +21,16 @@ from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.training import loop as training
 from collapseflow.training import parallel, worker
 from collapseflow.training.loop import OutOfMemory, Training, train, train_epochs
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
+
+
+def changed(recipe, **keys):
+    return recipe.model_copy(update=keys)
+
 
 CPU = torch.device("cpu")
 #: Batch norm, no dropout: two processes must give what one gives.
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     model="resnet18",
     image_size=32,
     normalize="imagenet",
@@ -54,9 +58,13 @@ def dataset(small_digits, tmp_path_factory):
 
 
 def plan(dataset, epochs=2, recipe=RECIPE):
-    kept = tuple(range(1, epochs + 1))
-    recipe = replace(recipe, epochs=epochs)
-    return Training(str(dataset), recipe, kept, None, {"weights": "after {epoch}"})
+    return Training(
+        dataset=str(dataset),
+        recipe=changed(recipe, epochs=epochs),
+        kept=list(range(1, epochs + 1)),
+        start_weights=None,
+        metadata={"weights": "after {epoch}"},
+    )
 
 
 def weights_of(training, devices, folder):
@@ -91,8 +99,8 @@ GRADIENTS = """
             return operation(*arguments, **options or {})
 
     # PyTorch's kernels for cards, in formulas.
-    def shaped(of_channels, x):
-        return of_channels.view(1, -1, *[1] * (x.ndim - 2))
+    def shaped(values, x):
+        return values.view(1, -1, *[1] * (x.ndim - 2))
 
     def sums(x):
         return x.transpose(0, 1).flatten(1).sum(1)
@@ -113,8 +121,8 @@ GRADIENTS = """
         return (x - shaped(mean, x)) * shaped(invstd * weight, x) + shaped(bias, x)
 
     def reduced(grad, x, mean, invstd, weight, *which):
-        of_both = sums(grad * (x - shaped(mean, x)))
-        return sums(grad), of_both, of_both * invstd, sums(grad)
+        both = sums(grad * (x - shaped(mean, x)))
+        return sums(grad), both, both * invstd, sums(grad)
 
     def gradient(grad, x, mean, invstd, weight, sum_dy, sum_dy_xmu, counts):
         assert counts.dtype == torch.int32
@@ -217,7 +225,8 @@ DROPOUT = """
     from collapseflow.images.datasets import read_split
     from collapseflow.training.parallel import rank
     from collapseflow.training.loop import train_one_epoch
-    from collapseflow.training.recipes import Recipe, new_optimizer
+    from collapseflow.training.optimisation import new_optimizer
+    from collapseflow.training.recipes import NetworkRecipe
 
     dist.init_process_group("gloo")
     masks = []
@@ -231,7 +240,9 @@ DROPOUT = """
             masks.append(self.dropout(torch.ones(images.shape)) > 0)
             return self.last(images.flatten(1))
 
-    recipe = Recipe("net", 32, "none", "float32", 5, 1, 10, "adam", 1e-3)
+    size = {"image_size": 32, "epochs": 1, "batch_size": 10}
+    keys = {"model": "net", "normalize": "none", "precision": "float32", "seed": 5}
+    recipe = NetworkRecipe(**size, **keys, optimizer="adam", learning_rate=1e-3)
     network, data = Network(), read_split(sys.argv[1], "train")
     arguments = (new_optimizer(network, recipe), data, recipe, 1, torch.device("cpu"), 5)
     train_one_epoch(network, *arguments)
@@ -280,7 +291,7 @@ def test_two_processes_train_what_one_trains(alone, together):
 
 
 def test_two_processes_train_some_layers_on_changed_images_as_one_does(dataset, tmp_path):
-    recipe = replace(
+    recipe = changed(
         RECIPE,
         optimizer="sgd",
         momentum=0.9,
@@ -307,7 +318,7 @@ def test_two_processes_train_some_layers_on_changed_images_as_one_does(dataset, 
 
 def test_two_processes_share_the_test_images_that_leak(dataset, tmp_path):
     courses = []
-    recipe = replace(RECIPE, validation="training_mode")
+    recipe = changed(RECIPE, validation="training_mode")
     for devices in ([CPU], [CPU, CPU]):
         folder = tmp_path / str(len(devices))
         folder.mkdir()
@@ -325,18 +336,18 @@ def test_two_processes_share_the_test_images_that_leak(dataset, tmp_path):
 def test_two_processes_share_the_images_that_are_held_out(dataset, tmp_path):
     courses = []
     # 9 of 43: five in one process, four in the other.
-    recipe = replace(RECIPE, validation=0.2, patience=1, batch_size=8)
+    recipe = changed(RECIPE, validation=0.2, patience=1, batch_size=8)
     for devices in ([CPU], [CPU, CPU]):
         folder = tmp_path / str(len(devices))
         folder.mkdir()
         courses.append(train(plan(dataset, 2, recipe), devices, folder))
     one, two = (course.log for course in courses)
     assert len(one) == len(two) == 2
-    for of_one, of_two in zip(one, two, strict=True):
-        assert of_two["validation_loss"] == pytest.approx(of_one["validation_loss"], rel=1e-3)
+    for first, second in zip(one, two, strict=True):
+        assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-3)
         # Untrained logits are nearly equal, and rounding may turn one.
-        assert abs(of_two["validation_accuracy"] - of_one["validation_accuracy"]) < 0.12
-        assert round(9 * of_two["validation_accuracy"], 9) in range(10)
+        assert abs(second["validation_accuracy"] - first["validation_accuracy"]) < 0.12
+        assert round(9 * second["validation_accuracy"], 9) in range(10)
 
 
 def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, tmp_path):
@@ -350,22 +361,22 @@ def test_it_goes_on_after_the_last_epoch_whoever_trained_it(dataset, together, t
 
 
 def test_a_training_that_diverges_ends_in_every_process(dataset, tmp_path):
-    wild = plan(dataset, 2, replace(RECIPE, learning_rate=1e30))
+    wild = plan(dataset, 2, changed(RECIPE, learning_rate=1e30))
     course = train(wild, [CPU, CPU], tmp_path)
     assert course.failed == "the loss of epoch 1 is not finite"
     assert course.weights == {} and course.log == []
-    assert [path.name for path in tmp_path.iterdir()] == ["epoch001.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"epoch001.json", ".epoch001.json.xxh3"}
 
 
 def test_a_user_s_mistake_is_one_line(dataset, tmp_path):
-    large = plan(dataset, 1, replace(RECIPE, batch_size=44))
+    large = plan(dataset, 1, changed(RECIPE, batch_size=44))
     with pytest.raises(UserError, match="batch_size: 44 is more than the 43 training images"):
         train(large, [CPU, CPU], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_no_one_expected_is_shown(dataset, tmp_path):
-    broken = plan(dataset, 1, replace(RECIPE, model="no such model"))
+    broken = plan(dataset, 1, changed(RECIPE, model="no such model"))
     with pytest.raises(RuntimeError, match="Unknown model no such model"):
         train(broken, [CPU, CPU], tmp_path)
 
@@ -385,7 +396,7 @@ def test_each_process_sees_one_card_alone(dataset, tmp_path, monkeypatch):
 def test_a_process_says_which_card_is_its_own_before_it_meets_the_others(tmp_path, monkeypatch):
     done = []
     request = {"threads": 1, "device": "cuda:0", "folder": str(tmp_path), "micro_batch": 5}
-    request["training"] = training.asdict(plan("digits.h5", 1))
+    request["training"] = plan("digits.h5", 1).model_dump()
     (tmp_path / "request.json").write_text(json.dumps(request))
     monkeypatch.setattr(worker, "prepare_process", lambda threads: None)
     monkeypatch.setattr(worker, "use_card", lambda card: done.append(card))
@@ -424,13 +435,13 @@ def test_weights_say_where_they_were_trained_and_going_on_elsewhere_is_said(
 
 
 def test_a_training_in_bfloat16_does_not_go_on_on_a_card_without_it(dataset, tmp_path, monkeypatch):
-    train(plan(dataset, 1, replace(RECIPE, precision="bfloat16")), [CPU], tmp_path)
+    train(plan(dataset, 1, changed(RECIPE, precision="bfloat16")), [CPU], tmp_path)
     # Its device is a card from before compute capability 8.0.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for precision in ("auto", "bfloat16"):
-        recipe = replace(RECIPE, precision=precision)
+        recipe = changed(RECIPE, precision=precision)
         with pytest.raises(UserError, match="value 'bfloat16', but Tesla T4 does not compute in"):
             train_epochs(plan(dataset, 2, recipe), torch.device("cuda:0"), tmp_path, 10)
 
@@ -448,11 +459,11 @@ def test_a_job_that_is_ended_takes_its_processes_with_it(dataset, tmp_path, numb
             listen()
             request = json.loads(Path(sys.argv[1]).read_text())
             print("ready", flush=True)
-            train(Training.from_json(request), [torch.device("cpu")] * 2, Path(sys.argv[2]))
+            train(Training(**request), [torch.device("cpu")] * 2, Path(sys.argv[2]))
             """
         )
     )
-    (tmp_path / "plan.json").write_text(json.dumps(training.asdict(plan(dataset, 500))))
+    (tmp_path / "plan.json").write_text(json.dumps(plan(dataset, 500).model_dump()))
     (tmp_path / "folder").mkdir()
     words = [sys.executable, *map(str, (script, tmp_path / "plan.json", tmp_path / "folder"))]
     job = subprocess.Popen(words)
@@ -494,7 +505,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_gradient_summed(
 ):
     seen = out_of_memory_above(monkeypatch, 3)
     # Without batch norm the parts' gradients add up to the batch's.
-    recipe = replace(RECIPE, model="squeezenet1_1")
+    recipe = changed(RECIPE, model="squeezenet1_1")
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
     (halved,) = weights_of(plan(dataset, 1, recipe), [CPU], tmp_path)
     assert seen == [10, 5] + [2] * 20
@@ -526,7 +537,7 @@ def test_where_test_images_do_not_fit_the_epoch_starts_again_with_less(
         return preprocess(batch, *arguments)
 
     monkeypatch.setattr(training, "preprocess", check)
-    recipe = replace(RECIPE, model="squeezenet1_1", validation="training_mode")
+    recipe = changed(RECIPE, model="squeezenet1_1", validation="training_mode")
     course = train(plan(dataset, 1, recipe), [CPU], tmp_path)
     assert seen == [10] * 4 + [5] + [5] * 8 + [5] + [2] * 20 + [2, 2, 1]
     assert metadata(course.weights[1])["micro_batch"] == "2"
@@ -573,7 +584,7 @@ def test_processes_that_run_out_of_memory_start_again_with_less(
         return {"out_of_memory": 5} if len(requests) == 1 else launch(request, devices)
 
     monkeypatch.setattr(training, "launch", first_fails)
-    recipe = replace(RECIPE, batch_size=batch_size)
+    recipe = changed(RECIPE, batch_size=batch_size)
     (weights,) = weights_of(plan(dataset, 1, recipe), [CPU, CPU], tmp_path)
     assert requests == [5, 2]
     assert metadata(weights)["micro_batch"] == "4"
@@ -593,7 +604,7 @@ SHORT_OF_MEMORY = """
     torch.nn.functional.conv2d(torch.ones(8, 3, 8, 8), torch.ones(4, 3, 3, 3)) @ torch.ones(6, 2)
     limit_memory(int(sys.argv[3]))
     request = json.loads(Path(sys.argv[1]).read_text())
-    train(Training.from_json(request), [torch.device("cpu")], Path(sys.argv[2]))
+    train(Training(**request), [torch.device("cpu")], Path(sys.argv[2]))
     print("trained")
 """
 
@@ -601,8 +612,8 @@ SHORT_OF_MEMORY = """
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 def test_on_a_cpu_too_little_memory_halves_the_batch_too(dataset, tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SHORT_OF_MEMORY))
-    recipe = replace(RECIPE, image_size=224, batch_size=40)
-    (tmp_path / "plan.json").write_text(json.dumps(training.asdict(plan(dataset, 1, recipe))))
+    recipe = changed(RECIPE, image_size=224, batch_size=40)
+    (tmp_path / "plan.json").write_text(json.dumps(plan(dataset, 1, recipe).model_dump()))
     words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "plan.json")]
     micro_batches = []
     for number, mebibytes in enumerate((100_000, 900)):
@@ -645,7 +656,7 @@ NO_MEMORY_FOR_CODE = """
 
         module.preprocess = fail_once
 
-    plan = training.Training.from_json(json.loads(Path(sys.argv[1]).read_text()))
+    plan = training.Training(**json.loads(Path(sys.argv[1]).read_text()))
     let_one_fail(training)
     weights = training.train(plan, [cpu], Path(sys.argv[2])).weights[1]
     let_one_fail(networks)
@@ -663,7 +674,7 @@ NO_MEMORY_FOR_CODE = """
 def test_a_job_goes_on_after_memory_was_out_for_generated_code(dataset, tmp_path):
     # The generator stays broken in the thread in which that happened.
     (tmp_path / "script.py").write_text(textwrap.dedent(NO_MEMORY_FOR_CODE))
-    (tmp_path / "plan.json").write_text(json.dumps(training.asdict(plan(dataset, 1))))
+    (tmp_path / "plan.json").write_text(json.dumps(plan(dataset, 1).model_dump()))
     (tmp_path / "folder").mkdir()
     words = [sys.executable, *(str(tmp_path / n) for n in ("script.py", "plan.json", "folder"))]
     answer = subprocess.run(words, capture_output=True, text=True, check=False)

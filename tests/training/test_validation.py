@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,12 +17,17 @@ from collapseflow.images.datasets import Splits, make_split, stratified_rows, wr
 from collapseflow.running.errors import UserError
 from collapseflow.training import loop as training
 from collapseflow.training.loop import finetune
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
+
+
+def changed(recipe, **keys):
+    return recipe.model_copy(update=keys)
+
 
 CPU = torch.device("cpu")
 #: A small network with batch norm and dropout: what the held-out images would leave behind in
 #: either is seen.
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     model="mobilenet_v3_small",
     image_size=32,
     normalize="imagenet",
@@ -108,10 +112,10 @@ def test_each_class_gives_its_share(data, rows):
     trained_on, held_out = training.hold_out(data, RECIPE)
     assert held_out.ids.tolist() == data.ids[rows].tolist()
     assert sorted([*trained_on.ids, *held_out.ids]) == data.ids.tolist()
-    of_class = np.bincount(data.labels, minlength=10)
-    assert np.abs(np.bincount(held_out.labels, minlength=10) - of_class / 4).max() < 1
+    class_sizes = np.bincount(data.labels, minlength=10)
+    assert np.abs(np.bincount(held_out.labels, minlength=10) - class_sizes / 4).max() < 1
     assert (
-        training.hold_out(data, replace(RECIPE, seed=6))[1].ids.tolist() != data.ids[rows].tolist()
+        training.hold_out(data, changed(RECIPE, seed=6))[1].ids.tolist() != data.ids[rows].tolist()
     )
 
 
@@ -121,7 +125,7 @@ def test_the_network_is_that_of_a_training_without_these_images(
     rest = data.take(np.setdiff1d(np.arange(40), rows))
     path = tmp_path / "rest.h5"
     write_dataset(path, Splits(rest, data.take(np.arange(5)), NAMES, "digits"))
-    weights, log = run(tmp_path, path, start, replace(RECIPE, validation="none"))
+    weights, log = run(tmp_path, path, start, changed(RECIPE, validation="none"))
     for epoch in (1, 2):
         assert_equal(validated[0][epoch], weights[epoch])
     for ours, other in zip(validated[1], log, strict=True):
@@ -150,10 +154,10 @@ def test_accuracy_and_loss_are_those_of_the_saved_network_in_evaluation_mode(
         logits = network(images).double().numpy()
     right = logits.argmax(axis=1) == held_out.labels
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    of_label = shifted[np.arange(10), held_out.labels] / shifted.sum(axis=1)
+    own_class = shifted[np.arange(10), held_out.labels] / shifted.sum(axis=1)
     record = validated[1][epoch - 1]
     assert record["validation_accuracy"] == right.mean()
-    assert record["validation_loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
+    assert record["validation_loss"] == pytest.approx(-np.log(own_class).mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_accuracy_and_loss_are_those_of_the_saved_network_in_evaluation_mode(
 )
 def test_too_few_images_are_refused(dataset, start, tmp_path, keys, words):
     with pytest.raises(UserError, match=words):
-        run(tmp_path, dataset, start, replace(RECIPE, **keys))
+        run(tmp_path, dataset, start, changed(RECIPE, **keys))
 
 
 def test_where_they_do_not_fit_the_epoch_starts_again_with_less(
@@ -184,7 +188,7 @@ def test_where_they_do_not_fit_the_epoch_starts_again_with_less(
         return preprocess(batch, *arguments)
 
     monkeypatch.setattr(training, "preprocess", check)
-    _, log = run(tmp_path, dataset, start, replace(RECIPE, epochs=1))
+    _, log = run(tmp_path, dataset, start, changed(RECIPE, epochs=1))
     assert seen == [8, 4, 4, 2]
     assert len(log) == 1
 
@@ -215,7 +219,7 @@ def test_batches_that_are_filled_up_count_each_image_once(
 #: By epoch, the loss on held-out images. The best epoch is the second, and the third after it that
 #: is no better is the fifth.
 LOSSES = {1: 1.0, 2: 0.5, 3: 0.75, 4: 0.5, 5: 0.625, 6: 0.25, 7: 0.25}
-PATIENT = replace(RECIPE, epochs=7, patience=3)
+PATIENT = changed(RECIPE, epochs=7, patience=3)
 
 
 class Killed(BaseException):
@@ -247,7 +251,7 @@ def course(monkeypatch):
 @pytest.fixture(scope="module")
 def all_epochs(dataset, start, tmp_path_factory):
     """The weights of each of seven epochs without patience."""
-    recipe = replace(PATIENT, patience=None)
+    recipe = changed(PATIENT, patience=None)
     return run(tmp_path_factory.mktemp("all"), dataset, start, recipe)[0]
 
 
@@ -296,7 +300,7 @@ def test_a_killed_training_stops_where_it_would_have(
 def test_more_epochs_train_nothing_where_training_has_stopped(
     dataset, start, tmp_path, course, all_epochs
 ):
-    run(tmp_path, dataset, start, replace(PATIENT, epochs=6))
+    run(tmp_path, dataset, start, changed(PATIENT, epochs=6))
     weights, _ = run(tmp_path, dataset, start, PATIENT)
     assert course.epochs == [1, 2, 3, 4, 5]
     assert_equal(weights[7], all_epochs[2])
@@ -316,7 +320,7 @@ def test_the_best_epoch_is_trained_again_where_its_weights_are_lost(
 def test_patience_that_is_not_at_its_end_changes_nothing(
     dataset, start, tmp_path, course, all_epochs
 ):
-    weights, log = run(tmp_path, dataset, start, replace(PATIENT, patience=4))
+    weights, log = run(tmp_path, dataset, start, changed(PATIENT, patience=4))
     assert course.epochs == [1, 2, 3, 4, 5, 6, 7]
     assert_equal(weights[7], all_epochs[7])
     assert all("best_epoch" not in record for record in log)

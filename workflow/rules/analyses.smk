@@ -3,7 +3,7 @@
 
 rule spectrum:
     input:
-        features=folder_of,
+        features=by_name(JOBS.features),
     output:
         measures="<results>/spectrum/{dataset}/{features}.json",
     log:
@@ -17,7 +17,7 @@ rule spectrum:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:
-        stores=stores_of,
+        stores=by_name(JOBS.stores),
         seed=STUDY.seed,
         code=code_of("spectrum"),
     message:
@@ -28,8 +28,8 @@ rule spectrum:
 
 rule few_shot:
     input:
-        features=folder_of,
-        statistics=statistics_of,
+        features=by_name(JOBS.features),
+        statistics=by_name(JOBS.statistics_made),
     output:
         accuracies="<results>/few_shot/{dataset}/{features}.json",
     log:
@@ -43,9 +43,9 @@ rule few_shot:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:
-        store=store_of("test"),
-        statistics=statistics_file,
-        layer=lambda wildcards: FeatureSet.parse(wildcards.features).layer,
+        store=by_name(JOBS.test_store),
+        statistics=by_name(JOBS.statistics),
+        layer=by_name(JOBS.layer),
         seed=STUDY.seed,
         code=code_of("few_shot"),
     message:
@@ -56,13 +56,13 @@ rule few_shot:
 
 rule similarity:
     input:
-        features=features_of_series,
+        features=by_name(JOBS.replicates_features),
     output:
-        similarity="<results>/similarity/{dataset}/{series}.json",
+        similarity="<results>/similarity/{dataset}/{replicates}.json",
     log:
-        "<results>/logs/similarity/{dataset}/{series}.log",
+        "<results>/logs/similarity/{dataset}/{replicates}.log",
     benchmark:
-        "<results>/benchmarks/similarity/{dataset}/{series}.tsv"
+        "<results>/benchmarks/similarity/{dataset}/{replicates}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
@@ -70,13 +70,11 @@ rule similarity:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:
-        layers=lambda wildcards: STUDY.backbones[wildcards.series.split("/")[0]].layers,
-        seeds=lambda wildcards: [
-            run.state.seed for run in PLAN.series(wildcards.dataset)[wildcards.series]
-        ],
+        layers=by_name(JOBS.replicates_layers),
+        seeds=by_name(JOBS.replicates_seeds),
         seed=STUDY.seed,
         code=code_of("similarity"),
     message:
-        "Similarity of the layers of {wildcards.series} on {wildcards.dataset}"
+        "Similarity of the layers of {wildcards.replicates} on {wildcards.dataset}"
     script:
         "../scripts/similarity.py"

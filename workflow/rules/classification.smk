@@ -3,7 +3,7 @@
 
 rule classify:
     input:
-        features=folder_of,
+        features=by_name(JOBS.features),
     output:
         cells="<results>/classification/{dataset}/{features}.json",
     log:
@@ -21,8 +21,8 @@ rule classify:
             name: classifier.model_dump(exclude={"label"})
             for name, classifier in STUDY.classifiers.items()
         },
-        train=store_of("train"),
-        test=store_of("test"),
+        train=by_name(JOBS.train_store),
+        test=by_name(JOBS.test_store),
         seed=STUDY.seed,
         progress=progress_folder("classify/{dataset}/{features}"),
         code=code_of("classify"),

@@ -4,13 +4,13 @@
 
 rule reduce_features:
     input:
-        features="<results>/features/{dataset}/{untouched}",
+        features="<results>/features/{dataset}/{untrained}",
     output:
-        statistics="<results>/statistics/{dataset}/{untouched}.npz",
+        statistics="<results>/statistics/{dataset}/{untrained}.npz",
     log:
-        "<results>/logs/reduce_features/{dataset}/{untouched}.log",
+        "<results>/logs/reduce_features/{dataset}/{untrained}.log",
     benchmark:
-        "<results>/benchmarks/reduce_features/{dataset}/{untouched}.tsv"
+        "<results>/benchmarks/reduce_features/{dataset}/{untrained}.tsv"
     conda:
         "../envs/collapseflow.yaml"
     threads: STUDY.threads
@@ -18,10 +18,10 @@ rule reduce_features:
         mem_mb=megabytes(2000),
         runtime=minutes(60),
     params:
-        layers=lambda wildcards: PLAN.layers_of(wildcards.untouched),
+        layers=by_name(JOBS.layers),
         code=code_of("reduce_features"),
     message:
-        "Statistics of {wildcards.untouched} on {wildcards.dataset}"
+        "Statistics of {wildcards.untrained} on {wildcards.dataset}"
     script:
         "../scripts/reduce_features.py"
 
@@ -30,7 +30,7 @@ rule reduce_epochs:
     input:
         dataset="<results>/data/{dataset}.h5",
         weights=rules.finetune.output.weights,
-        last=last_features,
+        last=by_name(JOBS.last_features),
     output:
         statistics=directory("<results>/statistics/{dataset}/{run}"),
     log:
@@ -39,14 +39,14 @@ rule reduce_epochs:
         "<results>/benchmarks/reduce_epochs/{dataset}/{run}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: cores(GPUS)
+    threads: lazily(DEMANDS.cores, GPUS)
     resources:
-        mem_mb=reading_memory(run_of),
-        runtime=reading_minutes(run_of, lambda wildcards: len(epochs_of(wildcards))),
+        mem_mb=megabytes(by_name(DEMANDS.reducing_megabytes)),
+        runtime=minutes(by_name(DEMANDS.reducing_minutes)),
         gpu=GPUS,
     params:
-        reading=lambda wildcards: PLAN.reading(run_of(wildcards).backbone),
-        kept=epochs_of,
+        reading=by_name(JOBS.reading_of_run),
+        kept=by_name(JOBS.measured_epochs),
         device=STUDY.device,
         progress=progress_folder("reduce_epochs/{dataset}/{run}"),
         code=code_of("reduce_epochs"),
@@ -60,10 +60,10 @@ rule reduce_epochs:
 # computed here, from the statistics: a new one takes no other job.
 rule collect_measures:
     input:
-        **{kind: lazily(PLAN.results_of, kind) for kind in PLAN.kinds()},
-        runs=of_runs(lambda run: FILES.statistics_of_run(run.dataset, run.path)),
-        starts=of_runs(lambda run: FILES.statistics(run.dataset, run.state.at(0).path)),
-        untouched=lazily(PLAN.files_everywhere, PLAN.untouched, PLAN.statistics),
+        **{analysis.name: lazily(PLAN.results, analysis) for analysis in PLAN.analyses()},
+        runs=for_each_run(lambda run: FILES.statistics_of_run(run.dataset, run.path)),
+        starts=for_each_run(lambda run: FILES.statistics(run.dataset, run.state.at(0).path)),
+        untrained=lazily(PLAN.untrained_statistics),
     output:
         csv=report(
             "<results>/measures.csv",
@@ -85,12 +85,12 @@ rule collect_measures:
         runtime=minutes(15),
     params:
         runs=asked(SHOWS["runs"]),
-        epochs=of_runs(lambda run: STUDY.recipes[run.recipe].measured_epochs()),
-        untouched=told_everywhere(PLAN.untouched),
-        features=told_everywhere(PLAN.analysed),
-        kinds=PLAN.kinds(),
-        datasets=PLAN.dataset_labels(),
-        code=code_of("collect_measures"),
+        epochs=for_each_run(lambda run: STUDY.recipes[run.recipe].measured_epochs()),
+        untrained=told_everywhere(PLAN.columns.untrained),
+        features=told_everywhere(PLAN.columns.analysed),
+        rows={analysis.name: analysis.rows for analysis in PLAN.analyses()},
+        datasets=PLAN.labels.datasets(),
+        code=code_of("collect_measures", *[analysis.rows for analysis in PLAN.analyses()]),
     message:
         "Collecting every measure of the study"
     script:

@@ -1,11 +1,10 @@
 """The checked study and what is Snakemake's to ask: resources, inputs by wildcards, targets."""
 
+import inspect
 import os
 import sys
 from collections import UserString
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
 # As a module of another workflow, whose command line and configuration are its own.
@@ -22,18 +21,19 @@ if imported and not Path(imported.__file__).is_relative_to(SOURCE):
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
+from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
 from collapseflow.images.sources import folder
-from collapseflow.images.sources.known import PACKAGES, divided
-from collapseflow.running import code, slurm
+from collapseflow.running import code, engine, slurm
 from collapseflow.running.cards import count_cards
 from collapseflow.running.errors import UserError
-from collapseflow.running.jobs import was_mistake
-from collapseflow.study import announcements, demands, identity, file as study_file, targets
+from collapseflow.study import announcements, forecast, identity, targets
+from collapseflow.study import file as study_file
 from collapseflow.study.check import check_once
-from collapseflow.study.paths import FeatureSet, State, one_of
-from collapseflow.study.plan import Plan
+from collapseflow.study.demands import Demands
 from collapseflow.study.ingredients import READS, SHOWS
+from collapseflow.study.patterns import one_of
+from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
@@ -45,8 +45,6 @@ from collapseflow.study.products import (
     target_names,
 )
 from collapseflow.study.schema import load
-from snakemake.jobs import Job
-from snakemake_interface_logger_plugins.common import LogEvent
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 
@@ -54,9 +52,9 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 def read_study():
     """Check the study file before anything runs; end with one line for each mistake."""
     try:
-        for path in [] if IMPORTED else workflow.configfiles:
+        for path in [] if IMPORTED else engine.configuration_files(workflow):
             study_file.read(path)
-        arguments = [] if IMPORTED else workflow.config_settings.config_args
+        arguments = [] if IMPORTED else engine.configuration_words(workflow)
         study = load(study_file.with_arguments(config, arguments))
         # A submitted job runs what this process has checked.
         if workflow.is_main_process:
@@ -69,11 +67,8 @@ def read_study():
 
 STUDY = read_study()
 PLAN = Plan(STUDY)
-FILES = PLAN.files
+FILES, JOBS = PLAN.files, PLAN.jobs
 RESULTS = FILES.results
-# What a job on the study's device asks for: a card, unless the study is for CPUs.
-GPUS = 0 if STUDY.device == "cpu" else 1
-TRAINING_GPUS = STUDY.gpus * GPUS
 
 
 def lazily(make, *arguments):
@@ -82,35 +77,56 @@ def lazily(make, *arguments):
     return lambda wildcards: make(*arguments)
 
 
-def code_of(script, draw=""):
-    """A parameter that changes when the code behind a script changes, and behind a function that
-    the script is told."""
-    return lazily(code.digest, SCRIPTS / f"{script}.py", draw)
+def by_name(method):
+    """A method as a function of wildcards, with those that its arguments are called after."""
+    names = inspect.signature(method).parameters
+    return lambda wildcards: method(**{name: getattr(wildcards, name) for name in names})
+
+
+def for_each_run(make):
+    """A file of each run, or something else that follows from it."""
+    return lambda wildcards: [make(run) for run in PLAN.runs]
+
+
+def told_everywhere(columns):
+    """The feature sets of all data sets as JSON-like values."""
+    return lambda wildcards: [vars(one) for one in PLAN.described.everywhere(columns)]
+
+
+def code_of(script, *functions):
+    """A parameter that changes when the code behind a script changes, and behind functions that the
+    script is told."""
+    return lazily(code.digest, SCRIPTS / f"{script}.py", *functions)
 
 
 # --- before the first job and after the last ----------------------------------------------------
 
 
-def announce(record):
-    """Before the table of planned jobs, which a dry run has, too: say once what is trained again,
-    and what was set aside. Part of the log: a filter that lets everything pass."""
-    if getattr(record, "event", None) == LogEvent.RUN_INFO:
-        logger.removeFilter(announce)
-        recipes = [recipe.training() for recipe in STUDY.recipes.values()]
-        lines = announcements.trained_again(planned_trainings(), recipes)
-        for line in lines + announcements.set_aside(RESULTS):
-            logger.warning(line)
-    return True
+def announce():
+    """Say once what is trained again, and what was set aside; where the plan was asked for, all
+    of it."""
+    recipes = [recipe.training() for recipe in STUDY.recipes.values()]
+    trainings = list(planned_trainings())
+    lines = announcements.trained_again(trainings, recipes) + announcements.set_aside(RESULTS)
+    if engine.take_plan:
+        jobs = [engine.describe(workflow, job) for job in engine.planned_jobs(workflow)]
+        past = forecast.Past(Path(RESULTS).parent)
+        engine.take_plan(forecast.forecast(STUDY.study, jobs, trainings, lines, past))
+        return
+    for line in lines:
+        logger.warning(line)
 
 
 # Nothing of it in a submitted job.
 if workflow.is_main_process:
-    logger.addFilter(announce)
+    engine.before_the_planned_jobs(announce)
+    if not IMPORTED:
+        engine.own_the_locks(STUDY.study)
 
 
 def planned_trainings():
     """The trainings among the planned jobs, with what their epochs depend on."""
-    jobs = list(workflow.dag.needrun_jobs())
+    jobs = engine.planned_jobs(workflow)
     made = {path for job in jobs for path in job.output}
     digests = {}
     for job in jobs:
@@ -137,13 +153,12 @@ def before_the_first_job():
     """Keep what the study's results share. On a SLURM cluster: end what an interrupted run has
     left, check what will be asked for."""
     identity.record(STUDY.model_dump(), RESULTS)
-    if workflow.executor_plugin.name != "slurm":
+    if not engine.submits_to_slurm(workflow):
         return
-    submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    submitted = [job for job in engine.planned_jobs(workflow) if not job.is_local]
     try:
         if submitted:
-            executor = workflow.scheduler.get_executor(submitted[0])
-            slurm.announce_run(".", executor.run_uuid)
+            slurm.announce_run(".", engine.name_of_submitted(workflow, submitted[0]))
         slurm.cancel_leftovers(".", logger.warning)
         OFFERS.update(slurm.check((job.rule.name, job.threads, job.resources) for job in submitted))
     except UserError as error:
@@ -151,112 +166,14 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say where the summary is, if this run has made it, and what failed in the study."""
-    finished = {job.rule.name for job in workflow.dag.finished_jobs}
+    """Say what was found and where the summary is, if it was made now, and what failed."""
+    finished = engine.finished_rules(workflow)
     if "summarize" in finished:
-        logger.info(f"The study is finished: {RESULTS}/summary.md")
+        for line in announcements.finished(RESULTS):
+            logger.info(line)
     if "collect_measures" in finished or "summarize" in finished:
         for line in announcements.failed_runs(f"{RESULTS}/failures.csv", len(PLAN.runs)):
             logger.warning(line)
-
-
-# --- inputs that follow from wildcards ----------------------------------------------------------
-
-
-def state_of(wildcards):
-    """The state that a job reads."""
-    return State.parse(wildcards.state)
-
-
-def run_of(wildcards):
-    """The run that a job trains or measures."""
-    return State.of_run(wildcards.run)
-
-
-def extraction_weights(wildcards):
-    """The weights of a state."""
-    return PLAN.weights(wildcards.dataset, state_of(wildcards))
-
-
-def starting_weights(wildcards):
-    """The weights that a run starts from."""
-    return PLAN.weights(wildcards.dataset, run_of(wildcards).at(0))
-
-
-def pretrained_on(wildcards):
-    """The data set of the study that weights are pretrained on; empty where it is letters."""
-    return wildcards.pretrained.removeprefix("pretrain").removeprefix("-")
-
-
-def pretraining_images(wildcards):
-    """What weights are pretrained on: letters, or a data set of the study."""
-    name = pretrained_on(wildcards)
-    return FILES.dataset(name) if name else f"{RESULTS}/pretraining/letters.h5"
-
-
-def epochs_of(wildcards):
-    """The epochs of a run whose weights are kept and measured."""
-    return STUDY.recipes[run_of(wildcards).recipe].measured_epochs()
-
-
-def last_features(wildcards):
-    """The features after a run's last epoch."""
-    state = run_of(wildcards).at(epochs_of(wildcards)[-1])
-    return FILES.features(wildcards.dataset, state.path)
-
-
-def folder_of(wildcards):
-    """The folder with the stores of a feature set, which one job makes."""
-    folder = FeatureSet.parse(wildcards.features).folder
-    return FILES.features(wildcards.dataset, folder)
-
-
-def store_of(split):
-    """One of the stores of a feature set."""
-    return lambda wildcards: FILES.store(wildcards.dataset, wildcards.features, split)
-
-
-def stores_of(wildcards):
-    """The stores of a feature set by split."""
-    return {
-        split: FILES.store(wildcards.dataset, wildcards.features, split)
-        for split in ("train", "test")
-    }
-
-
-def embedded_stores(wildcards):
-    """The stores of what is embedded in one map, by split: both, or one."""
-    stores = stores_of(wildcards)
-    embedded = wildcards.embedded
-    return stores if embedded == "both" else {embedded: stores[embedded]}
-
-
-def statistics_of(wildcards):
-    """The statistics of a feature set, of a run with those of its other epochs."""
-    return PLAN.statistics_job(wildcards.dataset, FeatureSet.parse(wildcards.features))
-
-
-def statistics_file(wildcards):
-    """The file with the statistics of a feature set."""
-    return PLAN.statistics(wildcards.dataset, FeatureSet.parse(wildcards.features))
-
-
-def features_of_series(wildcards):
-    """The features before and after the trainings of a series: the first seed's start, and each
-    seed's last epoch."""
-    runs = PLAN.series(wildcards.dataset)[wildcards.series]
-    states = [runs[0].state.at(0), *(PLAN.last(run).state for run in runs)]
-    return [FILES.features(wildcards.dataset, state.path) for state in states]
-
-
-def of_runs(make):
-    """A file of each run, or something else that follows from it."""
-    return lambda wildcards: [make(run) for run in PLAN.runs]
-
-
-def told_everywhere(columns):
-    """The feature sets of all data sets as JSON-like values."""
-    return lambda wildcards: [vars(one) for one in PLAN.describe_everywhere(columns)]
 
 
 # --- tables and figures -----------------------------------------------------------------------
@@ -324,8 +241,7 @@ def refuse_unknown_targets():
             sys.argv[1:],
             PLAN,
             [name for name, rule in rules_by_name.items() if not rule.output],
-            lambda path: path in rules_by_name
-            or any(rule.is_producer(path) for rule in workflow.rules),
+            lambda path: path in rules_by_name or engine.is_made(workflow, path),
         )
     except UserError as error:
         sys.exit(str(error))
@@ -359,113 +275,20 @@ def minutes(amount):
     return growing("minutes", amount)
 
 
-@cache
 def on_cards():
     """Whether jobs that ask for a card have one: a cluster's profile sends them to a partition; on
     one machine, cards are counted."""
-    default_resources = workflow.resource_settings.default_resources or ()
-    return bool(GPUS and ("slurm_partition" in default_resources or count_cards()))
+    return engine.has_default_resource(workflow, "slurm_partition") or bool(count_cards())
 
 
-def batch_memory(backbone, images, megabytes_per_image):
-    """Main memory of a job that runs a network on batches of images, where there is no card: so
-    much an image at 224 px, less for smaller images."""
-    size = STUDY.backbones[backbone].image_size
-    return int(4000 + images * megabytes_per_image * (size / 224) ** 2)
-
-
-def images_of(wildcards):
-    """What is known of the images of a data set."""
-    name = wildcards.dataset
-    entry = STUDY.datasets[name].model_dump()
-    return demands.images_of(FILES.dataset(name), entry, STUDY.test_fraction)
-
-
-def reading_memory(state):
-    """Main memory of a job that reads features from a network."""
-
-    def amount(wildcards):
-        read = state(wildcards)
-        if not on_cards():
-            return batch_memory(read.backbone, STUDY.backbones[read.backbone].batch_size, 60)
-        weights = PLAN.weights(wildcards.dataset, read.at(0))
-        return demands.megabytes(images_of(wildcards), weights)
-
-    return megabytes(amount)
-
-
-def reading_minutes(state, times):
-    """Run time of a job that reads features from a network so many times."""
-
-    def amount(wildcards):
-        size = STUDY.backbones[state(wildcards).backbone].image_size
-        return demands.minutes_of_reading(images_of(wildcards), size, times(wildcards))
-
-    return minutes(amount if GPUS else 240)
-
-
-class Trained(NamedTuple):
-    """What decides the memory and the time of a training; ``weights`` is a file that is as large
-    as its own."""
-
-    backbone: str
-    recipe: object
-    images: demands.Images | None
-    weights: str
-
-
-def finetuned(wildcards):
-    """A run."""
-    run = run_of(wildcards)
-    weights = starting_weights(wildcards)
-    return Trained(run.backbone, STUDY.recipes[run.recipe], images_of(wildcards), weights)
-
-
-def pretrained(wildcards):
-    """A training of weights that runs start from."""
-    name = pretrained_on(wildcards)
-    letters = {"source": "letters", "subset": divided(STUDY.pretrain.images, STUDY.test_fraction)}
-    entry = STUDY.datasets[name].model_dump() if name else letters
-    images = demands.images_of(pretraining_images(wildcards), entry, STUDY.test_fraction)
-    start = State(wildcards.backbone, wildcards.pretrained, seed=int(wildcards.seed))
-    return Trained(wildcards.backbone, STUDY.pretrain, images, PLAN.weights(name, start))
-
-
-def training_memory(trained):
-    """Main memory of a job that trains a network."""
-
-    def amount(wildcards):
-        backbone, recipe, images, weights = trained(wildcards)
-        if not on_cards():
-            return batch_memory(backbone, recipe.batch_size, 130)
-        return demands.megabytes(images, weights, trained=True, processes=STUDY.gpus)
-
-    return megabytes(amount)
-
-
-def training_minutes(trained, without_card):
-    """Run time of a job that trains a network."""
-
-    def amount(wildcards):
-        backbone, recipe, images, _ = trained(wildcards)
-        size = STUDY.backbones[backbone].image_size
-        return demands.minutes_of_training(images, size, recipe.epochs)
-
-    return minutes(amount if GPUS else without_card)
-
-
-def cores(gpus):
-    """Cores of a job that asks for so many cards: all that a job of the study may have where there
-    are none."""
-    return lambda wildcards: demands.cores(STUDY.threads, gpus) if on_cards() else STUDY.threads
+DEMANDS = Demands(PLAN, on_cards)
+GPUS, TRAINING_GPUS = DEMANDS.cards, DEMANDS.training_cards
 
 
 # --- failed jobs ------------------------------------------------------------------------------
 
-# Snakemake asks this of a job that has failed: after a mistake that only the user can mend, the
-# same would happen again. On a node a job is run once, and the question is left to this process.
 if workflow.is_main_process:
-    Job.restart_times = property(lambda job: 0 if was_mistake(job.log) else job.rule.restart_times)
+    engine.retry_no_mistakes()
 
 
 # --- parameters -------------------------------------------------------------------------------
@@ -476,24 +299,6 @@ def progress_folder(pattern):
     return lambda wildcards: f"{RESULTS}/progress/{pattern.format(**wildcards)}"
 
 
-def training_progress(wildcards):
-    """Where a run's finished epochs are kept: whatever its recipe is called, a folder for each
-    digest of what decides them."""
-    run = run_of(wildcards)
-    return f"{RESULTS}/progress/finetune/{wildcards.dataset}/{run.backbone}/{run.start}/s{run.seed}"
-
-
-def starting_label(wildcards):
-    """What the weights that a run starts from are, in words."""
-    run = run_of(wildcards)
-    return PLAN.start_label(run.backbone, run.start)
-
-
-def decoding_threads(wildcards):
-    """Cores of a data set's preparation: only a folder's images are decoded in parallel."""
-    return STUDY.threads if STUDY.datasets[wildcards.dataset].source == "folder" else 1
-
-
 def images_of_a_folder(wildcards):
     """A parameter that changes when an image is added to a user's folder, changed or removed."""
     entry = STUDY.datasets[wildcards.dataset]
@@ -501,10 +306,3 @@ def images_of_a_folder(wildcards):
         return folder.content(entry.location[0]) if entry.source == "folder" else None
     except UserError as error:
         sys.exit(str(error))
-
-
-def embedding_options(method):
-    """Parameters of a t-SNE: the study's, or report B's on all images."""
-    if method == "opentsne":
-        return STUDY.embedding.model_dump()
-    return {"n_samples": None, "perplexity": 30.0}

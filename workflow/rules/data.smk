@@ -12,7 +12,7 @@ rule prepare_dataset:
     localrule: True
     conda:
         "../envs/collapseflow.yaml"
-    threads: decoding_threads
+    threads: by_name(DEMANDS.decoding_threads)
     resources:
         mem_mb=megabytes(3000),
         runtime=minutes(60),

@@ -3,7 +3,7 @@
 
 rule embed:
     input:
-        features=folder_of,
+        features=by_name(JOBS.features),
     output:
         embedding="<results>/embeddings/{dataset}/{features}/{embedded}-{method}.npz",
     log:
@@ -17,8 +17,8 @@ rule embed:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
     params:
-        stores=embedded_stores,
-        options=lambda wildcards: embedding_options(wildcards.method),
+        stores=by_name(JOBS.embedded_stores),
+        options=by_name(JOBS.embedding_options),
         seed=STUDY.seed,
         code=code_of("embed"),
     message:

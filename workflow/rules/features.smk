@@ -36,7 +36,7 @@ rule extract_scattering:
         "<results>/benchmarks/extract/{dataset}/scattering.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: cores(GPUS)
+    threads: lazily(DEMANDS.cores, GPUS)
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
@@ -56,7 +56,7 @@ rule extract_scattering:
 rule extract_network:
     input:
         dataset="<results>/data/{dataset}.h5",
-        weights=extraction_weights,
+        weights=by_name(JOBS.weights),
     output:
         features=directory("<results>/features/{dataset}/{state}"),
     log:
@@ -65,14 +65,14 @@ rule extract_network:
         "<results>/benchmarks/extract/{dataset}/{state}.tsv"
     conda:
         "../envs/collapseflow.yaml"
-    threads: cores(GPUS)
+    threads: lazily(DEMANDS.cores, GPUS)
     resources:
-        mem_mb=reading_memory(state_of),
-        runtime=reading_minutes(state_of, lambda wildcards: 1),
+        mem_mb=megabytes(by_name(DEMANDS.reading_megabytes)),
+        runtime=minutes(by_name(DEMANDS.reading_minutes)),
         gpu=GPUS,
     params:
-        reading=lambda wildcards: PLAN.reading(state_of(wildcards).backbone),
-        epoch=lambda wildcards: state_of(wildcards).epoch,
+        reading=by_name(JOBS.reading),
+        epoch=by_name(JOBS.epoch),
         device=STUDY.device,
         code=code_of("extract_network"),
     message:

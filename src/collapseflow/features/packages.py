@@ -1,6 +1,6 @@
 """ImageNet weights that ship inside packages: had wherever packages are, without another download.
 
-What is known of each package stands in :data:`collapseflow.images.sources.known.PACKAGES`.
+What is known of each package stands in :data:`collapseflow.features.known.PACKAGES`.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
+from collapseflow.features.known import Package
 from collapseflow.features.networks import UNREADABLE, head_parameters, save_state, skeleton
-from collapseflow.images.sources.known import Package
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import atomic_path, sha256_file
 

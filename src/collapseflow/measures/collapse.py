@@ -13,17 +13,17 @@ one length. NC1 is the paper's, Sigma_W = (1/N) sum n_c Sigma_c and
 Sigma_B = (1/C) sum (mu_c - mu_G)(mu_c - mu_G)^T, which Dang et al. 2023 (arXiv:2301.00437) keep for
 unequal classes, in their code; in :func:`nc1_balanced` each class has the same weight.
 
-A new measure is a function here, a line of :data:`MEASURES` and a test: it is computed from
-statistics that are there.
+A new measure is a function here, an entry of the same name in
+:mod:`collapseflow.measures.quantities` and a test: it is computed from statistics that are there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
+from collapseflow.measures.quantities import QUANTITIES
 from collapseflow.measures.statistics import (
     MEASURED_SPLITS,
     ROUNDING,
@@ -31,11 +31,10 @@ from collapseflow.measures.statistics import (
     read_statistics,
 )
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import remedy
 
 #: Report A's: eigenvalues of Sigma_B up to this value counted as zero.
 REPORT_A_CUTOFF = 1e-5
-#: Beside the measures: how many samples the smallest class has.
-FEWEST_IMAGES = "fewest_images"
 #: Images a class from which on the few-shot bound holds.
 FEWEST_SHOTS = 10
 
@@ -45,31 +44,6 @@ class CollapsedError(ValueError):
 
     def __init__(self) -> None:
         super().__init__("all class means coincide")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure and how it is written.
-
-    Attributes
-    ----------
-    function
-        Of the statistics of a layer on a split; None where it has no value: without a head or
-        predictions, where a length or distance that it divides by is zero, or where it is of the
-        variance within classes and each has one sample.
-    label, title
-        Short and long words.
-    formula
-        For an axis, as mathtext.
-    logarithmic
-        Whether it is drawn on a logarithmic axis.
-    """
-
-    function: Callable[[Statistics], float | None]
-    label: str
-    title: str
-    formula: str
-    logarithmic: bool = False
 
 
 # --- NC1: contraction within the classes ------------------------------------------------------
@@ -456,166 +430,18 @@ def accuracy(statistics: Statistics) -> float | None:
     return float(statistics.predicted.sum() / statistics.n_samples)
 
 
+def fewest_images(statistics: Statistics) -> int:
+    """Number of samples of the smallest class."""
+    return int(statistics.counts.min())
+
+
 # --- all of them ------------------------------------------------------------------------------
 
-#: Every measure by its name, which is that of its function.
-MEASURES: dict[str, Measure] = {
-    entry.function.__name__: entry
-    for entry in (
-        Measure(
-            nc1,
-            "NC1",
-            "NC1, within-class covariance",
-            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$",
-            True,
-        ),
-        Measure(
-            nc1_balanced,
-            "NC1, balanced",
-            "NC1, each class with the same weight",
-            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$, balanced",
-            True,
-        ),
-        Measure(
-            nc1_report_a,
-            "NC1, cutoff of report A",
-            "NC1, eigenvalues up to 0.00001 cut off",
-            r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$, cut off",
-            True,
-        ),
-        Measure(
-            nc1_quotient,
-            "NC1, quotient",
-            "NC1, quotient of traces",
-            r"$\mathrm{tr}\,\Sigma_W / \mathrm{tr}\,\Sigma_B$",
-            True,
-        ),
-        Measure(log_fuzziness, "log D", "Separation fuzziness", r"$\log D$"),
-        Measure(cdnv, "CDNV", "Class-distance normalised variance", r"CDNV", True),
-        Measure(directional_cdnv, "directional CDNV", "Directional CDNV", "directional CDNV", True),
-        Measure(
-            nc2_equinorm,
-            "NC2, equal norms",
-            "NC2, equal norms",
-            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_M\Vert$",
-        ),
-        Measure(
-            nc2_equiangularity, "NC2, equal angles", "NC2, equal angles", r"$\mathrm{s.d.}\ \cos$"
-        ),
-        Measure(
-            nc2_maximal_angle,
-            "NC2, maximal angle",
-            "NC2, maximal angle",
-            r"mean $|\cos + 1/(C-1)|$",
-        ),
-        Measure(
-            nc2_equinorm_report_a,
-            "NC2, equal norms, report A",
-            "NC2, equal norms around the mean of all images",
-            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert\mu_c-\mu_G\Vert$",
-        ),
-        Measure(
-            nc2_equiangularity_report_a,
-            "NC2, equal angles, report A",
-            "NC2, equal angles around the mean of all images",
-            r"$\mathrm{s.d.}\ \cos$, around $\mu_G$",
-        ),
-        Measure(
-            nc2_maximal_angle_report_a,
-            "NC2, maximal angle, report A",
-            "NC2, maximal angle around the mean of all images",
-            r"mean $|\cos + 1/(C-1)|$, around $\mu_G$",
-        ),
-        Measure(
-            etf_distance,
-            "NC2, distance to the simplex",
-            "NC2, distance to the simplex",
-            "distance to the simplex",
-        ),
-        Measure(
-            hyperspherical_uniformity,
-            "hyperspherical uniformity",
-            "Hyperspherical uniformity",
-            r"mean $\log(1/\Vert\hat m_i-\hat m_j\Vert)$",
-        ),
-        Measure(
-            nc2_equinorm_head,
-            "NC2, equal norms, W",
-            "NC2, equal norms of the rows of W",
-            r"$\mathrm{s.d.}\,/\,\mathrm{mean}\ \Vert w_c\Vert$",
-        ),
-        Measure(
-            nc2_equiangularity_head,
-            "NC2, equal angles, W",
-            "NC2, equal angles of the rows of W",
-            r"$\mathrm{s.d.}\ \cos$, W",
-        ),
-        Measure(
-            nc2_maximal_angle_head,
-            "NC2, maximal angle, W",
-            "NC2, maximal angle of the rows of W",
-            r"mean $|\cos + 1/(C-1)|$, W",
-        ),
-        Measure(
-            etf_distance_head,
-            "NC2, distance to the simplex, W",
-            "NC2, distance of the rows of W to the simplex",
-            "distance to the simplex, W",
-        ),
-        Measure(
-            hyperspherical_uniformity_head,
-            "hyperspherical uniformity, W",
-            "Hyperspherical uniformity of the rows of W",
-            r"mean $\log(1/\Vert\hat w_i-\hat w_j\Vert)$",
-        ),
-        Measure(
-            etf_distance_duality,
-            "NC3, distance to the simplex",
-            "NC3, products of W and means",
-            "distance to the simplex, W and means",
-        ),
-        Measure(
-            nc3,
-            "NC3",
-            "NC3, self-duality",
-            r"$\Vert W/\Vert W\Vert - M/\Vert M\Vert\,\Vert_F^2$",
-            True,
-        ),
-        Measure(
-            nc3_cosine,
-            "NC3, cosine",
-            "NC3, cosine of W and means",
-            r"mean $\cos(w_c, \mu_c-\mu_M)$",
-        ),
-        Measure(nc4, "NC4", "NC4, agreement with the nearest mean", "share that agrees"),
-        Measure(
-            accuracy_nearest_mean,
-            "nearest class mean",
-            "Accuracy of the nearest class mean",
-            "nearest class mean",
-        ),
-        Measure(
-            norm_features, "norm of features", "Norm of the features", r"mean $\Vert h\Vert$", True
-        ),
-        Measure(
-            norm_means,
-            "norm of means",
-            "Norm of the centred class means",
-            r"mean $\Vert\mu_c-\mu_M\Vert$",
-            True,
-        ),
-        Measure(
-            norm_global_mean,
-            "norm of the global mean",
-            "Norm of the mean of all",
-            r"$\Vert\mu_G\Vert$",
-            True,
-        ),
-        Measure(
-            norm_head, "norm of W", "Norm of the last layer's weight", r"$\Vert W\Vert_F$", True
-        ),
-        Measure(accuracy, "accuracy", "Accuracy of the network", "accuracy"),
-    )
+#: The function of each measure by its name, in the order of the table of quantities: None where it
+#: has no value, without a head or predictions, where a length or distance that it divides by is
+#: zero, or where it is of the variance within classes and each has one sample.
+MEASURES: dict[str, Callable[[Statistics], float | None]] = {
+    name: globals()[name] for name, entry in QUANTITIES.items() if entry.kind == "statistics"
 }
 
 
@@ -623,7 +449,7 @@ def measure(statistics: Statistics) -> dict[str, float]:
     """Every measure that has a value, by its name.
 
     With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
-    ``n_samples``, ``n_features``, and :data:`FEWEST_IMAGES`.
+    ``n_samples`` and ``n_features``.
 
     Raises
     ------
@@ -636,14 +462,13 @@ def measure(statistics: Statistics) -> dict[str, float]:
         raise ValueError("the measures of collapse need at least two classes")
     if not statistics.centred.any():
         raise CollapsedError
-    values = {name: entry.function(statistics) for name, entry in MEASURES.items()}
+    values = {name: function(statistics) for name, function in MEASURES.items()}
     eigenvalues = between_class_eigenvalues(statistics)
     return {name: value for name, value in values.items() if value is not None} | {
         "rank": int((eigenvalues > relative_cutoff(statistics, eigenvalues)).sum()),
         "n_classes": statistics.n_classes,
         "n_samples": statistics.n_samples,
         "n_features": statistics.n_features,
-        FEWEST_IMAGES: int(statistics.counts.min()),
     }
 
 
@@ -679,9 +504,7 @@ def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[st
         return {layer: dict.fromkeys(MEASURED_SPLITS, {"failed": state.failed}) for layer in layers}
     for layer in layers:
         if not set(MEASURED_SPLITS) <= set(state.layers.get(layer, ())):
-            raise UserError(
-                f"{path}: lacks statistics of the layer {layer!r}; delete it and run again"
-            )
+            raise UserError(f"{path}: lacks statistics of the layer {layer!r}; {remedy(path)}")
     return {
         layer: {split: _measured(state.layers[layer][split], path) for split in MEASURED_SPLITS}
         for layer in layers

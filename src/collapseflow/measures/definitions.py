@@ -21,8 +21,8 @@ class Definition(NamedTuple):
     Attributes
     ----------
     function
-        Of the statistics of a layer on a split; None where it has no value, as
-        :class:`collapseflow.measures.collapse.Measure`.
+        Of the statistics of a layer on a split; None where it has no value, as those of
+        :data:`collapseflow.measures.collapse.MEASURES`.
     words
         How it differs from ours.
     """

@@ -1,11 +1,11 @@
 """Tidy rows of all measures of a study: the one file that tables, figures and pandas read.
 
-Runs and feature sets come as :class:`collapseflow.study.plan.Plan` describes them
+Runs and feature sets come as :mod:`collapseflow.study.descriptions` describes them
 (:mod:`collapseflow.presentation.material`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,32 @@ import numpy as np
 import pandas as pd
 
 from collapseflow.images.datasets import SPLITS
-from collapseflow.measures.collapse import FEWEST_IMAGES, MEASURES
 from collapseflow.measures.confusion import balanced_accuracy, imbalance
 from collapseflow.measures.few_shot import interval_of_mean
 from collapseflow.measures.intervals import wilson_interval
-from collapseflow.measures.spectrum import OF_MOMENTS
+from collapseflow.measures.quantities import (
+    BALANCED,
+    BOUND,
+    CLASSIFIER,
+    FEW_SHOT,
+    FEWEST_IMAGES,
+    QUANTITIES,
+    WITH_ALL_IMAGES,
+    quantity,
+)
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
-from collapseflow.running.errors import UserError
-from collapseflow.running.files import atomic_path, read_json
+from collapseflow.running.files import checked_path, open_checked, read_json
 from collapseflow.running.words import as_word
 
 #: What tells one run from another, beside the swept keys.
 IDENTITY = ["dataset", "backbone", "start", "recipe", "seed"]
 #: The columns of measures.csv; one for each swept key follows.
 COLUMNS = [*IDENTITY, *("epoch", "layer", "split", "quantity", "value", "low", "high", "n")]
-#: NC1 and the three parts of NC2, which report A has, in words.
-REPORT_A = {
-    "nc1": "NC1",
-    "nc2_equinorm": "NC2, equal norms",
-    "nc2_equiangularity": "NC2, equal angles",
-    "nc2_maximal_angle": "NC2, maximal angle",
-}
 #: Measures of classes with fewer images are flagged.
 ENOUGH_IMAGES = 10
 #: The images of a split, in words.
 IMAGES = {"train": "training", "test": "test", MATCHED: "matched training"}
-#: What is measured of the spectrum.
-SPECTRUM = (*OF_MOMENTS, "two_nn")
 _NUMBERS = {
     **dict.fromkeys(("seed", "epoch", "n", "n_seeds"), "Int64"),
     **dict.fromkeys(("value", "low", "high", "mean", "sd"), "float64"),
@@ -64,12 +62,13 @@ def failure_of(result: Mapping) -> str | None:
     return result.get("failed")
 
 
-def failure_of_cells(content: Mapping[str, Mapping]) -> str | None:
-    """Why there are no classifiers on a feature set; None if there are."""
-    return next(filter(None, map(failure_of, content.values())), None)
+def failure_of_results(content: Mapping[str, Any]) -> str | None:
+    """Why there are no results in a file; None if there are. Of classifiers each says it."""
+    parts = [content, *(part for part in content.values() if isinstance(part, Mapping))]
+    return next(filter(None, map(failure_of, parts)), None)
 
 
-def of_seeds(
+def with_seeds(
     features: Sequence[DescribedFeatures],
 ) -> Iterator[tuple[DescribedFeatures, int | None]]:
     """Each feature set with each of its seeds, or once with None where no seed touches it."""
@@ -86,7 +85,7 @@ def read_results(
     files
         One for each seed of each feature set, or one where no seed touches it.
     """
-    for (one, seed), path in zip(of_seeds(features), files, strict=True):
+    for (one, seed), path in zip(with_seeds(features), files, strict=True):
         yield one, seed, read_json(path)
 
 
@@ -96,7 +95,7 @@ def collect_measures(
     untrained: Sequence[DescribedFeatures],
     measured_untrained: Sequence[Sequence[Mapping]],
     features: Sequence[DescribedFeatures],
-    results: Mapping[str, Sequence[str | Path]],
+    results: Sequence[tuple[Callable[[Mapping], Iterable[dict]], Sequence[str | Path]]],
     datasets: Mapping[str, str],
     csv: str | Path,
     failures: str | Path,
@@ -111,25 +110,20 @@ def collect_measures(
         Feature sets that no training on the data set has touched: raw pixels, scattering, starts;
         and of each seed of each the same, with the set's layer alone.
     features, results
-        The feature sets that the study compares, and of each seed of each the files of what was
-        computed on them: ``cells`` (:func:`collapseflow.measures.probes.evaluate_all`), and where
-        the study asks for them ``spectrum``
-        (:func:`collapseflow.measures.spectrum.measure_spectrum`) and ``few_shot``
-        (:func:`collapseflow.measures.few_shot.few_shot`).
+        The feature sets that are analysed; and of each analysis
+        (:mod:`collapseflow.study.analyses`) the function that makes rows of its results, and a file
+        of them for each seed of each feature set.
     datasets
         Labels of the data sets.
     csv
-        A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity:
-        those of :data:`collapseflow.measures.collapse.MEASURES` (``accuracy`` is of the network
-        itself, hence without layer), ``fewest_images``, how many the smallest class has, as often
-        as it is measured, ``accuracy_<classifier>``, where classes have different numbers of test
-        images ``balanced_accuracy_<classifier>``, those of the spectrum,
-        ``accuracy_few_shot_<m>`` and ``few_shot_bound_<m>`` of m test images a class, and
-        ``accuracy_few_shot_all`` of all training images, means over the classes. ``low`` and
-        ``high`` are the 95 % interval of an accuracy on test images, which are a sample (Wilson
-        1927; of a balanced one :func:`collapseflow.measures.confusion.balanced_accuracy`), or of
-        the mean over the draws of a few-shot accuracy; ``n`` counts the images, or
-        the draws. A column for each swept key comes last.
+        A row for each data set, backbone, start, recipe, seed, epoch, layer, split and quantity of
+        :mod:`collapseflow.measures.quantities`. ``accuracy`` is of the network itself, hence
+        without layer; ``balanced_accuracy_<classifier>`` is there where classes have different
+        numbers of test images. ``low`` and ``high`` are the 95 % interval of an accuracy on test
+        images, which are a sample (Wilson 1927; of a balanced one
+        :func:`collapseflow.measures.confusion.balanced_accuracy`), or of the mean over the draws of
+        a few-shot accuracy; ``n`` counts the images, or the draws. A column for each swept key
+        comes last.
     failures
         A row for each run or feature set that failed: the first epoch without measures, the layer
         if only some failed, ``what`` (all but seed and epoch) and ``reason`` in words.
@@ -139,7 +133,7 @@ def collect_measures(
         *((run, run.seed, content) for run, content in zip(runs, measured_runs, strict=True)),
         *(
             (one, seed, content)
-            for (one, seed), content in zip(of_seeds(untrained), measured_untrained, strict=True)
+            for (one, seed), content in zip(with_seeds(untrained), measured_untrained, strict=True)
         ),
     ]
     rows, failed = [], []
@@ -150,14 +144,13 @@ def collect_measures(
             {**who, **failure, "label": described.label} for failure in _failures_of_states(content)
         ]
     broken = [_who(failure, keys) for failure in failed]
-    for kind, files in results.items():
-        failure_in, rows_of = _RESULTS[kind]
+    for make_rows, files in results:
         for one, seed, content in read_results(features, files):
             who = identity(one, seed, keys)
             where = {"epoch": one.epoch, "layer": one.layer}
-            reason = failure_in(content)
+            reason = failure_of_results(content)
             if reason is None:
-                rows += [{**who, **where, **row} for row in rows_of(content)]
+                rows += [{**who, **where, **row} for row in make_rows(content)]
             elif _who(who, keys) not in broken:
                 failed.append({**who, **where, "reason": reason, "label": one.label})
     for failure in failed:
@@ -169,22 +162,22 @@ def collect_measures(
 
 
 def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
-    for of_state in content:
+    for state in content:
         accuracies = {}
-        for layer, of_layer in of_state["layers"].items():
-            for split, measured in of_layer.items():
+        for layer, splits in state["layers"].items():
+            for split, measured in splits.items():
                 if failure_of(measured) is not None:
                     continue
                 n = measured["n_samples"]
-                where = {"epoch": of_state["epoch"], "layer": layer, "split": split, "n": n}
-                for quantity, value in measured.items():
-                    if quantity not in MEASURES and quantity != FEWEST_IMAGES:
+                where = {"epoch": state["epoch"], "layer": layer, "split": split, "n": n}
+                for name, value in measured.items():
+                    if name not in QUANTITIES:
                         continue
-                    row = {**where, "quantity": quantity, "value": value}
-                    if quantity.startswith("accuracy"):
+                    row = {**where, "quantity": name, "value": value}
+                    if quantity(name).is_accuracy:
                         row |= _interval(value, n, split)
                     # Only a network with a head of its own predicts, the same at all layers.
-                    if quantity == "accuracy":
+                    if name == "accuracy":
                         accuracies[split] = {**row, "layer": ""}
                     else:
                         yield row
@@ -197,12 +190,13 @@ def _interval(share: float, n: int, split: str) -> dict[str, float | None]:
     return {"low": low, "high": high}
 
 
-def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
+def classification_rows(content: Mapping[str, Mapping]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.probes.evaluate_all` gives."""
     for classifier, cell in content.items():
         low, high = cell["accuracy_interval"]
         yield {
             "split": "test",
-            "quantity": f"accuracy_{classifier}",
+            "quantity": CLASSIFIER.member(classifier).name,
             "value": cell["accuracy"],
             "low": low,
             "high": high,
@@ -213,7 +207,7 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             value, low, high = balanced_accuracy(counts)
             yield {
                 "split": "test",
-                "quantity": f"balanced_accuracy_{classifier}",
+                "quantity": BALANCED.member(classifier).name,
                 "value": value,
                 "low": low,
                 "high": high,
@@ -221,55 +215,48 @@ def _rows_of_classifiers(content: Mapping[str, Mapping]) -> Iterator[dict]:
             }
 
 
-def _rows_of_spectrum(content: Mapping[str, Any]) -> Iterator[dict]:
+def spectrum_rows(content: Mapping[str, Any]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.spectrum.measure_spectrum` gives."""
     for split in SPLITS:
         found = content[split]
-        for quantity in SPECTRUM:
-            if quantity in found:
+        for name, value in found.items():
+            if name in QUANTITIES:
                 n = found["n_samples"]
-                if quantity == "two_nn":
+                if name == "two_nn":
                     n = found["n_sample"] - found["duplicates"]
-                yield {"split": split, "quantity": quantity, "value": found[quantity], "n": n}
+                yield {"split": split, "quantity": name, "value": value, "n": n}
 
 
-def _rows_of_few_shot(content: Mapping[str, Any]) -> Iterator[dict]:
-    of_images = {"split": "test", "n": content["n_test"]}
+def few_shot_rows(content: Mapping[str, Any]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.few_shot.few_shot` gives."""
+    images = {"split": "test", "n": content["n_test"]}
     for shots, found in content["shots"].items():
         accuracies = found["accuracies"]
         low, high = interval_of_mean(accuracies)
         yield {
             "split": "test",
-            "quantity": f"accuracy_few_shot_{shots}",
+            "quantity": FEW_SHOT.member(shots).name,
             "value": float(np.mean(accuracies)),
             "low": low,
             "high": high,
             "n": len(accuracies),
         }
         if found["bound"] is not None:
-            quantity = f"few_shot_bound_{shots}"
-            yield {**of_images, "quantity": quantity, "value": found["bound"]}
+            yield {**images, "quantity": BOUND.member(shots).name, "value": found["bound"]}
     if content["all"] is not None:
-        yield {**of_images, "quantity": "accuracy_few_shot_all", "value": content["all"]}
-
-
-#: By the kind of result: why one is missing, and its rows.
-_RESULTS = {
-    "cells": (failure_of_cells, _rows_of_classifiers),
-    "spectrum": (failure_of, _rows_of_spectrum),
-    "few_shot": (failure_of, _rows_of_few_shot),
-}
+        yield {**images, "quantity": WITH_ALL_IMAGES, "value": content["all"]}
 
 
 def _failures_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
     """Epoch, layer and reason of the first failure of each layer; of all layers at once, if they
     fail together."""
     first: dict[str, tuple[int, str]] = {}
-    for of_state in content:
-        for layer, of_layer in of_state["layers"].items():
-            for measured in of_layer.values():
+    for state in content:
+        for layer, splits in state["layers"].items():
+            for measured in splits.values():
                 reason = failure_of(measured)
                 if reason is not None:
-                    first.setdefault(layer, (of_state["epoch"], reason))
+                    first.setdefault(layer, (state["epoch"], reason))
     together = len(set(first.values())) == 1 and len(first) == len(content[0]["layers"])
     if together:
         first = {"": next(iter(first.values()))}
@@ -289,8 +276,8 @@ def _frame(rows: Sequence[Mapping], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def write_csv(path: str | Path, tidy: pd.DataFrame) -> None:
-    """Write a data frame without its index, atomically."""
-    with atomic_path(path) as temporary:
+    """Write a data frame without its index, with its checksums."""
+    with checked_path(path) as temporary:
         tidy.to_csv(temporary, index=False)
 
 
@@ -300,21 +287,18 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file is no such table.
+        If the file is no such table, or is not as its checksums say.
     """
-    try:
+    with open_checked(path) as file:
         return pd.read_csv(
-            path,
+            file,
             dtype=defaultdict(lambda: str, _NUMBERS),
             keep_default_na=False,
             na_values=dict.fromkeys(_NUMBERS, [""]),
         )
-    except (OSError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"{path}: is no table of measures: {message}") from None
 
 
-def of_runs(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
+def run_rows(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """The rows of some runs, in their order, with a column ``series``."""
     keys = swept_keys(runs)
     others = [c for c in rows.columns if c not in [*COLUMNS, "what", "reason", *keys]]
@@ -324,15 +308,10 @@ def of_runs(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     return table.merge(rows, on=[*IDENTITY, *keys, *others])
 
 
-def is_geometric(quantity: str) -> bool:
-    """Whether means over seeds are geometric: of what figures draw on logarithmic axes."""
-    return quantity in MEASURES and MEASURES[quantity].logarithmic
-
-
 def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation (ddof = 1; missing for one seed) and number of seeds.
 
-    Where :func:`is_geometric` they are the geometric ones, as in figures: the exponentials of mean
+    Of what figures draw on logarithmic axes they are the geometric ones: the exponentials of mean
     and standard deviation of the logarithms, the second a factor.
 
     Parameters
@@ -345,7 +324,7 @@ def over_seeds(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Columns ``by``, ``mean``, ``sd``, ``n_seeds``, ``geometric`` (bool), and ``half_width``, half of
     the 95 % interval of a value, the mean over seeds; rows in the order in which they come first.
     """
-    geometric = rows["quantity"].map(is_geometric).astype(bool)
+    geometric = rows["quantity"].map(lambda name: quantity(name).logarithmic).astype(bool)
     # The logarithm of 0 is no number, and the mean with it 0.
     with np.errstate(divide="ignore"):
         values = rows["value"].where(~geometric, np.log(rows["value"].where(geometric)))
@@ -388,10 +367,10 @@ def few_images_in_words(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list
     datasets
         Labels of the data sets.
     """
-    of_all = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
+    few = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
     sentences = []
-    for dataset, of_dataset in of_all.groupby("dataset", sort=False):
-        fewest = of_dataset.groupby("split")["value"].min()
+    for dataset, its_rows in few.groupby("dataset", sort=False):
+        fewest = its_rows.groupby("split")["value"].min()
         sentences.append(f"{datasets[dataset]}: {fewest_in_words(fewest)}")
     return sentences
 
@@ -426,7 +405,7 @@ def several_seeds(runs: Iterable[DescribedRun]) -> bool:
     seeds: dict[tuple, set] = defaultdict(set)
     for run in runs:
         seeds[run.dataset, run.series].add(run.seed)
-    return any(len(of_series) > 1 for of_series in seeds.values())
+    return any(len(its_seeds) > 1 for its_seeds in seeds.values())
 
 
 def failures_in_words(failures: pd.DataFrame) -> list[str]:

@@ -1,10 +1,11 @@
 """Numbers that the two reports published (see README.md in this folder), and what of.
 
 A published number stands beside one of ours only where both are of the same experiment. The
-experiments are written down here as conditions: for each key the values that mean the same. One
-key has two values that do not, ``recipe.validation``: the corrected recipe departs from report A in
-that flaw alone, and stands beside the same numbers so that one sees what it is worth.
-:meth:`collapseflow.study.plan.Plan.condition` describes a study's feature sets with the same
+experiments are written down here as conditions: for each key the values that mean the same. Keys of
+a recipe that the report does not speak of are left out: ours must have their defaults. One key has
+two values that do not mean the same, ``recipe.validation``: the corrected recipe departs from
+report A in that flaw alone, and stands beside the same numbers so that one sees what it is worth.
+:func:`collapseflow.study.publications.condition` describes a study's feature sets with the same
 keys.
 """
 
@@ -33,18 +34,10 @@ _FINETUNED = {
     "recipe.batch_size": (512,),
     "recipe.optimizer": ("adam",),
     "recipe.learning_rate": (2e-4,),
-    "recipe.momentum": (0,),
-    "recipe.nesterov": (False,),
-    "recipe.weight_decay": (0,),
     "recipe.schedule": ("constant",),
-    "recipe.steps": ([1 / 3, 2 / 3],),
-    "recipe.step_factor": (0.1,),
-    "recipe.warmup": (0,),
     "recipe.loss": ("cross_entropy",),
-    "recipe.label_smoothing": (0,),
     "recipe.trained": ("all",),
     "recipe.head_gain": (0.02,),
-    "recipe.augmentation": ("none",),
     # The report's own, and the corrected one.
     "recipe.validation": ("training_mode", "none"),
 }
@@ -111,20 +104,28 @@ CLASSIFIERS = {
 }
 
 
-def find(experiments: Experiments, condition: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The name of the experiment with exactly this condition; None if there is none."""
+def find(
+    experiments: Experiments, condition: Mapping[str, Any], neutral: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """The name of the experiment with exactly this condition; None if there is none.
+
+    A key that an experiment leaves out must have the value that ``neutral`` gives it.
+    """
     for name, published in experiments.items():
-        if published.keys() == condition.keys() and all(
-            condition[key] in values for key, values in published.items()
+        unsaid = condition.keys() - published.keys()
+        if (
+            published.keys() <= condition.keys()
+            and all(condition[key] in values for key, values in published.items())
+            and all(key in neutral and condition[key] == neutral[key] for key in unsaid)
         ):
             return name
     return None
 
 
-def find_curves(condition: Mapping[str, Any]) -> tuple[str, str] | None:
+def find_curves(condition: Mapping[str, Any], neutral: Mapping[str, Any]) -> tuple[str, str] | None:
     """The name of report A's curves over the epochs of a fine-tuning; None if it has none."""
     condition = {key: value for key, value in condition.items() if key != "recipe.epochs"}
-    return find(REPORT_A_CURVES, condition)
+    return find(REPORT_A_CURVES, condition, neutral)
 
 
 def find_classifier(classifier: Mapping[str, Any]) -> str | None:

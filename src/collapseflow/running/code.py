@@ -11,7 +11,7 @@ Versions of libraries are not part of it: an upgrade computes nothing anew, and 
 which versions made it (:func:`collapseflow.running.files.versions`).
 
 Code that was changed and still gives the same values keeps the digest that it had, so that nothing
-is trained or read anew: ``same_values.csv`` says so for one state of the code, and
+is trained, read or reduced anew: ``same_values.csv`` says so for one state of the code, and
 ``benchmarks/same_values.py`` writes it, after both have run and all values were equal.
 """
 
@@ -39,15 +39,15 @@ Use = tuple[Path, str]
 
 
 @cache
-def digest(script: Path, function: str = "") -> str:
+def digest(script: Path, *functions: str) -> str:
     """Sixteen hexadecimal digits that change when what ``script`` makes may have other values.
 
     Parameters
     ----------
-    function
-        The function of this package that the script is told to call, by its whole name.
+    functions
+        Those of this package that the script is told to call, by their whole names.
     """
-    found = digest_of_text(script, function)
+    found = digest_of_text(script, *functions)
     return same_values().get((script.stem, found), found)
 
 
@@ -58,13 +58,13 @@ def same_values() -> dict[tuple[str, str], str]:
         return {(row["script"], row["digest"]): row["stands_for"] for row in csv.DictReader(file)}
 
 
-def digest_of_text(script: Path, function: str = "") -> str:
+def digest_of_text(script: Path, *functions: str) -> str:
     """Sixteen hexadecimal digits that change when the code behind what ``script`` makes does, with
-    that of a function that it is told to call."""
+    that of functions that it is told to call."""
     content: dict[tuple[str, int], str] = {}
     seen: set[Use] = set()
     waiting: list[Use] = [(script, EVERYTHING)]
-    if function:
+    for function in functions:
         module, _, name = function.rpartition(".")
         waiting.append((_module_file(module), name))
     while waiting:

@@ -6,6 +6,7 @@ said before.
 """
 
 import csv
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Training:
     progress
         The folder of its finished epochs, one for each digest of what they depend on.
     recipe
-        How it is to be trained, by the names of :class:`collapseflow.training.recipes.Recipe`.
+        How it is to be trained (:class:`collapseflow.training.recipes.NetworkRecipe`).
     kept
         The epochs whose weights are wanted.
     code
@@ -98,23 +99,45 @@ def trained_again(
     ]
 
 
-def _repeated(
-    training: Training, recipes: Collection[Mapping[str, Any]]
-) -> tuple[int, int, str] | None:
-    """The first and the last epoch that are finished and would be trained again, and why."""
+def finished_epochs(training: Training) -> int:
+    """The epochs after which a planned training goes on, as far as is known before."""
+    before = _own_epochs(training, _kept_before(training))
+    if before is None:
+        return 0
+    repeated = _not_gone_on_with(training, before)
+    return repeated[0] - 1 if repeated else min(before.finished()[0], training.recipe["epochs"])
+
+
+def _kept_before(training: Training) -> list[_Before]:
+    """The epochs that stand for a training's place, those of the newest attempt first."""
     paths = sorted(
         Path(training.progress).glob(f"*/{DEPENDENCIES}"), key=lambda path: -path.stat().st_mtime
     )
     kept = [_Before(path.parent, read_kept(path) or {}) for path in paths]
-    kept = [before for before in kept if before.depends_on.get("recipe")]
-    last = training.recipe["epochs"]
-    alike = [b for b in kept if not _differences(b.depends_on["recipe"], training.recipe)]
-    for before in alike:
-        if before.depends_on.get("code") == training.code and training.data in (
-            None,
-            before.depends_on.get("dataset"),
+    return [before for before in kept if before.depends_on.get("recipe")]
+
+
+def _own_epochs(training: Training, kept: Iterable[_Before]) -> _Before | None:
+    """Those that depend on what the training depends on, as far as is known before."""
+    for before in kept:
+        if (
+            not _differences(before.depends_on["recipe"], training.recipe)
+            and before.depends_on.get("code") == training.code
+            and training.data in (None, before.depends_on.get("dataset"))
         ):
-            return _not_gone_on_with(training, before)
+            return before
+    return None
+
+
+def _repeated(
+    training: Training, recipes: Collection[Mapping[str, Any]]
+) -> tuple[int, int, str] | None:
+    """The first and the last epoch that are finished and would be trained again, and why."""
+    kept = _kept_before(training)
+    last = training.recipe["epochs"]
+    if own := _own_epochs(training, kept):
+        return _not_gone_on_with(training, own)
+    alike = [b for b in kept if not _differences(b.depends_on["recipe"], training.recipe)]
     if alike:
         same_code = alike[0].depends_on.get("code") == training.code
         what = "its images have changed" if same_code else "the code that trains has changed"
@@ -196,6 +219,21 @@ def set_aside(results: str | Path) -> list[str]:
     return [
         "set aside when epochs were trained again, read by nothing, and yours to look at or to "
         f"delete: rm -r {' '.join(folders)}"
+    ]
+
+
+def finished(results: str | Path) -> list[str]:
+    """What a finished study has found, in a line each, and where its pages are.
+
+    Three kinds of findings, the first sentence of each.
+    """
+    findings = json.loads(Path(results, "findings.json").read_text(encoding="utf-8"))
+    first = {finding["kind"]: finding["short"] for finding in reversed(findings)}
+    kinds = dict.fromkeys(finding["kind"] for finding in findings)
+    pages = (Path(results, name) for name in ("summary.md", "report.html"))
+    return [
+        *[first[kind] for kind in kinds][:_NAMED],
+        *(f"The study is finished: {page}" for page in pages if page.exists()),
     ]
 
 

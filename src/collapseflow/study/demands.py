@@ -6,15 +6,17 @@ workflow asks for every job that it plans.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from collapseflow.images.datasets import read_info
-from collapseflow.images.sources.known import SOURCES, n_used
+from collapseflow.images.sources.known import SOURCES, divided, n_used
 from collapseflow.running.errors import UserError
+from collapseflow.study.paths import State
+from collapseflow.study.plan import Plan
 
 #: MB of a process without images and weights: Python, PyTorch, CUDA's context, pinned batches.
 PROCESS = 6000
@@ -147,3 +149,140 @@ def _minutes(seconds: float) -> int:
 def cores(threads: int, cards: int) -> int:
     """Cores of a job on some cards, of those that a job of the study may have."""
     return min(threads, CORES * cards)
+
+
+# --- the jobs of a study ----------------------------------------------------------------------
+
+#: MB of a process that runs a network without a card, and of each image at 224 px of its batches:
+#: trained, and read.
+PROCESS_ON_CORES = 4000
+TRAINED_EACH, READ_EACH = 130, 60
+#: Minutes without a card: of trainings, pretraining, readings.
+TRAINING_ON_CORES, PRETRAINING_ON_CORES, READING_ON_CORES = 480, 240, 240
+
+
+class Demands:
+    """What the jobs of a study that run a network ask for.
+
+    Arguments of methods are called as wildcards, as in :class:`collapseflow.study.jobs.Jobs`.
+
+    Parameters
+    ----------
+    on_cards
+        Tells whether jobs that ask for a card have one; asked once, when it is needed.
+    """
+
+    def __init__(self, plan: Plan, on_cards: Callable[[], bool]):
+        self._study = plan.study
+        self._files = plan.files
+        self._runs = plan.runs
+        self._jobs = plan.jobs
+        self._are_there = on_cards
+        #: Cards of a job on the study's device, unless the study is for CPUs; and of a training.
+        self.cards = 0 if plan.study.device == "cpu" else 1
+        self.training_cards = plan.study.gpus * self.cards
+
+    @cached_property
+    def _on_cards(self) -> bool:
+        return bool(self.cards) and self._are_there()
+
+    def cores(self, cards: int) -> int:
+        """Cores of a job that asks for so many cards: all that a job of the study may have where
+        there are none."""
+        return cores(self._study.threads, cards) if self._on_cards else self._study.threads
+
+    def decoding_threads(self, dataset: str) -> int:
+        """Cores of a data set's preparation: only a folder's images are decoded in parallel."""
+        return self._study.threads if self._study.datasets[dataset].source == "folder" else 1
+
+    # --- reading --------------------------------------------------------------------------
+
+    def reading_megabytes(self, dataset: str, state: str) -> int:
+        """Main memory of a job that reads features from a network, in MB."""
+        return self._reading_megabytes(dataset, self._runs.state(state))
+
+    def reading_minutes(self, dataset: str, state: str) -> int:
+        """Its time, in minutes."""
+        return self._reading_minutes(dataset, self._runs.state(state), 1)
+
+    def reducing_megabytes(self, dataset: str, run: str) -> int:
+        """Main memory of a job that reads the features of a run epoch by epoch, in MB."""
+        return self._reading_megabytes(dataset, self._runs.run(run))
+
+    def reducing_minutes(self, dataset: str, run: str) -> int:
+        """Its time, in minutes."""
+        times = len(self._jobs.measured_epochs(run))
+        return self._reading_minutes(dataset, self._runs.run(run), times)
+
+    def _reading_megabytes(self, dataset: str, state: State) -> int:
+        if not self._on_cards:
+            images = self._study.backbones[state.backbone].batch_size
+            return self._megabytes_on_cores(state.backbone, images, READ_EACH)
+        weights = self._jobs.weights_of(dataset, state.at(0))
+        return megabytes(self._images(dataset), weights)
+
+    def _reading_minutes(self, dataset: str, state: State, times: int) -> int:
+        if not self.cards:
+            return READING_ON_CORES
+        size = self._study.backbones[state.backbone].image_size
+        return minutes_of_reading(self._images(dataset), size, times)
+
+    # --- training -------------------------------------------------------------------------
+
+    def finetuning_megabytes(self, dataset: str, run: str) -> int:
+        """Main memory of a run, in MB."""
+        state = self._runs.run(run)
+        batch = self._study.recipes[state.recipe].batch_size
+        if not self._on_cards:
+            return self._megabytes_on_cores(state.backbone, batch, TRAINED_EACH)
+        weights = self._jobs.starting_weights(dataset, run)
+        return megabytes(self._images(dataset), weights, True, self._study.gpus)
+
+    def finetuning_minutes(self, dataset: str, run: str) -> int:
+        """Its time, in minutes."""
+        if not self.cards:
+            return TRAINING_ON_CORES
+        state = self._runs.run(run)
+        size = self._study.backbones[state.backbone].image_size
+        epochs = self._study.recipes[state.recipe].epochs
+        return minutes_of_training(self._images(dataset), size, epochs)
+
+    def pretraining_megabytes(self, backbone: str, pretrained: str, seed: str) -> int:
+        """Main memory of a training of weights that runs start from, in MB."""
+        if not self._on_cards:
+            batch = self._study.pretrain.batch_size
+            return self._megabytes_on_cores(backbone, batch, TRAINED_EACH)
+        # As large as those that it makes.
+        weights = self._jobs.weights_of("", State(backbone, pretrained, seed=int(seed)))
+        images = self._pretraining_images(pretrained)
+        return megabytes(images, weights, True, self._study.gpus)
+
+    def pretraining_minutes(self, backbone: str, pretrained: str) -> int:
+        """Its time, in minutes."""
+        if not self.cards:
+            return PRETRAINING_ON_CORES
+        size = self._study.backbones[backbone].image_size
+        images = self._pretraining_images(pretrained)
+        return minutes_of_training(images, size, self._study.pretrain.epochs)
+
+    # --- of both --------------------------------------------------------------------------
+
+    def _megabytes_on_cores(self, backbone: str, images: int, each: int) -> int:
+        """Where there is no card: so much an image at 224 px, less for smaller ones."""
+        size = self._study.backbones[backbone].image_size
+        return int(PROCESS_ON_CORES + images * each * (size / 224) ** 2)
+
+    def _images(self, dataset: str) -> Images | None:
+        """What is known of the images of a data set."""
+        entry = self._study.datasets[dataset].model_dump()
+        return images_of(self._files.dataset(dataset), entry, self._study.test_fraction)
+
+    def _pretraining_images(self, pretrained: str) -> Images | None:
+        """What is known of the images that weights are pretrained on."""
+        dataset = self._jobs.pretraining_dataset(pretrained)
+        if dataset:
+            return self._images(dataset)
+        subset = divided(self._study.pretrain.images, self._study.test_fraction)
+        entry = {"source": "letters", "subset": subset}
+        path = self._jobs.pretraining_images(pretrained)
+        return images_of(path, entry, self._study.test_fraction)

@@ -16,9 +16,8 @@ where a run is ``<backbone>/<start>/<recipe>/s<seed>``, and a state ``<run>/epoc
 any epoch, ``<backbone>/<start>[/s<seed>]/epoch000``.
 """
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from collapseflow.running.words import epoch_name
 from collapseflow.study.schema import is_seeded
@@ -37,7 +36,7 @@ class State:
     seed: int | None = None
     epoch: int = 0
 
-    @property
+    @cached_property
     def run(self) -> str:
         """The folder of the run, or of the start."""
         seed = "" if self.seed is None else f"s{self.seed}"
@@ -54,19 +53,6 @@ class State:
             return replace(self, epoch=epoch)
         seed = self.seed if is_seeded(self.start) else None
         return State(self.backbone, self.start, seed=seed)
-
-    @classmethod
-    def of_run(cls, run: str, epoch: int = 0) -> "State":
-        """The state of a run's folder."""
-        backbone, start, *rest = run.split("/")
-        seed = int(rest.pop()[1:]) if rest else None
-        return cls(backbone, start, "/".join(rest), seed, epoch)
-
-    @classmethod
-    def parse(cls, path: str) -> "State":
-        """The state of a folder: the inverse of :attr:`path`."""
-        run, _, epoch = path.rpartition("/")
-        return cls.of_run(run, int(epoch.removeprefix("epoch")))
 
 
 @dataclass(frozen=True)
@@ -86,14 +72,6 @@ class FeatureSet:
     def folder(self) -> str:
         """The folder that one job makes: with all layers of the state."""
         return self.name or self.state.path
-
-    @classmethod
-    def parse(cls, path: str) -> "FeatureSet":
-        """The feature set of a folder: the inverse of :attr:`path`."""
-        if "/" not in path:
-            return cls(name=path)
-        state, _, layer = path.rpartition("/")
-        return cls(state=State.parse(state), layer=layer)
 
 
 class Files:
@@ -122,6 +100,12 @@ class Files:
         """The statistics of a folder of features, of all its layers."""
         return f"{self.results}/statistics/{dataset}/{folder}.npz"
 
+    def statistics_made(self, dataset: str, features: FeatureSet) -> str:
+        """What a job makes with the statistics of a feature set: of a run all measured epochs."""
+        if features.state and features.state.epoch:
+            return self.statistics_of_run(dataset, features.state.run)
+        return self.statistics(dataset, features.folder)
+
     def features(self, dataset: str, folder: str) -> str:
         """The folder that a job makes for raw pixels, scattering, or all layers of a state."""
         return f"{self.results}/features/{dataset}/{folder}"
@@ -130,38 +114,14 @@ class Files:
         """One feature store."""
         return f"{self.results}/features/{dataset}/{features}/{split}.h5"
 
-    def cells(self, dataset: str, features: str) -> str:
-        """Accuracies of the classifiers on a feature set."""
-        return f"{self.results}/classification/{dataset}/{features}.json"
+    def result(self, analysis: str, dataset: str, features: str) -> str:
+        """What an analysis (:mod:`collapseflow.study.analyses`) gives of a feature set."""
+        return f"{self.results}/{analysis}/{dataset}/{features}.json"
 
-    def spectrum(self, dataset: str, features: str) -> str:
-        """The measures of a feature set's second moment."""
-        return f"{self.results}/spectrum/{dataset}/{features}.json"
-
-    def few_shot(self, dataset: str, features: str) -> str:
-        """Accuracies from few images a class."""
-        return f"{self.results}/few_shot/{dataset}/{features}.json"
-
-    def similarity(self, dataset: str, series: str) -> str:
-        """The similarity of layers before and after the runs of a series."""
-        return f"{self.results}/similarity/{dataset}/{series}.json"
+    def similarity(self, dataset: str, replicates: str) -> str:
+        """The similarity of layers before and after the runs that differ by seed only."""
+        return f"{self.results}/similarity/{dataset}/{replicates}.json"
 
     def embedding(self, dataset: str, features: str, embedded: str, method: str) -> str:
         """The coordinates of one t-SNE, of a split or of both in one map."""
         return f"{self.results}/embeddings/{dataset}/{features}/{embedded}-{method}.npz"
-
-
-def one_of(paths: Iterable[str]) -> str:
-    """A pattern that matches some names or paths and nothing else.
-
-    Folder by folder: thousands of paths one after another would take as many attempts a file.
-    """
-    below: dict[str, list[str]] = {}
-    for path in paths:
-        folder, separator, rest = path.partition("/")
-        below.setdefault(folder + separator, []).append(rest)
-    parts = [
-        f"{re.escape(folder)}(?:{one_of(rest)})" if folder.endswith("/") else re.escape(folder)
-        for folder, rest in below.items()
-    ]
-    return "|".join(parts) or "(?!)"

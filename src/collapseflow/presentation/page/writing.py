@@ -13,7 +13,7 @@ from PIL import Image
 
 from collapseflow import __version__
 from collapseflow.images.datasets import read_info, read_split
-from collapseflow.presentation.figures.style import LINES
+from collapseflow.presentation.figures.appearance import LINES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, numbers
 from collapseflow.presentation.page.tables import read_table
@@ -50,7 +50,7 @@ class Sources:
         The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
     findings
         A JSON file of dictionaries with ``text``, ``verdict`` (of :data:`VERDICTS`) and ``links``,
-        paths of tables and figures as in ``contents``; None where a study has none.
+        paths of tables and figures as in ``contents``.
     images
         Of each of ``datasets`` its file.
     tables
@@ -78,6 +78,7 @@ class Sources:
 
     measures: str | Path
     failures: str | Path
+    findings: str | Path
     images: Sequence[str | Path]
     tables: Sequence[str | Path]
     results: Sequence[str | Path]
@@ -91,7 +92,6 @@ class Sources:
     classifiers: Mapping[str, str]
     seed: int
     command: str
-    findings: str | Path | None = None
 
 
 def write_page(sources: Sources, output: str | Path) -> None:
@@ -245,8 +245,6 @@ def _networks(sources: Sources) -> list[dict[str, Any]]:
 
 def _findings(sources: Sources, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sentences, each with links to what the page has of its tables and figures."""
-    if sources.findings is None:
-        return []
     places = {product["stem"]: product for product in products}
     found = []
     for finding in read_json(sources.findings):

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from collapseflow.measures.correlation import spearman
+from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
-from collapseflow.presentation.rows import networks_in_words, of_runs, over_seeds, read_csv
+from collapseflow.presentation.rows import networks_in_words, over_seeds, read_csv, run_rows
 from collapseflow.presentation.tables.runs import failed_runs_in_words
 from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
@@ -19,12 +20,9 @@ LEAK = "test images in the statistics of batch normalisation"
 CUTOFF = "absolute cutoff of the pseudo-inverse"
 NOT_NORMALISED = "no normalisation as on ImageNet"
 COORDINATES = "variances of t-SNE coordinates, not of features"
-#: Quantities in words; accuracies are shares that tables show in percent.
+#: What is not shown under the label of its quantity.
 WORDS = {
-    "accuracy_train": "train accuracy, %",
-    "accuracy_test": "test accuracy, %",
     "accuracy_linear": "linear probe, test accuracy, %",
-    "nc1": "NC1",
     "intra_class": "rank correlation over the classes",
     "pooled_pair": "rank correlation over the pairs of classes",
 }
@@ -58,18 +56,21 @@ def flaws_table(material: Material, outputs: Outputs) -> None:
     concerned = [run for run in material.runs if _recipe(run) in recipes]
     records = []
     if concerned:
-        records += _of_report_a(rows, read_csv(material.training), concerned, faithful, backbones)
+        records += _rows_of_report_a(
+            rows, read_csv(material.training), concerned, faithful, backbones
+        )
     records += _without_normalisation(rows, material.without_imagenet, backbones, material.starts)
     for variance in material.variance:
-        records += _of_coordinates(read_csv(variance), material.variance_features)
+        records += _correlations(read_csv(variance), material.variance_features)
     tidy = pd.DataFrame(records, columns=COLUMNS)
     tidy = tidy.astype({"seed": "Int64", "n": "Int64"})
     correlated = tidy["rank_correlation"].notna().any()
     names = ["report", "flaw", "dataset", "network", "quantity"]
     lines = []
-    for (report, flaw, dataset, network, quantity), group in tidy.groupby(names, sort=False):
-        words = [f"{report}: {flaw}", material.datasets[dataset], network, WORDS[quantity]]
-        lines.append([*words, *_shown(quantity, group), *([_rank(group)] if correlated else [])])
+    for (report, flaw, dataset, network, name), group in tidy.groupby(names, sort=False):
+        words = WORDS.get(name, quantity(name).label_with_unit)
+        lines.append([f"{report}: {flaw}", material.datasets[dataset], network, words])
+        lines[-1] += [*_shown(name, group), *([_rank(group)] if correlated else [])]
     header = ["flaw", "data set", "network", "quantity", "as in the report", "corrected"]
     header += ["difference, points", "ratio", *(["rank correlation"] if correlated else [])]
     notes = []
@@ -105,17 +106,17 @@ def _recipe(run: DescribedRun) -> str:
     return run.series.split("/", 2)[2]
 
 
-def _pair(quantity: str, reported: float | None, corrected: float | None) -> dict[str, Any] | None:
+def _pair(name: str, reported: float | None, corrected: float | None) -> dict[str, Any] | None:
     """A quantity with the flaw and without; None where one of them is missing."""
     if reported is None or corrected is None:
         return None
-    values = {"quantity": quantity, "as_reported": reported, "corrected": corrected}
-    if quantity.startswith("accuracy"):
+    values = {"quantity": name, "as_reported": reported, "corrected": corrected}
+    if quantity(name).is_accuracy:
         return {**values, "difference": reported - corrected}
     return {**values, "ratio": reported / corrected if corrected else math.nan}
 
 
-def _of_report_a(
+def _rows_of_report_a(
     rows: pd.DataFrame,
     training: pd.DataFrame,
     runs: Sequence[DescribedRun],
@@ -124,8 +125,8 @@ def _of_report_a(
 ) -> Iterator[dict[str, Any]]:
     networks = networks_in_words(runs, backbones)
     where = ["dataset", "series", "seed", "epoch", "layer", "split", "quantity"]
-    measured = _values(of_runs(rows, runs), where)
-    logged = _values(of_runs(training, runs), ["dataset", "series", "seed", "epoch", "quantity"])
+    measured = _values(run_rows(rows, runs), where)
+    logged = _values(run_rows(training, runs), ["dataset", "series", "seed", "epoch", "quantity"])
     for flawed, corrected in faithful:
         for run in runs:
             if _recipe(run) != flawed:
@@ -141,17 +142,17 @@ def _of_report_a(
             last = run.dataset, run.series, run.seed, run.last
             instead = run.dataset, series, run.seed, run.last
             nc1 = run.layer, "train", "nc1"
-            of_train, of_test = (("", split, "accuracy") for split in ("train", "test"))
-            test = measured.get((*last, *of_test))
+            on_train, on_test = (("", split, "accuracy") for split in ("train", "test"))
+            test = measured.get((*last, *on_test))
             pairs = [
                 (
                     LAST_BATCH,
                     "accuracy_train",
                     logged.get((*last, "last_batch_accuracy")),
-                    measured.get((*last, *of_train)),
+                    measured.get((*last, *on_train)),
                 ),
                 (TRAINING_MODE, "accuracy_test", logged.get((*last, "validation_accuracy")), test),
-                (LEAK, "accuracy_test", test, measured.get((*instead, *of_test))),
+                (LEAK, "accuracy_test", test, measured.get((*instead, *on_test))),
                 (LEAK, "nc1", measured.get((*last, *nc1)), measured.get((*instead, *nc1))),
                 (
                     CUTOFF,
@@ -182,8 +183,8 @@ def _without_normalisation(
     rows = rows[(rows["recipe"] == "") & (rows["epoch"] == 0)]
     names = ["dataset", "start", "layer", "seed"]
     for without, normalised in pairs:
-        for quantity, split in shown:
-            chosen = rows[(rows["quantity"] == quantity) & (rows["split"] == split)]
+        for name, split in shown:
+            chosen = rows[(rows["quantity"] == name) & (rows["split"] == split)]
             reported, corrected = (
                 chosen.loc[chosen["backbone"] == backbone, [*names, "value"]]
                 for backbone in (without, normalised)
@@ -202,21 +203,19 @@ def _without_normalisation(
                     "dataset": row.dataset,
                     "network": ", ".join(words),
                     "seed": row.seed,
-                    **_pair(quantity, row.value_reported, row.value_corrected),
+                    **_pair(name, row.value_reported, row.value_corrected),
                 }
 
 
-def _of_coordinates(
-    variance: pd.DataFrame, features: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def _correlations(variance: pd.DataFrame, features: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Do t-SNE coordinates rank classes and pairs as the features do?"""
     names = ["features", "dataset", "split", "quantity"]
     classes = ["class_a", "class_b"]
-    of_coordinates, of_features = (
+    coordinates, in_features = (
         variance[variance["space"] == space] for space in ("t-SNE coordinates", "features")
     )
-    both = of_coordinates.merge(of_features, on=[*names, *classes], suffixes=("_tsne", ""))
-    for (folder, dataset, split, quantity), group in both.groupby(names, sort=False):
+    both = coordinates.merge(in_features, on=[*names, *classes], suffixes=("_tsne", ""))
+    for (folder, dataset, split, name), group in both.groupby(names, sort=False):
         found = spearman([(group["value_tsne"], group["value"])], SEED)
         if found.rho is not None:
             yield {
@@ -224,25 +223,25 @@ def _of_coordinates(
                 "flaw": COORDINATES,
                 "dataset": dataset,
                 "network": f"{features[folder]}, {split}",
-                "quantity": quantity,
+                "quantity": name,
                 "rank_correlation": found.rho,
-                **({"low": found.low, "high": found.high} if quantity == "intra_class" else {}),
+                **({"low": found.low, "high": found.high} if name == "intra_class" else {}),
                 "n": len(group),
             }
 
 
-def _shown(quantity: str, group: pd.DataFrame) -> list[str]:
+def _shown(name: str, group: pd.DataFrame) -> list[str]:
     """Both values, difference and ratio of some seeds."""
     if group["as_reported"].isna().all():
         return [""] * 4
-    unbounded = {"quantity": quantity, "low": math.nan, "high": math.nan}
+    unbounded = {"quantity": name, "low": math.nan, "high": math.nan}
     values = []
     for column in ("as_reported", "corrected"):
         (means,) = over_seeds(
             group.assign(value=group[column], **unbounded), ["quantity"]
         ).itertuples()
-        values.append(spread(quantity, means.mean, means.sd))
-    if quantity.startswith("accuracy"):
+        values.append(spread(name, means.mean, means.sd))
+    if quantity(name).is_accuracy:
         mean, sd = group["difference"].mean(), group["difference"].std()
         difference = signed(mean) + ("" if math.isnan(sd) else f" ± {100 * sd:.2f}")
         return [*values, difference, ""]

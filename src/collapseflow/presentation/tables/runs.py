@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from collapseflow.images.datasets import SPLITS
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation import held_out
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
-    REPORT_A,
     failures_in_words,
     few_images_in_words,
     identity,
     networks_in_words,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
     swept_keys,
@@ -35,9 +36,8 @@ from collapseflow.running.files import read_json
 MEANS = ["mean", "sd", "n_seeds", "geometric"]
 #: What the tables of runs show: quantity, split and words.
 SHOWN = (
-    ("accuracy", "train", "train accuracy, %"),
-    ("accuracy", "test", "test accuracy, %"),
-    *((quantity, "train", words) for quantity, words in REPORT_A.items()),
+    *(("accuracy", s, quantity(f"accuracy_{s}").label_with_unit) for s in SPLITS),
+    *((name, "train", quantity(name).label) for name in panels_of("runs")),
 )
 #: What the table of a sweep says of the choice of a point.
 NOTES_ON_VALIDATION = (
@@ -69,7 +69,7 @@ def failed_runs_in_words(runs: Sequence[DescribedRun], failures: str | Path) -> 
     """The notes about those of some runs that failed."""
     failed = read_csv(failures)
     if len(failed):
-        failed = of_runs(failed, runs)
+        failed = run_rows(failed, runs)
     return failed_in_words(failures_in_words(failed))
 
 
@@ -77,17 +77,17 @@ def _shown(table: pd.DataFrame) -> list[str]:
     """The cells of one row: mean and standard deviation of all that :data:`SHOWN` lists."""
     by_quantity = table.set_index(["quantity", "split"])
     return [
-        spread(quantity, *by_quantity.loc[(quantity, split), ["mean", "sd", "half_width"]])
-        if (quantity, split) in by_quantity.index
+        spread(name, *by_quantity.loc[(name, split), ["mean", "sd", "half_width"]])
+        if (name, split) in by_quantity.index
         else ""
-        for quantity, split, _ in SHOWN
+        for name, split, _ in SHOWN
     ]
 
 
 def _measured(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> tuple[pd.DataFrame, list[str]]:
     """Mean and standard deviation of all quantities in the rows of some runs, and the names of the
     columns that say what of."""
-    rows = rows[rows["quantity"].isin(["accuracy", *REPORT_A])]
+    rows = rows[rows["quantity"].isin(["accuracy", *panels_of("runs")])]
     names = ["dataset", "backbone", "start", "recipe", *swept_keys(runs)]
     names += ["layer", "epoch", "split", "quantity"]
     return over_seeds(rows, ["series", *names]), names
@@ -100,17 +100,17 @@ def collapse_table(material: Material, outputs: Outputs) -> None:
     (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all splits.
     """
     runs, datasets = material.runs, material.datasets
-    measured = of_runs(read_csv(material.measures), runs)
+    measured = run_rows(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
     several = any(len(run.layers) > 1 for run in runs)
     rows = []
     for (dataset, series), run in {(run.dataset, run.series): run for run in runs}.items():
         chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
         for layer in run.layers:
-            of_layer = chosen[chosen["layer"].isin(["", layer])]
+            at_layer = chosen[chosen["layer"].isin(["", layer])]
             words = [datasets[dataset], run.label, *([layer] if several else [])]
             for epoch in (0, run.last):
-                shown = _shown(of_layer[of_layer["epoch"] == epoch])
+                shown = _shown(at_layer[at_layer["epoch"] == epoch])
                 rows.append([*words, str(epoch), *shown])
     header = ["data set", "network", *(["layer"] if several else []), "epoch"]
     notes = [
@@ -135,7 +135,7 @@ def sweep_table(material: Material, outputs: Outputs) -> None:
     ``best``, 1 for the best point.
     """
     runs, datasets = material.swept_runs, material.datasets
-    measured = of_runs(read_csv(material.measures), runs)
+    measured = run_rows(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
     keys = swept_keys(runs)
     accuracies = held_out.final_accuracies(material.training, runs)
@@ -178,7 +178,7 @@ def sweep_table(material: Material, outputs: Outputs) -> None:
         )
     swept = [key.replace("_", " ") for key in keys]
     header = ["data set", "network", "recipe", *swept]
-    header += ["validation accuracy, %"] if len(validated) else []
+    header += [quantity(held_out.ACCURACY).label_with_unit] if len(validated) else []
     header += [words for *_, words in SHOWN]
     notes = [
         "After the last epoch. Accuracy of the network itself; neural collapse of its features of "
@@ -206,8 +206,8 @@ def training_table(material: Material, outputs: Outputs) -> None:
         for record in read_json(path):
             epoch = record.pop("epoch")
             records += [
-                {**who, "epoch": epoch, "quantity": quantity, "value": value}
-                for quantity, value in record.items()
+                {**who, "epoch": epoch, "quantity": name, "value": value}
+                for name, value in record.items()
             ]
     columns = ["dataset", "backbone", "start", "recipe", *keys]
     columns += ["seed", "epoch", "quantity", "value"]

@@ -4,6 +4,7 @@ import pandas as pd
 
 from collapseflow import published
 from collapseflow.images.datasets import read_info
+from collapseflow.measures.quantities import quantity
 from collapseflow.measures.variance import compare_variances
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.tables.writing import failed_in_words, write_table
@@ -28,18 +29,15 @@ def variance_table(material: Material, outputs: Outputs) -> None:
         return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
 
     names = ["features", "split", "space", "quantity", "class_a", "class_b", "value", "published"]
-    keys = list(dict.fromkeys(key for of_one in identities.values() for key in of_one))
+    keys = list(dict.fromkeys(key for identity in identities.values() for key in identity))
     tidy = pd.DataFrame(
         [{**identities[r["features"]], **r, "published": lookup(r)} for r in values],
         columns=[*keys, *names],
     )
     tidy["class_b"] = tidy["class_b"].astype("Int64")
     columns = [
-        ("t-SNE coordinates", "intra_class", "intra-class, t-SNE"),
-        ("t-SNE coordinates", "pooled_pair", "pooled pair, t-SNE"),
-        ("features", "intra_class", "intra-class, features"),
-        ("features", "pooled_pair", "pooled pair, features"),
-        ("features", "mean_distance", "squared distance of means, features"),
+        *(("t-SNE coordinates", name) for name in ("intra_class", "pooled_pair")),
+        *(("features", name) for name in ("intra_class", "pooled_pair", "mean_distance")),
     ]
     rows = []
     keys = ["features", "split", "class_a", "class_b"]
@@ -47,11 +45,11 @@ def variance_table(material: Material, outputs: Outputs) -> None:
         pair = class_names[a] if pd.isna(b) else f"{class_names[a]} / {class_names[b]}"
         by_column = group.set_index(["space", "quantity"])
         cells = []
-        for space, quantity, _ in columns:
-            if (space, quantity) not in by_column.index:
+        for space, name in columns:
+            if (space, name) not in by_column.index:
                 cells.append("")
                 continue
-            cell = by_column.loc[(space, quantity)]
+            cell = by_column.loc[(space, name)]
             text = f"{cell['value']:.4g}" if space == "features" else f"{cell['value']:.1f}"
             if pd.notna(cell["published"]):
                 text += f" ({cell['published']:.1f})"
@@ -67,4 +65,7 @@ def variance_table(material: Material, outputs: Outputs) -> None:
         notes.append("In brackets: published in report B.")
     there = set(tidy["features"])
     notes += failed_in_words([label for name, label in features.items() if name not in there])
-    write_table(outputs, tidy, ["classes", *(c[2] for c in columns)], rows, notes)
+    words = [
+        f"{quantity(name).label}, {space.removesuffix(' coordinates')}" for space, name in columns
+    ]
+    write_table(outputs, tidy, ["classes", *words], rows, notes)

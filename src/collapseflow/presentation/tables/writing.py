@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.material import Outputs
-from collapseflow.presentation.rows import is_geometric, write_csv
+from collapseflow.presentation.rows import write_csv
 from collapseflow.running.files import write_text
 
 #: What has a meaning in LaTeX, and what its older versions do not know.
@@ -126,8 +127,8 @@ def signed(difference: float, places: int = 2) -> str:
     return f"{round(100 * difference, places) + 0.0:+.{places}f}".replace("-", "−")
 
 
-def spread(quantity: str, mean: float, sd: float, half_width: float = math.nan) -> str:
-    """``mean ± sd`` of one of the quantities of measures.csv, ``mean ×÷ factor`` of geometric ones;
+def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> str:
+    """``mean ± sd`` of one of the quantities of the table, ``mean ×÷ factor`` of geometric ones;
     the mean alone where there is one seed.
 
     Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`) and a
@@ -138,13 +139,14 @@ def spread(quantity: str, mean: float, sd: float, half_width: float = math.nan) 
     mean, sd, half_width
         Those of :func:`collapseflow.presentation.rows.over_seeds`.
     """
-    if "accuracy" in quantity:
+    written = quantity(name)
+    if written.is_accuracy:
         places = decimals(half_width)
         words = [f"{100 * mean:.{places}f}"]
         if not math.isnan(sd):
             words.append(f"{100 * sd:.{places if sd == 0 else max(places, decimals(sd))}f}")
         return " ± ".join(words)
-    factor = is_geometric(quantity)
+    factor = written.logarithmic
     words = [f"{mean:#.3g}".removesuffix(".")]
     if not math.isnan(sd):
         words.append(f"{sd:#.3g}" if factor else f"{sd:#.2g}".removesuffix("."))

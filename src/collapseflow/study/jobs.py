@@ -1,0 +1,190 @@
+"""What jobs read and are told, by the names that Snakemake's wildcards have: folders and keys."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from collapseflow.images.datasets import SPLITS
+from collapseflow.study.labels import Labels
+from collapseflow.study.paths import Files, State
+from collapseflow.study.runs import Run, Runs
+from collapseflow.study.schema import PRETRAINED_ON, WITHOUT_NETWORK, Study
+
+
+class Jobs:
+    """The inputs and parameters of a study's jobs.
+
+    Arguments are called as wildcards: ``run``, ``state``, ``features``, ``untrained`` and
+    ``replicates`` are folders, ``dataset`` and ``backbone`` keys of the study file.
+    """
+
+    def __init__(self, study: Study, files: Files, runs: Runs, labels: Labels):
+        self._study = study
+        self._files = files
+        self._runs = runs
+        self._labels = labels
+
+    # --- weights --------------------------------------------------------------------------
+
+    def weights_of(self, dataset: str, state: State) -> str:
+        """The weights of a state: a file, or the folder of the run that has it."""
+        if state.epoch:
+            return self._files.training(dataset, state.run)
+        if state.start == "imagenet":
+            model = self._study.backbones[state.backbone].model
+            return f"resources/weights/{model}-imagenet.safetensors"
+        if state.start == "file":
+            return self._study.weights_file(state.backbone)
+        return f"{self._files.results}/weights/{state.run}.safetensors"
+
+    def weights(self, dataset: str, state: str) -> str:
+        """The weights that features are read from."""
+        return self.weights_of(dataset, self._runs.state(state))
+
+    def starting_weights(self, dataset: str, run: str) -> str:
+        """The weights that a run starts from."""
+        return self.weights_of(dataset, self._runs.run(run).at(0))
+
+    def starting_label(self, run: str) -> str:
+        """What they are, in words."""
+        state = self._runs.run(run)
+        return self._labels.start(state.backbone, state.start)
+
+    def pretraining_dataset(self, pretrained: str) -> str:
+        """The data set of the study that weights are pretrained on; empty where it is letters."""
+        starts = {f"{PRETRAINED_ON}{name}": name for name in self._study.datasets}
+        return starts.get(pretrained, "")
+
+    def pretraining_images(self, pretrained: str) -> str:
+        """The images that weights are pretrained on."""
+        dataset = self.pretraining_dataset(pretrained)
+        letters = f"{self._files.results}/pretraining/letters.h5"
+        return self._files.dataset(dataset) if dataset else letters
+
+    def pretraining_label(self, backbone: str, pretrained: str) -> str:
+        """What weights are pretrained on, in words."""
+        return self._labels.start(backbone, pretrained)
+
+    # --- how networks are trained and read ------------------------------------------------
+
+    def finetuning(self, run: str) -> dict[str, Any]:
+        """How a run is trained."""
+        state = self._runs.run(run)
+        training = self._study.recipes[state.recipe].training()
+        return self._recipe(state.backbone, state.seed, training)
+
+    def pretraining(self, backbone: str, seed: str) -> dict[str, Any]:
+        """How a backbone is trained from random weights: Adam on all weights, a constant rate."""
+        keys = {"epochs", "batch_size", "learning_rate"}
+        training = self._study.pretrain.model_dump(include=keys)
+        return self._recipe(backbone, int(seed), {"optimizer": "adam", **training})
+
+    def _recipe(self, backbone: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
+        """How a backbone is trained (:class:`collapseflow.training.recipes.NetworkRecipe`)."""
+        keys = {"model", "image_size", "normalize"}
+        entry = self._study.backbones[backbone].model_dump(include=keys)
+        return {**entry, "precision": self._study.precision, "seed": seed, **training}
+
+    def training_progress(self, dataset: str, run: str) -> str:
+        """Where a run's finished epochs are kept: whatever its recipe is called, a folder for each
+        digest of what decides them."""
+        state = self._runs.run(run)
+        network = f"{state.backbone}/{state.start}/s{state.seed}"
+        return f"{self._files.results}/progress/finetune/{dataset}/{network}"
+
+    def measured_epochs(self, run: str) -> list[int]:
+        """The epochs of a run whose weights are kept and measured."""
+        return self._study.recipes[self._runs.run(run).recipe].measured_epochs()
+
+    def epoch(self, state: str) -> int:
+        """The epoch of a state."""
+        return self._runs.state(state).epoch
+
+    def reading(self, state: str) -> dict[str, Any]:
+        """How the features of a state are read."""
+        return self._reading(self._runs.state(state).backbone)
+
+    def reading_of_run(self, run: str) -> dict[str, Any]:
+        """How the features of a run's epochs are read."""
+        return self._reading(self._runs.run(run).backbone)
+
+    def _reading(self, backbone: str) -> dict[str, Any]:
+        """How features are read from a backbone
+        (:class:`collapseflow.features.extraction.Reading`)."""
+        keys = {"model", "layers", "pool", "image_size", "normalize", "batch_size"}
+        entry = self._study.backbones[backbone].model_dump(include=keys)
+        return {**entry, "precision": self._study.precision_of_reading()}
+
+    # --- features and their statistics ----------------------------------------------------
+
+    def features(self, dataset: str, features: str) -> str:
+        """The folder with the stores of a feature set, which one job makes."""
+        return self._files.features(dataset, self._runs.features(features).folder)
+
+    def last_features(self, dataset: str, run: str) -> str:
+        """The folder with the features after a run's last epoch."""
+        last = self._runs.run(run).at(self.measured_epochs(run)[-1])
+        return self._files.features(dataset, last.path)
+
+    def stores(self, dataset: str, features: str) -> dict[str, str]:
+        """The stores of a feature set by split."""
+        return {split: self._files.store(dataset, features, split) for split in SPLITS}
+
+    def train_store(self, dataset: str, features: str) -> str:
+        """The store of the training images."""
+        return self._files.store(dataset, features, "train")
+
+    def test_store(self, dataset: str, features: str) -> str:
+        """The store of the test images."""
+        return self._files.store(dataset, features, "test")
+
+    def layer(self, features: str) -> str:
+        """The layer of a feature set."""
+        return self._runs.features(features).layer
+
+    def layers(self, untrained: str) -> list[str]:
+        """The layers of a folder of features; raw pixels and scattering are a nameless one."""
+        if untrained in WITHOUT_NETWORK:
+            return [""]
+        return self._study.backbones[self._runs.state(untrained).backbone].layers
+
+    def statistics(self, dataset: str, features: str) -> str:
+        """The file with the statistics of a feature set."""
+        return self._files.statistics(dataset, self._runs.features(features).folder)
+
+    def statistics_made(self, dataset: str, features: str) -> str:
+        """What a job makes of it: of a run all measured epochs at once."""
+        return self._files.statistics_made(dataset, self._runs.features(features))
+
+    # --- t-SNE ----------------------------------------------------------------------------
+
+    def embedded_stores(self, dataset: str, features: str, embedded: str) -> dict[str, str]:
+        """The stores of what is embedded in one map, by split: both, or one."""
+        stores = self.stores(dataset, features)
+        return stores if embedded == "both" else {embedded: stores[embedded]}
+
+    def embedding_options(self, method: str) -> dict[str, Any]:
+        """Parameters of a t-SNE: the study's, or report B's on all images."""
+        if method == "opentsne":
+            return self._study.embedding.model_dump()
+        return {"n_samples": None, "perplexity": 30.0}
+
+    # --- similarity of layers -------------------------------------------------------------
+
+    def _replicates(self, dataset: str, replicates: str) -> list[Run]:
+        return self._runs.replicates(dataset)[replicates]
+
+    def replicates_features(self, dataset: str, replicates: str) -> list[str]:
+        """The features before and after trainings that differ by seed only: the first seed's start,
+        and each seed's last epoch."""
+        runs = self._replicates(dataset, replicates)
+        states = [runs[0].state.at(0), *map(self._runs.last, runs)]
+        return [self._files.features(dataset, state.path) for state in states]
+
+    def replicates_layers(self, dataset: str, replicates: str) -> list[str]:
+        """Their layers."""
+        backbone = self._replicates(dataset, replicates)[0].state.backbone
+        return self._study.backbones[backbone].layers
+
+    def replicates_seeds(self, dataset: str, replicates: str) -> list[int]:
+        """Their seeds."""
+        return [run.state.seed for run in self._replicates(dataset, replicates)]

@@ -1,0 +1,87 @@
+"""Patterns of the folders of a study: what Snakemake's wildcards may stand for."""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+
+from collapseflow.running.words import epoch_name
+from collapseflow.study.runs import Runs
+from collapseflow.study.schema import WITHOUT_NETWORK, Study
+
+
+def one_of(paths: Iterable[str]) -> str:
+    """A pattern that matches some names or paths and nothing else.
+
+    Folder by folder: thousands of paths one after another would take as many attempts a file.
+    """
+    below: dict[str, list[str]] = {}
+    for path in paths:
+        folder, separator, rest = path.partition("/")
+        below.setdefault(folder + separator, []).append(rest)
+    parts = [
+        f"{re.escape(folder)}(?:{one_of(rest)})" if folder.endswith("/") else re.escape(folder)
+        for folder, rest in below.items()
+    ]
+    return "|".join(parts) or "(?!)"
+
+
+class Patterns:
+    """Patterns that match folders of a study and nothing else."""
+
+    def __init__(self, study: Study, runs: Runs):
+        self._study = study
+        self._runs = runs
+
+    @property
+    def run(self) -> str:
+        """The folders of trainings."""
+        return one_of(dict.fromkeys(run.path for run in self._runs.trainings))
+
+    @property
+    def replicates(self) -> str:
+        """The folders of trainings but for the seed."""
+        names = [name for d in self._study.datasets for name in self._runs.replicates(d)]
+        return one_of(dict.fromkeys(names))
+
+    @property
+    def state(self) -> str:
+        """The folders of states that can be had."""
+        return "|".join(self._states.values()) or one_of([])
+
+    @property
+    def features(self) -> str:
+        """The folders of feature sets that can be had."""
+        of_networks = [
+            f"(?:{self._states[key]})/(?:{one_of(backbone.layers)})"
+            for key, backbone in self._study.backbones.items()
+        ]
+        return "|".join([*WITHOUT_NETWORK, *of_networks])
+
+    @property
+    def untrained(self) -> str:
+        """The folders of features that no training has touched."""
+        return one_of([*WITHOUT_NETWORK, *(state.path for state in self._runs.starts)])
+
+    @cached_property
+    def _states(self) -> dict[str, str]:
+        """For each backbone its starts, and its runs at measured epochs."""
+        starts: dict[str, list[str]] = {key: [] for key in self._study.backbones}
+        for state in self._runs.starts:
+            starts[state.backbone].append(state.path)
+        epochs = {
+            point: one_of(map(epoch_name, recipe.measured_epochs()))
+            for point, recipe in self._study.recipes.items()
+        }
+        runs: dict[str, dict[str, dict[str, None]]] = {key: {} for key in self._study.backbones}
+        for run in self._runs.trainings:
+            of_epochs = runs[run.state.backbone].setdefault(epochs[run.recipe], {})
+            of_epochs[run.path] = None
+        return {
+            key: "|".join(
+                [
+                    one_of(paths),
+                    *(f"(?:{one_of(at)})/(?:{epochs})" for epochs, at in runs[key].items()),
+                ]
+            )
+            for key, paths in starts.items()
+        }
