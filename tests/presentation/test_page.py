@@ -16,7 +16,6 @@ from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
 from PIL import Image
 
 from collapseflow.measures import embedding
-from collapseflow.measures.collapse import MEASURES
 from collapseflow.presentation.page import explorer, numbers, writing
 from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import read_csv
@@ -90,7 +89,8 @@ def test_csv_files_are_within_the_page(page, tmp_path):
 
 def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
     none = {"runs": [], "columns": [], "classification": [], "embeddings": [], "contents": []}
-    path = page_of_study.write(tmp_path, **none, findings=None)
+    (tmp_path / "none.json").write_text("[]")
+    path = page_of_study.write(tmp_path, **none, findings=tmp_path / "none.json")
     page = Page(path.read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert not {"findings", "key", "features", "explore", "collapse"} & set(page.ids)
@@ -180,16 +180,12 @@ def test_curves_have_every_layer_and_split(rows):
     assert lines["conv", "train", "nc1"]["mean"] == [8, 8, 8]
     line = lines["flatten", "test", "nc1"]
     assert line["epochs"] == [0, 1, 4] and line["mean"] == [2, 0.02, 0.02]
+    # Shares are in percent.
+    assert lines["", "test", "accuracy"]["mean"] == [80, 80]
+    assert found["quantities"]["accuracy"]["title"].endswith(", %")
     assert found["layers"] == ["conv", "flatten"]
     assert "within-class" in found["quantities"]["nc1"]["title"]
     assert "lda" not in " ".join(found["quantities"])
-
-
-def test_a_definition_has_what_it_refers_to():
-    words = numbers._definition(MEASURES["nc2_equinorm"].function)
-    first, second = words.split("\n")[:2]
-    assert first == "equinorm of the m_c."
-    assert second.startswith("equinorm: ") and "`" not in words
 
 
 # --- the explorer -----------------------------------------------------------------------------

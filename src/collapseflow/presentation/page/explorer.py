@@ -14,7 +14,7 @@ from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, s
 from collapseflow.measures.paired import unpack
 from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
-from collapseflow.presentation.rows import failure_of_cells, read_results
+from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
 
 #: Thumbnails in a row and in a column of a sheet.
@@ -105,7 +105,7 @@ def right_answers(
     found: dict[int, dict[str, np.ndarray]] = {}
     for one, _, content in read_results(columns, files):
         place = next(i for i, column in enumerate(columns) if column is one)
-        if place in found or failure_of_cells(content) is not None:
+        if place in found or failure_of_results(content) is not None:
             continue
         found[place] = {
             name: unpack(cell["correct"], cell["n_test"])[rows] for name, cell in content.items()

@@ -178,8 +178,8 @@ function chooseCurves(place) {
   function draw() {
     layerField.hidden = across.value === "layers";
     epochField.hidden = !layerField.hidden;
-    const { title, logarithmic, definition: words } = told.quantities[measure.value];
-    definition.textContent = words;
+    const { title, logarithmic, definition: words, source } = told.quantities[measure.value];
+    definition.textContent = source ? `${words}\n${source}` : words;
     const lines = chosen();
     const points = lines.flatMap((line) => line.points);
     const usable = (v) => v !== null && (v > 0 || !logarithmic);
