@@ -146,6 +146,20 @@ def test_the_job_most_like_it_tells_what_one_takes(results):
         assert past.bytes(classified(*job)) is None
 
 
+def test_a_data_set_is_like_itself_alone(results):
+    results("prepare_dataset/d", 4, "data/d.h5", 50)
+    past = Past(Path("results"))
+    for name, seconds in (("d", 4), ("e", None)):
+        paths = (
+            (f"results/new/data/{name}.h5",),
+            f"results/new/benchmarks/prepare_dataset/{name}.tsv",
+        )
+        assert past.seconds(Planned("prepare_dataset", *paths)) == seconds
+    results("collect_measures", 9)
+    job = Planned("collect_measures", (), "results/new/benchmarks/collect_measures.tsv")
+    assert past.seconds(job) == 9
+
+
 def test_what_is_drawn_takes_as_long_whatever_the_data_set(results):
     results("plot_confusion/d", 4, "figures/confusion_d.pdf", 50)
     job = Planned(

@@ -289,7 +289,8 @@ class OwnedLocks(FilePersistence):
         return sorted(path.stem for path in self._sessions.glob("*.lease"))
 
     def _lock_files(self, number: str = "*") -> list[Path]:
-        return list(self._locks.glob(f"{number}.*put.lock"))
+        name = f"{number}.*put.lock"
+        return [*self._locks.glob(name), *self._sessions.glob(name)]
 
     def _locked_files(self, lock_file: Path) -> set[str]:
         try:
@@ -341,8 +342,10 @@ class OwnedLocks(FilePersistence):
                     yield kind, key
 
     def _write_locks(self, lock_type: str, keys: Iterable[str]) -> None:
-        if text := "".join(f"{key}\n" for key in keys):
-            write_text(self._locks / f"{self._number}.{lock_type}.lock", text)
+        text = "".join(f"{key}\n" for key in keys)
+        # In Snakemake's folder for others, which remove all that is in it when they end.
+        for folder in (self._locks, self._sessions) if text else ():
+            write_text(folder / f"{self._number}.{lock_type}.lock", text)
 
     def _delete_locks(self) -> None:
         for path in self._lock_files(self._number):
