@@ -148,7 +148,7 @@ def changed(before: Iterable[Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items():
         was = max(left, key=lambda one: _likeness(one, value), default=None)
         if was is None and not left or not _likeness(was, value):
-            words.append(f"{name} {_short(value)} is new")
+            words.append(f"{name} is now {_short(value)}")
             continue
         left.remove(was)
         words += ["the code has changed"] if name == "code" else _differences(name, was, value)
@@ -180,7 +180,7 @@ def _differences(name: str, was: Any, now: Any) -> list[str]:
         words = []
         for key in [*now, *(key for key in was if key not in now)]:
             if key not in was:
-                words.append(f"{name}.{key} {_short(now[key])} is new")
+                words.append(f"{name}.{key} is now {_short(now[key])}")
             elif key not in now:
                 words.append(f"{name}.{key} is gone")
             elif was[key] != now[key]:
