@@ -11,7 +11,7 @@ import yaml
 
 from collapseflow.running.engine import Planned
 from collapseflow.study.announcements import Training
-from collapseflow.study.forecast import Past, changed, forecast, kind_of, reason
+from collapseflow.study.forecast import KINDS, Past, changed, forecast, kind_of, reason
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,6 +94,12 @@ def test_what_jobs_do_follows_from_rule_and_output():
         ("summarize", "results/s/summary.md"): "drawn",
     }
     assert {key: kind_of(Planned(key[0], (key[1],))) for key in kinds} == kinds
+
+
+def test_the_rules_that_are_named_are_the_workflow_s():
+    files = (ROOT / "workflow" / "rules").glob("*.smk")
+    rules = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert {rule for named in KINDS.values() for rule in named} < rules
 
 
 # --- what it takes ----------------------------------------------------------------------------
