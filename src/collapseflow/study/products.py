@@ -781,15 +781,13 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
 def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
     """By rule and data set (an empty text where there is one a study) the table or figure that a
     reader opens, relative to the page; none of single runs."""
-    return {
-        product.rule: {
-            place.dataset: product.outputs[suffix].format(**vars(place))
-            for place in product.places(plan)
-        }
-        for product in PRODUCTS
-        for suffix in SHOWN.keys() & product.outputs.keys()
-        if product.per != "run"
-    }
+    found = {}
+    for product in PRODUCTS:
+        shown = [path for suffix, path in product.outputs.items() if suffix in SHOWN]
+        if shown and product.per != "run":
+            places = product.places(plan)
+            found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
+    return found
 
 
 def key_figure(plan: Plan) -> str:
