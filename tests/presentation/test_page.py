@@ -89,7 +89,8 @@ def test_csv_files_are_within_the_page(page, tmp_path):
 
 def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
     none = {"runs": [], "columns": [], "classification": [], "embeddings": [], "contents": []}
-    path = page_of_study.write(tmp_path, **none, findings=None)
+    (tmp_path / "none.json").write_text("[]")
+    path = page_of_study.write(tmp_path, **none, findings=tmp_path / "none.json")
     page = Page(path.read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert not {"findings", "key", "features", "explore", "collapse"} & set(page.ids)
@@ -179,6 +180,9 @@ def test_curves_have_every_layer_and_split(rows):
     assert lines["conv", "train", "nc1"]["mean"] == [8, 8, 8]
     line = lines["flatten", "test", "nc1"]
     assert line["epochs"] == [0, 1, 4] and line["mean"] == [2, 0.02, 0.02]
+    # Shares are in percent.
+    assert lines["", "test", "accuracy"]["mean"] == [80, 80]
+    assert found["quantities"]["accuracy"]["title"].endswith(", %")
     assert found["layers"] == ["conv", "flatten"]
     assert "within-class" in found["quantities"]["nc1"]["title"]
     assert "lda" not in " ".join(found["quantities"])
@@ -224,6 +228,25 @@ def test_the_script_is_told_which_test_images_are_wrong(page):
             assert np.flatnonzero(bits).tolist() == wrong
 
 
+def test_features_whose_classifiers_failed_have_a_map(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    failed, *others = page_of_study.write_classification(tmp_path)
+    failed.write_text(json.dumps({"lda": {"failed": "lost"}}))
+    columns = [RAW, TUNED]
+    maps = explorer.read_maps(page_of_study.write_maps(tmp_path), columns)
+    labels = page_of_study.CLASSIFIERS
+    told, _ = explorer.describe(tmp_path / "images.h5", maps, columns, [failed, *others], labels, 0)
+    assert told["classifiers"] == labels
+    assert [list(one["wrong"]) for one in told["maps"]] == [[], ["lda", "rf"]]
+
+
+def test_features_that_failed_have_no_map(tmp_path):
+    embedding.write_failed_embedding(tmp_path / "failed.npz", "lost")
+    paths = [tmp_path / "failed.npz", page_of_study.write_maps(tmp_path)[1]]
+    (one,) = explorer.read_maps(paths, [RAW, TUNED])
+    assert (one["place"], one["label"]) == (1, TUNED.label)
+
+
 def test_coordinates_keep_their_shape_and_go_down():
     found = explorer._whole_numbers(np.array([[0.0, 0.0], [10.0, 5.0]]))
     # Half as high as wide, in the middle; what is above has the smaller number.
@@ -236,18 +259,29 @@ def test_thumbnails_stand_in_the_order_of_the_points(colour):
     images = np.repeat(levels, 16 * 16).reshape(-1, 16, 16).astype(np.uint8)
     if colour:
         images = np.stack([images] * 3, axis=-1)
-    first, second = explorer.sheets(images, 8)
+    first, second = explorer.sheets(explorer.thumbnails(images), 14)
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(first))).convert("L"))
-    assert sheet.shape == (400, 400)
+    assert sheet.shape == (700, 700)
     for place in (0, 49, 50, 2499):
         row, column = divmod(place, 50)
-        assert abs(int(sheet[8 * row + 4, 8 * column + 4]) - levels[place]) < 25
+        assert abs(int(sheet[14 * row + 7, 14 * column + 7]) - levels[place]) < 25
     with Image.open(io.BytesIO(base64.b64decode(second))) as picture:
-        assert picture.size == (400, 16)
+        assert picture.size == (700, 28)
+
+
+def test_a_thumbnail_keeps_the_shape_of_an_image():
+    wide = np.zeros((1, 20, 40, 3), np.uint8)
+    wide[0, :, :20], wide[0, :, 20:] = (250, 0, 0), (0, 0, 250)
+    (small,) = explorer.thumbnails(wide)
+    assert small.shape == (28, 28, 3)
+    # Half as high as wide, in the middle of a black square.
+    assert not small[:7].any() and not small[21:].any()
+    assert (small[7:21, :14] == [250, 0, 0]).all() and (small[7:21, 14:] == [0, 0, 250]).all()
 
 
 def test_thumbnails_are_made_small_until_they_fit():
     random = np.random.default_rng(0).integers(0, 256, (500, 28, 28)).astype(np.uint8)
+    assert np.array_equal(explorer.thumbnails(random), random)
     sizes = {side: len(explorer.sheets(random, side)[0]) for side in explorer.SIDES}
     for side in explorer.SIDES:
         assert explorer.fitting_sheets([random], sizes[side])[0] == side

@@ -14,7 +14,7 @@ from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, s
 from collapseflow.measures.paired import unpack
 from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
-from collapseflow.presentation.rows import failure_of_cells, read_results
+from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
 
 #: Thumbnails in a row and in a column of a sheet.
@@ -37,7 +37,7 @@ class Images:
     Attributes
     ----------
     images
-        uint8 (n, H, W) or (n, H, W, 3).
+        Their :func:`thumbnails`.
     labels
         int (n,).
     split
@@ -86,15 +86,14 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
         n = int(np.count_nonzero(a_map["split"] == place))
         whole = n == len(split.labels)
         rows = np.arange(n) if whole else stratified_rows(split.labels, n, seed)
-        parts.append((split.take(rows), np.full(n, place, np.uint8), rows))
-    splits, places, rows = zip(*parts, strict=True)
-    images, labels, ids = (
-        np.concatenate([getattr(split, name) for split in splits])
-        for name in ("images", "labels", "ids")
-    )
+        # Small at once: of large images a whole split is all that memory has to hold.
+        small = [thumbnails(split.images[rows[i : i + 1000]]) for i in range(0, n, 1000)]
+        of_split = np.concatenate(small), split.labels[rows], split.ids[rows]
+        parts.append((*of_split, np.full(n, place, np.uint8), rows))
+    images, labels, ids, places, rows = map(np.concatenate, zip(*parts, strict=True))
     if not np.array_equal(labels, a_map["labels"]):
         raise UserError(f"{dataset}: a t-SNE is not of these images; run the study again")
-    return Images(images, labels, np.concatenate(places), np.concatenate(rows), ids)
+    return Images(images, labels, places, rows, ids)
 
 
 def right_answers(
@@ -106,7 +105,7 @@ def right_answers(
     found: dict[int, dict[str, np.ndarray]] = {}
     for one, _, content in read_results(columns, files):
         place = next(i for i, column in enumerate(columns) if column is one)
-        if place in found or failure_of_cells(content) is not None:
+        if place in found or failure_of_results(content) is not None:
             continue
         found[place] = {
             name: unpack(cell["correct"], cell["n_test"])[rows] for name, cell in content.items()
@@ -129,7 +128,7 @@ def describe(
     -------
     ``classes``; ``n`` points, of which the first ``n_train`` are training images; ``labels``,
     ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; of each map
-    which test images are ``wrong`` by classifier (a bit each, base64); and the images uint8.
+    which test images are ``wrong`` by classifier (a bit each, base64); and the :func:`thumbnails`.
     """
     images = mapped_images(dataset, maps[0], seed)
     right = right_answers(columns, classification, images)
@@ -148,10 +147,11 @@ def describe(
                 },
             }
         )
+    named = {name for one in described for name in one["wrong"]}
     told = {
         "classes": read_info(dataset).class_names,
         "colours": COLOURS,
-        "classifiers": {n: label for n, label in classifiers.items() if n in described[0]["wrong"]},
+        "classifiers": {name: label for name, label in classifiers.items() if name in named},
         "n": len(images.labels),
         "n_train": int(np.count_nonzero(images.split == 0)),
         "labels": _base64(images.labels.astype("<u4")),
@@ -178,26 +178,50 @@ def _base64(array: np.ndarray) -> str:
 # --- thumbnails -------------------------------------------------------------------------------
 
 
-def sheets(images: np.ndarray, side: int) -> list[str]:
-    """Thumbnails as WebP, base64: sheets of :data:`PER_SIDE` x :data:`PER_SIDE`, row by row.
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Images as squares of the largest of :data:`SIDES`, black where they are none.
 
     Parameters
     ----------
     images
         uint8 (n, H, W) or (n, H, W, 3).
+
+    Returns
+    -------
+    uint8 (n, side, side) or (n, side, side, 3)
+    """
+    side = SIDES[0]
+    small = np.zeros((len(images), side, side, *images.shape[3:]), np.uint8)
+    scale = side / max(images.shape[1:3])
+    height, width = (max(1, round(length * scale)) for length in images.shape[1:3])
+    top, left = (side - height) // 2, (side - width) // 2
+    way = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
+    for image, square in zip(images, small, strict=True):
+        resized = Image.fromarray(image).resize((width, height), way)
+        square[top : top + height, left : left + width] = resized
+    return small
+
+
+def sheets(small: np.ndarray, side: int) -> list[str]:
+    """Thumbnails as WebP, base64: sheets of :data:`PER_SIDE` x :data:`PER_SIDE`, row by row.
+
+    Parameters
+    ----------
+    small
+        Those of :func:`thumbnails`.
     side
         Of a thumbnail, in pixels.
     """
     per_sheet = PER_SIDE**2
-    parts = [images[i : i + per_sheet] for i in range(0, len(images), per_sheet)]
-    return [_webp(_tiled(part, PER_SIDE, side)) for part in parts]
+    parts = [small[i : i + per_sheet] for i in range(0, len(small), per_sheet)]
+    return [_webp(_tiled(part, PER_SIDE), side / SIDES[0]) for part in parts]
 
 
 def fitting_sheets(sets: Sequence[np.ndarray], n_bytes: int) -> tuple[int, list[list[str]]]:
     """The side of the largest thumbnails that take up to ``n_bytes`` as base64 for all data sets
     together, and the sheets of each; those of the smallest side are taken whatever they need."""
     for side in SIDES:
-        made = [sheets(images, side) for images in sets]
+        made = [sheets(small, side) for small in sets]
         if sum(len(sheet) for of_set in made for sheet in of_set) <= n_bytes:
             break
     return side, made
@@ -210,29 +234,24 @@ def strips(split: Split, class_names: Sequence[str]) -> list[tuple[str, str]]:
     for label, name in list(enumerate(class_names))[:MOST_STRIPS]:
         rows = np.flatnonzero(split.labels == label)[:IN_STRIP]
         if len(rows):
-            found.append((name, _webp(_tiled(split.images[rows], len(rows), SIDES[0]), 60)))
+            strip = _tiled(thumbnails(split.images[rows]), len(rows))
+            found.append((name, _webp(strip, quality=60)))
     return found
 
 
-def _tiled(images: np.ndarray, per_row: int, side: int) -> Image.Image:
-    """Images beside each other, each in a square of ``side`` pixels; the sheet is as high as its
-    rows."""
-    rows = -(-len(images) // per_row)
-    sheet = Image.new("L" if images.ndim == 3 else "RGB", (per_row * side, rows * side))
-    for place, image in enumerate(images):
-        height, width = image.shape[:2]
-        scale = side / max(height, width)
-        size = [max(1, round(length * scale)) for length in (width, height)]
-        way = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
-        small = Image.fromarray(image).resize(size, way)
-        corner = [(side - length) // 2 for length in size]
-        sheet.paste(
-            small, (place % per_row * side + corner[0], place // per_row * side + corner[1])
-        )
-    return sheet
+def _tiled(small: np.ndarray, per_row: int) -> np.ndarray:
+    """Squares (n, side, side[, 3]) beside each other, as many rows as they need."""
+    n, side = small.shape[:2]
+    rows = -(-n // per_row)
+    filled = np.zeros((rows * per_row, *small.shape[1:]), np.uint8)
+    filled[:n] = small
+    grid = filled.reshape(rows, per_row, *small.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(rows * side, per_row * side, *small.shape[3:])
 
 
-def _webp(picture: Image.Image, quality: int = QUALITY) -> str:
+def _webp(pixels: np.ndarray, scale: float = 1, quality: int = QUALITY) -> str:
+    picture = Image.fromarray(pixels)
+    size = [round(scale * length) for length in picture.size]
     content = io.BytesIO()
-    picture.save(content, "WEBP", quality=quality, method=4)
+    picture.resize(size, Image.Resampling.BOX).save(content, "WEBP", quality=quality, method=4)
     return base64.b64encode(content.getvalue()).decode()

@@ -1,6 +1,5 @@
 """The numbers that the page draws itself: networks before and after, features compared, curves."""
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from collapseflow.measures.collapse import MEASURES
+from collapseflow.measures import collapse
+from collapseflow.measures.quantities import OURS, QUANTITIES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.rows import (
     IDENTITY,
     identity,
-    is_geometric,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     swept_keys,
 )
 from collapseflow.presentation.tables.writing import signed, spread
@@ -134,7 +133,7 @@ def before_and_after(
     for name, quantity in drawn.items():
         found = means[means["quantity"] == quantity]
         values = [v for row in found.itertuples() for v in (row.mean, *ends(row))]
-        axes[name] = Axis.around(values, is_geometric(quantity))
+        axes[name] = Axis.around(values, QUANTITIES[quantity].logarithmic)
     networks = []
     for run in {(r.dataset, r.series): r for r in runs}.values():
         of_run = means[(means["dataset"] == run.dataset) & (means["series"] == run.series)]
@@ -257,12 +256,13 @@ def curves(
 
     Returns
     -------
-    ``datasets``, ``splits``: labels by name; ``quantities``: of each ``title``, ``logarithmic``,
-    ``definition``; ``lines``: of each data set, series, layer, split and quantity the epochs with
-    the mean over seeds, and its ``low`` and ``high`` (:func:`ends`), to four digits.
+    ``datasets``, ``splits``: labels by name; ``networks``, ``layers``: labels in their order;
+    ``quantities``: of each ``title``, ``logarithmic``, ``definition``, in the ``notation``, and
+    ``source``; ``lines``: of each data set, series, layer, split and quantity the epochs with the
+    mean over seeds, and its ``low`` and ``high`` (:func:`ends`), in the quantity's unit.
     """
     table = _series_rows(rows, runs)
-    table = table[table["quantity"].isin([*MEASURES])]
+    table = table[table["quantity"].isin([*collapse.MEASURES])]
     by = ["dataset", "series", "layer", "split", "quantity", "epoch"]
     means = over_seeds(table, by)
     labels = {run.series: run.label for run in runs}
@@ -279,9 +279,9 @@ def curves(
                 "split": split,
                 "quantity": quantity,
                 "epochs": [int(epoch) for epoch in line["epoch"]],
-                "mean": [_rounded(v) for v in line["mean"]],
-                "low": [_rounded(low) for low, _ in spans],
-                "high": [_rounded(high) for _, high in spans],
+                "mean": [_written(v, quantity) for v in line["mean"]],
+                "low": [_written(low, quantity) for low, _ in spans],
+                "high": [_written(high, quantity) for _, high in spans],
             }
         )
     there = dict.fromkeys(line["quantity"] for line in lines)
@@ -292,22 +292,26 @@ def curves(
         "splits": SPLITS,
         "quantities": {
             name: {
-                "title": measure.title,
-                "logarithmic": measure.logarithmic,
-                "definition": inspect.getdoc(measure.function) or measure.title,
+                "title": f"{entry.title}, {entry.unit}" if entry.unit else entry.title,
+                "logarithmic": entry.logarithmic,
+                "definition": entry.meaning,
+                "source": "" if entry.source == OURS else entry.source,
             }
-            for name, measure in MEASURES.items()
+            for name, entry in QUANTITIES.items()
             if name in there
         },
+        "notation": collapse.__doc__.split("\n\n")[1],
         "lines": lines,
     }
 
 
-def _rounded(value: float) -> float | None:
+def _written(value: float, quantity: str) -> float | None:
+    """A value in the quantity's unit, to four digits."""
+    value = 100 * value if QUANTITIES[quantity].unit else value
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def _series_rows(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """The rows of the runs with a column ``series``; the data set and the seed tell the rest."""
     columns = [*IDENTITY, "series", "epoch", "layer", "split", "quantity", "value", "low", "high"]
-    return of_runs(rows, runs)[columns]
+    return run_rows(rows, runs)[columns]

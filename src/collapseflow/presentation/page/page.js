@@ -149,7 +149,7 @@ function chooseCurves(place) {
   if (told.layers.length > 1) controls.append(acrossField, layerField, epochField);
   controls.append(shown);
   const definition = make("p", { class: "note definition" });
-  const about = make("details", {}, make("summary", {}, "What this measure is"), definition);
+  const about = make("details", {}, make("summary", {}, "What this measure is"), definition, make("p", { class: "note definition" }, told.notation));
   const picture = make("div"), legend = make("ul", { class: "legend" }), numbers = make("div", { class: "wide" });
   const values = make("details", {}, make("summary", {}, "The numbers of this picture"), numbers);
   place.append(controls, picture, legend, make("p", { class: "note" }, "Lines are means over seeds, bands one standard deviation (ddof = 1), on a logarithmic axis the geometric ones; an accuracy of one seed on test images has its 95 % interval."), about, values);
@@ -178,8 +178,8 @@ function chooseCurves(place) {
   function draw() {
     layerField.hidden = across.value === "layers";
     epochField.hidden = !layerField.hidden;
-    const { title, logarithmic, definition: words } = told.quantities[measure.value];
-    definition.textContent = words;
+    const { title, logarithmic, definition: words, source } = told.quantities[measure.value];
+    definition.textContent = source ? `${words}\n${source}` : words;
     const lines = chosen();
     const points = lines.flatMap((line) => line.points);
     const usable = (v) => v !== null && (v > 0 || !logarithmic);
@@ -258,7 +258,7 @@ function explore(place) {
   }
   const urls = new Map();
   const view = { zoom: 1, x: 0.5, y: 0.5 };
-  let set, map, hidden = new Set(), visible = [], chosen = -1, page = ROWS;
+  let set, map, hidden = new Set(), visible = [], names = [], chosen = -1, page = ROWS;
 
   const [setField, setSelect] = choice("data set", sets.map((s, i) => [i, s.label]), changeSet);
   const [mapField, mapSelect] = choice("features", [], changeMap);
@@ -266,7 +266,7 @@ function explore(place) {
   const [testLabel, test] = box(["test images"], true, filter);
   const [trainLabel, train] = box(["training images (faint)"], false, filter);
   const [wrongLabel, wrong] = box(["mistakes only"], false, filter);
-  const canvas = make("canvas", { tabindex: 0, role: "img", "aria-label": "Map of the images. Arrow keys go from image to image, plus and minus zoom. The table below has the same images." });
+  const canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": "Map of the images. Arrow keys go from image to image, plus and minus zoom. The table below has the same images." });
   const status = make("p", { role: "status", class: "note status" });
   const info = make("div", { class: "hovered", "aria-live": "polite" }, "Point at an image, or press an arrow key on the map.");
   const worth = make("p", { class: "note" });
@@ -322,9 +322,10 @@ function explore(place) {
       if (!isTrain) tests++;
       if (isMistake) mistakes++;
     }
-    const counted = by.options.length ? `; of ${thousands(tests)} test images shown ${thousands(mistakes)} are mistakes of ${set.classifiers[by.value]}` : "";
+    const counted = by.value in map.wrong ? `; of ${thousands(tests)} test images shown ${thousands(mistakes)} are mistakes of ${set.classifiers[by.value]}` : "";
     status.textContent = `${thousands(visible.length)} of ${thousands(set.n)} images shown${counted}.`;
     page = ROWS;
+    names = middles();
     draw();
     list();
   }
@@ -354,6 +355,19 @@ function explore(place) {
       for (let j = 0; j < steps.length; j++) pixels[start + steps[j]] = value;
     }
     context.putImageData(picture, 0, 0);
+    // Names tell classes apart without colour.
+    context.font = `600 ${12 * ratio}px sans-serif`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineWidth = 3 * ratio;
+    context.strokeStyle = "#fff";
+    context.fillStyle = "#16191c";
+    for (const [label, middle] of names) {
+      const words = set.classes[label].length > 14 ? `${set.classes[label].slice(0, 13)}…` : set.classes[label];
+      const at = [left + k * middle[0], top + k * middle[1]];
+      context.strokeText(words, ...at);
+      context.fillText(words, ...at);
+    }
     if (chosen >= 0) {
       const x = left + k * map.points[2 * chosen], y = top + k * map.points[2 * chosen + 1];
       for (const [width, ink] of [[5, "#fff"], [2.5, "#000"]]) {
@@ -364,6 +378,17 @@ function explore(place) {
         context.stroke();
       }
     }
+  }
+  /** The middle of each class that is shown, up to sixty classes: the median of its points, of test images where there are some. */
+  function middles() {
+    if (set.classes.length > 60) return [];
+    const front = visible.filter((i) => i >= set.n_train), byClass = new Map();
+    for (const i of front.length ? front : visible) {
+      if (!byClass.has(set.labels[i])) byClass.set(set.labels[i], []);
+      byClass.get(set.labels[i]).push(i);
+    }
+    const median = (points, axis) => points.map((i) => map.points[2 * i + axis]).sort((a, b) => a - b)[points.length >> 1];
+    return [...byClass].map(([label, points]) => [label, [median(points, 0), median(points, 1)]]);
   }
   function abgr(hex, strength) {
     const [r, g, b] = [1, 3, 5].map((at) => Math.round(255 - strength * (255 - Number.parseInt(hex.slice(at, at + 2), 16))));
@@ -394,7 +419,7 @@ function explore(place) {
     return make("span", { class: "thumbnail", style: `width:${side}px;height:${side}px;background-image:url(${urls.get(id)});background-size:${look.per_side * side}px auto;background-position:-${across}px -${down}px` });
   }
   const where = (i) => i < set.n_train ? `training image ${set.rows[i]}` : `test image ${set.rows[i]}`;
-  const verdict = (i) => ({ undefined: "", true: `wrong by ${set.classifiers[by.value]}`, false: `right by ${set.classifiers[by.value]}` })[isWrong(i)];
+  const verdict = (i) => ({ undefined: "", true: `${set.classifiers[by.value]}: wrong`, false: `${set.classifiers[by.value]}: right` })[isWrong(i)];
   function show(i) {
     const lines = [make("bdi", {}, set.classes[set.labels[i]]), `${where(i)}, ${set.ids[i]} in its source`, verdict(i)].filter(Boolean);
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, line)));
@@ -403,11 +428,11 @@ function explore(place) {
     chosen = i;
     show(i);
     draw();
-    for (const row of body.rows) row.setAttribute("aria-selected", Number(row.dataset.image) === i);
+    for (const row of body.rows) row.setAttribute("aria-current", Number(row.dataset.image) === i);
   }
   function list() {
     if (!listed.open) return;
-    body.replaceChildren(...visible.slice(0, page).map((i) => make("tr", { "data-image": i, "aria-selected": i === chosen },
+    body.replaceChildren(...visible.slice(0, page).map((i) => make("tr", { "data-image": i, "aria-current": String(i === chosen) },
       make("td", {}, make("button", { type: "button", "aria-label": `show ${where(i)} on the map`, onclick: () => choose(i) }, thumbnail(i, 42))),
       make("td", {}, make("bdi", {}, set.classes[set.labels[i]])), make("td", {}, where(i)), make("td", {}, verdict(i)))));
     more.hidden = visible.length <= page;

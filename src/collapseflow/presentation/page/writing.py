@@ -5,13 +5,13 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from PIL import Image
 
+from collapseflow import __version__
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.presentation.figures.appearance import LINES
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
@@ -30,6 +30,8 @@ PARTS = {
     "Neural collapse": "collapse",
     "Transfer": "collapse",
 }
+#: Tables and figures behind the fold whatever their category, by their names.
+FOLDED = ("scattering", "training")
 #: Bytes of the whole page, which thumbnails are made small for.
 MOST_BYTES = 11_000_000
 #: Larger CSV files stay beside the page.
@@ -103,7 +105,7 @@ def write_page(sources: Sources, output: str | Path) -> None:
         "study": sources.study,
         "command": sources.command,
         "date": date.fromtimestamp(Path(sources.measures).stat().st_mtime).isoformat(),
-        "version": version("collapseflow"),
+        "version": __version__,
         "seeds": numbered_seeds(sources.study["seeds"]) if sources.study["seeds"] else "",
         "trained": TRAINED[sources.study["precision"]],
         "read": READ[sources.study["precision_of_reading"]],
@@ -172,7 +174,7 @@ def _product(
         "heading": heading if heading.startswith(title) else f"{title}: {heading}",
         # Words between two backquotes are literal in a caption.
         "caption": product["caption"].replace("``", ""),
-        "part": PARTS.get(product["category"], "fold"),
+        "part": "fold" if product["name"] in FOLDED else PARTS.get(product["category"], "fold"),
         "anchor": stem.replace("/", "-"),
         "stem": stem,
         "picture": _picture(folder / files["png"]) if "png" in files else None,
