@@ -1,5 +1,5 @@
-"""Studies that are killed again and again, until the same command ends: equal tables, no epoch twice,
-nothing damaged."""
+"""Studies that are killed again and again, until the same command ends: equal tables, no epoch
+twice, nothing damaged."""
 
 import os
 import re
@@ -33,9 +33,7 @@ def _tables(results: Path) -> dict[str, pd.DataFrame]:
     """What the study found; times and memory are others each time."""
     paths = sorted([*results.glob("*.csv"), *results.glob("tables/*.csv")])
     return {
-        path.name: pd.read_csv(path).drop(
-            columns=["seconds", "images_per_second"], errors="ignore"
-        )
+        path.name: pd.read_csv(path).drop(columns=["seconds", "images_per_second"], errors="ignore")
         for path in paths
         if path.stem != "runtime"
     }

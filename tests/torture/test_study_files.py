@@ -40,9 +40,7 @@ def _one_line_each(error: UserError) -> bool:
     return all(line.strip() for line in str(error).splitlines())
 
 
-@settings(
-    max_examples=100 * EFFORT, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=100 * EFFORT, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(PLACES), STRANGE), min_size=1, max_size=3))
 def test_a_study_with_strange_values_is_a_study_or_is_refused(changes):
     study = copy.deepcopy(STUDY)
