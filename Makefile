@@ -34,6 +34,14 @@ test: $(TESTABLE)
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
 
+# Fifty times the attacks of `make test`: damaged files, studies that are killed, strange study files.
+# An hour and more; EFFORT=5 takes a tenth of it, another SEED tries other cases.
+EFFORT ?= 50
+SEED ?= 0
+torture: $(TESTABLE)
+	COLLAPSEFLOW_TORTURE=$(EFFORT) COLLAPSEFLOW_TORTURE_SEED=$(SEED) \
+	    $(VENV)/bin/pytest tests/torture -s
+
 # What holds on this machine's card, with what $(PYTHON) has installed. Goes on where it was stopped;
 # anew without results/gpu-tests. DEVICE=cpu rehearses it on a processor.
 test-gpu:

@@ -110,6 +110,11 @@ def tiny(tmp_path_factory):
     return folder
 
 
+def visible(folder):
+    """The names of what stands in a folder, without checksums and what Snakemake hides."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def test_every_table_and_figure_appears(tiny):
     results = tiny / "results" / "tiny"
     folder = results / "figures"
@@ -119,7 +124,7 @@ def test_every_table_and_figure_appears(tiny):
     stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
     stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
     assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
-    tables = {path.name for path in (results / "tables").iterdir()}
+    tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
     expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
@@ -164,13 +169,13 @@ def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
         folder = results / "training" / dataset / RUN
         names = {path.name for path in (folder / "weights").glob("*.safetensors")}
         assert names == weights
-        assert {path.name for path in folder.iterdir()} == {"weights", "log.json"}
+        assert visible(folder) == {"weights", "log.json"}
         kept = {
             path.name for path in (results / "progress/finetune" / dataset).rglob("*.safetensors")
         }
         assert kept == {*weights, "epoch002.optimizer.safetensors"}
-        measured = (results / "progress" / "reduce_epochs" / dataset / RUN).iterdir()
-        assert {path.name for path in measured} == {"epoch001.npz", "epoch001.json", "history.log"}
+        measured = visible(results / "progress" / "reduce_epochs" / dataset / RUN)
+        assert measured == {"epoch001.npz", "epoch001.json", "history.log"}
         features = results / "features" / dataset
         stores = {str(path.parent.relative_to(features)) for path in features.rglob("*.h5")}
         starts = {f"net/{start}/s0/epoch000/penultimate" for start in ("pretrain", "random")}
@@ -402,7 +407,7 @@ def without(tiny, tmp_path):
 
 def test_every_folder_of_the_results_is_documented(tiny):
     # Its networks are read at one layer, which is similar to no other.
-    made = {path.name for path in (tiny / "results" / "tiny").iterdir()}
+    made = visible(tiny / "results" / "tiny")
     assert made | {"similarity"} == set(may_be_deleted())
 
 
@@ -929,8 +934,7 @@ def many(tmp_path_factory):
 def test_each_run_keeps_the_epochs_that_are_measured_and_a_log_of_all(many):
     training = many / "results" / "many" / "training" / "digits"
     for run in SGD:
-        weights = {path.name for path in (training / run / "weights").iterdir()}
-        weights.discard(".snakemake_timestamp")
+        weights = visible(training / run / "weights")
         assert weights == {"epoch001.safetensors", "epoch003.safetensors"}
         log = json.loads((training / run / "log.json").read_text())
         assert [record["epoch"] for record in log] == [1, 2, 3]

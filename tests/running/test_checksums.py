@@ -187,7 +187,16 @@ def test_a_file_of_another_place_is_refused_and_a_copied_study_is_not(kind, tmp_
     assert_refused(other, verify, f"was made as {place}")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "half", '{"place": null, "n_bytes": 1}'])
+#: Of no file.
+CHECKSUMS = [
+    *("", "{", "[]", "{}", "half", '{"place": null, "n_bytes": 1}'),
+    '{"place": null, "n_bytes": 5, "block_bytes": 0, "xxh3_64": []}',
+    '{"place": null, "n_bytes": "5", "block_bytes": 9, "xxh3_64": ["0"]}',
+    '{"place": null, "n_bytes": 5, "block_bytes": 9, "xxh3_64": []}',
+]
+
+
+@pytest.mark.parametrize("content", CHECKSUMS)
 def test_damaged_checksums_are_refused_and_name_the_file(kind, content):
     path, _, read = kind
     checksum_file(path).write_text(content)

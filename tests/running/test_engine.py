@@ -29,6 +29,9 @@ NEXT = "running/engine.py has to be adapted before pyproject.toml allows this ve
         ("snakemake.cli", "main", ["argv"]),
         ("snakemake.workflow:Workflow", "is_main_process", None),
         ("snakemake.workflow:Workflow", "_prepare_dag", ...),
+        ("snakemake.workflow:Workflow", "basedir", None),
+        ("snakemake.workflow:Workflow", "current_basedir", None),
+        ("snakemake.api", "resolve_snakefile", ["path", "allow_missing"]),
         ("snakemake.workflow", "FilePersistence", ...),
         ("snakemake.dag:DAG", "needrun_jobs", ["self", "exclude_finished"]),
         ("snakemake.dag:DAG", "finished_jobs", None),
@@ -68,6 +71,17 @@ def test_snakemake_has_what_is_used_of_it(where, name, parameters):
 def test_the_locks_that_are_replaced_are_those_that_snakemake_takes():
     source = inspect.getsource(sys.modules["snakemake.workflow"].Workflow._prepare_dag)
     assert "persistence = FilePersistence" in source, f"_prepare_dag is another one; {NEXT}"
+
+
+def test_snakemake_says_why_a_job_runs():
+    from snakemake.jobs import Reason
+    from snakemake.persistence import ParamsChange
+
+    lists = ("missing_output", "incomplete_output", "updated_input", "updated_input_run")
+    for name in (*lists, "params_changed", "input_changed", "forced"):
+        assert not getattr(Reason(), name), f"a reason's {name} is another one; {NEXT}"
+    change = ParamsChange(only_old={"1"}, only_new={"2"})
+    assert change and not ParamsChange(), f"ParamsChange is another one; {NEXT}"
 
 
 SNAKEFILE = """
@@ -323,6 +337,32 @@ def test_locks_that_nobody_says_are_his_count_as_snakemake_s(tmp_path, makes, re
         files.cleanup_locks()
         with files.lock():
             pass
+
+
+def test_another_workflow_that_ends_takes_no_lock_away(tmp_path):
+    from snakemake.persistence.file import FilePersistence
+
+    mine = Files(tmp_path, makes=["a"])
+    with mine.lock():
+        FilePersistence(path=tmp_path).unlock()
+        assert not (tmp_path / "locks").exists()
+        with pytest.raises(SystemExit, match=f"process {os.getpid()} on "):
+            Files(tmp_path, reads=["a"]).lock().__enter__()
+    with Files(tmp_path, reads=["a"]).lock():
+        pass
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file another user's")
+def test_processes_of_other_users_are_not_taken_for_dead_because_they_are_hidden(tmp_path):
+    path = tmp_path / "one.lease"
+    held = lease.Lease(path)
+    held.acquire()
+    holder = json.loads(path.read_text())
+    held.release()
+    path.write_text(json.dumps({**holder, "born": "long ago"}))
+    assert lease.has_ended(path) is True
+    os.chown(path, 4711, -1)
+    assert lease.has_ended(path) is None
 
 
 def test_snakemake_reads_the_locks_that_are_written_here(tmp_path):

@@ -94,8 +94,8 @@ def test_another_number_of_epochs_is_announced_where_the_rate_depends_on_it(tmp_
     train_before(tmp_path / "progress")
     (line,) = trained_again([planned(tmp_path, epochs=8)])
     assert line == (
-        "trained again: epochs 1 to 3 of run: epochs 8 instead of 3, on which the course of the "
-        "rate depends (schedule 'cosine')"
+        "trained again: epochs 1 to 3 of run: epochs 8 instead of 3; with schedule 'cosine' the "
+        "rate of every epoch depends on this"
     )
     train_before(tmp_path / "progress", schedule="constant")
     assert trained_again([planned(tmp_path, epochs=8, schedule="constant")]) == []
@@ -136,7 +136,7 @@ def test_other_code_other_images_and_epochs_that_are_gone_are_reasons(tmp_path):
     log_before(tmp_path, 3)
     progress = tmp_path / "progress"
     assert trained_again([planned(tmp_path)]) == [
-        f"trained again: epochs 1 to 3 of run: they are no longer in {progress}"
+        f"trained again: epochs 1 to 3 of run: {progress} no longer holds them"
     ]
     train_before(progress)
     (line,) = trained_again([planned(tmp_path, code="y")])
@@ -145,7 +145,7 @@ def test_other_code_other_images_and_epochs_that_are_gone_are_reasons(tmp_path):
     assert line.endswith("of run: its images have changed")
     # What other jobs make first may come out the same.
     (line,) = trained_again([planned(tmp_path, data=None, made_again=("the data set",))])
-    assert line.endswith("of run, unless making the data set again gives the same")
+    assert line.endswith("of run, unless the data set comes out the same when it is made again")
     assert trained_again([planned(tmp_path)]) == []
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from collapseflow.running.engine import Planned
 from collapseflow.study.announcements import Training
-from collapseflow.study.forecast import Past, changed, forecast, kind_of, reason
+from collapseflow.study.forecast import KINDS, Past, changed, forecast, kind_of, reason
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
             {"classifiers": {"lda": {"solver": "lsqr"}, "lr": {"C": 1}}},
             [
                 "classifiers.lda.solver 'lsqr' instead of 'svd'",
-                "classifiers.lr {'C': 1} is new",
+                "classifiers.lr is now {'C': 1}",
                 "classifiers.rf is gone",
             ],
         ),
@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[2]
             ["the code has changed", "label 'another' instead of 'a label'"],
         ),
         ([None], {"images": "ab"}, ["images 'ab' instead of None"]),
-        ([], {"images": "ab"}, ["images 'ab' is new"]),
+        ([], {"images": "ab"}, ["images is now 'ab'"]),
         ([0.5], {}, ["0.5 is gone"]),
         ([[1, 2]], {"kept": [1, 2, 3]}, ["kept [1, 2, 3] instead of [1, 2]"]),
         (
@@ -96,6 +96,12 @@ def test_what_jobs_do_follows_from_rule_and_output():
     assert {key: kind_of(Planned(key[0], (key[1],))) for key in kinds} == kinds
 
 
+def test_the_rules_that_are_named_are_the_workflow_s():
+    files = (ROOT / "workflow" / "rules").glob("*.smk")
+    rules = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert {rule for named in KINDS.values() for rule in named} < rules
+
+
 # --- what it takes ----------------------------------------------------------------------------
 
 
@@ -144,6 +150,20 @@ def test_the_job_most_like_it_tells_what_one_takes(results):
     for job in (("e", "net/a/s0"), ("d", "other/a/s0"), ("d", "net/a/s0/more")):
         assert past.seconds(classified(*job)) is None
         assert past.bytes(classified(*job)) is None
+
+
+def test_a_data_set_is_like_itself_alone(results):
+    results("prepare_dataset/d", 4, "data/d.h5", 50)
+    past = Past(Path("results"))
+    for name, seconds in (("d", 4), ("e", None)):
+        paths = (
+            (f"results/new/data/{name}.h5",),
+            f"results/new/benchmarks/prepare_dataset/{name}.tsv",
+        )
+        assert past.seconds(Planned("prepare_dataset", *paths)) == seconds
+    results("collect_measures", 9)
+    job = Planned("collect_measures", (), "results/new/benchmarks/collect_measures.tsv")
+    assert past.seconds(job) == 9
 
 
 def test_what_is_drawn_takes_as_long_whatever_the_data_set(results):
@@ -255,7 +275,7 @@ def test_a_plan_is_the_one_of_a_dry_run(tmp_path):
     told = plan(tmp_path, study)
     assert numbers(told) == (planned(tmp_path, study),) * 2
     reasons = " ".join(told.split("\nwhy\n")[1].split())
-    assert re.search(r"1 classifiers\.rf\.parameters(\.n_estimators 7|.*is new)", reasons)
+    assert re.search(r"1 classifiers\.rf\.parameters\.n_estimators is now 7", reasons)
     assert re.search(r"\d options\.iterations 30 instead of 20 \(embed\)", reasons)
     assert "its files are missing (plot_samples)" in reasons
     assert "its input is made anew" in reasons

@@ -242,9 +242,12 @@ def test_what_findings_link_to_are_files_of_the_study():
     assert files["plot_collapse"] == {"two": "figures/collapse_two.png"}
     assert files["tabulate_collapse"] == {"": "tables/collapse.md"}
     assert files["tabulate_comparison"]["one"] == "tables/comparison_one.md"
-    assert files["plot_sweep"] == {} and "plot_geometry" not in files
+    assert files["plot_sweep"] == {} and not {"plot_geometry", "tabulate_training"} & set(files)
     paths = {path for by_dataset in files.values() for path in by_dataset.values()}
     assert {f"results/toy/{path}" for path in paths} < set(everything(two))
+    # A figure with a table beside it is one link.
+    both = shown_files(plan(backbones={"net": RESNET}, analyses=["transfer"]))
+    assert both["plot_transfer_matrix"] == {"": "figures/transfer_matrix.png"}
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, kept=None):
         folder / "weights",
         folder / "log.json",
     )
-    return [safetensors.torch.load_file(path) for path in sorted(folder.glob("weights/*.safe*"))]
+    return [
+        safetensors.torch.load_file(path) for path in sorted(folder.glob("weights/*.safetensors"))
+    ]
 
 
 def read_log(folder):
@@ -902,7 +904,7 @@ def test_weights_are_published_and_kept_of_some_epochs_and_of_the_last(
     first, last = run(tmp_path, 3, dataset, start, kept=[1])
     assert kept == [[], ["epoch001"], ["epoch001", "epoch002"]]
     assert names_of(parts(tmp_path), "epoch???.safetensors") == ["epoch001", "epoch003"]
-    assert names_of(tmp_path, "weights/*") == ["epoch001", "epoch003"]
+    assert names_of(tmp_path, "weights/[!.]*") == ["epoch001", "epoch003"]
     assert len(read_log(tmp_path)) == 3
     assert_equal(first, uninterrupted[0])
     assert_equal(last, uninterrupted[2])

@@ -156,7 +156,7 @@ class Planned:
     rule
         Its rule.
     outputs
-        The files and folders that it makes, without those that are deleted after use.
+        The files and folders that it makes.
     benchmark
         Where its time is kept; empty of one that has no such file.
     cause
@@ -179,8 +179,7 @@ class Planned:
 def describe(workflow: Any, job: Job) -> Planned:
     """A planned job and why it runs. Snakemake itself prints values that have changed as two sets
     of texts, and looks for them only in jobs before which no other job runs."""
-    outputs = tuple(str(path) for path in job.output if path not in job.temp_output)
-    described = (job.rule.name, outputs, str(job.benchmark or ""))
+    described = (job.rule.name, tuple(map(str, job.output)), str(job.benchmark or ""))
     reason = workflow.dag.reason(job)
     there = any(Path(path).exists() for path in job.output)
     if not there:
@@ -189,14 +188,11 @@ def describe(workflow: Any, job: Job) -> Planned:
     if reason.forced or reason.incomplete_output:
         return Planned(*described, "was interrupted")
     change = workflow.persistence.params_changed(job)
-    names = {repr(value): name for name, value in job.params.items()}
     return Planned(
         *described,
         cause=_cause(reason),
-        before=tuple(_value(text) for text in sorted(change.only_old)) if change else (),
-        now={names[t]: _value(t) for t in sorted(change.only_new, key=list(names).index)}
-        if change
-        else {},
+        before=tuple(_value(text) for text in sorted(change.only_old)),
+        now={name: value for name, value in job.params.items() if repr(value) in change.only_new},
     )
 
 
@@ -215,6 +211,7 @@ def _cause(reason: Any) -> str:
 
 
 def _value(text: str) -> Any:
+    """What a text that Snakemake keeps of a parameter stands for, or the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -289,7 +286,8 @@ class OwnedLocks(FilePersistence):
         return sorted(path.stem for path in self._sessions.glob("*.lease"))
 
     def _lock_files(self, number: str = "*") -> list[Path]:
-        return list(self._locks.glob(f"{number}.*put.lock"))
+        name = f"{number}.*put.lock"
+        return [*self._locks.glob(name), *self._sessions.glob(name)]
 
     def _locked_files(self, lock_file: Path) -> set[str]:
         try:
@@ -341,8 +339,10 @@ class OwnedLocks(FilePersistence):
                     yield kind, key
 
     def _write_locks(self, lock_type: str, keys: Iterable[str]) -> None:
-        if text := "".join(f"{key}\n" for key in keys):
-            write_text(self._locks / f"{self._number}.{lock_type}.lock", text)
+        text = "".join(f"{key}\n" for key in keys)
+        # In Snakemake's folder for others, which remove all that is in it when they end.
+        for folder in (self._locks, self._sessions) if text else ():
+            write_text(folder / f"{self._number}.{lock_type}.lock", text)
 
     def _delete_locks(self) -> None:
         for path in self._lock_files(self._number):

@@ -53,7 +53,7 @@ OUTPUT_OF_A_JOB = ".snakemake_timestamp"
 #: says with a RuntimeError that a file is encrypted or packed in an unknown way.
 UNREADABLE = (
     *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError),
-    *(RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, ArithmeticError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 
@@ -265,7 +265,10 @@ def read_checksums(path: str | os.PathLike) -> Checksums | None:
     """
     beside = checksum_file(path)
     try:
-        return Checksums(**json.loads(beside.read_bytes()))
+        checksums = Checksums(**json.loads(beside.read_bytes()))
+        if len(checksums.xxh3_64) != -(-checksums.n_bytes // checksums.block_bytes):
+            raise ValueError("another number of blocks")
+        return checksums
     except FileNotFoundError:
         return None
     except UNREADABLE as error:
@@ -383,6 +386,8 @@ class CheckedFile(RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        # Else the blocks stay until Python looks for what refers to itself.
+        self._block.cache_clear()
         super().close()
 
 

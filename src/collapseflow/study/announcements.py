@@ -1,8 +1,8 @@
 """What is said before the first job, by a dry run too, and after the last one.
 
-A training goes on after its finished epochs (:mod:`collapseflow.training.loop`) where what they
-depend on is the same and their weights are there; where it does not, that is hours of work, and is
-said before.
+A training goes on after its finished epochs (:mod:`collapseflow.training.loop`) if their weights
+are there and nothing that they depend on has changed. Otherwise it trains them again, which may
+take hours, and is said before.
 """
 
 import csv
@@ -16,8 +16,8 @@ from collapseflow.running.resume import DEPENDENCIES, SET_ASIDE, read_kept
 from collapseflow.running.words import epoch_name
 from collapseflow.study.recipes import Recipe
 
-#: Keys of a recipe that kept epochs leave out where they do nothing because of another key
-#: (training/recipes.py); the others are left out at their defaults.
+#: Kept epochs do not name these keys of a recipe where another key makes them void
+#: (training/recipes.py). Of the other keys they do not name those that have their default.
 _VOID = ("epochs", "momentum", "nesterov", "steps", "step_factor", "label_smoothing")
 #: So many names stand in a line.
 _NAMED = 3
@@ -40,12 +40,12 @@ class Training:
     code
         The digest of the code that trains.
     log
-        The log of the same training before, which need not exist; None of a pretraining, which has
-        none.
+        The log that an earlier training of this name has written, if there was one; None of a
+        pretraining, which writes none.
     data
         The digest of its images; None where they are not there yet.
     made_again
-        What it starts from that other planned jobs make, in words.
+        Which of its inputs other planned jobs make, in words.
     """
 
     name: str
@@ -81,12 +81,14 @@ class _Before:
 def trained_again(
     trainings: Iterable[Training], recipes: Collection[Mapping[str, Any]] = ()
 ) -> list[str]:
-    """One line for those of some trainings that repeat the same finished epochs for one reason.
+    """Which finished epochs are trained again, and why: one line for trainings that have both in
+    common.
 
     Parameters
     ----------
     recipes
-        How all recipes of the study train: what was finished for one of them no other replaces.
+        How all recipes of the study train. Epochs that one of them has finished count as its own,
+        not as replaced by another one.
     """
     alike: dict[tuple[int, int, str], list[str]] = {}
     for training in trainings:
@@ -154,7 +156,7 @@ def _repeated(
     if replaced:
         differences, before = min(replaced, key=lambda found: len(found[0]))
         return 1, min(before.finished()[0], last), f": {_in_words(differences, training.recipe)}"
-    return 1, min(len(finished or []), last), f": they are no longer in {training.progress}"
+    return 1, min(len(finished or []), last), f": {training.progress} no longer holds them"
 
 
 def _not_gone_on_with(training: Training, before: _Before) -> tuple[int, int, str] | None:
@@ -174,7 +176,12 @@ def _not_gone_on_with(training: Training, before: _Before) -> tuple[int, int, st
         return after + 1, last, f": the weights or the optimiser's state of epoch {last} are gone"
     if training.made_again:
         what = " and ".join(training.made_again)
-        return 1, last, f", unless making {what} again gives the same"
+        verbs = (
+            "come out the same when they are"
+            if len(training.made_again) > 1
+            else ("comes out the same when it is")
+        )
+        return 1, last, f", unless {what} {verbs} made again"
     return None
 
 
@@ -191,7 +198,7 @@ def _differences(kept: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str
 def _in_words(differences: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     words = ", ".join(f"{k} {recipe[k]!r} instead of {v!r}" for k, v in differences.items())
     if set(differences) == {"epochs"}:
-        words += f", on which the course of the rate depends (schedule {recipe['schedule']!r})"
+        words += f"; with schedule {recipe['schedule']!r} the rate of every epoch depends on this"
     return words
 
 
@@ -217,8 +224,8 @@ def set_aside(results: str | Path) -> list[str]:
     if not folders:
         return []
     return [
-        "set aside when epochs were trained again, read by nothing, and yours to look at or to "
-        f"delete: rm -r {' '.join(folders)}"
+        "set aside, because no training could go on after them, are epochs that nothing reads; "
+        f"to delete them: rm -r {' '.join(folders)}"
     ]
 
 

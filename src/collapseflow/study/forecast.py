@@ -1,5 +1,6 @@
 """What a call of Snakemake would do, why, and what it takes, in a table of a few lines."""
 
+import glob
 import re
 import textwrap
 from collections import Counter
@@ -52,7 +53,7 @@ class Past:
 
     results: Path
     used: set[Path] = field(default_factory=set)
-    _found: dict[tuple[str, int, str], list[Path]] = field(default_factory=dict)
+    _found: dict[str, list[Path]] = field(default_factory=dict)
 
     def seconds(self, job: Planned, epochs: int | None = None) -> float | None:
         """How long a job may take, of a training ``epochs`` of it; None if none like it has run."""
@@ -80,22 +81,18 @@ class Past:
         # Of a benchmark the rule's name stands between.
         n_fixed = 3 if parts[1] == "benchmarks" else 2
         names = parts[n_fixed:]
-        needed = (names[:2] if len(names) > 2 else names[:1]) if strict else ()
+        n_needed = (2 if len(names) > 2 else min(1, len(names))) if strict else 0
+        needed = map(glob.escape, parts[1 : n_fixed + n_needed])
+        pattern = "/".join(["*", *needed, *["*"] * (len(names) - n_needed)])
+        if pattern not in self._found:
+            self._found[pattern] = list(self.results.glob(pattern))
         by_likeness: dict[int, list[Path]] = {}
-        for other in self._all(parts[1:n_fixed], len(names), path.suffix):
-            others = other.parts[len(self.results.parts) :]
-            if others[n_fixed:][: len(needed)] == needed:
+        for other in self._found[pattern]:
+            if other.suffix == path.suffix:
+                others = other.parts[len(self.results.parts) :]
                 likeness = sum(a == b for a, b in zip(parts, others, strict=True))
                 by_likeness.setdefault(likeness, []).append(other)
         return by_likeness[max(by_likeness)] if by_likeness else []
-
-    def _all(self, fixed: Sequence[str], depth: int, suffix: str) -> list[Path]:
-        key = ("/".join(fixed), depth, suffix)
-        if key not in self._found:
-            pattern = "/".join(["*", *fixed, *["*"] * depth])
-            paths = self.results.glob(pattern)
-            self._found[key] = [path for path in paths if path.suffix == suffix]
-        return self._found[key]
 
 
 def _seconds(benchmark: Path, epochs: int | None) -> float | None:
@@ -151,7 +148,7 @@ def changed(before: Iterable[Any], now: Mapping[str, Any]) -> list[str]:
     for name, value in now.items():
         was = max(left, key=lambda one: _likeness(one, value), default=None)
         if was is None and not left or not _likeness(was, value):
-            words.append(f"{name} {_short(value)} is new")
+            words.append(f"{name} is now {_short(value)}")
             continue
         left.remove(was)
         words += ["the code has changed"] if name == "code" else _differences(name, was, value)
@@ -183,7 +180,7 @@ def _differences(name: str, was: Any, now: Any) -> list[str]:
         words = []
         for key in [*now, *(key for key in was if key not in now)]:
             if key not in was:
-                words.append(f"{name}.{key} {_short(now[key])} is new")
+                words.append(f"{name}.{key} is now {_short(now[key])}")
             elif key not in now:
                 words.append(f"{name}.{key} is gone")
             elif was[key] != now[key]:

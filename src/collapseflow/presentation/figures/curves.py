@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
+from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
@@ -37,7 +38,7 @@ from matplotlib.ticker import (
 from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import appearance
-from collapseflow.presentation.material import DescribedRun, Material, Outputs
+from collapseflow.presentation.material import DescribedRun, Outputs
 from collapseflow.presentation.rows import (
     failures_in_words,
     few_images_in_words,
@@ -133,30 +134,35 @@ class RunFigure:
 
     def __init__(
         self,
-        material: Material,
         runs: Sequence[DescribedRun],
+        datasets: Mapping[str, str],
+        backbones: Mapping[str, str],
+        failures: str | Path,
+        style: Mapping,
         coloured: Sequence[DescribedRun] | None = None,
     ) -> None:
         """
         Parameters
         ----------
+        datasets, backbones, failures, style
+            Of the study, as :class:`collapseflow.presentation.material.Material` has them.
         coloured
             The runs among whose series colours are shared out, if these are others.
         """
-        appearance.apply(material.style)
-        self.runs, self.style = runs, material.style
+        appearance.apply(style)
+        self.runs, self.style = runs, style
         self.labels = {run.series: run.label for run in runs}
         owners = {run.series: run.backbone for run in coloured or runs}
-        self.colours = appearance.line_colours(owners, list(material.backbones))
+        self.colours = appearance.line_colours(owners, list(backbones))
         self.datasets = {
             dataset: label
-            for dataset, label in material.datasets.items()
+            for dataset, label in datasets.items()
             if any(run.dataset == dataset for run in runs)
         }
-        self.markers = appearance.dataset_markers(list(material.datasets))
-        self.starts = common_starts(runs, material.backbones)
+        self.markers = appearance.dataset_markers(list(datasets))
+        self.starts = common_starts(runs, backbones)
         self.last = max(run.last for run in runs)
-        self._failures = material.failures
+        self._failures = failures
 
     def has_common_start(self, series: str) -> bool:
         """Whether the epoch 0 of a series is one of :attr:`starts`."""

@@ -80,7 +80,8 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     of the accuracy on the test images, beside each other where they are bars. A dotted line is the
     onset of the terminal phase. Published curves lie faint behind.
     """
-    shared, runs, style = curves.RunFigure(material, material.runs), material.runs, material.style
+    runs, style = material.runs, material.style
+    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
     table = run_rows(read_csv(material.measures), runs)
     table = table[table["quantity"] == "accuracy"]
     # Networks that start with another head have no accuracy before training.
@@ -155,7 +156,14 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     """
     dataset = material.dataset
     runs = [run for run in material.runs if run.dataset == dataset]
-    shared = curves.RunFigure(material, runs, coloured=material.runs)
+    shared = curves.RunFigure(
+        runs,
+        material.datasets,
+        material.backbones,
+        material.failures,
+        material.style,
+        coloured=material.runs,
+    )
     everything = read_csv(material.measures)
     everything = everything[everything["dataset"] == dataset]
     table = run_rows(everything, runs)

@@ -67,7 +67,7 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     Pearson's r on the training images stands beside them.
     """
     runs, style, backbones = material.layered_runs, material.style, material.backbones
-    shared = curves.RunFigure(material, runs)
+    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, style)
     table = run_rows(read_csv(material.measures), runs)
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))

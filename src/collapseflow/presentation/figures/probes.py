@@ -56,7 +56,7 @@ def plot_probes(material: Material, outputs: Outputs) -> None:
     several seeds the mean with a band of one standard deviation, geometric ones for NC1.
     """
     runs, style = material.runs, material.style
-    shared = curves.RunFigure(material, runs)
+    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
     table = _rows_of(material.measures, runs)
     layered = {run.dataset for run in runs if len(run.layers) > 1}
     # The rows of a data set one below the other, epochs first.

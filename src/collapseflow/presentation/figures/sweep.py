@@ -84,9 +84,9 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     images. Where training images are held out, a ring is around the point that is the best on them
     (:func:`collapseflow.presentation.held_out.best_points`).
     """
-    runs = material.swept_runs
-    shared = curves.RunFigure(material, runs)
-    networks = networks_in_words(runs, material.backbones)
+    runs, backbones = material.swept_runs, material.backbones
+    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, material.style)
+    networks = networks_in_words(runs, backbones)
     keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r.recipe for r in runs)}
 
     def line_of(run: DescribedRun) -> str:
@@ -103,7 +103,7 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     else:
         bars["label"] = "95 % interval"
     owners = {line_of(run): run.backbone for run in runs}
-    colours = appearance.line_colours(owners, list(material.backbones))
+    colours = appearance.line_colours(owners, list(backbones))
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
     shown_panels = [
         *(("accuracy", [s], quantity(f"accuracy_{s}").label_with_unit) for s in ("test", "train")),

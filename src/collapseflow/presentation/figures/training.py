@@ -18,7 +18,9 @@ def plot_training(material: Material, outputs: Outputs) -> None:
     one standard deviation, of losses and gradient norm the geometric ones.
     """
     runs = material.runs
-    shared = curves.RunFigure(material, runs)
+    shared = curves.RunFigure(
+        runs, material.datasets, material.backbones, material.failures, material.style
+    )
     table = run_rows(read_csv(material.training), runs)
     pairs = dict.fromkeys((run.dataset, run.series) for run in runs)
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])

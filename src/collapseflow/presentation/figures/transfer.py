@@ -321,11 +321,11 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
 
 def _scale(name: str, values: pd.Series) -> Normalize:
     """The scale of the colours of one quantity."""
-    known = values.dropna()
-    if name == "gain_over_random":
+    known, shown = values.dropna(), quantity(name)
+    if shown.unit == "points":
         largest = max(0.01, known.abs().max())
         return Normalize(-largest, largest)
-    if name == "nc1":
+    if shown.logarithmic:
         return LogNorm(known.min(), max(known.max(), 1.01 * known.min()))
     return Normalize(min(known.min(), 0.99 * known.max()), known.max())
 
@@ -359,10 +359,11 @@ def _draw_map(
 
 def _number(name: str, value: float) -> str:
     """A number of a heat map, with as many digits as a cell has room for."""
-    if name == "accuracy_linear":
+    shown = quantity(name)
+    if shown.unit == "points":
+        return signed(value, 1)
+    if shown.is_accuracy:
         return f"{100 * value:.1f}"
-    if name == "gain_over_random":
-        return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:#.3g}".removesuffix(".")
 
 
@@ -405,8 +406,9 @@ def _in_words(cell: Any) -> str:
     """A cell of the table; a dash where there is none."""
     if cell is None:
         return "–"
-    gain = cell.quantity == "gain_over_random"
     words = (
-        signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
+        signed(cell.mean)
+        if quantity(cell.quantity).unit == "points"
+        else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
     )
     return f"{words} †" if cell.own else words

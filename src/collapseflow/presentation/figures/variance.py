@@ -105,6 +105,6 @@ def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:
     ]
     matrix = np.full((n, n), np.nan)
     for row in pairs.itertuples():
-        a, b = row.class_a, int(row.class_b)
+        a, b = row.class_a, int(float(row.class_b))
         matrix[a, b] = matrix[b, a] = row.value
     return matrix
