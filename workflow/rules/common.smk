@@ -22,6 +22,7 @@ if imported and not Path(imported.__file__).is_relative_to(SOURCE):
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
+from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
 from collapseflow.running import code, engine, slurm
 from collapseflow.running.cards import count_cards
