@@ -43,16 +43,17 @@ $(INSTALLED): requirements.lock pyproject.toml
 	    { echo "$(VENV) is no virtual environment: move it away" >&2; exit 1; }
 	@test -e $@ && $(VENV)/bin/python -c "$$CHECK_PYTHON" 2>/dev/null || \
 	    $(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/pip install --quiet --require-hashes --requirement requirements.lock
 	$(VENV)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 $(TESTABLE): $(INSTALLED) requirements-test.lock
-	$(VENV)/bin/pip install --quiet --requirement requirements-test.lock
+	$(VENV)/bin/pip install --quiet --require-hashes --requirement requirements-test.lock
 	touch $@
 
 # Renews the lock files, of what runs and of what tests; needs uv.
-COMPILE = uv pip compile --quiet --universal --python-version $(OLDEST_PYTHON) pyproject.toml
+COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version $(OLDEST_PYTHON) \
+    pyproject.toml
 lock:
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --output-file requirements-test.lock --extra test --no-annotate \

@@ -48,6 +48,17 @@ def test_tests_run_with_the_versions_that_run():
     assert locked() < locked("requirements-test.lock")
 
 
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-test.lock"])
+def test_what_is_installed_is_named_by_its_digest_and_no_index_is(name):
+    text = re.sub(r" *#.*", "", (ROOT / name).read_text()).replace("\\\n", " ")
+    requirements = [line for line in text.splitlines() if line.strip()]
+    assert len(requirements) > 90
+    for requirement in requirements:
+        assert re.fullmatch(
+            r"[\w.-]+==[\w.]+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+", requirement.rstrip()
+        )
+
+
 def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_does():
     content = yaml.safe_load((ROOT / "workflow" / "envs" / "collapseflow.yaml").read_text())
     lines = [pin.partition(" ;")[0] for pin in content["dependencies"][-1]["pip"]]

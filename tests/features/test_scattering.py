@@ -6,8 +6,9 @@ import torch
 from kymatio.numpy import Scattering2D
 from kymatio.torch import Scattering2D as Torch
 
-from collapseflow.features.scattering import first_order_paths, n_coefficients, scattering
+from collapseflow.features.scattering import first_order_paths, scattering
 from collapseflow.running.errors import UserError
+from collapseflow.study.schema import Scattering
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def transform(images, J, L, order, batch_size=256):
 def test_report_a_s_numbers_of_coefficients(mnist_digits, J, L, order, shape):
     features = transform(mnist_digits[0][:2], J, L, order)
     assert features.shape == (2, *shape)
-    assert n_coefficients(J, L, order) == shape[0]
+    assert Scattering(J=J, L=L, order=order).n_coefficients == shape[0]
 
 
 @pytest.mark.parametrize(("J", "L", "order"), [(1, 3, 2), (3, 4, 1), (3, 4, 2), (2, 8, 2)])
@@ -40,7 +41,7 @@ def test_n_coefficients_counts_the_paths(J, L, order):
         paths += [
             (*p, (j, a)) for p in list(paths) for j in range(p[0][0] + 1, J) for a in range(L)
         ]
-    assert n_coefficients(J, L, order) == 1 + len(paths)
+    assert Scattering(J=J, L=L, order=order).n_coefficients == 1 + len(paths)
     assert transform(noise((1, 16, 16)), J, L, order).shape == (1, 1 + len(paths), 16 >> J, 16 >> J)
 
 
@@ -57,7 +58,7 @@ def test_batches_equal_kymatio_s_numpy_frontend_image_by_image(mnist_digits, J, 
 def test_colours_are_transformed_one_by_one():
     images = noise((3, 16, 16, 3))
     features = transform(images, 2, 4, 2)
-    assert features.shape == (3, 3, n_coefficients(2, 4, 2), 4, 4)
+    assert features.shape == (3, 3, 25, 4, 4)
     for channel in range(3):
         single = transform(np.ascontiguousarray(images[..., channel]), 2, 4, 2)
         np.testing.assert_allclose(features[:, channel], single, atol=1e-6)

@@ -420,6 +420,70 @@ def test_a_file_s_name_that_is_no_text_is_told(two_classes):
     assert "\N{REPLACEMENT CHARACTER}.txt" in refused(two_classes)
 
 
+def test_what_is_no_regular_file_is_named_and_not_waited_for(two_classes):
+    os.mkfifo(two_classes / "cat" / "pipe.png")
+    assert "1 of 9 files cannot be read as images of a class; replace or remove cat/pipe.png (no " \
+        "regular file)" in refused(two_classes)  # fmt: skip
+    source = read(two_classes, on_bad_image="skip").source
+    assert source.endswith("left out 1 of 9 files: cat/pipe.png (no regular file)")
+
+
+def test_a_class_that_is_a_link_to_another_is_not_read_twice(two_classes):
+    (two_classes / "lion").symlink_to(two_classes / "cat")
+    line = refused(two_classes)
+    assert "no image that can be read in " in line and "/lion" in line
+    assert "lion/0.png (by a link the same file as cat/0.png)" in line
+
+
+def test_a_test_image_that_is_a_link_to_a_training_image_is_refused(tmp_path):
+    for split, level in (("train", 1), ("test", 2)):
+        for name, add in (("b", 10), ("a", 20)):
+            write(tmp_path / split / name / "x.png", grey(level + add))
+    (tmp_path / "test" / "a" / "y.png").symlink_to("../../train/a/x.png")
+    assert "test/a/y.png (by a link the same file as train/a/x.png)" in refused(tmp_path)
+    splits = read(tmp_path, on_bad_image="skip")
+    assert splits.test.images[:, 0, 0].tolist() == [22, 12]
+
+
+def test_links_to_files_elsewhere_are_images(two_classes, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "7.png"
+    write(elsewhere, grey(17))
+    (two_classes / "cat" / "7.png").symlink_to(elsewhere)
+    assert 17 in levels_of(read(two_classes))
+
+
+def test_a_link_to_a_folder_above_is_refused(two_classes):
+    (two_classes / "cat" / "all").symlink_to(two_classes)
+    for reading in (read, folder.content):
+        with pytest.raises(UserError, match="is a link to a folder that it lies in; remove the li"):
+            reading(two_classes)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", "turned\u202e".encode()])
+def test_a_class_whose_name_cannot_be_printed_is_refused_before_its_images_are_read(
+    two_classes, name
+):
+    try:
+        (two_classes / "dog").rename(two_classes / os.fsdecode(name))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    with pytest.raises(UserError) as caught:
+        load({"study": "x", "datasets": {"a": {"source": "folder", "location": str(two_classes)}}})
+    assert str(caught.value) == (
+        f"config key datasets.a.location: {two_classes}: the class {name} has a name that is no "
+        "text in UTF-8, or has control characters; rename its folder"
+    )
+
+
+def test_a_sample_of_one_class_is_refused(two_classes, tmp_path):
+    for k in range(4, 40):
+        write(two_classes / "cat" / f"{k}.png", grey(k))
+    entry = Dataset(source="folder", location=str(two_classes), subset={"train": 2}).entry()
+    with pytest.raises(UserError, match="^all training images are of one class; allowed: "):
+        prepare_dataset(entry, 0.5, 0, tmp_path, tmp_path / "x.h5")
+    assert not (tmp_path / "x.h5").exists()
+
+
 # --- what a study's check says ------------------------------------------------------------------
 
 

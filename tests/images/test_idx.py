@@ -246,6 +246,15 @@ def test_without_a_digest_nothing_is_kept(web_server, cache, arrays, contents):
     assert not cache.exists()
 
 
+def test_a_download_without_a_digest_is_told(web_server, tmp_path, cache, contents, digests):
+    location = put(web_server, "good", contents)
+    some = {name: digests[name] for name in digests if name != TEST_IMAGES}
+    assert idx.read([location], some, None, cache).source == (
+        f"IDX files from {location}; downloaded without a digest (sha256): {TEST_IMAGES}"
+    )
+    assert idx.read([location], digests, None, cache).source == f"IDX files from {location}"
+
+
 def damage(server, name, content, how):
     """Make the copy of one file in the folder ``bad`` unusable."""
     path = f"/bad/{name}.gz"

@@ -292,7 +292,8 @@ def test_the_interval_solves_wilson_s_equation(k, n):
         ("sklearn.linear_model.LinearRegression", "no classifier"),
         ("sklearn.preprocessing.StandardScaler", "no classifier"),
         ("sklearn.model_selection.train_test_split", "no classifier"),
-        ("sklearn.ensemble.VotingClassifier", "no classifier"),
+        ("sklearn.ensemble.VotingClassifier", "is made of other classifiers, which a study file"),
+        ("sklearn.multiclass.OneVsRestClassifier", "is made of other classifiers, which a study"),
     ],
 )
 def test_what_is_no_classifier_is_refused(estimator, message):

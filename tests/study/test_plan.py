@@ -387,7 +387,7 @@ def test_a_study_is_described_by_what_it_trains():
 
 def test_runs_of_several_layers_and_of_sweeps_are_those_of_their_figures():
     recipes = {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1]}}
-    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    backbones = {"res": LARGE["backbones"]["res"], "one": {**RESNET, "label": "One"}}
     made = plan(backbones=backbones, recipes=recipes, runs=[{"starts": ["random"]}])
     assert {run.backbone for run in made.described.layered_runs()} == {"res"}
     assert len(made.described.layered_runs()) == 3
@@ -938,7 +938,7 @@ def test_similarity_is_of_all_seeds_of_a_series():
 
 
 def test_similarity_is_of_networks_that_are_read_at_several_layers():
-    backbones = {"res": LARGE["backbones"]["res"], "one": RESNET}
+    backbones = {"res": LARGE["backbones"]["res"], "one": {**RESNET, "label": "One"}}
     runs = [{"starts": ["random"], "recipes": ["plain"]}]
     keys = {"recipes": SMALL["recipes"], "runs": runs, "analyses": ["similarity"]}
     made = plan(backbones=backbones, **keys)
@@ -974,8 +974,8 @@ def test_flaws_are_found_by_what_differs_alone():
     assert made.faithful() == [("report_a_faithful", "report_a")]
     backbones = {
         "one": RESNET,
-        "two": {**RESNET, "normalize": "none"},
-        "small": {**RESNET, "normalize": "none", "image_size": 64},
+        "two": {**RESNET, "label": "Two", "normalize": "none"},
+        "small": {**RESNET, "label": "Small", "normalize": "none", "image_size": 64},
     }
     assert plan(backbones=backbones).without_imagenet() == [("two", "one")]
 

@@ -367,8 +367,97 @@ CASES = {
     ),
     "scattering over more pixels than can be counted": (
         dataset(source="torchvision", name="DTD", size=64, scattering={"J": 2**70}),
-        "datasets.mine.size: 64 is less than the 2^1180591620717411303424 pixels that "
-        "datasets.mine.scattering.J averages over; allowed: 2^1180591620717411303424 or more",
+        "datasets.mine.scattering.J: value 1180591620717411303424 is refused; allowed: up to 10",
+    ),
+    "name that is longer than a file's": (
+        study(study="a" * 300),
+        f'study: value "{"a" * 76}... is refused; allowed: a name of up to 100 letters, digits, '
+        "'_', '.' and '-', a letter or digit first",
+    ),
+    "label that ends a line": (
+        dataset(label="two\u2028lines"),
+        'datasets.mine.label: value "two\\u2028lines" is refused; allowed: 1 to 200 characters, '
+        "none of which ends a line or turns the text",
+    ),
+    "class name that turns the text": (
+        dataset(class_names=[*"abcdefghi", "\u202ej"]),
+        'datasets.mine.class_names.9: value "\\u202ej" is refused; allowed: 1 to 200 characters, '
+        "none of which ends a line or turns the text",
+    ),
+    "weights whose path is a wildcard": (
+        backbone(weights=["{w}.pth"]),
+        'backbones.net.weights.0: value "{w}.pth" is refused; allowed: a path without braces and '
+        "control characters",
+    ),
+    "images of more pixels than a machine holds": (
+        backbone(image_size=1_000_000_000),
+        "backbones.net.image_size: value 1000000000 is refused; allowed: up to 10000",
+    ),
+    "epochs without end": (
+        recipe(epochs=1_000_000),
+        "recipes.mine.epochs: value 1000000 is refused; allowed: up to 10000",
+    ),
+    "more seeds than can be planned": (
+        study(seeds=list(range(1001))),
+        "seeds: value [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, "
+        "21... is refused; allowed: up to 1000 entries",
+    ),
+    "more points than can be planned": (
+        recipe(epochs=list(range(1, 41)), batch_size=list(range(1, 41))),
+        "recipes.mine: its lists open more than 1000 combinations, with those of the recipes "
+        "before it; allowed: up to 1000",
+    ),
+    "more runs than can be planned": (
+        {**recipe(epochs=list(range(1, 31))), "backbones": RESNET, "seeds": list(range(1000))},
+        "runs: 1 data sets x 1 weights of backbones x 30 recipes x 1000 seeds are 30000 "
+        "combinations; allowed: 20000, in one study",
+    ),
+    "a folder's name of too many swept keys": (
+        recipe(
+            **{key: [0.1234567891] for key in ("learning_rate", "weight_decay", "label_smoothing")},
+            **{key: [0.1234567891] for key in ("head_gain", "validation", "step_factor")},
+            augmentation=["none"],
+            schedule=["step"],
+            optimizer=["adamw"],
+        ),
+        "recipes.mine: sweeps so many keys that a folder's name, learning_rate=0.1234567891,"
+        "weight_decay=..., has 201 characters; allowed: 200",
+    ),
+    "two backbones that a figure calls the same": (
+        study(backbones={**RESNET, "vgg11": {"label": "resnet18"}}),
+        "backbones.vgg11.label: 'resnet18' is what backbones.resnet18 is called, too; allowed: "
+        "another label",
+    ),
+    "two recipes that a figure calls the same": (
+        {
+            **backbone(),
+            "recipes": {"one": {"label": "A", "epochs": [1, 2]}, "two": {"label": "A"}},
+        },
+        "recipes.two.label: 'A' is what recipes.one is called, too; allowed: another label",
+    ),
+    "one component": (
+        study(embedding={"pca": 1}),
+        "embedding.pca: value 1 is refused; allowed: 2 or more",
+    ),
+    "one point": (
+        study(embedding={"n_samples": 1}),
+        "embedding.n_samples: value 1 is refused; allowed: 4 or more",
+    ),
+    "less than one neighbour": (
+        study(embedding={"perplexity": 1e-300}),
+        "embedding.perplexity: value 1e-300 is refused; allowed: 1 or more",
+    ),
+    "one image": (
+        dataset(subset={"train": 1}),
+        "datasets.mine.subset.train: value 1 is refused; allowed: 2 or more",
+    ),
+    "more points an inch than a picture has": (
+        study(style={"dpi": 1_000_000_000}),
+        "style.dpi: value 1000000000 is refused; allowed: up to 1200",
+    ),
+    "letters larger than paper": (
+        study(style={"font_size": 1e300}),
+        "style.font_size: value 1e+300 is refused; allowed: up to 72",
     ),
     "folder that is none": (
         study(datasets={"mine": {"source": "folder", "location": "no/such/folder"}}),
@@ -469,7 +558,7 @@ CASES = {
     ),
     "name of a data set": (
         study(datasets={"my-set": {"source": "digits"}}),
-        'datasets.my-set: value "my-set" is refused; allowed: a name of letters, '
+        'datasets.my-set: value "my-set" is refused; allowed: a name of up to 100 letters, '
         "digits and _, a letter first",
     ),
     "no data sets": (
@@ -534,7 +623,8 @@ CASES = {
     ),
     "number as name": (
         study(datasets={1: {"source": "digits"}}),
-        "datasets.1: value 1 is refused; allowed: a name of letters, digits and _, a letter first",
+        "datasets.1: value 1 is refused; allowed: a name of up to 100 letters, digits and _, a "
+        "letter first",
     ),
     "number as key": (
         study(pretrain={1: 2}),
@@ -606,8 +696,8 @@ CASES = {
     ),
     "name of a study": (
         study(study="a/b"),
-        "study: value \"a/b\" is refused; allowed: a name of letters, digits, '_', '.' "
-        "and '-', a letter or digit first",
+        'study: value "a/b" is refused; allowed: a name of up to 100 letters, digits, '
+        "'_', '.' and '-', a letter or digit first",
     ),
     "backbone that is a word": (
         study(backbones={"net": "resnet18"}),
@@ -892,6 +982,16 @@ def test_what_the_libraries_do_not_have_is_a_line_each():
     assert_four_lines(check_against_libraries(load(WRONG)))
 
 
+def test_networks_that_no_training_is_shown_of_may_have_one_label():
+    backbones = {**RESNET, "other": {"model": "resnet18", "label": "resnet18"}}
+    load(study(backbones=backbones, runs=[{"backbones": ["other"]}]))
+
+
+def test_right_to_left_letters_are_text():
+    label = "\u05e1\u05e4\u05e8\u05d5\u05ea \u200f(MNIST)"
+    assert load(dataset(label=label)).datasets["mine"].label == label
+
+
 def test_names_for_more_classes_than_are_on_disk_are_refused_by_the_check(tmp_path):
     # The labels of an IDX data set of two classes, an image of each in both parts.
     for part in ("train", "t10k"):
@@ -915,6 +1015,31 @@ def test_a_layer_that_no_trained_backbone_has_is_refused_for_its_recipe(trained)
     (line,) = check_against_libraries(load(content))
     assert line.startswith("config key recipes.mine.trained: 'layer9' is no layer of resnet18; ")
     assert check_against_libraries(load({**content, "runs": []})) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        # 3 x 81 x 8 x 8 and 3 x 32 x 32 features, if there are colours; 9e-10 s times d^3.
+        (
+            {},
+            [
+                "datasets.photos: the spectrum of scattering takes 56 minutes of one core or more "
+                "(15,552 features, if the images have colours); a smaller size, or `features` "
+                "without it, takes less"
+            ],
+        ),
+        ({"features": ["raw"]}, []),
+        ({"analyses": []}, []),
+        ({"scattering": {"J": 2, "L": 8, "order": 1}}, []),
+    ],
+)
+def test_a_spectrum_that_takes_long_is_told_before_it_begins(caplog, change, told):
+    photos = {"source": "torchvision", "name": "DTD", "size": 32}
+    content = study(datasets={"photos": photos}, analyses=["transfer"])
+    content["scattering"] = {"J": 2, "L": 8, "order": 2}
+    check.warn_of_slow_spectra(load({**content, **change}))
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_check_once_reports_from_its_own_process_and_remembers_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,36 @@ def refusal(function, *arguments):
             "my.yaml, line 4: YAML reads the key recipes.On as true or false; "
             'allowed: in quotes, "On"',
         ),
+        (
+            f"{GOOD}seeds: [2026-13-45]\n",
+            "my.yaml, line 4: YAML reads 2026-13-45, at seeds.0, as a date; allowed: in quotes, "
+            '"2026-13-45"',
+        ),
+        (
+            f"{GOOD}backbones: {{2026-01-05: {{}}}}\n",
+            "my.yaml, line 4: YAML reads 2026-01-05, at backbones.2026-01-05, as a date; allowed: "
+            'in quotes, "2026-01-05"',
+        ),
+        (
+            f"{GOOD}seed: !!int one\n",
+            "my.yaml, line 4: has the tag tag:yaml.org,2002:int; allowed: values without tags",
+        ),
+        (
+            f"{GOOD}seed: 1{'0' * 16_000}\n",
+            f"my.yaml, line 4: 1{'0' * 39}... has 16001 characters; allowed: up to 4000",
+        ),
+        (
+            f"{GOOD}style: {'[' * 100_000}\n",
+            "my.yaml, line 4: more than 20 values inside one another",
+        ),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + "".join(
+                f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefgh")
+            ),
+            "my.yaml, line 6: more than 200000 values, each alias counted as what it stands for",
+        ),
+        (f"{GOOD}seeds: &a [*a]\n", "my.yaml, line 4: *a stands inside of what it stands for"),
         ("", "my.yaml: holds no keys; allowed: a study file (config/README.md)"),
         ("- a\n", "my.yaml: holds no keys; allowed: a study file (config/README.md)"),
     ],
@@ -61,6 +92,12 @@ def test_what_a_study_file_may_not_hold_is_one_line_with_its_place(
     monkeypatch.chdir(tmp_path)
     Path("my.yaml").write_text(text)
     assert refusal(study_file.read, "my.yaml") == line
+
+
+def test_a_number_that_python_does_not_read_is_one_line(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(f"{GOOD}seed: 0x_\n")
+    assert refusal(study_file.read, path).startswith(f"{path}: not YAML (")
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,7 @@ def test_one_line_names_the_key_as_the_user_wrote_it(case):
     assert refusal({"mine": mine}) == f"config key recipes.mine{line}"
 
 
-A_NAME = "allowed: a name of letters, digits and _, a letter first"
+A_NAME = "allowed: a name of up to 100 letters, digits and _, a letter first"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,6 @@ from collapseflow.features.batches import in_batches
 from collapseflow.running.errors import UserError
 
 
-def n_coefficients(J: int, L: int, order: int) -> int:
-    """Scattering coefficients at each position: 1 + JL, and L^2 J(J-1)/2 more at order 2."""
-    return 1 + J * L + (L * L * J * (J - 1) // 2 if order == 2 else 0)
-
-
 def _transform(shape: tuple[int, int], J: int, L: int, order: int, **options) -> Scattering2D:
     if min(shape) < 2**J:
         raise UserError(
@@ -43,8 +38,8 @@ def scattering(
 
     Yields
     ------
-    float32 array (n, K, H / 2^J, W / 2^J), K as :func:`n_coefficients` says ((n, 3, K, ...) for
-    colours), and None
+    float32 array (n, K, H / 2^J, W / 2^J), K = 1 + JL, and at order 2 L^2 J(J-1)/2 more
+    ((n, 3, K, ...) for colours), and None
     """
     transform = _transform(images.shape[1:3], J, L, order).to(device)
 

@@ -85,8 +85,10 @@ def build_classifier(
     try:
         usable = isinstance(cls, type) and issubclass(cls, BaseEstimator) and is_classifier(cls())
     except TypeError:
-        # Ensembles of given estimators cannot stand alone.
-        usable = False
+        raise UserError(
+            f"estimator: {estimator!r} is made of other classifiers, which a study file cannot "
+            "give; allowed: one that stands alone"
+        ) from None
     if not usable:
         raise UserError(
             f"estimator: {estimator!r} is no classifier of scikit-learn{_resembling(estimator)}"

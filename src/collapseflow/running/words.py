@@ -1,6 +1,11 @@
-"""Values and epochs as names of folders and files, tables and figures print them."""
+"""Values and epochs as names of folders and files, tables and figures print them; and what names
+may not hold."""
 
 from typing import Any
+
+#: Within a class of a regular expression: control characters, which end lines, and those that turn
+#: the direction of the text after them. Right-to-left letters and their marks are text.
+CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 
 
 def as_word(value: Any) -> str:

@@ -6,6 +6,7 @@ is kept.
 
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,6 +17,14 @@ from collapseflow import __version__
 from collapseflow.running.errors import UserError
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import Study, is_pretrained, weight_state
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that one core takes for the spectrum of d features, over d^3: four decompositions of
+#: d x d matrices with numpy and OpenBLAS, 24 s at d = 3,000 (2026-11-29).
+SPECTRUM_SECONDS = 9e-10
+#: Minutes of one core from which on a spectrum is worth a warning.
+SLOW = 10
 
 
 def check_against_libraries(study: Study) -> list[str]:
@@ -30,6 +39,7 @@ def check_against_libraries(study: Study) -> list[str]:
     from collapseflow.measures.probes import build_classifier
     from collapseflow.training.trained import check_trained
 
+    warn_of_slow_spectra(study)
     lines = []
 
     def ask(key: str, question, *arguments, **named) -> bool:
@@ -133,6 +143,7 @@ def check_once(study: Study, cache: Path) -> None:
     digest = hashlib.sha256(content.encode()).hexdigest()
     passed = cache / f"{digest}.ok"
     if passed.exists():
+        warn_of_slow_spectra(study)
         return
     answer = subprocess.run(
         [sys.executable, "-m", "collapseflow", "check-config", "-"],
@@ -143,5 +154,31 @@ def check_once(study: Study, cache: Path) -> None:
     )
     if answer.returncode:
         raise UserError(answer.stdout.strip() or answer.stderr.strip())
+    warn_of_slow_spectra(study)
     cache.mkdir(parents=True, exist_ok=True)
     passed.touch()
+
+
+def warn_of_slow_spectra(study: Study) -> None:
+    """Say of raw pixels and scattering whose spectrum takes long, a line for each: its time grows
+    with the third power of their number, where that is known before the images are read."""
+    if not {"spectrum", "transfer"} & set(study.analyses):
+        return
+    for key, dataset in study.datasets.items():
+        if dataset.image_size is None:
+            continue
+        scattering = study.scattering_of(key)
+        places = {"raw": dataset.image_size, "scattering": dataset.image_size // 2**scattering.J}
+        for name in study.features if study.features is not None else places:
+            if name not in places:
+                continue
+            values = places[name] ** 2 * (1 if dataset.is_ink else 3)
+            d = values * (scattering.n_coefficients if name == "scattering" else 1)
+            minutes = SPECTRUM_SECONDS * d**3 / 60
+            if minutes >= SLOW:
+                logger.warning(
+                    "datasets.%s: the spectrum of %s takes %s minutes of one core or "
+                    "more (%s features%s); a smaller size, or `features` without it, takes less",
+                    *(key, name, f"{minutes:,.0f}", f"{d:,}"),
+                    "" if dataset.is_ink else ", if the images have colours",
+                )

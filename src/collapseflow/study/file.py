@@ -17,7 +17,11 @@ from collapseflow.running.errors import UserError, did_you_mean
 
 DEFAULT = Path("config/config.yaml")
 SUFFIXES = (".yaml", ".yml", ".json")
+#: The most that a study file holds: characters in one value, values inside one another, and values
+#: in all, where each alias counts as what it stands for.
+LONGEST, DEEPEST, MOST = 4_000, 20, 200_000
 _BOOLEAN = "tag:yaml.org,2002:bool"
+_DATE = "tag:yaml.org,2002:timestamp"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -27,8 +31,8 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If it cannot be read, is no YAML, has no keys, or has one twice: the file, the line, the
-        key.
+        If it cannot be read, is no YAML, has no keys, has one twice, or holds more than a study
+        can: the file, the line, the key.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -48,6 +52,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def parse(text: str, name: str) -> dict[str, Any]:
     """As :func:`read`, from the text; ``name`` is what messages call it."""
     try:
+        _check_size(text, name)
         node = yaml.compose(text, Loader=_Loader)
         if node is not None:
             _check_keys(node, name)
@@ -58,11 +63,47 @@ def parse(text: str, name: str) -> dict[str, Any]:
         if mark and re.match(r" *\t", text.splitlines()[mark.line]):
             raise UserError(f"{name}{line}: begins with a tab; allowed: spaces") from None
         raise UserError(f"{name}{line}: not YAML ({error.problem})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{name}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):
         raise UserError(f"{name}: holds no keys; allowed: a study file (config/README.md)")
     return content
+
+
+def _check_size(text: str, name: str) -> None:
+    """Refuse what would be too much to compose: PyYAML has no limits, and none for nesting but the
+    end of the stack."""
+    n = 0
+    sizes: dict[str, int] = {}
+    unfinished: list[tuple[str | None, int]] = []
+    for event in yaml.parse(text, Loader=_Loader):
+        here = f"{name}, line {event.start_mark.line + 1}"
+        if getattr(event, "tag", None) is not None:
+            raise UserError(f"{here}: has the tag {event.tag}; allowed: values without tags")
+        if isinstance(event, yaml.CollectionStartEvent):
+            unfinished.append((event.anchor, n))
+            n += 1
+            if len(unfinished) > DEEPEST:
+                raise UserError(f"{here}: more than {DEEPEST} values inside one another")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = unfinished.pop()
+            sizes[anchor] = n - before
+        elif isinstance(event, yaml.ScalarEvent):
+            n += 1
+            sizes[event.anchor] = 1
+            if len(event.value) > LONGEST:
+                raise UserError(
+                    f"{here}: {event.value[:40]}... has {len(event.value)} characters; "
+                    f"allowed: up to {LONGEST}"
+                )
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in unfinished):
+                raise UserError(f"{here}: *{event.anchor} stands inside of what it stands for")
+            n += sizes.get(event.anchor, 0)
+        if n > MOST:
+            raise UserError(
+                f"{here}: more than {MOST} values, each alias counted as what it stands for"
+            )
 
 
 #: What YAML takes for true or false, and a reader for a name.
@@ -70,7 +111,13 @@ _NAMES_READ_AS_BOOLEAN = ("no", "off", "yes", "on")
 
 
 def _check_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()) -> None:
-    """Refuse a key that stands twice, and a name that YAML reads as true or false."""
+    """Refuse a key that stands twice, a name that YAML reads as true or false, and what it reads as
+    a date, which nothing in a study is."""
+    if node.tag == _DATE:
+        raise UserError(
+            f"{name}, line {node.start_mark.line + 1}: YAML reads {node.value}, at "
+            f'{".".join(path)}, as a date; allowed: in quotes, "{node.value}"'
+        )
     if isinstance(node, yaml.SequenceNode):
         for position, entry in enumerate(node.value):
             _check_keys(entry, name, (*path, str(position)))
@@ -92,6 +139,7 @@ def _check_keys(node: yaml.Node, name: str, path: tuple[str, ...] = ()) -> None:
                     f'allowed: in quotes, "{key.value}"'
                 )
             lines[key.value] = line
+            _check_keys(key, name, here)
             _check_keys(value, name, here)
 
 
@@ -139,6 +187,7 @@ def check_command_line(words: Sequence[str]) -> None:
     default = Path(given.directory) / DEFAULT
     if not given.configfile and default.is_file():
         read(default)
+    with_arguments({}, given.config)
     for argument in given.config:
         key, _, value = argument.partition("=")
         if "." in key:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from collapseflow.running.section import number
+from collapseflow.running.section import Label, number
 from collapseflow.running.words import as_word
 from collapseflow.training.recipes import TrainingRecipe
 
@@ -77,7 +77,7 @@ class Recipe(TrainingRecipe):
     """How a network is trained, and which epochs are measured."""
 
     preset: Literal[tuple(PRESETS)] | None = None
-    label: str | None = None
+    label: Label | None = None
     measure: Measured = "all"
 
     @model_validator(mode="after")

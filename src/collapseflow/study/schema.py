@@ -37,14 +37,34 @@ from collapseflow.images.sources.known import (
     torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
-from collapseflow.running.section import PATTERNS, Fraction, PositiveFloat, Section, number, text
-from collapseflow.study.recipes import Recipe, expand, point_name, recipe_of, setting_of
+from collapseflow.running.section import (
+    PATTERNS,
+    Epochs,
+    Fraction,
+    Label,
+    Pixels,
+    PositiveFloat,
+    Section,
+    at_most,
+    between,
+    number,
+    text,
+)
+from collapseflow.running.words import CONTROL
+from collapseflow.study.recipes import (
+    NOT_SWEPT,
+    Recipe,
+    expand,
+    point_name,
+    recipe_of,
+    setting_of,
+)
 
-NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
-Name = text(NAME, "a name of letters, digits and _, a letter first")
+NAME = r"^[A-Za-z][A-Za-z0-9_]{0,99}$"
+Name = text(NAME, "a name of up to 100 letters, digits and _, a letter first")
 StudyName = text(
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-    "a name of letters, digits, '_', '.' and '-', a letter or digit first",
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+    "a name of up to 100 letters, digits, '_', '.' and '-', a letter or digit first",
 )
 Sha256 = text(r"^[0-9a-f]{64}$", "64 hexadecimal digits in lower case")
 Device = text(
@@ -55,9 +75,17 @@ Estimator = text(
     r"^(sklearn|collapseflow)(\.\w+)+$",
     "the import path of a classifier, for example sklearn.svm.SVC",
 )
-PointName = text(r"^[A-Za-z][A-Za-z0-9_]*(/.*)?$", PATTERNS[NAME])
-LayerName = text(r"^[A-Za-z0-9_.-]+$", "the name of a layer")
+PointName = text(r"^[A-Za-z][A-Za-z0-9_]{0,99}(/.*)?$", PATTERNS[NAME])
+LayerName = text(r"^[A-Za-z0-9_.-]{1,200}$", "the name of a layer")
+Location = text(rf"^[^{CONTROL}]+$", "a folder or an address without control characters")
+#: Braces are wildcards of Snakemake in paths that it is told.
+WeightSource = text(rf"^[^{{}}{CONTROL}]+$", "a path without braces and control characters")
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+#: The most of what planning takes its time for: minutes, with so many runs.
+MOST_SEEDS, MOST_POINTS, MOST_RUNS = 1_000, 1_000, 20_000
+#: The longest name of a point's folder, which tools add their endings to.
+LONGEST_POINT = 200
 
 WEIGHT_SOURCES = ("imagenet", "package", "pretrain", "random")
 #: Followed by the name of a data set of the study: weights that were pretrained on it.
@@ -79,15 +107,21 @@ DATA_SOURCES = (
 class Scattering(Section):
     """Wavelet scattering: ``J`` scales (averaging over 2^J pixels), ``L`` angles, order 1 or 2."""
 
-    J: PositiveInt = 2
-    L: PositiveInt = 8
+    J: at_most(10) = 2
+    L: at_most(64) = 8
     order: Literal[1, 2] = 2
+
+    @property
+    def n_coefficients(self) -> int:
+        """Coefficients at each position: 1 + JL, and L^2 J(J-1)/2 more at order 2."""
+        more = self.L**2 * self.J * (self.J - 1) // 2 if self.order == 2 else 0
+        return 1 + self.J * self.L + more
 
 
 class Subset(Section):
     """Numbers of images in a class-stratified, seeded sample of each split."""
 
-    train: PositiveInt | None = None
+    train: Annotated[int, Field(ge=2)] | None = None
     test: PositiveInt | None = None
 
 
@@ -95,14 +129,14 @@ class Dataset(Section):
     """Where a data set comes from and how much of it is used."""
 
     source: Literal[DATA_SOURCES]
-    label: str | None = None
-    location: Annotated[list[str], Field(min_length=1)] | None = None
+    label: Label | None = None
+    location: Annotated[list[Location], Field(min_length=1)] | None = None
     sha256: dict[str, Sha256] = {}
     name: str | None = None
     arguments: dict[str, Any] = {}
-    size: PositiveInt | None = None
+    size: Pixels | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
-    class_names: list[str] | None = None
+    class_names: list[Label] | None = None
     subset: Subset = Subset()
     scattering: Scattering | None = None
 
@@ -193,12 +227,12 @@ class Backbone(Section):
     """A torchvision model, the layers its features are read from, and its first weights."""
 
     model: str
-    label: str | None = None
+    label: Label | None = None
     layers: Annotated[list[LayerName], Field(min_length=1)] = [PENULTIMATE]
     pool: Literal["average", "flatten"] = "average"
-    image_size: PositiveInt = 224
+    image_size: Pixels = 224
     normalize: Literal["imagenet", "none"] = "imagenet"
-    weights: Annotated[list[str], Field(min_length=1)] = ["imagenet"]
+    weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
     batch_size: PositiveInt = 256
 
     @field_validator("weights")
@@ -227,8 +261,8 @@ class Pretrain(Section):
     """Training from random weights: on letters rendered from matplotlib's fonts, or on one of the
     study's data sets."""
 
-    images: PositiveInt = 20_000
-    epochs: PositiveInt = 3
+    images: at_most(1_000_000) = 20_000
+    epochs: Epochs = 3
     batch_size: PositiveInt = 128
     learning_rate: PositiveFloat = 1e-3
 
@@ -263,7 +297,7 @@ class Classifier(Section):
     """A scikit-learn classifier behind an optional standardisation."""
 
     estimator: Estimator
-    label: str | None = None
+    label: Label | None = None
     parameters: dict[str, Annotated[Any, BeforeValidator(number)]] = {}
     scaling: Literal["none", "standard"] = "none"
     n_train: PositiveInt | None = None
@@ -272,12 +306,13 @@ class Classifier(Section):
 class Embedding(Section):
     """t-SNE with openTSNE."""
 
-    n_samples: PositiveInt = 50_000
-    perplexity: PositiveFloat = 30.0
-    pca: PositiveInt = 400
-    exaggeration: PositiveFloat = 12.0
-    exaggeration_iterations: PositiveInt = 250
-    iterations: PositiveInt = 500
+    # A perplexity of 1 takes four points; the initialisation takes two components.
+    n_samples: Annotated[int, Field(ge=4)] = 50_000
+    perplexity: between(1, 1e6) = 30.0
+    pca: Annotated[int, Field(ge=2)] = 400
+    exaggeration: between(1, 1e6) = 12.0
+    exaggeration_iterations: at_most(100_000) = 250
+    iterations: at_most(100_000) = 500
 
 
 class Variance(Section):
@@ -290,11 +325,11 @@ class Variance(Section):
 class Style(Section):
     """The look of the figures."""
 
-    font_size: PositiveFloat = 8.0
-    dpi: PositiveInt = 200
-    width: PositiveFloat = 7.0
-    point_size: PositiveFloat = 1.5
-    samples_per_class: PositiveInt = 10
+    font_size: between(1, 72) = 8.0
+    dpi: at_most(1_200) = 200
+    width: between(1, 20) = 7.0
+    point_size: between(0.01, 1_000) = 1.5
+    samples_per_class: at_most(100) = 10
 
 
 def _classifiers(**entries: dict) -> dict[str, dict]:
@@ -359,12 +394,12 @@ class Study(Section):
 
     study: StudyName
     seed: Seed = 0
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=MOST_SEEDS)] | None = None
     device: Device = "auto"
-    gpus: PositiveInt = 1
+    gpus: at_most(64) = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     reading_precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
-    threads: PositiveInt = 8
+    threads: at_most(1_024) = 8
     test_fraction: Fraction = 0.2
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)]
     scattering: Scattering = Scattering()
@@ -396,6 +431,7 @@ class Study(Section):
                 for key, value in backbones.items()
             }
         if "recipes" in data:
+            _refuse_large_sweeps(data["recipes"])
             data["recipes"] = expand(data["recipes"])
         return data
 
@@ -406,6 +442,24 @@ class Study(Section):
         for point, recipe in self.recipes.items():
             if point != point_name(recipe_of(point), setting_of(point, recipe)):
                 raise ValueError(f"recipes: {point!r} is no name; allowed: {PATTERNS[NAME]}")
+            folder = point.partition("/")[2]
+            if len(folder) > LONGEST_POINT:
+                raise ValueError(
+                    f"recipes.{recipe_of(point)}: sweeps so many keys that a folder's name, "
+                    f"{folder[:40]}..., has {len(folder)} characters; allowed: {LONGEST_POINT}"
+                )
+        combinations = (
+            (len(self.datasets), "data sets"),
+            (sum(len(b.weights) for b in self.backbones.values()), "weights of backbones"),
+            (len(self.recipes), "recipes"),
+            (len(self.training_seeds()), "seeds"),
+        )
+        n_runs = math.prod(n for n, _ in combinations)
+        if n_runs > MOST_RUNS:
+            words = " x ".join(f"{n} {what}" for n, what in combinations)
+            raise ValueError(
+                f"runs: {words} are {n_runs} combinations; allowed: {MOST_RUNS}, in one study"
+            )
         for name in WITHOUT_NETWORK:
             if name in self.backbones:
                 raise ValueError(
@@ -436,6 +490,7 @@ class Study(Section):
                 f"analyses: 'transfer' needs the accuracy of a classifier {TRANSFER_PROBE!r}; "
                 "allowed: with the preset 'default' among classifiers"
             )
+        self._labels_tell_apart()
         for name, dataset in self.datasets.items():
             J, size = self.scattering_of(name).J, dataset.image_size
             key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
@@ -466,6 +521,25 @@ class Study(Section):
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
         return self
+
+    def _labels_tell_apart(self) -> None:
+        """No two of what a figure may show beside one another have one label."""
+        # Without a label data sets are called by their source.
+        shown = [("datasets", k, "", d.label) for k, d in self.datasets.items() if d.label]
+        shown += [("classifiers", k, "", c.label or k) for k, c in self.classifiers.items()]
+        for run in self.run_names:
+            recipe = recipe_of(run.recipe)
+            called = self.backbones[run.backbone].label, self.recipes[run.recipe].label
+            shown.append(("backbones", run.backbone, run.dataset, called[0] or run.backbone))
+            shown.append(("recipes", recipe, run.dataset, called[1] or recipe))
+        first: dict[tuple[str, str, str], str] = {}
+        for key, name, dataset, label in shown:
+            other = first.setdefault((key, dataset, label), name)
+            if other != name:
+                raise ValueError(
+                    f"{key}.{name}.label: {label!r} is what {key}.{other} is called, too; "
+                    "allowed: another label"
+                )
 
     def _features_are_known(self, key: str, names: list[str], datasets: list[str]) -> None:
         known = self.feature_names(datasets)
@@ -629,6 +703,19 @@ class Study(Section):
         return local[0] if local else f"resources/packages/{PACKAGES[backbone.model].wheel}"
 
 
+def _refuse_large_sweeps(recipes: Any) -> None:
+    """Refuse lists that open too many points before they are opened."""
+    n_points = 0
+    for name, recipe in recipes.items() if isinstance(recipes, Mapping) else ():
+        keys = recipe.items() if isinstance(recipe, Mapping) else ()
+        n_points += math.prod(len(v) for k, v in keys if isinstance(v, list) and k not in NOT_SWEPT)
+        if n_points > MOST_POINTS:
+            raise ValueError(
+                f"recipes.{name}: its lists open more than {MOST_POINTS} combinations, with those "
+                f"of the recipes before it; allowed: up to {MOST_POINTS}"
+            )
+
+
 def _may_exist(location: str) -> bool:
     """Whether a place is on the web, or a folder that is there."""
     parts = urlparse(location)
@@ -694,6 +781,7 @@ def _one_line(error: Mapping[str, Any]) -> str:
     if error["loc"][0] == "recipes" and error["loc"][-1] == "[key]" and isinstance(value, str):
         value = recipe_of(value)
     value = json.dumps(value, default=str, ensure_ascii=False)
+    value = re.sub(f"[{CONTROL}]", lambda found: ascii(found[0])[1:-1], value)
     if len(value) > 80:
         value = f"{value[:77]}..."
     return f"config key {location}: value {value} is refused; {_what_is_allowed(error)}"
@@ -726,9 +814,11 @@ def _what_is_allowed(error: Mapping[str, Any]) -> str:
         "greater_than": lambda: f"more than {context['gt']:g}",
         "greater_than_equal": lambda: f"{context['ge']:g} or more",
         "less_than": lambda: f"less than {context['lt']:.10g}",
+        "less_than_equal": lambda: f"up to {context['le']:.10g}",
         "finite_number": lambda: "a finite number",
         "list_type": lambda: "a list, for example [a, b]",
         "too_short": lambda: f"at least {context['min_length']} entry",
+        "too_long": lambda: f"up to {context['max_length']} entries",
         "allowed": lambda: error["msg"],
     }
     sections = ("dict_type", "model_type", "model_attributes_type")

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from collapseflow.running.section import Fraction, PositiveFloat, Section, number, text
+from collapseflow.running.section import Epochs, Fraction, PositiveFloat, Section, number, text
 
 #: What ``validation`` may be beside a share of the training images.
 VALIDATIONS = ("none", "training_mode")
@@ -93,7 +93,7 @@ class TrainingRecipe(Section):
         None trains all epochs.
     """
 
-    epochs: PositiveInt = 10
+    epochs: Epochs = 10
     batch_size: PositiveInt = 64
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: PositiveFloat = 2e-4

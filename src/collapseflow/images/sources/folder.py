@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,12 @@ from collapseflow.images.sources.pictures import square, stack
 from collapseflow.running.errors import UserError
 from collapseflow.running.jobs import progress
 from collapseflow.running.resume import digest
+from collapseflow.running.words import CONTROL
 
 logger = logging.getLogger(__name__)
 
+#: What no name of a class has: bytes that are no text are lone surrogates to Python.
+_NO_NAME = re.compile(f"[\ud800-\udfff{CONTROL}]")
 #: Endings of the names of images, in lower case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 #: Pillow's formats of them.
@@ -166,7 +170,8 @@ def look_into(location: str | Path) -> Folder:
     Raises
     ------
     UserError
-        If there are no two classes, or only one of training and test images.
+        If there are no two classes, only one of training and test images, or a class whose name
+        cannot be printed.
     """
     root = Path(os.path.expanduser(location))
     folders = _folders(root)
@@ -193,22 +198,38 @@ def look_into(location: str | Path) -> Folder:
     if len(names) < 2:
         what = f"the one class {names[0]!r}" if names else "no folder of a class"
         raise UserError(f"{root}: holds {what}; allowed: a folder for each of two or more classes")
+    unprintable = [name for name in names if _NO_NAME.search(name)]
+    if unprintable:
+        # As bytes they are shown as they are.
+        raise UserError(
+            f"{root}: the class {os.fsencode(unprintable[0])} has a name that is no text in UTF-8, "
+            "or has control characters; rename its folder"
+        )
     return Folder(root, parts, names, [f for f in folders if f not in parts] if divided else [])
 
 
 def list_files(folder: Folder) -> tuple[list[File], list[str]]:
-    """The images of the classes, a part and a class after another; and other files, in words."""
+    """The images of the classes, a part and a class after another; and other files, in words.
+
+    Only regular files are images, each once, by whatever links it is found.
+    """
     files, others = [], []
+    found: dict[str, str] = {}
     for number, part in enumerate(folder.parts):
         start = len(files)
         for path in filter(_is_image, _entries(part)):
             others.append(f"{_name(path, folder.root)} (in no class's folder)")
         for label, name in enumerate(folder.class_names):
             for path in _below(part / name):
-                if _is_image(path):
-                    files.append(File(path, number, label, len(files) - start))
+                words = _name(path, folder.root)
+                if not _is_image(path):
+                    others.append(f"{words} (no {', '.join(SUFFIXES)})")
+                elif path.exists() and not path.is_file():
+                    others.append(f"{words} (no regular file)")
+                elif (same := found.setdefault(os.path.realpath(path), words)) != words:
+                    others.append(f"{words} (by a link the same file as {same})")
                 else:
-                    others.append(f"{_name(path, folder.root)} (no {', '.join(SUFFIXES)})")
+                    files.append(File(path, number, label, len(files) - start))
     return files, others
 
 
@@ -293,11 +314,14 @@ def _entries(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.name not in LITTER]
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     """The files in a folder and in those inside it, in alphabetical order; none if it is absent."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise UserError(f"{folder}: is a link to a folder that it lies in; remove the link")
     for path in _entries(folder) if folder.is_dir() else []:
         if path.is_dir():
-            yield from _below(path)
+            yield from _below(path, (*above, real))
         else:
             yield path
 

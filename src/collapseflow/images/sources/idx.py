@@ -140,11 +140,21 @@ def read(
     if class_names is None:
         n_classes = int(max(train_labels.max(), test_labels.max())) + 1
         class_names = [str(c) for c in range(n_classes)]
+    source = f"IDX files from {', '.join(dict.fromkeys(places))}"
+    unchecked = [
+        name
+        for name, place in zip(FILES, places, strict=True)
+        if _is_web(place) and name not in sha256
+    ]
+    if unchecked:
+        words = f"downloaded without a digest (sha256): {', '.join(unchecked)}"
+        logger.warning("%s", words)
+        source = f"{source}; {words}"
     return Splits(
         make_split(train_images, train_labels),
         make_split(test_images, test_labels),
         class_names,
-        "IDX files from " + ", ".join(dict.fromkeys(places)),
+        source,
     )
 
 
@@ -226,7 +236,10 @@ def _fetch(location: str, name: str, retries: int) -> bytes:
     """The bytes of one file; a web address is tried again where a retry can help."""
     scheme = urllib.parse.urlparse(location).scheme
     if scheme not in ("http", "https", "file"):
-        return (Path(os.path.expanduser(location)) / name).read_bytes()
+        path = Path(os.path.expanduser(location)) / name
+        if path.exists() and not path.is_file():
+            raise OSError("no regular file")
+        return path.read_bytes()
     address = location.rstrip("/") + "/" + name
     for attempt in range(retries + 1):
         try:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from collapseflow.images.datasets import (
     Splits,
     content_digest,
@@ -99,6 +101,11 @@ def prepare_dataset(
     full = {"train": len(splits.train.labels), "test": len(splits.test.labels)}
     subset = {k: n for k, n in entry["subset"].items() if n is not None}
     splits = take_subset(splits, subset.get("train"), subset.get("test"), seed)
+    if len(np.unique(splits.train.labels)) < 2:
+        raise UserError(
+            "all training images are of one class; allowed: two classes or more, also where the "
+            "key 'subset' takes some of the images"
+        )
     if subset:
         sizes = ", ".join(f"{n} of {full[split]} {split}" for split, n in subset.items())
         splits = replace(splits, source=f"{splits.source}; a stratified sample of {sizes} images")
