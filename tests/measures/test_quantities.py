@@ -141,8 +141,13 @@ def test_panels_stand_in_the_order_of_the_table(monkeypatch):
     assert panels_of("transfer")[-1] == "more" and "more" not in panels_of("epochs")
 
 
-def test_the_page_on_collapse_has_every_measure_with_its_source():
-    page = (Path(__file__).parents[2] / "docs" / "collapse.md").read_text(encoding="utf-8")
+def test_pages_have_every_measure_with_its_source_and_the_families():
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "collapse.md").read_text(encoding="utf-8")
+    everything = page + (docs / "results.md").read_text(encoding="utf-8")
+    for family in FAMILIES:
+        parameter = "m" if family.kind == "few_shot" else "classifier"
+        assert f"`{family.name}<{parameter}>`" in everything, family.name
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     for name in [*MEASURES, *OF_MOMENTS, "two_nn"]:
         of_name = " ".join(row for row in rows if f"`{name}`" in row)
@@ -150,3 +155,18 @@ def test_the_page_on_collapse_has_every_measure_with_its_source():
         for paper in re.findall(r"arXiv:[\d.]+\d", quantity(name).source):
             if not name.endswith("_head"):  # "as above"
                 assert paper in of_name or re.search(r"Zhu \d{4}", of_name), name
+
+
+def test_the_page_on_collapse_has_the_same_ideals():
+    page = (Path(__file__).parents[2] / "docs" / "collapse.md").read_text(encoding="utf-8")
+    table = page.partition("| name | simplex | noise, expected |")[2].partition("\n\n")[0]
+    told = {
+        name: cell.strip()
+        for names, cell in re.findall(r"^\|((?: `\w+`,?)+) \|([^|]*)\|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    in_words = {0: "0", 1: "1", -math.inf: "−∞"}
+    ideals = {name: quantity(name).ideal for name in MEASURES}
+    expected = {name: in_words[ideal] for name, ideal in ideals.items() if ideal is not None}
+    assert len(expected) == 24
+    assert {name: told[name] for name in expected} == expected

@@ -10,7 +10,7 @@ import pytest
 from made_up import DATASETS, glyphs_of
 
 from collapseflow.images.datasets import Splits, make_split, write_dataset
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import collect_measures
 from collapseflow.presentation.tables.runs import training_table
@@ -47,7 +47,7 @@ def write_images(tmp_path):
 def figures(monkeypatch):
     """The figures that functions save, which stay open until the test ends."""
     kept = []
-    monkeypatch.setattr(look, "save", lambda figure, outputs: kept.append(figure))
+    monkeypatch.setattr(appearance, "save", lambda figure, outputs: kept.append(figure))
     yield kept
     # Of whatever figure a test draws: no two entries of a legend look the same.
     for figure in kept:

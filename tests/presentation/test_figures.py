@@ -20,6 +20,7 @@ from collapseflow.measures.embedding import write_failed_embedding
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.quantities import panels_of
 from collapseflow.presentation.figures import (
+    appearance,
     curves,
     embedding,
     epochs,
@@ -30,7 +31,6 @@ from collapseflow.presentation.figures import (
     training,
     variance,
 )
-from collapseflow.presentation.figures import style as look
 from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS, IDENTITY, read_csv
 from collapseflow.presentation.tables.runs import training_table
@@ -189,9 +189,9 @@ def band_of(axis, number=0):
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 30])
 def test_no_two_backbones_have_one_colour(n):
-    colours = look.backbone_colours([f"net{i}" for i in range(n)])
+    colours = appearance.backbone_colours([f"net{i}" for i in range(n)])
     assert len(set(colours.values())) == n == len(colours)
-    assert look.NEUTRAL not in colours.values()
+    assert appearance.NEUTRAL not in colours.values()
     # Each can be seen on white: contrast of at least 1.5 as WCAG 2 defines it.
     for colour in colours.values():
         red, green, blue = (
@@ -203,7 +203,7 @@ def test_no_two_backbones_have_one_colour(n):
 
 @pytest.mark.parametrize("n", [1, 10, 11, 30, 80, 200])
 def test_no_two_classes_have_one_colour_and_marker(n):
-    looks = look.class_looks(n)
+    looks = appearance.class_appearances(n)
     assert len(looks) == len(set(looks)) == n
     assert len({marker for _, marker in looks[:10]}) == 1
 
@@ -250,21 +250,21 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(
 
 @pytest.mark.parametrize("n", [1, 3, 8, 9, 60, 200])
 def test_no_two_data_sets_have_one_marker(n):
-    markers = look.dataset_markers([f"set{i}" for i in range(n)])
+    markers = appearance.dataset_markers([f"set{i}" for i in range(n)])
     assert len(set(markers.values())) == len(markers) == n
 
 
 def test_a_backbone_keeps_its_colour_whatever_else_a_figure_shows():
     study = ["resnet18", "resnet34", "vgg11"]
-    everywhere = look.backbone_colours(study)
-    assert look.backbone_colours(study[:2]) == {b: everywhere[b] for b in study[:2]}
+    everywhere = appearance.backbone_colours(study)
+    assert appearance.backbone_colours(study[:2]) == {b: everywhere[b] for b in study[:2]}
 
 
 def test_every_series_has_a_colour_of_its_own_where_a_backbone_has_several():
     study = ["resnet18", "vgg11"]
-    alone = look.line_colours({"tuned": "vgg11"}, study)
-    assert alone == {"tuned": look.backbone_colours(study)["vgg11"]}
-    several = look.line_colours({"a": "vgg11", "b": "vgg11", "c": "resnet18"}, study)
+    alone = appearance.line_colours({"tuned": "vgg11"}, study)
+    assert alone == {"tuned": appearance.backbone_colours(study)["vgg11"]}
+    several = appearance.line_colours({"a": "vgg11", "b": "vgg11", "c": "resnet18"}, study)
     assert len(set(several.values())) == 3
 
 
@@ -274,7 +274,7 @@ def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, write_im
     epochs.plot_accuracy(given, {})
     plot_collapse(given)
     accuracy, measures = figures
-    colours = {b: c.lower() for b, c in look.backbone_colours(list(BACKBONES)).items()}
+    colours = {b: c.lower() for b, c in appearance.backbone_colours(list(BACKBONES)).items()}
     for panel in measures.axes:
         # Training and test images.
         assert [c for c, _, _ in curves_of(panel)] == [colours[b] for b in shown for _ in range(2)]
@@ -295,7 +295,7 @@ def test_all_figures_draw_a_backbone_in_one_colour(arguments, tmp_path, write_im
     draw_variance(tmp_path / "variance.csv", features, list(BACKBONES), write_images("ab"))
     rows = [axis for axis in figures[2].axes if axis.patches]
     drawn = [{to_hex(p.get_edgecolor()) for p in row.patches} for row in rows]
-    assert drawn == [{colours["resnet34"]}, {look.NEUTRAL}]
+    assert drawn == [{colours["resnet34"]}, {appearance.NEUTRAL}]
 
 
 def test_the_names_of_thirty_classes_do_not_lie_on_each_other(tmp_path, write_images, figures):
@@ -438,7 +438,7 @@ def every_figure(tmp_path_factory):
     }
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(look, "save", lambda figure, outputs: kept.append(figure))
+        patch.setattr(appearance, "save", lambda figure, outputs: kept.append(figure))
         for draw in drawings.values():
             draw(given, {})
     yield dict(zip(drawings, kept, strict=True))
@@ -522,8 +522,8 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
             if 0 in line.get_xdata() and line.get_marker() == "o"
         ]
         # The start that two lines have in common, and that of ResNet18, on two splits each.
-        own = look.line_colours({s: s for s in "abc"}, list("abc"))["c"].lower()
-        assert sorted(at_start) == sorted([(look.NEUTRAL, "o"), (own, "o")] * 2)
+        own = appearance.line_colours({s: s for s in "abc"}, list("abc"))["c"].lower()
+        assert sorted(at_start) == sorted([(appearance.NEUTRAL, "o"), (own, "o")] * 2)
         # Bands of what has a common start begin after it, those of ResNet18 at epoch 0.
         begins = {
             (to_hex(band.get_facecolor()[0]), band.get_paths()[0].vertices[:, 0].min())
@@ -535,7 +535,7 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
     axis = every_figure["layers"].axes[1]
     faint = [to_hex(line.get_color()) for line in marked(axis) if line.get_alpha() < 1]
     # Two data sets, two splits; one line for both points of the recipe.
-    assert faint == [look.NEUTRAL] * 4
+    assert faint == [appearance.NEUTRAL] * 4
     assert "VGG11: common start" in [words for words, _ in glyphs_of(every_figure["layers"])]
 
 
@@ -657,7 +657,7 @@ def test_raw_pixels_and_scattering_are_lines_where_they_have_a_value(arguments, 
     ]
     plot_collapse(arguments(describe_runs(["digits", "fashion"]), more=more))
     found = [
-        [line.get_ydata()[0] for line in panel.lines if line.get_color() == look.NEUTRAL]
+        [line.get_ydata()[0] for line in panel.lines if line.get_color() == appearance.NEUTRAL]
         for panel in figures[0].axes
     ]
     assert found == [[7, 3], [0.4], *[[]] * 7]
@@ -695,7 +695,7 @@ def test_accuracies_on_test_images_have_their_intervals(crowd, figures):
 def test_training_and_test_images_are_told_apart(arguments, figures):
     epochs.plot_accuracy(arguments(describe_runs(["mnist5k"], ["vgg11"])), {})
     faces = [to_hex(m.get_markerfacecolor()) for m in marked(figures[0].axes[0])]
-    assert faces == [look.backbone_colours(list(BACKBONES))["vgg11"].lower(), "#ffffff"]
+    assert faces == [appearance.backbone_colours(list(BACKBONES))["vgg11"].lower(), "#ffffff"]
 
 
 # --- seeds ------------------------------------------------------------------------------------
@@ -750,7 +750,7 @@ def test_the_onset_of_the_terminal_phase_is_the_mean_over_the_seeds_that_reach_i
     given = arguments(runs, share=share)
     epochs.plot_accuracy(given, {})
     plot_collapse(given)
-    colour = look.backbone_colours(list(BACKBONES))["vgg11"]
+    colour = appearance.backbone_colours(list(BACKBONES))["vgg11"]
     onsets = [
         [
             (line.get_xdata()[0], line.get_color())
@@ -872,8 +872,8 @@ def test_layers_in_order_before_and_after_training(arguments, figures):
     panels = figures[0].axes
     assert len(panels) == 4
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
-    colour = look.backbone_colours(list(BACKBONES))["vgg11"].lower()
-    markers = look.dataset_markers(list(DATASETS))
+    colour = appearance.backbone_colours(list(BACKBONES))["vgg11"].lower()
+    markers = appearance.dataset_markers(list(DATASETS))
     for panel, measure in zip(panels, panels_of("layers"), strict=True):
         assert {c for c, _, _ in curves_of(panel)} == {colour}
         drawn = iter(marked(panel))
@@ -1100,7 +1100,7 @@ def test_published_curves_lie_behind_those_of_the_same_experiment_only(arguments
     expected = curves[curves["measure"] == "nc2_equinorm"]
     np.testing.assert_array_equal(drawn.get_xdata(), expected["epoch"])
     np.testing.assert_array_equal(drawn.get_ydata(), expected["value"])
-    colour = look.backbone_colours(list(BACKBONES))["resnet34"]
+    colour = appearance.backbone_colours(list(BACKBONES))["resnet34"]
     assert drawn.get_color() == ours.get_color() == colour
     # Beside what was published of all training images stands ours of all of them.
     run = next(run for run in runs if run.published)

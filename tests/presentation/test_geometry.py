@@ -10,8 +10,7 @@ from collapseflow.measures.statistics import (
     write_failed_statistics,
     write_statistics,
 )
-from collapseflow.presentation.figures import geometry
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, geometry
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
@@ -279,7 +278,7 @@ def test_many_classes_stand_beside_similar_ones_and_can_be_told_apart(
     assert ticks == [str(c) for c in order[:: -(-n_classes // 10)]]
     names = {text.get_text() for text in legend.get_texts()}
     assert ({f"{c}  class {c}" for c in range(n_classes)} <= names) == (n_classes <= 60)
-    looks = look.class_looks(n_classes, order)
+    looks = appearance.class_appearances(n_classes, order)
     assert len(set(looks)) == n_classes
     if n_classes > 80:
         # Colours run along the order.

@@ -22,9 +22,9 @@ from collapseflow.presentation.rows import (
     failures_in_words,
     few_images_in_words,
     networks_in_words,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
     write_csv,
@@ -239,7 +239,7 @@ def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
     # pandas alone reads the numbers as numbers.
     assert pd.read_csv(path)["weight_decay"].dropna().unique().tolist() == [0.0, 0.0005]
     for run in runs:
-        chosen = of_runs(table, [run])
+        chosen = run_rows(table, [run])
         assert len(chosen) == 8 and set(chosen["series"]) == {run.series}
 
 

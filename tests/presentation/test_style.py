@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from collapseflow.presentation.figures import embedding
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, embedding
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
@@ -37,7 +36,7 @@ def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
     figure, _ = plt.subplots()
     # The same also below a folder that is called figures.
     path = tmp_path / path
-    look.save(figure, {"pdf": path})
+    appearance.save(figure, {"pdf": path})
     content = path.read_bytes()
     assert re.search(rb"/Title \((.*?)\)", content)[1].decode() == title
     assert b"/CreationDate" not in content
@@ -46,7 +45,7 @@ def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
 def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):
     figure, axis = plt.subplots()
     values = np.array([[1.0, np.nan, 3.0], [4.0, 5.0, 6.0]])
-    cells = look.heat_map(axis, values, cmap="viridis")
+    cells = appearance.heat_map(axis, values, cmap="viridis")
     assert isinstance(cells, QuadMesh) and not axis.images
     assert cells.get_array().tolist() == [[1.0, None, 3.0], [4.0, 5.0, 6.0]]
     assert axis.get_xlim() == (-0.5, 2.5) and axis.get_ylim() == (1.5, -0.5)
@@ -54,7 +53,7 @@ def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):
     np.testing.assert_array_equal(corners[1:, 1:].mean(axis=-1).shape, (2, 3))
     np.testing.assert_array_equal((corners[0, 0] + corners[1, 1]) / 2, (0, 0))
     path = tmp_path / "cells.pdf"
-    look.save(figure, {"pdf": path})
+    appearance.save(figure, {"pdf": path})
     assert images_in(path) == []
 
 

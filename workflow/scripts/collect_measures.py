@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 
 from collapseflow.measures.collapse import measure_states
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.presentation.rows import collect_measures, of_seeds
+from collapseflow.presentation.rows import collect_measures, with_seeds
 from collapseflow.running.jobs import job
 from collapseflow.running.words import epoch_name
 
@@ -24,7 +24,7 @@ with job(snakemake):
     ]
     states_of_untrained = [
         ({one.epoch: path}, [one.layer])
-        for (one, _), path in zip(of_seeds(untrained), snakemake.input.untrained, strict=True)
+        for (one, _), path in zip(with_seeds(untrained), snakemake.input.untrained, strict=True)
     ]
     collect_measures(
         runs,

@@ -293,7 +293,7 @@ def hyperspherical_uniformity(statistics: Statistics) -> float | None:
     return uniformity(statistics.directions)
 
 
-def _of_head(
+def _measure_head(
     function: Callable[[np.ndarray], float | None], statistics: Statistics
 ) -> float | None:
     weight = statistics.head_weight
@@ -302,27 +302,27 @@ def _of_head(
 
 def nc2_equinorm_head(statistics: Statistics) -> float | None:
     """:func:`equinorm` of the rows of W, which are not centred."""
-    return _of_head(equinorm, statistics)
+    return _measure_head(equinorm, statistics)
 
 
 def nc2_equiangularity_head(statistics: Statistics) -> float | None:
     """:func:`equiangularity` of the rows of W."""
-    return _of_head(equiangularity, statistics)
+    return _measure_head(equiangularity, statistics)
 
 
 def nc2_maximal_angle_head(statistics: Statistics) -> float | None:
     """:func:`maximal_angle` of the rows of W."""
-    return _of_head(maximal_angle, statistics)
+    return _measure_head(maximal_angle, statistics)
 
 
 def etf_distance_head(statistics: Statistics) -> float | None:
     """:func:`distance_to_simplex` of W W^T."""
-    return _of_head(lambda weight: distance_to_simplex(weight @ weight.T), statistics)
+    return _measure_head(lambda weight: distance_to_simplex(weight @ weight.T), statistics)
 
 
 def hyperspherical_uniformity_head(statistics: Statistics) -> float | None:
     """:func:`uniformity` of the rows of W."""
-    return _of_head(uniformity, statistics)
+    return _measure_head(uniformity, statistics)
 
 
 # --- NC3: the last layer becomes the class means ----------------------------------------------
@@ -350,7 +350,7 @@ def mean_cosine(weights: np.ndarray, means: np.ndarray) -> float | None:
     return float((np.vecdot(weights, means) / of_weights / of_means).mean())
 
 
-def of_weights_and_means(
+def compare_with_means(
     function: Callable[[np.ndarray, np.ndarray], float | None],
     statistics: Statistics,
     means: np.ndarray,
@@ -368,18 +368,18 @@ def simplex_of_products(weights: np.ndarray, means: np.ndarray) -> float:
 
 def etf_distance_duality(statistics: Statistics) -> float | None:
     """:func:`distance_to_simplex` of the products w_i . m_j: Zhu et al. 2021, equation 9."""
-    return of_weights_and_means(simplex_of_products, statistics, statistics.centred)
+    return compare_with_means(simplex_of_products, statistics, statistics.centred)
 
 
 def nc3(statistics: Statistics) -> float | None:
     """|| W / ||W||_F - M / ||M||_F ||_F^2 with the m_c as rows of M: Papyan, Han and Donoho 2020,
     squared as in the public notebook."""
-    return of_weights_and_means(duality, statistics, statistics.centred)
+    return compare_with_means(duality, statistics, statistics.centred)
 
 
 def nc3_cosine(statistics: Statistics) -> float | None:
     """Mean cosine of w_c and m_c."""
-    return of_weights_and_means(mean_cosine, statistics, statistics.centred)
+    return compare_with_means(mean_cosine, statistics, statistics.centred)
 
 
 # --- NC4: the network becomes the nearest class mean ------------------------------------------

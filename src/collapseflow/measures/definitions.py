@@ -83,19 +83,19 @@ def weighted_uniformity(statistics: Statistics) -> float | None:
 def weighted_etf_distance_duality(statistics: Statistics) -> float | None:
     """:func:`collapseflow.measures.collapse.distance_to_simplex` of the products of the rows of W
     and the mu_c - mu_G."""
-    return collapse.of_weights_and_means(
+    return collapse.compare_with_means(
         collapse.simplex_of_products, statistics, statistics.weighted_centred
     )
 
 
 def weighted_nc3(statistics: Statistics) -> float | None:
     """|| W / ||W||_F - M / ||M||_F ||_F^2, the mu_c - mu_G as rows of M."""
-    return collapse.of_weights_and_means(collapse.duality, statistics, statistics.weighted_centred)
+    return collapse.compare_with_means(collapse.duality, statistics, statistics.weighted_centred)
 
 
 def weighted_nc3_cosine(statistics: Statistics) -> float | None:
     """Mean cosine of w_c and mu_c - mu_G."""
-    return collapse.of_weights_and_means(
+    return collapse.compare_with_means(
         collapse.mean_cosine, statistics, statistics.weighted_centred
     )
 

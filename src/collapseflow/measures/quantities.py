@@ -150,7 +150,7 @@ CLASSIFIER = _accuracy(
     "classification",
     "{}",
     "Accuracy of {}",
-    "share of the images whose class the classifier {} says, fitted on the training images",
+    "share of the test images whose class the classifier {}, fitted on the training images, says",
 )
 BALANCED = _accuracy(
     "balanced_accuracy_",
@@ -211,8 +211,8 @@ QUANTITIES: dict[str, Quantity] = {
             label="NC1, cutoff of report A",
             title="NC1, eigenvalues up to 0.00001 cut off",
             axis=r"$\mathrm{tr}(\Sigma_W \Sigma_B^+)\,/\,C$, cut off",
-            meaning="NC1 without the directions in which the class means vary by 0.00001 or less, "
-            "whatever the scale of the features",
+            meaning="NC1 without the directions in which the variance of the class means is "
+            "0.00001 or less, whatever the scale of the features",
             source="report A",
             **_NC1,
         ),
@@ -243,8 +243,8 @@ QUANTITIES: dict[str, Quantity] = {
             label="CDNV",
             title="Class-distance normalised variance",
             axis="CDNV",
-            meaning="variance of two classes over the squared distance of their means, averaged "
-            "over the pairs of classes",
+            meaning="mean of the variances of two classes over the squared distance of their "
+            "means, averaged over the pairs of classes",
             source="Galanti, György and Hutter 2022 (arXiv:2112.15121), definition 1",
             panels=("epochs", "layers", "transfer"),
             **_NC1,
@@ -316,7 +316,7 @@ QUANTITIES: dict[str, Quantity] = {
             "distance to the simplex",
             "distance to the simplex",
             "distance of the scaled products of the centred class means from those of a simplex",
-            f"{_ZHU}, equation 7",
+            f"Kothapalli 2023 (arXiv:2206.04041), after {_ZHU}, equation 8",
             panels=("epochs",),
         ),
         Quantity(
@@ -561,7 +561,7 @@ QUANTITIES: dict[str, Quantity] = {
             label="loss",
             title="training loss",
             axis="mean over the epoch",
-            meaning="loss on the training images, mean over the batches of the epoch",
+            meaning="loss on the training images, mean over the epoch",
             logarithmic=True,
             better="smaller",
             **_TRAINING,

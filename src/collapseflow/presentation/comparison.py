@@ -77,24 +77,24 @@ def compare_studies(places: Sequence[str | Path], csv: str | Path | None = None)
         write_csv(csv, rows)
     swept = [column for column in rows.columns if column not in ["study", *COLUMNS]]
     # A run's last epoch is the last one of its rows; classifiers have their own.
-    of_run = ["study", "dataset", "backbone", "start", "recipe", *swept, "quantity"]
-    last = rows.groupby(of_run, dropna=False)["epoch"].transform("max")
+    run_columns = ["study", "dataset", "backbone", "start", "recipe", *swept, "quantity"]
+    last = rows.groupby(run_columns, dropna=False)["epoch"].transform("max")
     rows = rows[(rows["epoch"] == last) | rows["epoch"].isna()]
     names = ["dataset", "backbone", "start", "recipe", *swept, "layer", "split", "quantity"]
     table = over_seeds(rows, ["study", *names, "epoch"])
     studies = list(dict.fromkeys(table["study"]))
     lines = []
     for what, group in table.groupby(names, sort=False):
-        of_study = group.set_index("study")
+        by_study = group.set_index("study")
         words = dict(zip(names, what, strict=True))
         points = [f"{key.replace('_', ' ')} {words[key]}" for key in swept if words[key]]
         recipe = ", ".join(filter(None, [words["recipe"], *points]))
-        epochs = [str(e) for e in dict.fromkeys(of_study["epoch"].dropna())]
+        epochs = [str(e) for e in dict.fromkeys(by_study["epoch"].dropna())]
         name = words["quantity"]
         unit = quantity(name).unit
         cells = [
-            spread(name, *of_study.loc[study, ["mean", "sd", "half_width"]])
-            if study in of_study.index
+            spread(name, *by_study.loc[study, ["mean", "sd", "half_width"]])
+            if study in by_study.index
             else ""
             for study in studies
         ]

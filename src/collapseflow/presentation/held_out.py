@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from collapseflow.presentation.material import DescribedRun
-from collapseflow.presentation.rows import of_runs, over_seeds, read_csv
+from collapseflow.presentation.rows import over_seeds, read_csv, run_rows
 
-#: In training.csv, of images that are held out; the accuracy is also there where test images go
-#: through the network in training mode, the loss is not.
+#: Their names in training.csv. Where test images go through the network in training mode their
+#: accuracy has the same name; a loss is there of held-out images only.
 ACCURACY, LOSS = "validation_accuracy", "validation_loss"
 
 
@@ -28,17 +28,17 @@ def final_accuracies(training: str | Path, runs: Sequence[DescribedRun]) -> pd.D
     Columns ``dataset``, ``series``, ``seed``, :data:`ACCURACY` and :data:`LOSS`: a row for each run
     that holds images out and has not failed.
     """
-    rows = of_runs(read_csv(training), runs)
+    rows = run_rows(read_csv(training), runs)
     last = {(run.dataset, run.series): run.last for run in runs}
     found = []
-    for (dataset, series, seed), of_run in rows.groupby(["dataset", "series", "seed"], sort=False):
-        values = of_run.set_index(["quantity", "epoch"])["value"]
+    for (dataset, series, seed), group in rows.groupby(["dataset", "series", "seed"], sort=False):
+        values = group.set_index(["quantity", "epoch"])["value"]
         # Where training stopped early, the last network is the best epoch's.
-        best = of_run.loc[of_run["quantity"] == "best_epoch", "value"]
+        best = group.loc[group["quantity"] == "best_epoch", "value"]
         epoch = int(best.iloc[0]) if len(best) else last[dataset, series]
         if (LOSS, epoch) in values.index:
-            of_epoch = {quantity: values[quantity, epoch] for quantity in (ACCURACY, LOSS)}
-            found.append({"dataset": dataset, "series": series, "seed": seed, **of_epoch})
+            numbers = {name: values[name, epoch] for name in (ACCURACY, LOSS)}
+            found.append({"dataset": dataset, "series": series, "seed": seed, **numbers})
     return pd.DataFrame(found, columns=["dataset", "series", "seed", ACCURACY, LOSS])
 
 
@@ -67,9 +67,9 @@ def best_points(accuracies: pd.DataFrame, runs: Sequence[DescribedRun]) -> list[
             sweep = run.dataset, run.backbone, run.start, run.recipe
             sweeps.setdefault(sweep, {})[point] = None
     means = {}
-    for point, of_point in accuracies.groupby(["dataset", "series"]):
-        if len(of_point) == seeds[point]:
-            means[point] = of_point[ACCURACY].mean(), -of_point[LOSS].mean()
+    for point, group in accuracies.groupby(["dataset", "series"]):
+        if len(group) == seeds[point]:
+            means[point] = group[ACCURACY].mean(), -group[LOSS].mean()
     candidates = [[point for point in points if point in means] for points in sweeps.values()]
     return [max(points, key=means.__getitem__) for points in candidates if len(points) > 1]
 

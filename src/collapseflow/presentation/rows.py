@@ -69,7 +69,7 @@ def failure_of_results(content: Mapping[str, Any]) -> str | None:
     return next(filter(None, map(failure_of, parts)), None)
 
 
-def of_seeds(
+def with_seeds(
     features: Sequence[DescribedFeatures],
 ) -> Iterator[tuple[DescribedFeatures, int | None]]:
     """Each feature set with each of its seeds, or once with None where no seed touches it."""
@@ -86,7 +86,7 @@ def read_results(
     files
         One for each seed of each feature set, or one where no seed touches it.
     """
-    for (one, seed), path in zip(of_seeds(features), files, strict=True):
+    for (one, seed), path in zip(with_seeds(features), files, strict=True):
         yield one, seed, read_json(path)
 
 
@@ -134,7 +134,7 @@ def collect_measures(
         *((run, run.seed, content) for run, content in zip(runs, measured_runs, strict=True)),
         *(
             (one, seed, content)
-            for (one, seed), content in zip(of_seeds(untrained), measured_untrained, strict=True)
+            for (one, seed), content in zip(with_seeds(untrained), measured_untrained, strict=True)
         ),
     ]
     rows, failed = [], []
@@ -163,14 +163,14 @@ def collect_measures(
 
 
 def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
-    for of_state in content:
+    for state in content:
         accuracies = {}
-        for layer, of_layer in of_state["layers"].items():
-            for split, measured in of_layer.items():
+        for layer, splits in state["layers"].items():
+            for split, measured in splits.items():
                 if failure_of(measured) is not None:
                     continue
                 n = measured["n_samples"]
-                where = {"epoch": of_state["epoch"], "layer": layer, "split": split, "n": n}
+                where = {"epoch": state["epoch"], "layer": layer, "split": split, "n": n}
                 for name, value in measured.items():
                     if name not in QUANTITIES:
                         continue
@@ -230,7 +230,7 @@ def spectrum_rows(content: Mapping[str, Any]) -> Iterator[dict]:
 
 def few_shot_rows(content: Mapping[str, Any]) -> Iterator[dict]:
     """Of what :func:`collapseflow.measures.few_shot.few_shot` gives."""
-    of_images = {"split": "test", "n": content["n_test"]}
+    images = {"split": "test", "n": content["n_test"]}
     for shots, found in content["shots"].items():
         accuracies = found["accuracies"]
         low, high = interval_of_mean(accuracies)
@@ -243,21 +243,21 @@ def few_shot_rows(content: Mapping[str, Any]) -> Iterator[dict]:
             "n": len(accuracies),
         }
         if found["bound"] is not None:
-            yield {**of_images, "quantity": BOUND.member(shots).name, "value": found["bound"]}
+            yield {**images, "quantity": BOUND.member(shots).name, "value": found["bound"]}
     if content["all"] is not None:
-        yield {**of_images, "quantity": WITH_ALL_IMAGES, "value": content["all"]}
+        yield {**images, "quantity": WITH_ALL_IMAGES, "value": content["all"]}
 
 
 def _failures_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
     """Epoch, layer and reason of the first failure of each layer; of all layers at once, if they
     fail together."""
     first: dict[str, tuple[int, str]] = {}
-    for of_state in content:
-        for layer, of_layer in of_state["layers"].items():
-            for measured in of_layer.values():
+    for state in content:
+        for layer, splits in state["layers"].items():
+            for measured in splits.values():
                 reason = failure_of(measured)
                 if reason is not None:
-                    first.setdefault(layer, (of_state["epoch"], reason))
+                    first.setdefault(layer, (state["epoch"], reason))
     together = len(set(first.values())) == 1 and len(first) == len(content[0]["layers"])
     if together:
         first = {"": next(iter(first.values()))}
@@ -302,7 +302,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: is no table of measures: {message}") from None
 
 
-def of_runs(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
+def run_rows(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:
     """The rows of some runs, in their order, with a column ``series``."""
     keys = swept_keys(runs)
     others = [c for c in rows.columns if c not in [*COLUMNS, "what", "reason", *keys]]
@@ -371,10 +371,10 @@ def few_images_in_words(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list
     datasets
         Labels of the data sets.
     """
-    of_all = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
+    few = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
     sentences = []
-    for dataset, of_dataset in of_all.groupby("dataset", sort=False):
-        fewest = of_dataset.groupby("split")["value"].min()
+    for dataset, its_rows in few.groupby("dataset", sort=False):
+        fewest = its_rows.groupby("split")["value"].min()
         sentences.append(f"{datasets[dataset]}: {fewest_in_words(fewest)}")
     return sentences
 
@@ -409,7 +409,7 @@ def several_seeds(runs: Iterable[DescribedRun]) -> bool:
     seeds: dict[tuple, set] = defaultdict(set)
     for run in runs:
         seeds[run.dataset, run.series].add(run.seed)
-    return any(len(of_series) > 1 for of_series in seeds.values())
+    return any(len(its_seeds) > 1 for its_seeds in seeds.values())
 
 
 def failures_in_words(failures: pd.DataFrame) -> list[str]:

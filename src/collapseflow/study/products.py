@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS
 from collapseflow.study.plan import Plan
@@ -223,6 +224,12 @@ class Product:
         ]
 
 
+def _defined(figure: str) -> str:
+    """The quantities that a figure has panels of, each with its definition."""
+    shown = map(quantity, panels_of(figure))
+    return "; ".join(f"{one.label} ({one.meaning})" for one in shown)
+
+
 #: Captions of a figure and a table of the same.
 SWEPT = """
     Accuracy and neural collapse after the last epoch, at the values that recipes are swept over.
@@ -406,18 +413,18 @@ PRODUCTS: tuple[Product, ...] = (
         section="Fine-tuning: neural collapse per epoch",
         category="Neural collapse",
         label="measures per epoch",
-        caption="""
+        caption=f"""
             Neural collapse (Papyan, Han and Donoho 2020) on one data set, after each measured epoch
-            of training; epoch 0 is the network before it. Solid: training images, as many of each
-            class as there are test images, because NC1 and CDNV depend on their number; dashed:
-            test images, around their own class means, but for NC4, where the nearest class mean is
-            that of the training images. Several seeds: mean and one standard deviation (ddof = 1),
-            on logarithmic axes the geometric ones. Grey: raw pixels and scattering coefficients
-            (training images, as many), which no network made, and the start that several recipes
-            have in common. Published curves are of all training images; ours beside them, too.
-            Dotted: the first measured epoch without an error on the training images, the onset of
-            the terminal phase. Panels of the network's last layer are there where it tells the
-            classes of the data set.""",
+            of training; epoch 0 is the network before it. Panels: {_defined("epochs")}. Solid:
+            training images, as many of each class as there are test images, because NC1 and CDNV
+            depend on their number; dashed: test images, around their own class means, but for NC4,
+            where the nearest class mean is that of the training images. Several seeds: mean and one
+            standard deviation (ddof = 1), on logarithmic axes the geometric ones. Grey: raw pixels
+            and scattering coefficients (training images, as many), which no network made, and the
+            start that several recipes have in common. Published curves are of all training images;
+            ours beside them, too. Dotted: the first measured epoch without an error on the training
+            images, the onset of the terminal phase. Panels of the network's last layer are there
+            where it tells the classes of the data set.""",
     ),
     Product(
         name="collapse",
@@ -543,15 +550,13 @@ PRODUCTS: tuple[Product, ...] = (
         section="Neural collapse by layer",
         category="Neural collapse",
         label="measures by layer",
-        caption="""
-            Neural collapse from layer to layer: log D, the separation fuzziness of He and Su
-            (2023), with its least squares line and Pearson's r on the training images; the
-            class-distance normalised variance (CDNV); the spread of the angles between class means;
-            and the accuracy of the nearest class mean. Several seeds: mean and one standard
-            deviation (ddof = 1), on logarithmic axes the geometric ones. Solid: training images
-            (for measures as many of each class as there are test images); dashed: test images.
-            Faint: before training, grey where several recipes start from it; strong: after the last
-            epoch.""",
+        caption=f"""
+            Neural collapse from layer to layer: {_defined("layers")}. The straight line of log D is
+            its least squares line, with Pearson's r on the training images (He and Su 2023).
+            Several seeds: mean and one standard deviation (ddof = 1), on logarithmic axes the
+            geometric ones. Solid: training images (for measures as many of each class as there are
+            test images); dashed: test images. Faint: before training, grey where several recipes
+            start from it; strong: after the last epoch.""",
     ),
     Product(
         name="sweep",
@@ -593,17 +598,16 @@ PRODUCTS: tuple[Product, ...] = (
         section="Collapse and transfer",
         category="Transfer",
         label="collapse and transfer",
-        caption="""
+        caption=f"""
             Neural collapse and other measures of the features of first weights, on the training
-            images of each data set before any training on them (NC1; CDNV, the class-distance
-            normalised variance; H-score; LogME; effective rank), against the accuracy on the test
-            images: of a linear probe on the same features, and of the network after fine-tuning. A
-            point is a data set, backbone, start and layer, the mean over its seeds (of NC1 and CDNV
-            the geometric one); hollow: not the last layer; starts that have been trained on the
-            data set itself are left out. Above each panel Spearman's correlation over the points of
-            a data set, averaged over the data sets that have six points or more, with a 95 %
-            bootstrap interval; points share networks, so that the interval is rather too narrow.
-            """,
+            images of each data set before any training on them, against the accuracy on the test
+            images. The measures: {_defined("transfer")}. The accuracies: of a linear probe on the
+            same features, and of the network after fine-tuning. A point is a data set, backbone,
+            start and layer, the mean over its seeds (of NC1 and CDNV the geometric one); hollow:
+            not the last layer; starts that have been trained on the data set itself are left out.
+            Above each panel Spearman's correlation over the points of a data set, averaged over the
+            data sets that have six points or more, with a 95 % bootstrap interval; points share
+            networks, so that the interval is rather too narrow.""",
     ),
     Product(
         name="transfer_matrix",

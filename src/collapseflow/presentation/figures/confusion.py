@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.colors import PowerNorm
 
 from collapseflow.images.datasets import read_info
 from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance, recalls
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import identity, swept_keys, write_csv
 from collapseflow.presentation.tables.accuracy import read_cells
@@ -38,39 +37,41 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     similar ones stand beside each other, in the same order in all panels: those that are taken for
     each other.
 
-    The CSV has a row for each feature set, seed, true class and class that some image of it is
-    taken for (and the class itself): their labels ``true`` and ``predicted`` with their names, the
-    number of images ``n``, and the ``share`` of the true class, which of a class itself is its
-    recall.
+    The CSV has a row for each feature set, seed, true class and class that at least one of its
+    images is taken for, and always one for the class itself: their labels ``true`` and
+    ``predicted`` with their names, the number of images ``n``, and the ``share`` of the true class,
+    which of a class itself is its recall.
     """
     features, style = material.columns, material.style
     classifier, label = material.confused, material.confused_label
-    look.apply(style)
+    appearance.apply(style)
     class_names = read_info(material.images).class_names
     there, _ = read_cells(features, material.classification)
     n_classes = len(class_names)
     keys = swept_keys(features)
     records, counts = [], {}
     for one, seed, content in there:
-        of_seed = np.zeros((n_classes, n_classes), np.int64)
+        seed_counts = np.zeros((n_classes, n_classes), np.int64)
         found = np.array(content[classifier]["confusion"])
-        of_seed[: len(found), : len(found)] = found
-        counts[one.features] = counts.get(one.features, 0) + of_seed
+        seed_counts[: len(found), : len(found)] = found
+        counts[one.features] = counts.get(one.features, 0) + seed_counts
         who = {
             **identity(one, seed, keys),
             "epoch": one.epoch,
             "layer": one.layer,
             "classifier": classifier,
         }
-        records += [{**who, **row} for row in _rows(of_seed, class_names)]
+        records += [{**who, **row} for row in _rows(seed_counts, class_names)]
     columns = ["dataset", "seed", "epoch", "true", "predicted", "n", "share"]
     tidy = pd.DataFrame(records, columns=None if records else columns)
     write_csv(outputs["csv"], tidy.astype({"seed": "Int64", "epoch": "Int64"}))
-    shares = {name: _shares(of_one) for name, of_one in counts.items()}
+    shares = {name: _shares(found) for name, found in counts.items()}
     order = np.arange(n_classes)
     if n_classes > MOST_NAMED and shares:
-        order = look.by_similarity(1 - np.mean([np.nan_to_num(s) for s in shares.values()], axis=0))
-    rows, columns = look.grid(len(features), 2 if len(features) <= 4 else 3)
+        order = appearance.by_similarity(
+            1 - np.mean([np.nan_to_num(s) for s in shares.values()], axis=0)
+        )
+    rows, columns = appearance.grid(len(features), 2 if len(features) <= 4 else 3)
     side = style["width"] / columns
     figure, axes = plt.subplots(
         rows, columns, figsize=(style["width"], rows * (side + 0.8) + 0.9), squeeze=False
@@ -78,17 +79,17 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     for axis in axes.flat[len(features) :]:
         axis.set_axis_off()
     for number, (axis, one) in enumerate(zip(axes.flat, features, strict=False)):
-        axis.set_title(look.wrapped(one.label, 0.9 * side, style))
+        axis.set_title(appearance.wrapped(one.label, 0.9 * side, style))
         if one.features not in counts:
-            words = look.wrapped("failed: see the summary", side, style)
+            words = appearance.wrapped("failed: see the summary", side, style)
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
             axis.set_axis_off()
             continue
-        of_one = counts[one.features]
+        found = counts[one.features]
         _draw(axis, shares[one.features][np.ix_(order, order)], style)
-        _name(axis, of_one, class_names, style, is_first=number % columns == 0)
+        _name(axis, found, class_names, style, is_first=number % columns == 0)
         small = {**style, "font_size": style["font_size"] - 1}
-        words = look.wrapped(_worth(of_one, class_names), side, small)
+        words = appearance.wrapped(_worth(found, class_names), side, small)
         axis.set_xlabel(f"predicted class\n{words}", fontsize=small["font_size"])
     bar = figure.colorbar(
         ScalarMappable(SCALE, COLOURS),
@@ -105,8 +106,8 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     words = f"{material.title}: {label}, test images"
     if n_classes > MOST_NAMED:
         words += "; similar classes beside each other"
-    look.title(figure, words, style)
-    look.save(figure, outputs)
+    appearance.title(figure, words, style)
+    appearance.save(figure, outputs)
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
@@ -133,19 +134,16 @@ def _rows(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]
 
 
 def _draw(axis: Axes, shares: np.ndarray, style: Mapping) -> None:
-    look.heat_map(axis, shares, cmap=COLOURS, norm=SCALE)
+    cells = appearance.heat_map(axis, shares, cmap=COLOURS, norm=SCALE)
     axis.set_aspect("equal")
     axis.set_facecolor("#dddddd")
-    if len(shares) > MOST_WRITTEN:
-        return
-    colours = matplotlib.colormaps[COLOURS]
-    for (true, predicted), share in np.ndenumerate(shares):
-        if share > 0:
-            # Black on light colours and white on dark ones (luminance of ITU-R BT.709).
-            light = np.dot(colours(SCALE(share))[:3], (0.2126, 0.7152, 0.0722)) > 0.45
-            words = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-            place = {"ha": "center", "va": "center", "fontsize": style["font_size"] - 3}
-            axis.text(predicted, true, words, color="black" if light else "white", **place)
+    if len(shares) <= MOST_WRITTEN:
+        words = {
+            cell: f"{100 * share:.0f}" if share >= 0.005 else "<1"
+            for cell, share in np.ndenumerate(shares)
+            if share > 0
+        }
+        appearance.write_in_cells(axis, cells, words, style["font_size"] - 3)
 
 
 def _name(
@@ -158,11 +156,10 @@ def _name(
     if len(class_names) > MOST_NAMED:
         axis.set(xticks=[], yticks=[])
         return
-    names = [look.shortened(name, MOST_LETTERS) for name in class_names]
+    names = [appearance.shortened(name, MOST_LETTERS) for name in class_names]
     places = range(len(names))
     is_long = max(map(len, names)) > 2
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(places, names, **(turned if is_long else {}))
+    axis.set_xticks(places, names, **(appearance.TURNED if is_long else {}))
     if imbalance(counts) >= UNEQUAL:
         sizes = counts.sum(axis=1).tolist()
         names = [f"{name} ({n:,})" for name, n in zip(names, sizes, strict=True)]
@@ -174,10 +171,8 @@ def _worth(counts: np.ndarray, class_names: Sequence[str]) -> str:
     shares = recalls(counts)
     least = int(np.nanargmin(shares))
     n = int(counts[least].sum())
-    words = (
-        f"least: {look.shortened(class_names[least], MOST_LETTERS)}, {100 * shares[least]:.0f} %"
-    )
-    words += f" of {n:,}"
+    name = appearance.shortened(class_names[least], MOST_LETTERS)
+    words = f"least: {name}, {100 * shares[least]:.0f} % of {n:,}"
     if imbalance(counts) < UNEQUAL:
         return words
     return f"balanced {100 * balanced_accuracy(counts)[0]:.0f} %; {words}"

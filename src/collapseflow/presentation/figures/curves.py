@@ -1,10 +1,10 @@
 """What figures of runs share: who has which colour, line and marker, means with bands over seeds,
 axes of epochs, the legend below.
 
-One encoding holds in all of them. The colour of a line is its series, grey what is of none. Solid
-lines and full markers are training images, dashed lines and hollow markers test images. Data sets
-have panels of their own, or markers. Measures of collapse depend on the number of images a class:
-beside the test images they are drawn of as many training images.
+One encoding holds in all of them. The colour of a line says its series; what belongs to no series
+is grey. Solid lines and full markers are training images, dashed lines and hollow markers test
+images. Data sets have panels of their own, or markers. Measures of collapse depend on how many
+images a class has: beside those of the test images stand those of as many training images.
 """
 
 import textwrap
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -35,14 +37,14 @@ from matplotlib.ticker import (
 
 from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import DescribedRun, Outputs
 from collapseflow.presentation.rows import (
     failures_in_words,
     few_images_in_words,
     networks_in_words,
-    of_runs,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
 )
@@ -67,16 +69,8 @@ MOST_TICKS = 8
 LONG = 50
 #: A figure names so many failures; the summary names all.
 MOST_FAILURES = 3
-
-
-def series_in_words(runs: Sequence[DescribedRun]) -> dict[str, str]:
-    """Labels of the series of some runs, in their order."""
-    return {run.series: run.label for run in runs}
-
-
-def series_colours(runs: Sequence[DescribedRun], backbones: Sequence[str]) -> dict[str, str]:
-    """The colours of the series of some runs, of all runs of a study."""
-    return look.line_colours({run.series: run.backbone for run in runs}, backbones)
+#: What the legend adds to the word on the bands where panels have logarithmic axes.
+GEOMETRIC = " (log axes: geometric)"
 
 
 @dataclass(frozen=True)
@@ -95,13 +89,16 @@ def common_starts(runs: Sequence[DescribedRun], backbones: Mapping[str, str]) ->
     """The starts that several series of some runs have in common on a data set."""
     trained: dict[tuple[str, str], dict[str, set[str]]] = {}
     for run in runs:
-        of_start = trained.setdefault((run.backbone, run.start), {})
-        of_start.setdefault(run.dataset, set()).add(run.series)
+        by_dataset = trained.setdefault((run.backbone, run.start), {})
+        by_dataset.setdefault(run.dataset, set()).add(run.series)
     common = [
-        start for start, of in trained.items() if any(len(series) > 1 for series in of.values())
+        start
+        for start, by_dataset in trained.items()
+        if any(len(series) > 1 for series in by_dataset.values())
     ]
     words = networks_in_words(runs, backbones)
-    greys = [look.NEUTRAL] if len(common) == 1 else np.linspace(0.3, 0.75, len(common)).astype(str)
+    n = len(common)
+    greys = [appearance.NEUTRAL] if n == 1 else np.linspace(0.3, 0.75, n).astype(str)
     return [
         Start(
             tuple(sorted(set().union(*trained[start].values()))),
@@ -114,23 +111,120 @@ def common_starts(runs: Sequence[DescribedRun], backbones: Mapping[str, str]) ->
 
 def rows_of_start(rows: pd.DataFrame, start: Start) -> pd.DataFrame:
     """The rows of a common start, each seed once."""
-    of_start = rows[rows["series"].isin(start.series) & (rows["epoch"] == 0)]
-    return of_start.drop_duplicates(["dataset", "seed", "layer", "split", "quantity"])
+    first = rows[rows["series"].isin(start.series) & (rows["epoch"] == 0)]
+    return first.drop_duplicates(["dataset", "seed", "layer", "split", "quantity"])
 
 
-def shared(starts: Sequence[Start]) -> set[str]:
-    """The series whose epoch 0 is a common start."""
-    return {series for start in starts for series in start.series}
+class RunFigure:
+    """What the figures of some runs share: colours, markers, starts, the legend and the notes.
+
+    Attributes
+    ----------
+    runs, style
+        The runs, and the study's ``style``, which holds from now on.
+    labels, colours
+        Of the series, in the order of the runs.
+    datasets, markers
+        Labels of the data sets of the runs, and the markers of all data sets.
+    starts
+        What several series have in common.
+    last
+        The last epoch of any run.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[DescribedRun],
+        datasets: Mapping[str, str],
+        backbones: Mapping[str, str],
+        failures: str | Path,
+        style: Mapping,
+        coloured: Sequence[DescribedRun] | None = None,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        datasets, backbones, failures, style
+            Of the study, as :class:`collapseflow.presentation.material.Material` has them.
+        coloured
+            The runs among whose series colours are shared out, if these are others.
+        """
+        appearance.apply(style)
+        self.runs, self.style = runs, style
+        self.labels = {run.series: run.label for run in runs}
+        owners = {run.series: run.backbone for run in coloured or runs}
+        self.colours = appearance.line_colours(owners, list(backbones))
+        self.datasets = {
+            dataset: label
+            for dataset, label in datasets.items()
+            if any(run.dataset == dataset for run in runs)
+        }
+        self.markers = appearance.dataset_markers(list(datasets))
+        self.starts = common_starts(runs, backbones)
+        self.last = max(run.last for run in runs)
+        self._failures = failures
+
+    def has_common_start(self, series: str) -> bool:
+        """Whether the epoch 0 of a series is one of :attr:`starts`."""
+        return any(series in start.series for start in self.starts)
+
+    def panels(
+        self, rows: int, columns: int, height: float, **shared: Any
+    ) -> tuple[Figure, np.ndarray]:
+        """A figure of panels (rows, columns), each row that part of the figure's width high."""
+        size = self.style["width"], height * rows * self.style["width"]
+        return plt.subplots(rows, columns, figsize=size, squeeze=False, **shared)
+
+    def series_keys(self) -> list[Patch]:
+        """The legend's colours of series and common starts."""
+        starts = [Patch(facecolor=start.colour, label=start.label) for start in self.starts]
+        return colour_keys(self.labels, self.colours) + starts
+
+    def dataset_keys(self) -> list[Line2D]:
+        """The legend's markers of the data sets."""
+        return marker_keys(self.datasets, self.markers)
+
+    def seeds_key(self, more: str = GEOMETRIC) -> list[Patch]:
+        """The legend's word on the bands; nothing where no series has several seeds."""
+        if not several_seeds(self.runs):
+            return []
+        label = f"mean and s.d. over {seeds_in_words(self.runs)}{more}"
+        light, edge = to_rgba(appearance.NEUTRAL, 0.2), to_rgba(appearance.NEUTRAL, 0.6)
+        return [Patch(facecolor=light, edgecolor=edge, linewidth=0.4, label=label)]
+
+    def save(
+        self,
+        figure: Figure,
+        groups: Sequence[Sequence[Artist]],
+        outputs: Outputs,
+        compared: pd.DataFrame | None = None,
+    ) -> None:
+        """:func:`save_with_legend`, with notes on the runs that failed and, where rows of measures
+        are ``compared``, on the classes that have few images there."""
+        notes = []
+        if compared is not None:
+            notes = few_images_in_words(compared[compared["split"] != "train"], self.datasets)
+        notes += self._failure_notes()
+        save_with_legend(figure, groups, notes, self.style, outputs)
+
+    def _failure_notes(self) -> list[str]:
+        table = read_csv(self._failures)
+        if not len(table):
+            return []
+        words = failures_in_words(run_rows(table, self.runs))
+        notes = [f"Failed: {line}" for line in words[:MOST_FAILURES]]
+        more = len(words) - len(notes)
+        return [*notes, f"and {more} more failed; see the summary"] if more else notes
 
 
 def on_split(rows: pd.DataFrame, name: str, split: str) -> pd.DataFrame:
-    """The rows of a quantity on a split; of what is no accuracy on training images those on as many
-    as there are test images."""
+    """The rows of a quantity on a split. On training images accuracies are those on all of them,
+    other quantities those on as many as there are test images."""
     wanted = MATCHED if split == "train" and not quantity(name).is_accuracy else split
     return rows[(rows["quantity"] == name) & (rows["split"] == wanted)]
 
 
-def around(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame:
+def mean_and_spread(rows: pd.DataFrame, by: str, geometric: bool = False) -> pd.DataFrame:
     """The middle of one curve and what lies around it.
 
     Several seeds: mean, and mean ± standard deviation (ddof = 1), of the logarithms if
@@ -158,7 +252,8 @@ def draw(
     from_common_start: bool = False,
     **line: object,
 ) -> None:
-    """Draw a curve of :func:`around`, with error bars or, where those would be too many, a band.
+    """Draw a curve of :func:`mean_and_spread`, with error bars or, where there are too many, a
+    band.
 
     Of a curve over epochs ``from_common_start`` epoch 0 is the end of a line alone: what it has
     in common with others is drawn with :func:`draw_starts`.
@@ -202,7 +297,7 @@ def draw_starts(
 ) -> None:
     """Points at epoch 0, with bars, of what several curves of one quantity begin with."""
     for start in starts:
-        curve = scale * around(rows_of_start(rows, start), "epoch", geometric)
+        curve = scale * mean_and_spread(rows_of_start(rows, start), "epoch", geometric)
         line = {**marker, "linestyle": "", "color": start.colour}
         draw(axis, curve.index, curve, bars=True, **line)
 
@@ -297,9 +392,10 @@ def close_grid(axes: np.ndarray, n: int) -> None:
         axis.set_xlabel("epoch" if lowest else "")
 
 
-def keys(names: Mapping[str, str], looks: Mapping[str, Mapping]) -> list[Line2D]:
-    """The legend's lines for some names."""
-    return [Line2D([], [], label=label, **looks[name]) for name, label in names.items()]
+def keys(names: Mapping[str, str], lines: Mapping[str, Mapping], **common: Any) -> list[Line2D]:
+    """The legend's grey lines for some names, unless they say another colour."""
+    grey = {"color": appearance.NEUTRAL, **common}
+    return [Line2D([], [], label=label, **{**grey, **lines[name]}) for name, label in names.items()]
 
 
 def colour_keys(names: Mapping[str, str], colours: Mapping[str, str]) -> list[Patch]:
@@ -307,48 +403,17 @@ def colour_keys(names: Mapping[str, str], colours: Mapping[str, str]) -> list[Pa
     return [Patch(facecolor=colours[name], label=label) for name, label in names.items()]
 
 
-def start_keys(starts: Sequence[Start]) -> list[Patch]:
-    """The legend's greys of common starts."""
-    return [Patch(facecolor=start.colour, label=start.label) for start in starts]
-
-
 def split_keys(words: Mapping[str, str] = SPLIT_WORDS) -> list[Line2D]:
     """The legend's lines of training and test images."""
-    return keys(words, {s: {"color": look.NEUTRAL, "marker": "o", **SPLITS[s]} for s in words})
+    return keys(words, SPLITS, marker="o")
 
 
-def dataset_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[Line2D]:
-    """The legend's markers of data sets."""
-    bare = {"color": look.NEUTRAL, "linestyle": ""}
-    return keys(names, {d: {**bare, "marker": markers[d]} for d in names})
+def marker_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[Line2D]:
+    """The legend's markers of some names."""
+    return keys(names, {name: {"marker": markers[name]} for name in names}, linestyle="")
 
 
-def seeds_key(runs: Sequence[DescribedRun], more: str = "") -> list[Patch]:
-    """The legend's word on the bands; nothing where no series has several seeds."""
-    if not several_seeds(runs):
-        return []
-    label = f"mean and s.d. over {seeds_in_words(runs)}{more}"
-    light, edge = to_rgba(look.NEUTRAL, 0.2), to_rgba(look.NEUTRAL, 0.6)
-    return [Patch(facecolor=light, edgecolor=edge, linewidth=0.4, label=label)]
-
-
-def image_notes(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list[str]:
-    """What a figure says of measures on few images a class, of those that it compares."""
-    return few_images_in_words(rows[rows["split"] != "train"], datasets)
-
-
-def failure_notes(failures: str | Path, runs: Sequence[DescribedRun]) -> list[str]:
-    """What a figure says of runs that failed."""
-    table = read_csv(failures)
-    if not len(table):
-        return []
-    words = failures_in_words(of_runs(table, runs))
-    notes = [f"Failed: {line}" for line in words[:MOST_FAILURES]]
-    more = len(words) - len(notes)
-    return [*notes, f"and {more} more failed; see the summary"] if more else notes
-
-
-def finish(
+def save_with_legend(
     figure: Figure,
     groups: Sequence[Sequence[Artist]],
     notes: Sequence[str],
@@ -379,4 +444,4 @@ def finish(
     high = (len(rows) + len(lines)) * 1.45 * style["font_size"] / 72
     width, panels = figure.get_size_inches()
     figure.set_size_inches(width, panels + high)
-    look.save(figure, outputs)
+    appearance.save(figure, outputs)

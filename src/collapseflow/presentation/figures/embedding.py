@@ -9,8 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from collapseflow.images.datasets import read_info
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
 
 #: Classes are named in the picture and in a legend up to this number.
@@ -49,16 +48,16 @@ def _plot(
     point's 10 nearest neighbours that the picture keeps. A panel without points, of features that
     do not exist, says why (``failed`` of its file).
     """
-    look.apply(style)
+    appearance.apply(style)
     class_names = read_info(images).class_names
     n = len(panels)
-    rows, columns = look.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
+    rows, columns = appearance.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
     side = style["width"] / columns
-    names = look.numbered_names(class_names, MOST_LETTERS)
+    names = appearance.numbered_names(class_names, MOST_LETTERS)
     named = len(names) <= MOST_NAMED
     high = rows * (side + 0.75) + 0.4
     figure, axes = plt.subplots(rows, columns, figsize=(style["width"], high), squeeze=False)
-    looks = look.class_looks(len(class_names))
+    class_appearances = appearance.class_appearances(len(class_names))
     joint = False
     for axis in axes.flat:
         axis.set_axis_off()
@@ -68,31 +67,40 @@ def _plot(
         joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
-            _draw(axis, content, looks, named, style)
+            _draw(axis, content, class_appearances, named, style)
             small = {**style, "font_size": style["font_size"] - 2}
-            lines = [look.wrapped(words, side, small) for words in _worth(content)]
+            lines = [appearance.wrapped(words, side, small) for words in _worth(content)]
             axis.set_xlabel("\n".join(lines), fontsize=small["font_size"])
         else:
             words = textwrap.fill(f"failed: {failed}", int(side * 72 / (0.6 * style["font_size"])))
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_on()
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
-        lines = [look.wrapped(part, 0.9 * side, style) for part in title.split(", ", 1)]
+        lines = [appearance.wrapped(part, 0.9 * side, style) for part in title.split(", ", 1)]
         axis.set_title("\n".join(lines))
         axis.spines[:].set_visible(False)
-    look.title(figure, heading, style)
-    groups = [_split_keys() if joint else [], _class_keys(names, looks) if named else []]
+    appearance.title(figure, heading, style)
+    groups = [
+        _split_keys() if joint else [],
+        _class_keys(names, class_appearances) if named else [],
+    ]
     if any(groups):
-        curves.finish(figure, groups, [], style, outputs)
+        curves.save_with_legend(figure, groups, [], style, outputs)
     else:
-        look.save(figure, outputs)
+        appearance.save(figure, outputs)
 
 
 def _draw(
-    axis: plt.Axes, content: dict, looks: Sequence[tuple[str, str]], named: bool, style: Mapping
+    axis: plt.Axes,
+    content: dict,
+    class_appearances: Sequence[tuple[str, str]],
+    named: bool,
+    style: Mapping,
 ) -> None:
     coordinates, labels = content["coordinates"], content["labels"]
-    colours, markers = (np.array(values, dtype=object) for values in zip(*looks, strict=True))
+    colours, markers = (
+        np.array(values, dtype=object) for values in zip(*class_appearances, strict=True)
+    )
     # A denser picture gets smaller points.
     area = style["point_size"] * min(2.0, np.sqrt(5_000 / len(labels)))
     kinds = list(dict.fromkeys(markers))
@@ -125,22 +133,24 @@ def _draw(
             ha="center",
             va="center",
             weight="bold",
-            fontsize=style["font_size"] - (0 if len(looks) <= 20 else 2),
+            fontsize=style["font_size"] - (0 if len(class_appearances) <= 20 else 2),
             path_effects=[outline],
         )
 
 
-def _class_keys(names: Sequence[str], looks: Sequence[tuple[str, str]]) -> list[plt.Line2D]:
+def _class_keys(
+    names: Sequence[str], class_appearances: Sequence[tuple[str, str]]
+) -> list[plt.Line2D]:
     return [
         plt.Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
-        for (colour, marker), name in zip(looks, names, strict=True)
+        for (colour, marker), name in zip(class_appearances, names, strict=True)
     ]
 
 
 def _split_keys() -> list[plt.Line2D]:
-    point = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
-    words = {"training": 1.5 * BEHIND, "test": 1}
-    return [plt.Line2D([], [], alpha=alpha, label=word, **point) for word, alpha in words.items()]
+    opacities = {"training": {"alpha": 1.5 * BEHIND}, "test": {"alpha": 1}}
+    words = {split: split for split in opacities}
+    return curves.keys(words, opacities, linestyle="", marker="o")
 
 
 def _worth(content: dict) -> list[str]:
@@ -153,8 +163,8 @@ def _worth(content: dict) -> list[str]:
     ):
         n = int(np.count_nonzero(content["split"] == place))
         sampled |= n < total
-        of_all = f"all {n:,}" if n == total else f"{n:,} of {total:,}"
-        parts.append(f"{of_all} {kinds[split]}")
+        size = f"all {n:,}" if n == total else f"{n:,} of {total:,}"
+        parts.append(f"{size} {kinds[split]}")
     size = " and ".join(parts) + " images" + (", stratified" if sampled else "")
     perplexity, recall = float(content["perplexity"]), float(content["recall"])
     return [size, f"perplexity {perplexity:.0f}, 10-NN recall {recall:.2f}"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,10 +9,9 @@ from matplotlib.axes import Axes
 from collapseflow import published
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.measures.statistics import MATCHED
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
-from collapseflow.presentation.rows import of_runs, read_csv, several_seeds
+from collapseflow.presentation.rows import read_csv, run_rows, several_seeds
 
 #: Lines of small panels.
 SMALL = {"markersize": 2.5, "linewidth": 1.0}
@@ -26,7 +24,7 @@ PUBLISHED = {
 }
 #: Lines of what no network made, by its backbone in measures.csv.
 REFERENCES = {
-    name: {"color": look.NEUTRAL, "linewidth": 0.8, "marker": marker, "markersize": 4}
+    name: {"color": appearance.NEUTRAL, "linewidth": 0.8, "marker": marker, "markersize": 4}
     for name, marker in (("raw", "x"), ("scattering", "+"))
 }
 ONSET = {"linestyle": (0, (1, 2)), "linewidth": 0.9}
@@ -37,9 +35,9 @@ def _published(runs: Sequence[DescribedRun], dataset: str, series: str) -> pd.Da
     run = next(r for r in runs if r.dataset == dataset and r.series == series)
     if run.published is None:
         return None
-    of_dataset, features = run.published
+    their_dataset, features = run.published
     known = published.curves()
-    chosen = known[(known["dataset"] == of_dataset) & (known["features"] == features)]
+    chosen = known[(known["dataset"] == their_dataset) & (known["features"] == features)]
     return chosen[chosen["epoch"] <= run.last]
 
 
@@ -71,7 +69,7 @@ def _mark_onset(axis: Axes, rows: pd.DataFrame, colour: str) -> bool:
 
 def _onset_key() -> list:
     words = {"onset": "train error 0 (onset of the terminal phase)"}
-    return curves.keys(words, {"onset": {"color": look.NEUTRAL, **ONSET}})
+    return curves.keys(words, {"onset": ONSET})
 
 
 def plot_accuracy(material: Material, outputs: Outputs) -> None:
@@ -82,80 +80,66 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     of the accuracy on the test images, beside each other where they are bars. A dotted line is the
     onset of the terminal phase. Published curves lie faint behind.
     """
-    runs, datasets, style = material.runs, material.datasets, material.style
-    look.apply(style)
-    table = of_runs(read_csv(material.measures), runs)
+    runs, style = material.runs, material.style
+    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
+    table = run_rows(read_csv(material.measures), runs)
     table = table[table["quantity"] == "accuracy"]
-    labels = curves.series_in_words(runs)
-    colours = curves.series_colours(runs, list(material.backbones))
-    has_start = (table["epoch"] == 0).any()
-    starts = curves.common_starts(runs, material.backbones) if has_start else []
-    shown = [d for d in datasets if any(run.dataset == d for run in runs)]
     # Networks that start with another head have no accuracy before training.
     first = int(table["epoch"].min()) if len(table) else 0
-    last = max(run.last for run in runs)
+    if not (table["epoch"] == 0).any():
+        shared.starts = []
     seeded = several_seeds(runs)
     if seeded:
         # What lies around a line has one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
-    n_rows, n_columns = look.grid(len(shown), 2)
-    figure, axes = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(style["width"], 0.42 * n_rows * style["width"]),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
+    n_rows, n_columns = appearance.grid(len(shared.datasets), 2)
+    figure, axes = shared.panels(n_rows, n_columns, 0.42, sharex=True, sharey=True)
     any_published = any_onset = False
-    offsets = np.linspace(-0.15, 0.15, len(labels) + 2)[1:-1]
-    beside = dict(zip(labels, offsets * (not seeded and last < curves.LONG), strict=True))
-    for axis, dataset in zip(axes.flat, shown, strict=False):
-        of_dataset = table[table["dataset"] == dataset]
+    offsets = np.linspace(-0.15, 0.15, len(shared.labels) + 2)[1:-1]
+    offsets *= not seeded and shared.last < curves.LONG
+    beside = dict(zip(shared.labels, offsets, strict=True))
+    for axis, (dataset, label) in zip(axes.flat, shared.datasets.items(), strict=False):
+        dataset_rows = table[table["dataset"] == dataset]
         for series in dict.fromkeys(r.series for r in runs if r.dataset == dataset):
-            chosen = of_dataset[of_dataset["series"] == series]
+            chosen = dataset_rows[dataset_rows["series"] == series]
+            colour = shared.colours[series]
             behind = _published(runs, dataset, series)
-            for split, of_split in curves.SPLITS.items():
+            for split, split_line in curves.SPLITS.items():
                 if behind is not None:
                     any_published = True
                     faint = behind[(behind["measure"] == "accuracy") & (behind["split"] == split)]
                     axis.plot(
-                        faint["epoch"],
-                        100 * faint["value"],
-                        color=colours[series],
-                        **PUBLISHED[split],
+                        faint["epoch"], 100 * faint["value"], color=colour, **PUBLISHED[split]
                     )
-                curve = 100 * curves.around(chosen[chosen["split"] == split], "epoch")
+                curve = 100 * curves.mean_and_spread(chosen[chosen["split"] == split], "epoch")
                 x = curve.index.to_numpy() + beside[series]
-                line = {"color": colours[series], "marker": "o", **of_split, **SMALL}
-                begins = series in curves.shared(starts)
+                line = {"color": colour, "marker": "o", **split_line, **SMALL}
+                begins = shared.has_common_start(series)
                 curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
-            any_onset |= _mark_onset(axis, chosen, colours[series])
-        for split, of_split in curves.SPLITS.items():
-            rows = of_dataset[of_dataset["split"] == split]
-            point = {"marker": "o", **of_split, **SMALL}
-            curves.draw_starts(axis, rows, starts, scale=100, **point)
-        n = of_dataset.loc[of_dataset["split"] == "test", "n"].max()
+            any_onset |= _mark_onset(axis, chosen, colour)
+        for split, split_line in curves.SPLITS.items():
+            rows = dataset_rows[dataset_rows["split"] == split]
+            point = {"marker": "o", **split_line, **SMALL}
+            curves.draw_starts(axis, rows, shared.starts, scale=100, **point)
+        n = dataset_rows.loc[dataset_rows["split"] == "test", "n"].max()
         size = "" if pd.isna(n) else f", {n:,} test images"
-        title = look.wrapped(f"{datasets[dataset]}{size}", 0.9 * style["width"] / n_columns, style)
+        title = appearance.wrapped(f"{label}{size}", 0.9 * style["width"] / n_columns, style)
         axis.set(title=title, ylabel="accuracy, %")
         axis.grid(axis="y", linewidth=0.3, alpha=0.6)
-        curves.epoch_axis(axis, first, last)
+        curves.epoch_axis(axis, first, shared.last)
         axis.label_outer()
-    curves.close_grid(axes, len(shown))
+    curves.close_grid(axes, len(shared.datasets))
     words = dict(curves.SPLIT_WORDS)
     words["test"] += "" if seeded else ", 95 % interval"
     groups = [
-        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        shared.series_keys(),
         curves.split_keys(words),
-        [*curves.seeds_key(runs), *(_onset_key() if any_onset else [])],
+        [*shared.seeds_key(more=""), *(_onset_key() if any_onset else [])],
     ]
     if any_published:
         words = {"train": "published: last train batch", "test": "published: test, training mode"}
-        of_published = {s: {"color": look.NEUTRAL, **PUBLISHED[s]} for s in words}
-        groups.append(curves.keys(words, of_published))
-    notes = curves.failure_notes(material.failures, runs)
-    curves.finish(figure, groups, notes, style, outputs)
+        groups.append(curves.keys(words, PUBLISHED))
+    shared.save(figure, groups, outputs)
 
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
@@ -170,103 +154,93 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     Published curves lie faint behind, with ours on all training images by the published definition.
     Panels without any value are left out.
     """
-    dataset, style = material.dataset, material.style
-    look.apply(style)
+    dataset = material.dataset
+    runs = [run for run in material.runs if run.dataset == dataset]
+    shared = curves.RunFigure(
+        runs,
+        material.datasets,
+        material.backbones,
+        material.failures,
+        material.style,
+        coloured=material.runs,
+    )
     everything = read_csv(material.measures)
     everything = everything[everything["dataset"] == dataset]
-    colours = curves.series_colours(material.runs, list(material.backbones))
-    runs = [run for run in material.runs if run.dataset == dataset]
-    table = of_runs(everything, runs)
-    labels = curves.series_in_words(runs)
-    starts = curves.common_starts(runs, material.backbones)
+    table = run_rows(everything, runs)
     layers = {run.series: run.layer for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
     known = panels_of("epochs")
     shown = [name for name in known if (at_layer["quantity"] == name).any()] or known[:1]
-    n_rows, n_columns = look.grid(len(shown), 3)
-    figure, axes = plt.subplots(
-        n_rows,
-        n_columns,
-        figsize=(style["width"], 0.28 * n_rows * style["width"]),
-        squeeze=False,
-        sharex=True,
-    )
+    n_rows, n_columns = appearance.grid(len(shown), 3)
+    figure, axes = shared.panels(n_rows, n_columns, 0.28, sharex=True)
     references = _references(everything)
     drawn: set[str] = set()
     any_published = any_onset = False
     for letter, axis, measure in zip(curves.letters(), axes.flat, shown, strict=False):
-        drawn_quantity = quantity(measure)
-        geometric = drawn_quantity.logarithmic
+        panel = quantity(measure)
+        geometric = panel.logarithmic
         curves.quantity_axis(axis, measure)
         for name, values in references.items():
             if measure in values:
                 drawn.add(name)
-                height = drawn_quantity.on_axis(values[measure])
+                height = panel.on_axis(values[measure])
                 across = axis.get_yaxis_transform()
                 places = np.linspace(0, 1, 5)
                 line = {"transform": across, "zorder": 0.6, **REFERENCES[name]}
                 axis.plot(places, np.full(len(places), height), **line)
-        of_splits = {
-            split: of_panel.assign(value=drawn_quantity.on_axis(of_panel["value"]))
+        by_split = {
+            split: rows.assign(value=panel.on_axis(rows["value"]))
             for split in curves.SPLITS
-            for of_panel in [curves.on_split(at_layer, measure, split)]
+            for rows in [curves.on_split(at_layer, measure, split)]
         }
         for series in layers:
+            colour = shared.colours[series]
             behind = _published(runs, dataset, series)
             if behind is not None and (behind["measure"] == measure).any():
                 any_published = True
                 known = behind[behind["measure"] == measure]
-                axis.plot(known["epoch"], known["value"], color=colours[series], **FAINT)
+                axis.plot(known["epoch"], known["value"], color=colour, **FAINT)
                 as_published = at_layer[
                     (at_layer["series"] == series)
                     & (at_layer["quantity"] == f"{measure}_report_a")
                     & (at_layer["split"] == "train")
                 ]
-                curve = curves.around(as_published, "epoch", geometric)
-                axis.plot(curve.index, curve["middle"], color=colours[series], **AS_PUBLISHED)
+                curve = curves.mean_and_spread(as_published, "epoch", geometric)
+                axis.plot(curve.index, curve["middle"], color=colour, **AS_PUBLISHED)
             for split, line in curves.SPLITS.items():
-                of_split = of_splits[split]
-                curve = curves.around(of_split[of_split["series"] == series], "epoch", geometric)
-                line = {"color": colours[series], "marker": "o", **line, **SMALL}
-                begins = series in curves.shared(starts)
+                rows = by_split[split]
+                curve = curves.mean_and_spread(rows[rows["series"] == series], "epoch", geometric)
+                line = {"color": colour, "marker": "o", **line, **SMALL}
+                begins = shared.has_common_start(series)
                 curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
-            any_onset |= _mark_onset(axis, table[table["series"] == series], colours[series])
+            any_onset |= _mark_onset(axis, table[table["series"] == series], colour)
         for split, line in curves.SPLITS.items():
             point = {"marker": "o", **line, **SMALL}
-            curves.draw_starts(axis, of_splits[split], starts, geometric, **point)
-        axis.set_title(f"({letter}) {drawn_quantity.title}")
-        curves.epoch_axis(axis, 0, max(run.last for run in runs))
+            curves.draw_starts(axis, by_split[split], shared.starts, geometric, **point)
+        axis.set_title(f"({letter}) {panel.title}")
+        curves.epoch_axis(axis, 0, shared.last)
     curves.close_grid(axes, len(shown))
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
-        curves.colour_keys(labels, colours) + curves.start_keys(starts),
+        shared.series_keys(),
         curves.split_keys(curves.MATCHED_WORDS),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
-        [
-            *curves.seeds_key(runs, more=" (log axes: geometric)"),
-            *(_onset_key() if any_onset else []),
-        ],
+        [*shared.seeds_key(), *(_onset_key() if any_onset else [])],
     ]
     if any_published:
         words = {
             "published": "published (report A, all training images)",
             "ours": "ours on all training images, by report A's definition",
         }
-        of_published = {"published": FAINT, "ours": AS_PUBLISHED}
-        of_published = {k: {"color": look.NEUTRAL, **line} for k, line in of_published.items()}
-        groups.append(curves.keys(words, of_published))
-    notes = [
-        *curves.image_notes(at_layer, material.datasets),
-        *curves.failure_notes(material.failures, runs),
-    ]
-    curves.finish(figure, groups, notes, style, outputs)
+        groups.append(curves.keys(words, {"published": FAINT, "ours": AS_PUBLISHED}))
+    shared.save(figure, groups, outputs, compared=at_layer)
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The measures of what no network made, on as many training images as there are test images,
     by their names."""
-    untouched = rows[(rows["split"] == MATCHED) & rows["backbone"].isin(REFERENCES)]
+    known = rows[(rows["split"] == MATCHED) & rows["backbone"].isin(REFERENCES)]
     return {
-        name: dict(zip(of_one["quantity"], of_one["value"], strict=True))
-        for name, of_one in untouched.groupby("backbone")
+        name: dict(zip(its_rows["quantity"], its_rows["value"], strict=True))
+        for name, its_rows in known.groupby("backbone")
     }

@@ -17,8 +17,7 @@ from collapseflow.measures.quantities import (
     Quantity,
     quantity,
 )
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import COLUMNS, identity, read_csv, seeds_in_words
 
@@ -27,8 +26,9 @@ FAINT = {"linestyle": (0, (1, 1.2)), "linewidth": 1.0, "alpha": 0.7}
 
 
 def plot_few_shot(material: Material, outputs: Outputs) -> None:
-    """Accuracy of the nearest mean of few test images a class on other test images, mean over the
-    classes, against their number, of which a class gives half of its images at most.
+    """Accuracy of the nearest class mean, where each mean is of few test images, against their
+    number. It is of the other test images, averaged over the classes; a class gives half of its
+    images at most.
 
     A line for each feature set: mean over the draws of images with its 95 % interval; where a
     feature set has several seeds, their mean with bars of one standard deviation, and no other
@@ -38,42 +38,43 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     whether classes are left out because they have one test image.
     """
     columns, style = material.columns, material.style
-    look.apply(style)
+    appearance.apply(style)
     table = read_csv(material.measures)
     table = table[(table["dataset"] == material.dataset) & (table["split"] == "test")]
     seeded = any(len(column.seeds) > 1 for column in columns)
     if seeded:
         # What lies around a line has one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
-    of_columns = {column.features: _rows_of(table, column) for column in columns}
-    found = {key: _curve(rows, FEW_SHOT) for key, rows in of_columns.items()}
-    bounds = {key: _curve(rows, BOUND) for key, rows in of_columns.items()}
+    column_rows = {column.features: _rows_of(table, column) for column in columns}
+    found = {key: _curve(rows, FEW_SHOT) for key, rows in column_rows.items()}
+    bounds = {key: _curve(rows, BOUND) for key, rows in column_rows.items()}
     shots = sorted({m for curve in found.values() for m in curve.index})
     # As far beyond the last number as a reader tells apart on a logarithmic axis.
     beyond = 2 * max(shots, default=1)
     figure, axis = plt.subplots(figsize=(style["width"], 0.55 * style["width"]))
     bounded = False
-    colours = look.class_looks(len(columns))
-    looks = {
+    colours = appearance.class_appearances(len(columns))
+    lines = {
         column.features: {
             "color": colour,
-            "marker": look.MARKERS[place % len(look.MARKERS)],
+            "marker": appearance.MARKERS[place % len(appearance.MARKERS)],
             **curves.SPLITS["test"],
         }
         for place, (column, (colour, _)) in enumerate(zip(columns, colours, strict=True))
     }
     for key, curve in found.items():
-        curves.draw(axis, curve.index, 100 * curve, bars=True, **looks[key])
-        with_all = of_columns[key].loc[of_columns[key]["quantity"] == WITH_ALL_IMAGES, "value"]
+        curves.draw(axis, curve.index, 100 * curve, bars=True, **lines[key])
+        rows = column_rows[key]
+        with_all = rows.loc[rows["quantity"] == WITH_ALL_IMAGES, "value"]
         if len(curve) and len(with_all):
-            axis.plot([beyond], [100 * with_all.mean()], **{**looks[key], **WITH_ALL})
+            axis.plot([beyond], [100 * with_all.mean()], **{**lines[key], **WITH_ALL})
         least = 1 - bounds[key]["middle"]
         least = least[least > 0]
         if len(least):
             bounded = True
             # A single point is no line.
             marker = "." if len(least) == 1 else ""
-            bare = {"color": looks[key]["color"], "marker": marker, "zorder": 1.5}
+            bare = {"color": lines[key]["color"], "marker": marker, "zorder": 1.5}
             axis.plot(least.index, 100 * least, **bare, **FAINT)
     _axes(axis, shots, beyond)
     axis.set_title(f"{material.title}: nearest class mean of few images")
@@ -84,14 +85,11 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
         else "95 % interval of the mean over draws of images"
     )
     words = {"all": "all training images", "bound": "1 − bound from directional CDNV"}
-    kinds = {
-        "all": {"color": look.NEUTRAL, "marker": "o", **WITH_ALL},
-        "bound": {"color": look.NEUTRAL, **FAINT},
-    }
+    kinds = {"all": {"marker": "o", **WITH_ALL}, "bound": FAINT}
     shown = {kind: words[kind] for kind in words if kind == "all" or bounded}
-    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
+    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": appearance.NEUTRAL}
     groups = [
-        curves.keys(labels, looks),
+        curves.keys(labels, lines),
         [Line2D([], [], label=around, **bars), *curves.keys(shown, kinds)],
     ]
     vacuous = not bounded and any(len(bound) for bound in bounds.values())
@@ -102,7 +100,7 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     missing = [column.label for column in columns if column.features not in labels]
     if missing:
         notes.append(f"Without values (see the summary): {'; '.join(missing)}.")
-    curves.finish(figure, groups, notes, style, outputs)
+    curves.save_with_legend(figure, groups, notes, style, outputs)
 
 
 def _rows_of(table: pd.DataFrame, column: DescribedFeatures) -> pd.DataFrame:
@@ -116,12 +114,14 @@ def _rows_of(table: pd.DataFrame, column: DescribedFeatures) -> pd.DataFrame:
 
 
 def _curve(rows: pd.DataFrame, family: Quantity) -> pd.DataFrame:
-    """The curve (:func:`collapseflow.presentation.figures.curves.around`) of a family over images a
-    class."""
+    """The curve (:func:`collapseflow.presentation.figures.curves.mean_and_spread`) of a family of
+    quantities over images a class."""
     members = {name: quantity(name) for name in rows["quantity"].unique()}
     shots = {name: one.parameter for name, one in members.items() if one.family == family.name}
     chosen = rows[rows["quantity"].isin(shots)]
-    return curves.around(chosen.assign(shots=chosen["quantity"].map(shots).astype(int)), "shots")
+    return curves.mean_and_spread(
+        chosen.assign(shots=chosen["quantity"].map(shots).astype(int)), "shots"
+    )
 
 
 def _axes(axis: Axes, shots: Sequence[int], beyond: int) -> None:

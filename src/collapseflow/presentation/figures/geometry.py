@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from collapseflow.images.datasets import read_info
 from collapseflow.measures.collapse import CollapsedError, measure
+from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED, Statistics, read_statistics
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import ENOUGH_IMAGES, fewest_in_words
 
@@ -92,7 +92,7 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     ones, in the last row, are beside each other.
     """
     layer, style = material.layer, material.style
-    look.apply(style)
+    appearance.apply(style)
     class_names = read_info(material.images).class_names
     states = [_state(path, layer) for _, path in material.states]
     known = [state for state in states if not isinstance(state, str)]
@@ -101,20 +101,20 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     )
     figure.get_layout_engine().set(hspace=0.08)
     order = _order(known, len(class_names))
-    looks = look.class_looks(len(class_names), order)
+    class_appearances = appearance.class_appearances(len(class_names), order)
     for row, (epoch, _), state in zip(axes, material.states, states, strict=True):
         words = "epoch 0, before training" if epoch == 0 else f"epoch {epoch}"
         if isinstance(state, str):
             for axis in row:
                 axis.set_axis_off()
-            wrapped = look.wrapped(f"{words} failed: {state}", style["width"], style)
+            wrapped = appearance.wrapped(f"{words} failed: {state}", style["width"], style)
             reason = row[0].text(0, 0.5, wrapped, va="center", transform=row[0].transAxes)
             reason.set_in_layout(False)
             continue
-        share = _draw_plane(row[0], state, looks)
+        share = _draw_plane(row[0], state, class_appearances)
         titles = [f"{TITLES[0]} ({100 * share:.0f} %)", *TITLES[1:]]
-        look.row_titles(row, f"{words}: {_worth(state)}", titles, style)
-        _draw_norms(row[3], state, looks)
+        appearance.row_titles(row, f"{words}: {_worth(state)}", titles, style)
+        _draw_norms(row[3], state, class_appearances)
         for axis in row:
             axis.set_box_aspect(1)
             axis.set_anchor("N")
@@ -125,21 +125,23 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
         low, high = np.array([axis.get_ylim() for axis in drawn]).T
         for axis in drawn:
             axis.set_ylim(low.min(), high.max())
-    look.title(figure, f"{material.run_heading}, {layer}", style)
+    appearance.title(figure, f"{material.run_heading}, {layer}", style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
     notes = [TRAINING, *_few_in_words(known[0]), SHARE] if known else []
     notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
-    curves.finish(figure, _keys(class_names, looks, has_head), notes, style, outputs)
+    curves.save_with_legend(
+        figure, _keys(class_names, class_appearances, has_head), notes, style, outputs
+    )
 
 
 def _order(states: Sequence[Mapping[str, Statistics]], n_classes: int) -> np.ndarray:
     """The labels of all classes as they stand in the heat maps."""
     if n_classes <= MOST_IN_ORDER or not states:
         return np.arange(n_classes)
-    of_last = states[-1][MATCHED]
+    last = states[-1][MATCHED]
     distances = np.full((n_classes, n_classes), np.nan)
-    distances[np.ix_(of_last.classes, of_last.classes)] = 1 - cosines(of_last)
-    return look.by_similarity(distances)
+    distances[np.ix_(last.classes, last.classes)] = 1 - cosines(last)
+    return appearance.by_similarity(distances)
 
 
 def _few_in_words(state: Mapping[str, Statistics]) -> list[str]:
@@ -171,34 +173,35 @@ def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
 
 def _worth(state: Mapping[str, Statistics]) -> str:
     train, test = (measure(state[split]) for split in SPLITS)
-    words = {"nc1": "NC1", "cdnv": "CDNV"}
-    known = [q for q in words if q in train and q in test]
-    return ",  ".join(f"{words[q]} {train[q]:.3g} (test {test[q]:.3g})" for q in known)
+    known = [name for name in ("nc1", "cdnv") if name in train and name in test]
+    return ",  ".join(
+        f"{quantity(name).label} {train[name]:.3g} (test {test[name]:.3g})" for name in known
+    )
 
 
-def _markers(looks: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
+def _markers(class_appearances: Sequence[tuple[str, str]]) -> tuple[dict, dict]:
     """Of means of training and of test images; smaller for many classes."""
-    size = 3.5 if len(looks) <= MOST_IN_ORDER else 2
+    size = 3.5 if len(class_appearances) <= MOST_IN_ORDER else 2
     return {"markersize": size}, {"markersize": 1.6 * size, **HOLLOW}
 
 
 def _draw_plane(
-    axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
+    axis: Axes, state: Mapping[str, Statistics], class_appearances: Sequence[tuple[str, str]]
 ) -> float:
     """The plane with all class means; gives its share of the variance of those of training."""
     means, others, covariance, share = principal_plane(state[MATCHED], state["test"])
     lengths, directions = np.linalg.eigh(covariance)
     width, height = 2 * np.sqrt(np.maximum(lengths, 0))
     angle = np.degrees(np.arctan2(*directions[::-1, 0]))
-    full, hollow = _markers(looks)
+    full, hollow = _markers(class_appearances)
     for label, mean in zip(state[MATCHED].classes.tolist(), means, strict=True):
-        colour, marker = looks[label]
+        colour, marker = class_appearances[label]
         axis.add_patch(
             Ellipse(mean, width, height, angle=angle, color=colour, alpha=0.12, linewidth=0.6)
         )
         axis.plot(*mean, marker=marker, color=colour, **full)
     for label, mean in zip(state["test"].classes.tolist(), others, strict=True):
-        colour, marker = looks[label]
+        colour, marker = class_appearances[label]
         axis.plot(*mean, marker=marker, color=colour, **hollow)
     axis.set_aspect("equal", adjustable="datalim")
     axis.locator_params(nbins=4)
@@ -206,17 +209,17 @@ def _draw_plane(
 
 
 def _draw_norms(
-    axis: Axes, state: Mapping[str, Statistics], looks: Sequence[tuple[str, str]]
+    axis: Axes, state: Mapping[str, Statistics], class_appearances: Sequence[tuple[str, str]]
 ) -> None:
-    axis.axhline(1, color=look.NEUTRAL, linewidth=0.5, zorder=0.5)
+    axis.axhline(1, color=appearance.NEUTRAL, linewidth=0.5, zorder=0.5)
     weight = state[MATCHED].head_weight
     if weight is not None:
         norms = np.linalg.norm(weight, axis=1)
-        axis.plot(norms / norms.mean(), color=look.NEUTRAL, **ROWS)
-    for split, kind in zip(SPLITS, _markers(looks), strict=True):
+        axis.plot(norms / norms.mean(), color=appearance.NEUTRAL, **ROWS)
+    for split, kind in zip(SPLITS, _markers(class_appearances), strict=True):
         norms = np.linalg.norm(state[split].centred, axis=1)
         for label, norm in zip(state[split].classes.tolist(), norms / norms.mean(), strict=True):
-            colour, marker = looks[label]
+            colour, marker = class_appearances[label]
             axis.plot(label, norm, marker=marker, color=colour, **kind)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -241,7 +244,7 @@ def _draw_cosines(
         shown = order[np.isin(order, one.classes)]
         rows = np.searchsorted(one.classes, shown)
         values = cosines(one)[np.ix_(rows, rows)]
-        image = look.heat_map(axis, values, cmap=COLOURS, norm=scale)
+        image = appearance.heat_map(axis, values, cmap=COLOURS, norm=scale)
         axis.set_facecolor("#dddddd")
         places = range(0, len(shown), math.ceil(len(shown) / 10))
         numbers = [str(shown[place]) for place in places]
@@ -257,23 +260,23 @@ def _draw_cosines(
 
 
 def _keys(
-    class_names: Sequence[str], looks: Sequence[tuple[str, str]], has_head: bool
+    class_names: Sequence[str], class_appearances: Sequence[tuple[str, str]], has_head: bool
 ) -> list[list[Artist]]:
-    dot = {"linestyle": "", "marker": "o", "color": look.NEUTRAL}
+    dot = {"linestyle": "", "marker": "o", "color": appearance.NEUTRAL}
     groups: list[list[Artist]] = [
         [
             Line2D([], [], label="training mean", **dot),
             Line2D([], [], label="test mean", markersize=5.5, **dot, **HOLLOW),
-            Patch(color=look.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
-            *([Line2D([], [], color=look.NEUTRAL, label="rows of W", **ROWS)] * has_head),
+            Patch(color=appearance.NEUTRAL, alpha=0.3, linewidth=0, label="1 s.d. within"),
+            *([Line2D([], [], color=appearance.NEUTRAL, label="rows of W", **ROWS)] * has_head),
         ]
     ]
     if len(class_names) <= MOST_NAMED:
-        names = look.numbered_names(class_names, MOST_LETTERS)
+        names = appearance.numbered_names(class_names, MOST_LETTERS)
         groups.append(
             [
                 Line2D([], [], linestyle="", marker=marker, color=colour, label=name)
-                for (colour, marker), name in zip(looks, names, strict=True)
+                for (colour, marker), name in zip(class_appearances, names, strict=True)
             ]
         )
     return groups

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from collapseflow.features.scattering import first_order_paths
 from collapseflow.images.datasets import read_info, read_split
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
 
 #: Pictures name at most this many classes, one a row, with at most so many letters.
@@ -21,7 +21,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
     style, words = material.style, material.title
     split = read_split(material.images, "train")
     class_names = read_info(material.images).class_names
-    look.apply(style)
+    appearance.apply(style)
     shown = np.unique(split.labels)[:MOST_CLASSES]
     columns = style["samples_per_class"]
     side = 0.36
@@ -43,7 +43,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
         row[0].text(
             -0.15,
             0.5,
-            look.shortened(class_names[label], MOST_LETTERS),
+            appearance.shortened(class_names[label], MOST_LETTERS),
             transform=row[0].transAxes,
             ha="right",
             va="center",
@@ -51,8 +51,8 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
     n_classes = len(np.unique(split.labels))
     if n_classes > MOST_CLASSES:
         words += f" (first {MOST_CLASSES} of {n_classes} classes)"
-    look.title(figure, words, style)
-    look.save(figure, outputs)
+    appearance.title(figure, words, style)
+    appearance.save(figure, outputs)
 
 
 def _show(axis: Axes, image: np.ndarray, ink: bool) -> None:
@@ -62,7 +62,7 @@ def _show(axis: Axes, image: np.ndarray, ink: bool) -> None:
 def plot_scattering(material: Material, outputs: Outputs) -> None:
     """Report A, figure 1: an image and some of its first-order scattering coefficients."""
     style = material.style
-    look.apply(style)
+    appearance.apply(style)
     image = read_split(material.images, "train").images[0]
     coefficients = first_order_paths(image, **material.scattering, n=MOST_COEFFICIENTS)
     columns = 1 + (len(coefficients) + 1) // 2
@@ -71,14 +71,14 @@ def plot_scattering(material: Material, outputs: Outputs) -> None:
     axis = figure.add_subplot(spec[:, 0])
     _show(axis, image, material.ink)
     room = 0.75 * style["width"] * 2 / (columns + 1)
-    axis.set_title(look.wrapped(material.title, room, style))
+    axis.set_title(appearance.wrapped(material.title, room, style))
     axis.set_axis_off()
     largest = max(float(values.max()) for _, _, values in coefficients)
     for position, (scale, angle, values) in enumerate(coefficients):
         axis = figure.add_subplot(spec[position // (columns - 1), 1 + position % (columns - 1)])
-        shown = look.heat_map(axis, values, cmap="viridis", vmin=0, vmax=largest)
+        shown = appearance.heat_map(axis, values, cmap="viridis", vmin=0, vmax=largest)
         axis.set_aspect("equal")
         axis.set_title(f"$j={scale}$, {angle:.0f}°", parse_math=True)
         axis.set_axis_off()
     figure.colorbar(shown, cax=figure.add_subplot(spec[:, -1]), label="coefficient")
-    look.save(figure, outputs)
+    appearance.save(figure, outputs)

@@ -3,17 +3,15 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from collapseflow.measures.correlation import pearson_fit
 from collapseflow.measures.quantities import panels_of, quantity
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
-from collapseflow.presentation.rows import of_runs, read_csv
+from collapseflow.presentation.rows import read_csv, run_rows
 
 #: Before training and after it.
 MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "linewidth": 1.1}}
@@ -24,18 +22,17 @@ LETTERS = 48
 
 def layer_axis(axis: Axes, names: Sequence[str]) -> None:
     """The names of layers, in their order."""
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     is_long = len(names) * max(map(len, names)) > LETTERS
-    axis.set_xticks(range(len(names)), names, **(turned if is_long else {}))
+    axis.set_xticks(range(len(names)), names, **(appearance.TURNED if is_long else {}))
     axis.set_xlabel("layer")
 
 
 def over_layers(rows: pd.DataFrame, names: Sequence[str], geometric: bool = False) -> pd.DataFrame:
-    """The curve (:func:`collapseflow.presentation.figures.curves.around`) of one quantity at one
-    epoch over the numbers of the layers."""
-    of_layers = rows[rows["layer"].isin(names)]
-    position = of_layers["layer"].map(list(names).index).astype(int)
-    return curves.around(of_layers.assign(position=position), "position", geometric)
+    """The curve (:func:`collapseflow.presentation.figures.curves.mean_and_spread`) of one quantity
+    at one epoch over the numbers of the layers."""
+    chosen = rows[rows["layer"].isin(names)]
+    position = chosen["layer"].map(list(names).index).astype(int)
+    return curves.mean_and_spread(chosen.assign(position=position), "position", geometric)
 
 
 def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | None:
@@ -69,86 +66,71 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
     Pearson's r on the training images stands beside them.
     """
-    runs, style = material.layered_runs, material.style
-    datasets, backbones = material.datasets, material.backbones
-    look.apply(style)
-    table = of_runs(read_csv(material.measures), runs)
+    runs, style, backbones = material.layered_runs, material.style, material.backbones
+    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, style)
+    table = run_rows(read_csv(material.measures), runs)
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))
-    colours = curves.series_colours(runs, list(backbones))
     layers = {run.backbone: list(run.layers) for run in runs}
-    labels = curves.series_in_words(runs)
-    markers = look.dataset_markers(list(datasets))
-    starts = curves.common_starts(runs, backbones)
-    shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
     shown_panels = list(product(panels_of("layers"), layers))
     one = len(layers) == 1
-    shape = look.grid(len(shown_panels), 2 if one else len(layers))
-    figure, axes = plt.subplots(
-        *shape,
-        figsize=(style["width"], (0.36 if one else 0.3) * shape[0] * style["width"]),
-        squeeze=False,
-        sharex="all" if one else "col",
-        sharey="none" if one else "row",
-    )
+    shape = appearance.grid(len(shown_panels), 2 if one else len(layers))
+    axes_in_common = {"sharex": "all" if one else "col", "sharey": "none" if one else "row"}
+    figure, axes = shared.panels(*shape, 0.36 if one else 0.3, **axes_in_common)
     for axis in axes.flat[len(shown_panels) :]:
         axis.set_axis_off()
     for axis, (measure, backbone) in zip(axes.flat, shown_panels, strict=False):
         names = layers[backbone]
-        of_measure = table[table["quantity"] == measure]
-        of_backbone = dict.fromkeys(
+        measure_rows = table[table["quantity"] == measure]
+        trained = dict.fromkeys(
             (run.dataset, run.series, run.last) for run in runs if run.backbone == backbone
         )
         before = {}
-        for start, dataset in product(starts, shown):
-            rows = curves.rows_of_start(of_measure[of_measure["dataset"] == dataset], start)
-            of_panel = {series for of, series, _ in of_backbone if of == dataset}
-            if of_panel.intersection(start.series):
-                line = {"color": start.colour, "marker": markers[dataset], **MOMENTS["first"]}
+        for start, dataset in product(shared.starts, shared.datasets):
+            rows = curves.rows_of_start(measure_rows[measure_rows["dataset"] == dataset], start)
+            here = {series for its_dataset, series, _ in trained if its_dataset == dataset}
+            if here.intersection(start.series):
+                marker = shared.markers[dataset]
+                line = {"color": start.colour, "marker": marker, **MOMENTS["first"]}
                 r = draw_measure(axis, rows, names, measure, line)
                 before |= {(dataset, series): r for series in start.series}
         correlations = []
-        for dataset, series, last in of_backbone:
-            chosen = of_measure[
-                (of_measure["dataset"] == dataset) & (of_measure["series"] == series)
+        for dataset, series, last in trained:
+            chosen = measure_rows[
+                (measure_rows["dataset"] == dataset) & (measure_rows["series"] == series)
             ]
-            looks = {"color": colours[series], "marker": markers[dataset]}
+            point = {"color": shared.colours[series], "marker": shared.markers[dataset]}
             if (dataset, series) not in before:
-                line = {**looks, **MOMENTS["first"]}
+                line = {**point, **MOMENTS["first"]}
                 before[dataset, series] = draw_measure(
                     axis, chosen[chosen["epoch"] == 0], names, measure, line
                 )
-            line = {**looks, **MOMENTS["last"]}
+            line = {**point, **MOMENTS["last"]}
             after = draw_measure(axis, chosen[chosen["epoch"] == last], names, measure, line)
             if after is not None:
                 words = _in_words(before[dataset, series], after)
-                correlations.append(Line2D([], [], label=words, linestyle="", **looks))
+                correlations.append(Line2D([], [], label=words, linestyle="", **point))
         if correlations:
             columns = 1 if len(correlations) <= 4 else 2
             small = {"fontsize": style["font_size"] - 1.5, "handletextpad": 0.1}
             axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
         words = quantity(measure)
         title = words.title if one else f"{backbones[backbone]}: {words.label}"
-        axis.set_title(look.wrapped(title, 0.9 * style["width"] / shape[1], style))
+        axis.set_title(appearance.wrapped(title, 0.9 * style["width"] / shape[1], style))
         curves.quantity_axis(axis, measure)
         layer_axis(axis, names)
         if not one:
             axis.label_outer()
     for axis in axes[:-1].flat:
         axis.set_xlabel("")
-    moments = {m: {"color": look.NEUTRAL, **MOMENTS[m]} for m in MOMENTS}
     groups = [
-        curves.colour_keys(labels, colours) + curves.start_keys(starts),
-        curves.dataset_keys(shown, markers),
-        curves.keys(MOMENT_WORDS, moments),
+        shared.series_keys(),
+        shared.dataset_keys(),
+        curves.keys(MOMENT_WORDS, MOMENTS),
         curves.split_keys(curves.BOTH_WORDS),
-        curves.seeds_key(runs, more=" (log axes: geometric)"),
+        shared.seeds_key(),
     ]
-    notes = [
-        *curves.image_notes(table[table["series"].isin(labels)], datasets),
-        *curves.failure_notes(material.failures, runs),
-    ]
-    curves.finish(figure, groups, notes, style, outputs)
+    shared.save(figure, groups, outputs, compared=table)
 
 
 def draw_measure(
@@ -161,14 +143,14 @@ def draw_measure(
     Of log D on the training images, the correlation of :func:`draw_fuzziness`.
     """
     r = {}
-    for split, of_split in curves.SPLITS.items():
+    for split, split_line in curves.SPLITS.items():
         chosen = curves.on_split(rows, measure, split)
         curve = over_layers(chosen, names, quantity(measure).logarithmic)
         if measure == "log_fuzziness":
-            r[split] = draw_fuzziness(axis, curve, **of_split, **line)
+            r[split] = draw_fuzziness(axis, curve, **split_line, **line)
         else:
             curve = quantity(measure).on_axis(curve)
-            curves.draw(axis, curve.index, curve, **of_split, **line)
+            curves.draw(axis, curve.index, curve, **split_line, **line)
     return r.get("train")
 
 

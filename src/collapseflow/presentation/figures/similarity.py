@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import failure_of
 from collapseflow.running.files import read_json
@@ -27,7 +26,7 @@ SCALE = Normalize(0, 1)
 #: Lines over layers: all are of training images, and of the series of their row.
 LINES = {
     "trained": {"color": "#222222", "marker": "o", **curves.SPLITS["train"]},
-    "seeds": {"color": look.NEUTRAL, "marker": "x", **curves.SPLITS["train"]},
+    "seeds": {"color": appearance.NEUTRAL, "marker": "x", **curves.SPLITS["train"]},
 }
 WORDS = {
     "trained": "a layer before and after training",
@@ -57,7 +56,7 @@ def plot_similarity(material: Material, outputs: Outputs) -> None:
     is an empty row with the reason.
     """
     style = material.style
-    look.apply(style)
+    appearance.apply(style)
     contents = list(map(read_json, material.similarity))
     known = [content for content in contents if failure_of(content) is None]
     seeded = any(len(content["seeds"]) > 1 for content in known)
@@ -79,7 +78,7 @@ def plot_similarity(material: Material, outputs: Outputs) -> None:
             _draw_maps(row[:3], content)
             _draw_lines(row[3], content)
             titles = [title for title, *_ in MAPS.values()]
-            look.row_titles(row, label, [*titles, "each layer"], style)
+            appearance.row_titles(row, label, [*titles, "each layer"], style)
         else:
             for axis in row:
                 axis.set_axis_off()
@@ -89,9 +88,9 @@ def plot_similarity(material: Material, outputs: Outputs) -> None:
     place = figure.add_subplot(grid[-1, :3])
     bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), cax=place, orientation="horizontal")
     bar.set_label("linear CKA (unbiased)" + (", first seed" if seeded else ""))
-    look.title(figure, f"{material.title}: similarity of layers", style)
+    appearance.title(figure, f"{material.title}: similarity of layers", style)
     shown = {kind: WORDS[kind] for kind in WORDS if kind == "trained" or seeded}
-    curves.finish(figure, [curves.keys(shown, LINES)], _notes(known), style, outputs)
+    curves.save_with_legend(figure, [curves.keys(shown, LINES)], _notes(known), style, outputs)
 
 
 def _matrix(values: Sequence[Sequence[float | None]]) -> np.ndarray:
@@ -101,10 +100,10 @@ def _matrix(values: Sequence[Sequence[float | None]]) -> np.ndarray:
 def _lines(content: Mapping) -> dict[str, np.ndarray]:
     """The two lines over the layers (L,), NaN where there is no value."""
     pairs = np.triu_indices(len(content["seeds"]), k=1)
-    of_seeds = [_matrix(content["across_seeds"][layer])[pairs] for layer in content["layers"]]
+    by_layer = [_matrix(content["across_seeds"][layer])[pairs] for layer in content["layers"]]
     return {
         "trained": _matrix(content["first_last"]).diagonal(),
-        "seeds": np.array([of_layer.mean() if of_layer.size else np.nan for of_layer in of_seeds]),
+        "seeds": np.array([found.mean() if found.size else np.nan for found in by_layer]),
     }
 
 
@@ -131,7 +130,7 @@ def _layer_ticks(names: Sequence[str]) -> tuple[list[int], list[str], dict]:
 def _draw_maps(axes: Sequence[Axes], content: Mapping) -> None:
     places, words, turned = _layer_ticks(content["layers"])
     for axis, (key, (_, rows, columns)) in zip(axes, MAPS.items(), strict=True):
-        look.heat_map(axis, _matrix(content[key]), cmap=COLOURS, norm=SCALE)
+        appearance.heat_map(axis, _matrix(content[key]), cmap=COLOURS, norm=SCALE)
         axis.set_aspect("equal")
         axis.set_facecolor(UNDEFINED)
         axis.set_xticks(places, words, **turned)

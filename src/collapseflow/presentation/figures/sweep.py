@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,26 +12,25 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation import held_out
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     networks_in_words,
-    of_runs,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
 )
 from collapseflow.running.words import as_word
 
-#: The look of what is around the best point.
+#: What is drawn around the best point.
 RING = {
     "linestyle": "",
     "marker": "o",
     "markersize": 11,
     "markerfacecolor": "none",
     "markeredgewidth": 0.8,
-    "color": look.NEUTRAL,
+    "color": appearance.NEUTRAL,
 }
 #: Positive values whose ratio is larger than this stand on a logarithmic axis.
 WIDE = 30
@@ -72,7 +70,7 @@ def _swept_axis(axis: Axes, positions: Mapping[str, float], scale: str) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     if max(map(len, positions)) * len(positions) > 24:
         for label in axis.get_xticklabels():
-            label.set(rotation=45, ha="right", rotation_mode="anchor")
+            label.set(**appearance.TURNED)
 
 
 def plot_sweep(material: Material, outputs: Outputs) -> None:
@@ -86,9 +84,8 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     images. Where training images are held out, a ring is around the point that is the best on them
     (:func:`collapseflow.presentation.held_out.best_points`).
     """
-    runs, style = material.swept_runs, material.style
-    datasets, backbones = material.datasets, material.backbones
-    look.apply(style)
+    runs, backbones = material.swept_runs, material.backbones
+    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, material.style)
     networks = networks_in_words(runs, backbones)
     keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r.recipe for r in runs)}
 
@@ -97,48 +94,41 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
         words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in others]
         return ", ".join([networks[run.backbone, run.start], *words])
 
-    table = of_runs(read_csv(material.measures), runs)
-    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": look.NEUTRAL}
+    table = run_rows(read_csv(material.measures), runs)
+    bars = {"linestyle": "", "marker": "|", "markersize": 8, "color": appearance.NEUTRAL}
     if several_seeds(runs):
         # Bars have one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
         bars["label"] = f"mean and s.d. over {seeds_in_words(runs)} (log axes: geometric)"
     else:
         bars["label"] = "95 % interval"
-    colours = look.line_colours({line_of(run): run.backbone for run in runs}, list(backbones))
-    markers = look.dataset_markers(list(datasets))
-    shown = {d: datasets[d] for d in datasets if any(run.dataset == d for run in runs)}
+    owners = {line_of(run): run.backbone for run in runs}
+    colours = appearance.line_colours(owners, list(backbones))
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
     shown_panels = [
         *(("accuracy", [s], quantity(f"accuracy_{s}").label_with_unit) for s in ("test", "train")),
         *((name, ["train", "test"], quantity(name).title) for name in panels_of("runs")),
     ]
-    n_rows, n_columns = look.grid(len(shown_panels), 3)
-    figure, axes = plt.subplots(
-        n_rows * len(keys),
-        n_columns,
-        figsize=(style["width"], 0.33 * n_rows * style["width"] * len(keys)),
-        squeeze=False,
-    )
+    n_rows, n_columns = appearance.grid(len(shown_panels), 3)
+    figure, axes = shared.panels(n_rows * len(keys), n_columns, 0.33)
     for number, (recipe, key) in enumerate(keys.items()):
-        of_recipe = [run for run in runs if run.recipe == recipe]
-        positions, scale = place([run.setting[key] for run in of_recipe])
+        recipe_runs = [run for run in runs if run.recipe == recipe]
+        positions, scale = place([run.setting[key] for run in recipe_runs])
         # Each line over the positions of its runs.
         points: dict[tuple[str, str], list[DescribedRun]] = {}
-        for run in of_recipe:
+        for run in recipe_runs:
             points.setdefault((line_of(run), run.dataset), []).append(run)
-        of_rows = axes[n_rows * number : n_rows * (number + 1)].flat
-        for axis in of_rows[len(shown_panels) :]:
+        recipe_axes = axes[n_rows * number : n_rows * (number + 1)].flat
+        for axis in recipe_axes[len(shown_panels) :]:
             axis.set_axis_off()
-        for axis, (name, splits, title) in zip(of_rows, shown_panels, strict=False):
+        for axis, (name, splits, title) in zip(recipe_axes, shown_panels, strict=False):
             drawn = quantity(name)
-            for ((line, dataset), of_line), split in product(points.items(), splits):
+            for ((line, dataset), line_runs), split in product(points.items(), splits):
                 chosen = curves.on_split(table, name, split)
-                curve = _over(chosen, of_line, key, positions, drawn.logarithmic)
-                curve = drawn.on_axis(curve)
-                looks = {"color": colours[line], "marker": markers[dataset], **curves.SPLITS[split]}
-                curves.draw(axis, curve.index, curve, bars=True, **looks)
-                for series, x in _places(of_line, key, positions).items():
+                curve = drawn.on_axis(_over(chosen, line_runs, key, positions, drawn.logarithmic))
+                point = {"color": colours[line], "marker": shared.markers[dataset]}
+                curves.draw(axis, curve.index, curve, bars=True, **point, **curves.SPLITS[split])
+                for series, x in _places(line_runs, key, positions).items():
                     if (dataset, series) in best and x in curve.index:
                         axis.plot([x], [curve.loc[x, "middle"]], **RING)
             axis.set_title(title)
@@ -149,16 +139,14 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
             if drawn.is_accuracy:
                 # A little above 100, where the marker of a perfect accuracy is whole.
                 axis.set_ylim(top=min(axis.get_ylim()[1], 100.5))
-    labels = {line: line for line in colours}
     groups = [
-        curves.colour_keys(labels, colours),
-        curves.dataset_keys(shown, markers),
+        curves.colour_keys({line: line for line in colours}, colours),
+        shared.dataset_keys(),
         curves.split_keys(curves.BOTH_WORDS),
         [Line2D([], [], **bars)],
         [Line2D([], [], label="best on held-out training images", **RING)] if best else [],
     ]
-    notes = [*curves.image_notes(table, datasets), *curves.failure_notes(material.failures, runs)]
-    curves.finish(figure, list(filter(None, groups)), notes, style, outputs)
+    shared.save(figure, list(filter(None, groups)), outputs, compared=table)
 
 
 def _places(
@@ -182,4 +170,4 @@ def _over(
     chosen = chosen[
         (chosen["epoch"] == chosen["series"].map(last)) & chosen["layer"].isin(["", runs[0].layer])
     ]
-    return curves.around(chosen.assign(x=chosen["series"].map(where)), "x", geometric)
+    return curves.mean_and_spread(chosen.assign(x=chosen["series"].map(where)), "x", geometric)

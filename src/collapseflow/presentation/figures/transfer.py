@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,14 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from collapseflow.measures.correlation import MIN_POINTS, spearman
 from collapseflow.measures.quantities import panels_of, quantity
-from collapseflow.presentation.figures import curves
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     few_images_in_words,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     swept_keys,
     write_csv,
 )
@@ -103,7 +101,7 @@ def transfer_points(
         ends = pd.DataFrame(
             [{"series": run.series, "at": run.layer, "last": run.last} for run in runs]
         ).drop_duplicates()
-        tuned = of_runs(table, runs).merge(ends, on="series")
+        tuned = run_rows(table, runs).merge(ends, on="series")
         tuned = tuned[
             (tuned["quantity"] == "accuracy")
             & (tuned["split"] == "test")
@@ -128,15 +126,17 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
     narrow. The CSV has the points (:func:`transfer_points`).
     """
     datasets, backbones, style = material.datasets, material.backbones, material.style
-    look.apply(style)
+    appearance.apply(style)
     table = read_csv(material.measures)
     points = transfer_points(table, material.runs, datasets, backbones)
     write_csv(outputs["csv"], points)
     columns = [source for source in SOURCES if (points["quantity"] == source).any()] or ["nc1"]
     rows = [target for target in TARGETS if (points["after"] == target).any()] or ["probing"]
     networks = list(dict.fromkeys(zip(points["backbone"], points["start"], strict=True)))
-    colours = look.line_colours({network: network[0] for network in networks}, list(backbones))
-    markers = look.dataset_markers(list(datasets))
+    colours = appearance.line_colours(
+        {network: network[0] for network in networks}, list(backbones)
+    )
+    markers = appearance.dataset_markers(list(datasets))
     last = _last_layers(_untrained(table, datasets, backbones))
     figure, axes = plt.subplots(
         len(rows),
@@ -163,26 +163,20 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
             axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.set_xlabel(quantity(source).label if number == len(rows) - 1 else "")
         axis.set_ylabel(TARGETS[target] if place == 0 else "")
-    layers = {"last": "last layer", "earlier": "earlier layer"}
     hollow = any(point.layer != last[point.backbone] for point in points.itertuples())
-    of_layers = {"last": LAST, "earlier": EARLIER}
     shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()} or datasets
     groups = [
         curves.keys(
             _networks_in_words(networks, material.starts, backbones),
-            {
-                network: {"color": colours[network], "marker": "o", "linestyle": ""}
-                for network in networks
-            },
+            {network: {"color": colours[network]} for network in networks},
+            marker="o",
+            linestyle="",
         ),
-        curves.keys(
-            shown,
-            {d: {"color": look.NEUTRAL, "linestyle": "", "marker": markers[d]} for d in shown},
-        ),
+        curves.marker_keys(shown, markers),
     ]
     if hollow:
-        kinds = {k: {"color": look.NEUTRAL, "marker": "o", **of_layers[k]} for k in layers}
-        groups.append(curves.keys(layers, kinds))
+        kinds = {"last layer": LAST, "earlier layer": EARLIER}
+        groups.append(curves.keys({kind: kind for kind in kinds}, kinds, marker="o"))
     words = (
         "ρ: Spearman's rank correlation within a target, mean over the targets that have "
         f"{MIN_POINTS} points or more, and its 95 % bootstrap interval over their n points"
@@ -194,7 +188,7 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
         words = "No start has both a measure and an accuracy."
     rows = _untrained(table, datasets, backbones)
     few = few_images_in_words(rows[rows["split"] == "train"], datasets)
-    curves.finish(figure, groups, [words, *few], style, outputs)
+    curves.save_with_legend(figure, groups, [words, *few], style, outputs)
 
 
 def _networks_in_words(
@@ -206,12 +200,12 @@ def _networks_in_words(
 
 def _correlation(points: pd.DataFrame) -> str:
     """Spearman's correlation within targets in words, in two lines."""
-    of_targets = [
+    groups = [
         (group["value"], group["accuracy"]) for _, group in points.groupby("dataset", sort=False)
     ]
-    found = spearman(of_targets, SEED)
+    found = spearman(groups, SEED)
     if found.rho is None:
-        few = all(len(values) < MIN_POINTS for values, _ in of_targets)
+        few = all(len(values) < MIN_POINTS for values, _ in groups)
         return f"{'too few points for ρ' if few else 'no correlation'}\nn = {len(points)}"
     targets = f"{found.n_groups} target{'s' if found.n_groups > 1 else ''}"
     interval = f"[{found.low:.2f}, {found.high:.2f}], n = {found.n_points}"
@@ -250,9 +244,9 @@ def transfer_matrix(
     )
     cells = over_seeds(rows[wanted], [*_PLACE, "quantity"])
     probes = cells[cells["quantity"] == "accuracy_linear"]
-    of_random = probes[probes["start"] == "random"].rename(columns={"mean": "random"})
+    random = probes[probes["start"] == "random"].rename(columns={"mean": "random"})
     gains = probes[probes["start"] != "random"].merge(
-        of_random[["dataset", "backbone", "random"]], on=["dataset", "backbone"]
+        random[["dataset", "backbone", "random"]], on=["dataset", "backbone"]
     )
     gains = gains.assign(
         quantity="gain_over_random",
@@ -275,14 +269,14 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
     """
     starts, style = material.starts, material.style
     datasets, backbones = material.datasets, material.backbones
-    look.apply(style)
+    appearance.apply(style)
     table = read_csv(material.measures)
     cells = transfer_matrix(table, datasets, backbones)
     order = sorted(starts, key=lambda start: start != "random")
     blocks = {
-        backbone: [s for s in order if (of_backbone["start"] == s).any()]
+        backbone: [s for s in order if (its_cells["start"] == s).any()]
         for backbone in backbones
-        if len(of_backbone := cells[cells["backbone"] == backbone])
+        if len(its_cells := cells[cells["backbone"] == backbone])
     }
     rows = _untrained(table, datasets, backbones)
     few = few_images_in_words(rows[rows["split"] == "train"], datasets)
@@ -298,15 +292,14 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
         height_ratios=n_rows,
     )
     for place, name in enumerate(quantities):
-        of_quantity = cells[cells["quantity"] == name]
-        scale = _scale(name, of_quantity["mean"])
+        shown_cells = cells[cells["quantity"] == name]
+        scale = _scale(name, shown_cells["mean"])
         for number, (backbone, sources) in enumerate(blocks.items()):
-            of_block = of_quantity[of_quantity["backbone"] == backbone]
+            block = shown_cells[shown_cells["backbone"] == backbone]
             axis = axes[number, place]
-            _draw_map(axis, name, of_block, sources, shown, scale, style)
+            _draw_map(axis, name, block, sources, shown, scale, style)
             targets = [datasets[d] for d in shown]
-            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-            axis.set_xticks(range(len(shown)), targets, **turned)
+            axis.set_xticks(range(len(shown)), targets, **appearance.TURNED | {"rotation": 30})
             axis.set_yticks(range(len(sources)), [starts[s] for s in sources] if not place else [])
             title = MAPS[name][0]
             # The name of the backbone, as wide as it is, above the titles of its panels.
@@ -323,16 +316,16 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
         words = "No features of first weights have been measured."
         axes[0, 0].set_axis_off()
     figure.supxlabel(words, fontsize=style["font_size"] - 1)
-    look.save(figure, outputs)
+    appearance.save(figure, outputs)
 
 
 def _scale(name: str, values: pd.Series) -> Normalize:
     """The scale of the colours of one quantity."""
-    known = values.dropna()
-    if name == "gain_over_random":
+    known, shown = values.dropna(), quantity(name)
+    if shown.unit == "points":
         largest = max(0.01, known.abs().max())
         return Normalize(-largest, largest)
-    if name == "nc1":
+    if shown.logarithmic:
         return LogNorm(known.min(), max(known.max(), 1.01 * known.min()))
     return Normalize(min(known.min(), 0.99 * known.max()), known.max())
 
@@ -347,22 +340,18 @@ def _draw_map(
     style: Mapping,
 ) -> None:
     """A heat map of one quantity of a backbone, with its numbers."""
-    colours = matplotlib.colormaps[MAPS[name][1]]
     values = np.full((len(sources), len(targets)), np.nan)
     for cell in cells.itertuples():
         values[sources.index(cell.start), targets.index(cell.dataset)] = cell.mean
-    look.heat_map(axis, values, cmap=colours, norm=scale)
+    drawn = appearance.heat_map(axis, values, cmap=MAPS[name][1], norm=scale)
     axis.set_facecolor("#eeeeee")
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    for (row, column), value in np.ndenumerate(values):
-        if np.isnan(value):
-            continue
-        # Black on light colours and white on dark ones (luminance of ITU-R BT.709).
-        light = np.dot(colours(scale(value))[:3], (0.2126, 0.7152, 0.0722)) > 0.45
-        looks = {"ha": "center", "va": "center", "fontsize": style["font_size"] - 1}
-        axis.text(column, row, _number(name, value), color="black" if light else "w", **looks)
+    words = {
+        cell: _number(name, value) for cell, value in np.ndenumerate(values) if not np.isnan(value)
+    }
+    appearance.write_in_cells(axis, drawn, words, style["font_size"] - 1)
     for cell in cells[cells["own"]].itertuples():
         row, column = sources.index(cell.start), targets.index(cell.dataset)
         axis.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **FRAME))
@@ -370,10 +359,11 @@ def _draw_map(
 
 def _number(name: str, value: float) -> str:
     """A number of a heat map, with as many digits as a cell has room for."""
-    if name == "accuracy_linear":
+    shown = quantity(name)
+    if shown.unit == "points":
+        return signed(value, 1)
+    if shown.is_accuracy:
         return f"{100 * value:.1f}"
-    if name == "gain_over_random":
-        return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:#.3g}".removesuffix(".")
 
 
@@ -395,10 +385,10 @@ def _write_matrix(
     rows = []
     for backbone, sources in blocks.items():
         for name, source in product(MAPS, sources):
-            of_row = [by_cell.get((name, backbone, source, target)) for target in shown]
-            if any(of_row):
+            row = [by_cell.get((name, backbone, source, target)) for target in shown]
+            if any(row):
                 words = [backbones[backbone], MAPS[name][0], starts[source]]
-                rows.append([*words, *map(_in_words, of_row)])
+                rows.append([*words, *map(_in_words, row)])
     notes = [
         "Features that a network learned on a source (rows), at its last layer and without any "
         "training on the target (columns)."
@@ -416,8 +406,9 @@ def _in_words(cell: Any) -> str:
     """A cell of the table; a dash where there is none."""
     if cell is None:
         return "–"
-    gain = cell.quantity == "gain_over_random"
     words = (
-        signed(cell.mean) if gain else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
+        signed(cell.mean)
+        if quantity(cell.quantity).unit == "points"
+        else spread(cell.quantity, cell.mean, cell.sd, cell.half_width)
     )
     return f"{words} †" if cell.own else words

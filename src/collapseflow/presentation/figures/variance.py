@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from collapseflow.images.datasets import read_info
-from collapseflow.presentation.figures import style as look
+from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
 
 #: Above this number of classes their names are smaller, and not below the heat map as well.
@@ -22,7 +22,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     similar ones, by the features of the first row, stand beside each other.
     """
     features, style = material.variance_features, material.style
-    look.apply(style)
+    appearance.apply(style)
     class_names = read_info(material.variance_images).class_names
     (variance,) = material.variance
     table = pd.read_csv(variance)
@@ -33,7 +33,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
     beside_heat = min(size, 0.31 * style["width"] * 72 / n)
     high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
-    colours = look.backbone_colours(material.backbone_names)
+    colours = appearance.backbone_colours(material.backbone_names)
     figure, axes = plt.subplots(
         len(features),
         2,
@@ -43,7 +43,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     )
     matrices = {folder: _distances(table, folder, n) for folder in features}
     known = [matrix for matrix in matrices.values() if np.isfinite(matrix).any()]
-    order = look.by_similarity(known[0]) if many and known else np.arange(n)
+    order = appearance.by_similarity(known[0]) if many and known else np.arange(n)
     names = [class_names[label] for label in order]
     places = np.argsort(order)
     for (heat, bars), (folder, label) in zip(axes, features.items(), strict=True):
@@ -55,21 +55,22 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
             heat.set_axis_off()
             bars.set_axis_off()
             continue
-        shown = look.heat_map(heat, matrix, cmap="viridis", vmin=0)
+        shown = appearance.heat_map(heat, matrix, cmap="viridis", vmin=0)
         heat.set_aspect("equal")
         if many:
             heat.set_xticks([])
             heat.set_xlabel("classes in the same order")
         else:
-            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            heat.set_xticks(range(n), names, **turned)
+            heat.set_xticks(range(n), names, **appearance.TURNED)
         heat.set_yticks(range(n), names, fontsize=beside_heat if many else size)
         heat.set_title(
-            look.wrapped(f"{label}: squared distance of class means", 0.45 * style["width"], style)
+            appearance.wrapped(
+                f"{label}: squared distance of class means", 0.45 * style["width"], style
+            )
         )
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
         # A folder begins with the backbone.
-        colour = colours.get(folder.partition("/")[0], look.NEUTRAL)
+        colour = colours.get(folder.partition("/")[0], appearance.NEUTRAL)
         for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
             intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
             bars.barh(
@@ -84,14 +85,14 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
         bars.invert_yaxis()
         bars.set(title="intra-class variance", xlabel="trace of the class covariance")
     handles = [
-        Patch(facecolor=face, edgecolor=look.NEUTRAL, linewidth=0.8, label=f"{split} images")
-        for split, face in (("training", look.NEUTRAL), ("test", "white"))
+        Patch(facecolor=face, edgecolor=appearance.NEUTRAL, linewidth=0.8, label=f"{split} images")
+        for split, face in (("training", appearance.NEUTRAL), ("test", "white"))
     ]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False)
     words = "pairs: training images; each row in the units of its features"
     words += "; similar classes beside each other" if many else ""
-    look.title(figure, f"{material.variance_heading}; {words}", style)
-    look.save(figure, outputs)
+    appearance.title(figure, f"{material.variance_heading}; {words}", style)
+    appearance.save(figure, outputs)
 
 
 def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:

@@ -211,7 +211,7 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
     notes += [_note_on_neighbours(classifiers[c], of) for c, of in material.neighbours.items()]
     for classifier, label in classifiers.items():
         chosen = [(one.label, content[classifier]["chosen"]) for one, _, content in there]
-        if any(of_one is not None for _, of_one in chosen):
+        if any(choice is not None for _, choice in chosen):
             notes.append(_note_on_chosen(label, chosen))
     tidy = tidy.drop(columns="column")
     write_table(outputs, tidy, header, rows, [*notes, *failed_in_words(failed)])
@@ -246,7 +246,7 @@ def _best(means: pd.DataFrame, answers: Mapping[tuple[str, str], np.ndarray]) ->
 
 def _marks(group: pd.DataFrame) -> str:
     """What is to be known of a cell, of some seed at least."""
-    flags = {flag for of_seed in group["flags"] for flag in of_seed.split()}
+    flags = {flag for its_flags in group["flags"] for flag in its_flags.split()}
     stopped = any(converged is False for converged in group["converged"])
     return ("†" if stopped else "") + "".join(m for flag, m in MARKS.items() if flag in flags)
 
@@ -268,15 +268,15 @@ def _note_on_chosen(label: str, chosen: Sequence[tuple[str, Mapping[str, Any]]])
     def won(key: str) -> dict[Any, str]:
         """The columns of each value that won, in words."""
         winners: dict[Any, dict[str, None]] = {}
-        for column, of_one in chosen:
-            winners.setdefault(of_one[key], {})[column] = None
+        for column, choice in chosen:
+            winners.setdefault(choice[key], {})[column] = None
         return {value: f"({'; '.join(winners[value])})" for value in sorted(winners)}
 
     penalties = ", ".join(f"{value:g} {columns}" for value, columns in won("winner").items())
     scalings = ", ".join(f"{value} {columns}" for value, columns in won("scaling").items())
-    images = range_in_words(pd.Series([of_one["n_validation"] for _, of_one in chosen]))
+    images = range_in_words(pd.Series([choice["n_validation"] for _, choice in chosen]))
     # Where weaker penalties no longer help, the rest of the grid is not tried.
-    grids = [tried["grid"] for _, of_one in chosen for tried in of_one["tried"].values()]
+    grids = [tried["grid"] for _, choice in chosen for tried in choice["tried"].values()]
     grid = max(grids, key=len)
     return (
         f"{label}: chosen on {images} of the training images among up to {len(grid)} strengths of "

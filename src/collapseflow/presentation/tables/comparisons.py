@@ -49,9 +49,9 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
         }
         for classifier in classifiers:
             pair = a.features, b.features, classifier
-            of_a, of_b = (answers[one.features, classifier] for one in (a, b))
-            compared[pair] = _compare(of_b, of_a)
-            n_seeds = {"n_seeds_a": len(of_a), "n_seeds_b": len(of_b)}
+            right_a, right_b = (answers[one.features, classifier] for one in (a, b))
+            compared[pair] = _compare(right_b, right_a)
+            n_seeds = {"n_seeds_a": len(right_a), "n_seeds_b": len(right_b)}
             records.append(
                 {"dataset": a.dataset, **who, **n_seeds, "classifier": classifier, **compared[pair]}
             )
@@ -63,8 +63,8 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
         if not few and best not in (a.features, b.features):
             continue
         first, second = (b, a) if forward else (a, b)
-        of_pair = [compared[a.features, b.features, c] for c in classifiers]
-        words = [_in_words(difference, 1 if forward else -1) for difference in of_pair]
+        differences = [compared[a.features, b.features, c] for c in classifiers]
+        words = [_in_words(difference, 1 if forward else -1) for difference in differences]
         rows.append([f"{first.label} − {second.label}", *words])
     notes = [
         f"{title}: difference of the test accuracies on two feature sets in points, with its 95 % "

@@ -10,7 +10,7 @@ import pandas as pd
 from collapseflow.measures.correlation import spearman
 from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.material import DescribedRun, Material, Outputs
-from collapseflow.presentation.rows import networks_in_words, of_runs, over_seeds, read_csv
+from collapseflow.presentation.rows import networks_in_words, over_seeds, read_csv, run_rows
 from collapseflow.presentation.tables.runs import failed_runs_in_words
 from collapseflow.presentation.tables.writing import seeds_note, signed, spread, write_table
 
@@ -56,10 +56,12 @@ def flaws_table(material: Material, outputs: Outputs) -> None:
     concerned = [run for run in material.runs if _recipe(run) in recipes]
     records = []
     if concerned:
-        records += _of_report_a(rows, read_csv(material.training), concerned, faithful, backbones)
+        records += _rows_of_report_a(
+            rows, read_csv(material.training), concerned, faithful, backbones
+        )
     records += _without_normalisation(rows, material.without_imagenet, backbones, material.starts)
     for variance in material.variance:
-        records += _of_coordinates(read_csv(variance), material.variance_features)
+        records += _correlations(read_csv(variance), material.variance_features)
     tidy = pd.DataFrame(records, columns=COLUMNS)
     tidy = tidy.astype({"seed": "Int64", "n": "Int64"})
     correlated = tidy["rank_correlation"].notna().any()
@@ -114,7 +116,7 @@ def _pair(name: str, reported: float | None, corrected: float | None) -> dict[st
     return {**values, "ratio": reported / corrected if corrected else math.nan}
 
 
-def _of_report_a(
+def _rows_of_report_a(
     rows: pd.DataFrame,
     training: pd.DataFrame,
     runs: Sequence[DescribedRun],
@@ -123,8 +125,8 @@ def _of_report_a(
 ) -> Iterator[dict[str, Any]]:
     networks = networks_in_words(runs, backbones)
     where = ["dataset", "series", "seed", "epoch", "layer", "split", "quantity"]
-    measured = _values(of_runs(rows, runs), where)
-    logged = _values(of_runs(training, runs), ["dataset", "series", "seed", "epoch", "quantity"])
+    measured = _values(run_rows(rows, runs), where)
+    logged = _values(run_rows(training, runs), ["dataset", "series", "seed", "epoch", "quantity"])
     for flawed, corrected in faithful:
         for run in runs:
             if _recipe(run) != flawed:
@@ -140,17 +142,17 @@ def _of_report_a(
             last = run.dataset, run.series, run.seed, run.last
             instead = run.dataset, series, run.seed, run.last
             nc1 = run.layer, "train", "nc1"
-            of_train, of_test = (("", split, "accuracy") for split in ("train", "test"))
-            test = measured.get((*last, *of_test))
+            on_train, on_test = (("", split, "accuracy") for split in ("train", "test"))
+            test = measured.get((*last, *on_test))
             pairs = [
                 (
                     LAST_BATCH,
                     "accuracy_train",
                     logged.get((*last, "last_batch_accuracy")),
-                    measured.get((*last, *of_train)),
+                    measured.get((*last, *on_train)),
                 ),
                 (TRAINING_MODE, "accuracy_test", logged.get((*last, "validation_accuracy")), test),
-                (LEAK, "accuracy_test", test, measured.get((*instead, *of_test))),
+                (LEAK, "accuracy_test", test, measured.get((*instead, *on_test))),
                 (LEAK, "nc1", measured.get((*last, *nc1)), measured.get((*instead, *nc1))),
                 (
                     CUTOFF,
@@ -205,16 +207,14 @@ def _without_normalisation(
                 }
 
 
-def _of_coordinates(
-    variance: pd.DataFrame, features: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def _correlations(variance: pd.DataFrame, features: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Do t-SNE coordinates rank classes and pairs as the features do?"""
     names = ["features", "dataset", "split", "quantity"]
     classes = ["class_a", "class_b"]
-    of_coordinates, of_features = (
+    coordinates, in_features = (
         variance[variance["space"] == space] for space in ("t-SNE coordinates", "features")
     )
-    both = of_coordinates.merge(of_features, on=[*names, *classes], suffixes=("_tsne", ""))
+    both = coordinates.merge(in_features, on=[*names, *classes], suffixes=("_tsne", ""))
     for (folder, dataset, split, name), group in both.groupby(names, sort=False):
         found = spearman([(group["value_tsne"], group["value"])], SEED)
         if found.rho is not None:

@@ -14,9 +14,9 @@ from collapseflow.presentation.rows import (
     few_images_in_words,
     identity,
     networks_in_words,
-    of_runs,
     over_seeds,
     read_csv,
+    run_rows,
     seeds_in_words,
     several_seeds,
     swept_keys,
@@ -69,7 +69,7 @@ def failed_runs_in_words(runs: Sequence[DescribedRun], failures: str | Path) -> 
     """The notes about those of some runs that failed."""
     failed = read_csv(failures)
     if len(failed):
-        failed = of_runs(failed, runs)
+        failed = run_rows(failed, runs)
     return failed_in_words(failures_in_words(failed))
 
 
@@ -100,17 +100,17 @@ def collapse_table(material: Material, outputs: Outputs) -> None:
     (:func:`collapseflow.presentation.rows.over_seeds`), at all epochs, layers and on all splits.
     """
     runs, datasets = material.runs, material.datasets
-    measured = of_runs(read_csv(material.measures), runs)
+    measured = run_rows(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
     several = any(len(run.layers) > 1 for run in runs)
     rows = []
     for (dataset, series), run in {(run.dataset, run.series): run for run in runs}.items():
         chosen = table[(table["dataset"] == dataset) & (table["series"] == series)]
         for layer in run.layers:
-            of_layer = chosen[chosen["layer"].isin(["", layer])]
+            at_layer = chosen[chosen["layer"].isin(["", layer])]
             words = [datasets[dataset], run.label, *([layer] if several else [])]
             for epoch in (0, run.last):
-                shown = _shown(of_layer[of_layer["epoch"] == epoch])
+                shown = _shown(at_layer[at_layer["epoch"] == epoch])
                 rows.append([*words, str(epoch), *shown])
     header = ["data set", "network", *(["layer"] if several else []), "epoch"]
     notes = [
@@ -135,7 +135,7 @@ def sweep_table(material: Material, outputs: Outputs) -> None:
     ``best``, 1 for the best point.
     """
     runs, datasets = material.swept_runs, material.datasets
-    measured = of_runs(read_csv(material.measures), runs)
+    measured = run_rows(read_csv(material.measures), runs)
     table, names = _measured(measured, runs)
     keys = swept_keys(runs)
     accuracies = held_out.final_accuracies(material.training, runs)

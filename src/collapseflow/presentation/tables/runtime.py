@@ -17,8 +17,8 @@ def runtime_table(material: Material, outputs: Outputs) -> None:
     """
     records = []
     costs = map(cost_file, material.job_logs)
-    of_jobs = zip(material.jobs, material.benchmarks, costs, strict=True)
-    for (stage, dataset, name), path, cost in of_jobs:
+    jobs = zip(material.jobs, material.benchmarks, costs, strict=True)
+    for (stage, dataset, name), path, cost in jobs:
         last_run = float(pd.read_csv(path, sep="\t", na_values="-")["s"].mean())
         # Results of earlier versions have none.
         known = read_kept(cost) or {"seconds_taken_over": 0.0, "peak_memory_mib": None}

@@ -29,7 +29,7 @@ def variance_table(material: Material, outputs: Outputs) -> None:
         return known.get((*name, record["split"], kind, record["class_a"], record["class_b"]))
 
     names = ["features", "split", "space", "quantity", "class_a", "class_b", "value", "published"]
-    keys = list(dict.fromkeys(key for of_one in identities.values() for key in of_one))
+    keys = list(dict.fromkeys(key for identity in identities.values() for key in identity))
     tidy = pd.DataFrame(
         [{**identities[r["features"]], **r, "published": lookup(r)} for r in values],
         columns=[*keys, *names],

@@ -1,4 +1,4 @@
-"""The common look: legible in print, distinguishable for colour-blind readers."""
+"""The common appearance: legible in print, distinguishable for colour-blind readers."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,8 @@ LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222
 NEUTRAL = "#777777"
 #: Markers of data sets.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: Long names below an axis.
+TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 #: Points per inch of what is a bitmap within a PDF: clouds of points.
 RASTER_DPI = 300
 
@@ -88,17 +90,28 @@ def document_title(path: str | Path) -> str:
     return f"{'/'.join([*folders[place + 1 :], name])}, study {folders[place - 1]}"
 
 
-def heat_map(axis: Axes, values: np.ndarray, **looks: object) -> QuadMesh:
+def heat_map(axis: Axes, values: np.ndarray, **scale: object) -> QuadMesh:
     """Cells (rows, columns) as areas that stay sharp at any size, the first row at the top, with
     whole numbers in their middles; what is NaN shows the panel's ground."""
     rows, columns = (np.arange(n + 1) - 0.5 for n in np.shape(values))
     masked = np.ma.masked_invalid(values)
-    cells = axis.pcolormesh(columns, rows, masked, edgecolors="none", **looks)
+    cells = axis.pcolormesh(columns, rows, masked, edgecolors="none", **scale)
     axis.invert_yaxis()
     return cells
 
 
-def class_looks(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
+def write_in_cells(
+    axis: Axes, cells: QuadMesh, words: Mapping[tuple[int, int], str], size: float
+) -> None:
+    """Words in cells (row, column) of a heat map: black on light colours, white on dark ones (by
+    the luminance of ITU-R BT.709)."""
+    luminance = cells.to_rgba(cells.get_array())[..., :3] @ (0.2126, 0.7152, 0.0722)
+    for (row, column), word in words.items():
+        colour = "black" if luminance[row, column] > 0.45 else "white"
+        axis.text(column, row, word, ha="center", va="center", fontsize=size, color=colour)
+
+
+def class_appearances(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
     """Colour and marker of each class: ten colours, then the same ones with the next marker.
 
     More classes than these are told apart by nothing: they get colours of a perceptual map, from
@@ -139,8 +152,8 @@ def line_colours(owners: Mapping[str, str], backbones: Sequence[str]) -> dict[st
     """
     if len(set(owners.values())) < len(owners):
         return backbone_colours(list(owners))
-    of_backbone = backbone_colours(backbones)
-    return {line: of_backbone[backbone] for line, backbone in owners.items()}
+    colours = backbone_colours(backbones)
+    return {line: colours[backbone] for line, backbone in owners.items()}
 
 
 def dataset_markers(datasets: Sequence[str]) -> dict[str, str | Outline]:
@@ -191,9 +204,9 @@ def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: M
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
     size = style["font_size"]
     over = wrapped(words, 0.9 * style["width"], style)
-    for axis, of_panel in zip(axes, titles, strict=True):
+    for axis, panel_title in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
-        axis.set_title("\n" * (over.count("\n") + 1) + of_panel, fontsize=size)
+        axis.set_title("\n" * (over.count("\n") + 1) + panel_title, fontsize=size)
     above = {"xytext": (0, 6 + 1.15 * size), "textcoords": "offset points"}
     written = axes[0].annotate(
         over, (0, 1), xycoords="axes fraction", fontweight="bold", va="bottom", **above
