@@ -1,5 +1,6 @@
 """What jobs on a card ask for: bounds that follow from images, weights, epochs and cards."""
 
+import inspect
 import subprocess
 import sys
 
@@ -8,8 +9,9 @@ import pytest
 
 from collapseflow.images.datasets import Split, Splits, write_dataset
 from collapseflow.study import demands
-from collapseflow.study.demands import Images
-from collapseflow.study.schema import Dataset
+from collapseflow.study.demands import Demands, Images
+from collapseflow.study.plan import Plan
+from collapseflow.study.schema import Dataset, load
 
 SVHN = {"source": "torchvision", "name": "SVHN", "subset": {"train": 9, "test": 8}}
 MNIST = Images(60_000, 10_000, 28 * 28)
@@ -101,3 +103,108 @@ def test_a_card_s_job_leaves_cores_to_the_jobs_of_other_cards(threads, cards, ex
 def test_what_is_asked_of_every_planned_job_imports_no_pytorch():
     code = "import sys, collapseflow.study.demands; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the jobs of a study ----------------------------------------------------------------------
+
+START, RUN = "net/pretrain/s3/epoch000", "net/pretrain/plain/s3"
+#: The three kinds of jobs that run a network, by the methods that say what they ask for.
+JOBS = {
+    "reading": {"dataset": "mnist", "state": START},
+    "reducing": {"dataset": "mnist", "run": RUN},
+    "finetuning": {"dataset": "mnist", "run": RUN},
+    "pretraining": {"backbone": "net", "pretrained": "pretrain", "seed": "3"},
+}
+
+
+def demanded(on_cards=True, **keys):
+    """Megabytes and minutes of each kind of job of a study of MNIST with ten epochs."""
+    study = {
+        "study": "toy",
+        "datasets": {"mnist": {"source": "mnist"}},
+        "backbones": {"net": {"model": "resnet18", "weights": ["pretrain"]}},
+        "recipes": {"plain": {"epochs": 10, "batch_size": 64}},
+        "pretrain": {"images": 10_000, "epochs": 2, "batch_size": 100},
+        "seeds": [3],
+        "threads": 6,
+    }
+    demands_of_study = Demands(Plan(load({**study, **keys})), lambda: on_cards)
+    found = {}
+    for kind, names in JOBS.items():
+        minutes = getattr(demands_of_study, f"{kind}_minutes")
+        needed = {key: names[key] for key in names if key in inspect.signature(minutes).parameters}
+        megabytes = getattr(demands_of_study, f"{kind}_megabytes")(**names)
+        found[kind] = megabytes, minutes(**needed)
+    return found
+
+
+def test_jobs_on_cards_ask_for_what_their_images_and_weights_take(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # 54.88 MB of images and 600 MB of weights that are not there; of letters, of which a fifth is
+    # for testing, 7.84 MB. Each reading takes 234 s, each epoch 610 s, of letters 90 s.
+    assert demanded() == {
+        "reading": (6000 + 110 + 2 * 600, 30 + 4),
+        "reducing": (6000 + 110 + 2 * 600, 30 + 39),
+        "finetuning": (6000 + 110 + 7 * 600, 30 + 102),
+        "pretraining": (6000 + 16 + 7 * 600, 30 + 3),
+    }
+    # Each card's process has all images.
+    two = demanded(gpus=2)
+    assert two["finetuning"] == (2 * 10_310, 132)
+    assert two["reading"] == demanded()["reading"]
+
+
+def test_weights_that_are_there_are_counted_as_large_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "results/toy/weights/net/pretrain/s3.safetensors"
+    weights.parent.mkdir(parents=True)
+    with weights.open("wb") as file:
+        file.truncate(100_000_000)
+    found = demanded()
+    assert [found[kind][0] for kind in JOBS] == [6310, 6310, 6810, 6716]
+
+
+def test_pretraining_on_a_data_set_is_of_its_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = {"study": "toy", "datasets": {"mnist": {"source": "mnist"}}}
+    backbones = {"net": {"model": "resnet18", "weights": ["pretrain-mnist"]}}
+    found = Demands(Plan(load({**study, "backbones": backbones})), lambda: True)
+    # Three epochs, if the study does not say how many.
+    assert found.pretraining_minutes("net", "pretrain-mnist") == 30 + 31
+    assert found.pretraining_megabytes("net", "pretrain-mnist", "0") == 10_310
+
+
+def test_jobs_without_cards_ask_for_their_batches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    on_cores = {
+        "reading": 4000 + 256 * 60,
+        "reducing": 4000 + 256 * 60,
+        "finetuning": 4000 + 64 * 130,
+        "pretraining": 4000 + 100 * 130,
+    }
+    here = demanded(on_cards=False)
+    assert {kind: megabytes for kind, (megabytes, _) in here.items()} == on_cores
+    # A study for CPUs asks for a time that does not follow from cards'.
+    cpu = demanded(device="cpu")
+    assert cpu == {
+        "reading": (on_cores["reading"], 240),
+        "reducing": (on_cores["reducing"], 240),
+        "finetuning": (on_cores["finetuning"], 480),
+        "pretraining": (on_cores["pretraining"], 240),
+    }
+    # A quarter of the pixels.
+    small = {"net": {"model": "resnet18", "image_size": 112, "weights": ["pretrain"]}}
+    small = demanded(on_cards=False, backbones=small)
+    assert small["finetuning"][0] == 4000 + 64 * 130 // 4
+
+
+def test_a_job_has_the_cores_of_its_cards_or_all_of_the_study():
+    study = {"study": "toy", "datasets": {"digits": {"source": "digits"}}, "threads": 6}
+    plan = Plan(load({**study, "gpus": 2}))
+    on_cards, on_cores = Demands(plan, lambda: True), Demands(plan, lambda: False)
+    assert (on_cards.cards, on_cards.training_cards) == (1, 2)
+    assert [on_cards.cores(cards) for cards in (1, 2)] == [4, 6]
+    assert [on_cores.cores(cards) for cards in (1, 2)] == [6, 6]
+    cpu = Demands(Plan(load({**study, "device": "cpu"})), lambda: True)
+    assert (cpu.cards, cpu.training_cards, cpu.cores(0)) == (0, 0, 6)
+    assert cpu.decoding_threads("digits") == 1

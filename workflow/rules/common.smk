@@ -1,9 +1,10 @@
-"""The checked study and what is Snakemake's to ask: resources, inputs by wildcards, targets."""
+"""The checked study and what is Snakemake's to ask: inputs, parameters, resources, targets."""
 
 import inspect
 import os
 import sys
 from collections import UserString
+from functools import wraps
 from pathlib import Path
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parents[1]
@@ -23,7 +24,6 @@ os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(S
 
 from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
-from collapseflow.images.sources import folder
 from collapseflow.running import code, slurm
 from collapseflow.running.cards import count_cards
 from collapseflow.running.errors import UserError
@@ -82,6 +82,19 @@ def by_name(method):
     """A method as a function of wildcards, with those that its arguments are called after."""
     names = inspect.signature(method).parameters
     return lambda wildcards: method(**{name: getattr(wildcards, name) for name in names})
+
+
+def in_one_line(function):
+    """A function that ends in one line where the user has made a mistake."""
+
+    @wraps(function)
+    def call(*arguments, **names):
+        try:
+            return function(*arguments, **names)
+        except UserError as error:
+            sys.exit(str(error))
+
+    return call
 
 
 def for_each_run(make):
@@ -204,18 +217,6 @@ def caption_of(product):
     return caption
 
 
-def files_of_target(target):
-    """The input of a target: where the study has none of it, to ask for it ends in one line."""
-
-    def files(wildcards):
-        try:
-            return target_files(target, PLAN)
-        except UserError as error:
-            sys.exit(str(error))
-
-    return files
-
-
 # --- targets ----------------------------------------------------------------------------------
 
 
@@ -290,12 +291,3 @@ if workflow.is_main_process:
 def progress_folder(pattern):
     """Where a job keeps what it has finished, outside its outputs."""
     return lambda wildcards: f"{RESULTS}/progress/{pattern.format(**wildcards)}"
-
-
-def images_of_a_folder(wildcards):
-    """A parameter that changes when an image is added to a user's folder, changed or removed."""
-    entry = STUDY.datasets[wildcards.dataset]
-    try:
-        return folder.content(entry.location[0]) if entry.source == "folder" else None
-    except UserError as error:
-        sys.exit(str(error))

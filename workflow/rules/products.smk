@@ -40,4 +40,4 @@ for target in target_names():
         name:
             target
         input:
-            files_of_target(target),
+            lazily(in_one_line(target_files), target, PLAN),

@@ -27,7 +27,7 @@ class Column:
 
 
 #: Columns of one data set.
-OfDataset = Callable[[str], list[Column]]
+DatasetColumns = Callable[[str], list[Column]]
 
 
 class Columns:
@@ -57,7 +57,7 @@ class Columns:
             return [Column(name, (FeatureSet(name=name),))]
         key, start = name.split("-", 1)
         if start != "finetuned":
-            return self._of_starts[key, start]
+            return self._start_columns[key, start]
         states: dict[tuple[State, str], list[State]] = {}
         for run in self._runs.by_network.get((dataset, key), []):
             last = self._runs.last(run)
@@ -65,17 +65,17 @@ class Columns:
             states.setdefault((without_seed, run.recipe), []).append(last)
         return [
             column
-            for (without_seed, recipe), of_seeds in states.items()
-            for column in self._at_all_layers(without_seed, recipe, of_seeds)
+            for (without_seed, recipe), states_of_seeds in states.items()
+            for column in self._at_all_layers(without_seed, recipe, states_of_seeds)
         ]
 
     def _at_all_layers(
-        self, without_seed: State, recipe: str, of_seeds: Sequence[State]
+        self, without_seed: State, recipe: str, states_of_seeds: Sequence[State]
     ) -> list[Column]:
         return [
             Column(
                 f"{without_seed.path}/{layer}",
-                tuple(FeatureSet(state=state, layer=layer) for state in of_seeds),
+                tuple(FeatureSet(state=state, layer=layer) for state in states_of_seeds),
                 recipe,
             )
             for layer in self._study.backbones[without_seed.backbone].layers
@@ -92,23 +92,23 @@ class Columns:
         for dataset in self._study.datasets:
             columns = list(self.compared(dataset))
             if "transfer" in self._study.analyses:
-                columns += self._of_all_starts()
+                columns += self._all_start_columns()
             analysed[dataset] = list({column.key: column for column in columns}.values())
         return analysed
 
     @cached_property
-    def _of_starts(self) -> dict[tuple[str, str], list[Column]]:
+    def _start_columns(self) -> dict[tuple[str, str], list[Column]]:
         """The columns of each start of each backbone, which are the same on all data sets."""
         states: dict[tuple[str, str], list[State]] = {}
         for state in self._runs.starts:
             states.setdefault((state.backbone, state.start), []).append(state)
         return {
-            (key, start): self._at_all_layers(State(key, start), "", of_start)
-            for (key, start), of_start in states.items()
+            (key, start): self._at_all_layers(State(key, start), "", states_of_seeds)
+            for (key, start), states_of_seeds in states.items()
         }
 
-    def _of_all_starts(self) -> list[Column]:
-        return [column for of_start in self._of_starts.values() for column in of_start]
+    def _all_start_columns(self) -> list[Column]:
+        return [column for columns in self._start_columns.values() for column in columns]
 
     def untrained(self, dataset: str) -> list[Column]:
         """The columns that no training on the data set has touched, of which something is shown:
@@ -126,7 +126,7 @@ class Columns:
         untrained = {}
         for dataset, shown in shown_on.items():
             columns = [c for name in WITHOUT_NETWORK for c in self.named(dataset, name)]
-            columns += self._of_all_starts()
+            columns += self._all_start_columns()
             shown_sets = [tuple(s for s in c.sets if s.folder in shown) for c in columns]
             untrained[dataset] = [
                 replace(column, sets=sets)
@@ -150,11 +150,11 @@ class Columns:
             pairs += [(self._study.variance.dataset, column.first) for column in self.variance]
         return list(dict.fromkeys(pairs))
 
-    def everywhere(self, columns: OfDataset) -> list[tuple[str, Column]]:
+    def everywhere(self, columns: DatasetColumns) -> list[tuple[str, Column]]:
         """Every data set with each of its columns."""
         return [(dataset, c) for dataset in self._study.datasets for c in columns(dataset)]
 
-    def sets_everywhere(self, columns: OfDataset) -> list[tuple[str, FeatureSet]]:
+    def sets_everywhere(self, columns: DatasetColumns) -> list[tuple[str, FeatureSet]]:
         """Every data set with each seed of each of its columns, in the order of
         :meth:`everywhere`."""
         return [(dataset, one) for dataset, c in self.everywhere(columns) for one in c.sets]

@@ -104,11 +104,11 @@ def megabytes(
     processes
         Each has a card and all images.
     """
-    of_images = images.megabytes if images else UNKNOWN_IMAGES
+    image_megabytes = images.megabytes if images else UNKNOWN_IMAGES
     path = Path(weights)
-    of_weights = path.stat().st_size / 1e6 if path.is_file() else UNKNOWN_WEIGHTS
+    weight_megabytes = path.stat().st_size / 1e6 if path.is_file() else UNKNOWN_WEIGHTS
     copies = COPIES_TRAINED if trained else COPIES_READ
-    each = PROCESS + COPIES_OF_IMAGES * of_images + copies * of_weights
+    each = PROCESS + COPIES_OF_IMAGES * image_megabytes + copies * weight_megabytes
     return math.ceil(processes * each)
 
 

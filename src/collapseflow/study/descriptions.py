@@ -5,7 +5,7 @@ from typing import Any
 
 from collapseflow import published
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.study.columns import Column, Columns, OfDataset
+from collapseflow.study.columns import Column, Columns, DatasetColumns
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import FeatureSet
 from collapseflow.study.publications import published_curves, published_features
@@ -63,7 +63,7 @@ class Descriptions:
         """The columns that are compared on a data set."""
         return [self._describe_column(dataset, c) for c in self._columns.compared(dataset)]
 
-    def everywhere(self, columns: OfDataset) -> list[DescribedFeatures]:
+    def everywhere(self, columns: DatasetColumns) -> list[DescribedFeatures]:
         """Columns of all data sets."""
         return [self._describe_column(*pair) for pair in self._columns.everywhere(columns)]
 

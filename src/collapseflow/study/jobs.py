@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from collapseflow.images.datasets import SPLITS
+from collapseflow.images.sources import folder
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
@@ -22,6 +23,20 @@ class Jobs:
         self._files = files
         self._runs = runs
         self._labels = labels
+
+    # --- images ---------------------------------------------------------------------------
+
+    def images_of_a_folder(self, dataset: str) -> str | None:
+        """What changes when an image is added to a user's folder, changed or removed; None for
+        other sources.
+
+        Raises
+        ------
+        UserError
+            If the folder cannot be read.
+        """
+        entry = self._study.datasets[dataset]
+        return folder.content(entry.location[0]) if entry.source == "folder" else None
 
     # --- weights --------------------------------------------------------------------------
 

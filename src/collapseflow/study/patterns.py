@@ -51,11 +51,11 @@ class Patterns:
     @property
     def features(self) -> str:
         """The folders of feature sets that can be had."""
-        of_networks = [
+        networks = [
             f"(?:{self._states[key]})/(?:{one_of(backbone.layers)})"
             for key, backbone in self._study.backbones.items()
         ]
-        return "|".join([*WITHOUT_NETWORK, *of_networks])
+        return "|".join([*WITHOUT_NETWORK, *networks])
 
     @property
     def untrained(self) -> str:
@@ -74,8 +74,8 @@ class Patterns:
         }
         runs: dict[str, dict[str, dict[str, None]]] = {key: {} for key in self._study.backbones}
         for run in self._runs.trainings:
-            of_epochs = runs[run.state.backbone].setdefault(epochs[run.recipe], {})
-            of_epochs[run.path] = None
+            folders = runs[run.state.backbone].setdefault(epochs[run.recipe], {})
+            folders[run.path] = None
         return {
             key: "|".join(
                 [

@@ -181,8 +181,8 @@ class Product:
 
     def report_labels(self, suffix: str) -> dict[str, str]:
         """What tells one of its files from others in Snakemake's report."""
-        of_dataset = {} if self.per == "study" else {"data set": "{dataset}"}
-        return {SHOWN[suffix]: self.label, **of_dataset}
+        dataset = {} if self.per == "study" else {"data set": "{dataset}"}
+        return {SHOWN[suffix]: self.label, **dataset}
 
     @property
     def in_caption(self) -> set[str]:
@@ -763,10 +763,12 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
     """The headings of the summary, with the figures and tables below each, relative to the page:
     first those of one data set after the other, then those of the whole study."""
     found: dict[tuple[str, str], list[str]] = {}
-    of_datasets = [product for product in PRODUCTS if "{title}" in product.section]
-    of_study = [product for product in PRODUCTS if product.section and product not in of_datasets]
-    shown = [(dataset, product) for dataset in plan.study.datasets for product in of_datasets]
-    for dataset, product in shown + [("", product) for product in of_study]:
+    dataset_products = [product for product in PRODUCTS if "{title}" in product.section]
+    study_products = [
+        product for product in PRODUCTS if product.section and product not in dataset_products
+    ]
+    shown = [(dataset, product) for dataset in plan.study.datasets for product in dataset_products]
+    for dataset, product in shown + [("", product) for product in study_products]:
         title = plan.labels.dataset(dataset) if dataset else ""
         heading = dataset, product.section.format(title=title)
         for place in product.places(plan, [dataset] if dataset else None):

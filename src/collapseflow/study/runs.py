@@ -124,8 +124,8 @@ class Runs:
             name = replace(run.state, seed=None).run
             found[run.dataset].setdefault(name, {})[run.path] = run
         return {
-            dataset: {name: list(runs.values()) for name, runs in of_dataset.items()}
-            for dataset, of_dataset in found.items()
+            dataset: {name: list(runs.values()) for name, runs in by_name.items()}
+            for dataset, by_name in found.items()
         }
 
     def replicates(self, dataset: str) -> dict[str, list[Run]]:
