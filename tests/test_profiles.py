@@ -11,63 +11,24 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+#: What every rule says of itself.
+SAID = ("log", "benchmark", "conda_env", "message", "script", "params")
 #: Snakemake's dry run, with every job told as a line of JSON.
-TELLING = """
+TELLING = f"""
 import json, sys
 from snakemake.cli import main
 from snakemake.executors import dryrun
 
 def tell(self, job):
-    told = {k: v for k, v in job.resources.items() if isinstance(v, int | str)}
+    told = dict((k, v) for k, v in job.resources.items() if isinstance(v, int | str))
     told["local"] = job.rule.name in job.dag.workflow._localrules
-    print(json.dumps({**told, "rule": job.rule.name, "threads": job.threads}))
+    told["silent"] = [name for name in {SAID} if not getattr(job.rule, name)]
+    print(json.dumps(dict(told, rule=job.rule.name, threads=job.threads)))
 
 dryrun.Executor.printjob = tell
 main(sys.argv[1:])
 """
 SITE = {"account": "thesis", "cpu_partition": "long", "gpu_partition": "cards", "gpu_model": "a100"}
-#: Rules that are submitted: GPUs, threads, MB, minutes. Of 70,000 images, and networks whose
-#: weights are not there yet.
-SUBMITTED = {
-    "extract_raw": (0, 1, 2000, 30),
-    "extract_scattering": (1, 4, 4000, 120),
-    "extract_network": (1, 4, 7310, 34),
-    "finetune": (1, 4, 10310, 132),
-    "reduce_epochs": (1, 4, 7310, 69),
-    "reduce_features": (0, 8, 2000, 60),
-    "classify": (0, 8, 12000, 720),
-    "embed": (0, 8, 8000, 240),
-    "spectrum": (0, 8, 4000, 120),
-    "few_shot": (0, 8, 4000, 120),
-}
-LOCAL = {
-    "tabulate_variance",
-    "tabulate_comparison",
-    "tabulate_flaws",
-    "plot_probes",
-    "plot_geometry",
-    "plot_confusion",
-    "plot_few_shot",
-    "plot_transfer",
-    "plot_transfer_matrix",
-    "prepare_dataset",
-    "download_weights",
-    "plot_samples",
-    "plot_scattering",
-    "plot_embedding",
-    "plot_embedding_train_test",
-    "plot_accuracy_per_epoch",
-    "plot_collapse",
-    "plot_training",
-    "plot_variance",
-    "collect_measures",
-    "tabulate_accuracy",
-    "tabulate_collapse",
-    "tabulate_training",
-    "tabulate_runtime",
-    "find",
-    "summarize",
-}
 
 
 def planned(folder, profile, *arguments, environment=()):
@@ -87,62 +48,80 @@ def planned(folder, profile, *arguments, environment=()):
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory):
-    """The study of the reports, planned through the profile of a cluster."""
-    folder = tmp_path_factory.mktemp("paper")
+def cluster(tmp_path_factory):
+    """The profile of a cluster, filled in."""
+    folder = tmp_path_factory.mktemp("cluster")
     text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text()
     for key, value in SITE.items():
         text, n = re.subn(rf'^  {key}: ""$', f'  {key}: "{value}"', text, flags=re.M)
         assert n == 1
     (folder / "config.yaml").write_text(text)
-    return planned(folder, folder, "--configfile", ROOT / "config" / "paper.yaml")
+    return folder
 
 
-@pytest.mark.parametrize("rule", SUBMITTED)
-def test_each_submitted_rule_of_the_paper_study_asks_for_what_it_needs(paper, rule):
-    gpus, threads, megabytes, minutes = SUBMITTED[rule]
-    jobs = [job for job in paper if job["rule"] == rule]
-    assert jobs
-    for job in jobs:
-        assert not job["local"]
-        asked = (job.get("gpu", 0), job["threads"], job["mem_mb"], job["runtime"])
-        assert asked == (gpus, threads, megabytes, minutes)
-        assert job["slurm_account"] == "thesis"
-        assert job["slurm_partition"] == ("cards" if gpus else "long")
-        assert job.get("gpu_model") == ("a100" if gpus else None)
-        # SLURM would spread cards over nodes.
-        assert job.get("nodes") == (1 if rule == "finetune" else None)
+@pytest.fixture(scope="module")
+def paper(cluster):
+    """The study of the reports, planned through the profile of a cluster."""
+    return planned(cluster, cluster, "--configfile", ROOT / "config" / "paper.yaml")
 
 
-def test_everything_else_runs_where_it_was_submitted(paper):
-    others = {job["rule"]: job["local"] for job in paper if job["rule"] not in SUBMITTED}
-    assert others == dict.fromkeys(LOCAL, True)
-
-
-def test_the_reports_need_at_most_60_slurm_jobs_and_what_is_asked_for_beside_its_own(paper):
-    submitted = [job["rule"] for job in paper if not job["local"]]
-    analyses = [rule for rule in submitted if rule in ("spectrum", "few_shot")]
-    # Of the 2 x 6 columns and the 2 x 2 starts of report B.
-    assert len(analyses) == 2 * (12 + 4)
-    # For each of 2 data sets raw pixels, scattering, 2 networks before and after fine-tuning,
-    # 2 fine-tunings, 2 curves, statistics of 4 untrained feature sets, 6 columns of classifiers and
-    # 6 t-SNEs; report B: 2 feature sets of one data set with their statistics, 4 t-SNEs.
-    reports = 2 * (1 + 1 + 4 + 2 + 2 + 4 + 6 + 6) + 2 * 2 + 4
-    assert reports == 60
-    # Transfer takes report B's starts on the other data set, and classifiers on them on both.
-    assert len(submitted) == reports + len(analyses) + 2 * 2 + 4
-
-
-def test_the_profile_sends_exactly_the_rules_with_a_gpu_to_the_gpu_partition():
-    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text()
-    named = set(re.findall(r'"(\w+)"', re.search(r"\?for rule in \((.*)\):", text)[1]))
-    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
-    blocks = re.split(r"^(?:use )?rule (\w+)", rules, flags=re.M)
-    assert named == {
-        name
-        for name, body in zip(blocks[1::2], blocks[2::2], strict=True)
-        if re.search(r"gpu=\w*GPUS", body)
+@pytest.fixture(scope="module")
+def pretrained(cluster):
+    """A study that trains from weights that it makes itself, planned in the same way."""
+    weights = ["random", "pretrain", "package"]
+    study = {
+        "study": "small",
+        "datasets": {"digits": {"source": "digits"}},
+        "backbones": {"mobilenet_v2": {"image_size": 32, "weights": weights}},
     }
+    path = cluster / "pretrained.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return planned(cluster, cluster, "--configfile", path)
+
+
+def test_the_page_on_slurm_says_what_is_submitted(paper):
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (\d+) \| (yes|no) \|", page, flags=re.M)
+    told = {tuple(re.findall(r"\w+", names)): (int(n), gpu == "yes") for names, n, gpu in rows}
+    submitted = [job for job in paper if not job["local"]]
+    assert {job["rule"] for job in submitted} == {name for names in told for name in names}
+    for names, (n, on_card) in told.items():
+        jobs = [job for job in submitted if job["rule"] in names]
+        assert len(jobs) == n, names
+        assert all(bool(job.get("gpu")) == on_card for job in jobs), names
+    n_all = sum(n for n, _ in told.values())
+    beside = re.search(r"has (\d+) SLURM jobs, and (\d+) more for its key `analyses`", page)
+    assert n_all == sum(map(int, beside.groups()))
+    # MNIST at 224 px, with a network whose weights are not there yet: as the page says, too.
+    gigabytes, minutes = re.search(r"is (\d+\.\d) GB and (\d+)\nminutes", page).groups()
+    for job in submitted:
+        if job["rule"] == "finetune":
+            assert (job["mem_mb"], job["runtime"]) == (1000 * float(gigabytes) + 10, int(minutes))
+
+
+def test_jobs_on_a_card_and_others_go_to_their_partitions(paper, pretrained):
+    submitted = [job for job in paper + pretrained if not job["local"]]
+    assert {"finetune", "pretrain"} <= {job["rule"] for job in submitted if job.get("gpu")}
+    for job in submitted:
+        on_card = bool(job.get("gpu"))
+        assert job["slurm_account"] == "thesis"
+        assert job["slurm_partition"] == ("cards" if on_card else "long"), job["rule"]
+        assert job.get("gpu_model") == ("a100" if on_card else None)
+        # SLURM would spread cards over nodes.
+        assert job.get("nodes") == (1 if job["rule"] in ("finetune", "pretrain") else None)
+        assert job["threads"] >= 1 and job["mem_mb"] >= 1000 and job["runtime"] >= 15
+
+
+def test_what_runs_where_it_was_submitted_is_small(paper, pretrained):
+    for job in paper + pretrained:
+        if job["local"]:
+            assert not job.get("gpu") and job["mem_mb"] <= 4000, job["rule"]
+
+
+def test_every_job_has_a_log_a_benchmark_an_environment_and_a_message(paper, pretrained):
+    silent = {job["rule"]: job["silent"] for job in paper + pretrained if job["silent"]}
+    # Targets have no more than inputs.
+    assert not silent
 
 
 @pytest.mark.parametrize(

@@ -69,23 +69,6 @@ def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_doe
     assert {canonical(name) for name, _ in pins} == direct
 
 
-@pytest.mark.parametrize(
-    "directive",
-    ["output", "log", "benchmark", "conda", "threads", "resources", "params", "message", "script"],
-)
-def test_every_rule_has_every_directive(directive):
-    found = 0
-    for path in RULES:
-        blocks = re.split(r"^(?=rule |use rule |for )", path.read_text(), flags=re.M)
-        for block in blocks:
-            # The loop over all tables and figures has one rule; targets have no more than inputs.
-            if not block.startswith(("rule ", "for product ")):
-                continue
-            found += 1
-            assert re.search(rf"^ +{directive}:", block, flags=re.M), block.splitlines()[0]
-    assert found > 15
-
-
 def test_every_script_belongs_to_a_rule():
     named = set(re.findall(r'"\.\./scripts/(\w+\.py)"', "".join(p.read_text() for p in RULES)))
     assert named == {path.name for path in (ROOT / "workflow" / "scripts").glob("*.py")}

@@ -2,6 +2,7 @@
 
 import hashlib
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torchvision import datasets, transforms
 
 from collapseflow.images.datasets import read_info, read_split
-from collapseflow.images.sources import embedded, idx, known, letters, prepare, torchvision
+from collapseflow.images.sources import embedded, folder, idx, known, letters, prepare, torchvision
 from collapseflow.images.sources.prepare import prepare_dataset, read_source
 from collapseflow.running.errors import UserError
-from collapseflow.study.schema import Dataset
+from collapseflow.study.schema import DATA_SOURCES, Dataset
 
 
 def assert_divides(splits, images, labels):
@@ -462,3 +463,20 @@ def test_prepare_refuses_a_sample_larger_than_the_data(tmp_path):
     with pytest.raises(UserError, match="1439.*1438"):
         prepare_dataset(entry, 0.2, 0, tmp_path, tmp_path / "d.h5")
     assert not (tmp_path / "d.h5").exists()
+
+
+@pytest.mark.parametrize("source", sorted({*DATA_SOURCES} - {"torchvision"}))
+def test_every_source_of_study_files_is_read_and_explained(tmp_path, monkeypatch, source):
+    def forgotten(*_):
+        pytest.fail(f"{source}: read_source in images/sources/prepare.py does not read it")
+
+    monkeypatch.setattr(torchvision, "read", forgotten)
+    # Nothing is read here.
+    splits = embedded.digits(test_fraction=0.2, seed=0)
+    for module, name in ((letters, "letters"), (idx, "read"), (folder, "read")):
+        monkeypatch.setattr(module, name, lambda *_: splits)
+    entry = {"source": source, "location": [str(tmp_path)], "size": None, "sha256": {}}
+    entry |= {"name": None, "arguments": {}, "class_names": None}
+    assert prepare.read_source(entry, 0.2, 0, tmp_path).class_names
+    page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
+    assert f"`{source}`" in page, f"{source}: config/README.md does not explain it"

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -581,3 +582,9 @@ def test_a_penalty_holds_the_weights_where_it_is_strong(estimator, n_classes):
     for C, expected in ((1e-7, True), (1.0, False)):
         pipeline = make_pipeline(estimator(C=C)).fit(x, y)
         assert held_by_penalty(pipeline, x, y) == expected
+
+
+def test_every_classifier_of_this_package_is_explained():
+    page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in probes.OWN if f"`{name}`" not in page]
+    assert not missing, f"config/README.md does not explain {missing}"

@@ -1,5 +1,7 @@
 """The table of quantities against the measures themselves and against their page."""
 
+import ast
+import inspect
 import math
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collapseflow.measures import collapse
 from collapseflow.measures.collapse import MEASURES, measure
 from collapseflow.measures.quantities import (
     FAMILIES,
@@ -67,6 +70,20 @@ def test_what_is_computed_is_in_the_table_and_the_other_way_round():
     assert by_kind["statistics"] == set(MEASURES)
     assert all(function.__name__ == name for name, function in MEASURES.items())
     assert by_kind["spectrum"] == {*OF_MOMENTS, "two_nn"}
+
+
+def test_a_measure_without_an_entry_is_named():
+    tree = ast.parse(inspect.getsource(collapse))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    measures = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and [argument.arg for argument in node.args.args] == ["statistics"]
+        and ast.unparse(node.returns).startswith("float")
+    }
+    forgotten = measures - used - set(QUANTITIES)
+    assert not forgotten, f"measures/quantities.py has no entry of {forgotten}"
 
 
 def test_ideals_are_the_values_at_perfect_collapse(ideal):

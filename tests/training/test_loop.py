@@ -438,15 +438,20 @@ def test_a_learning_rate_that_is_too_high_leaves_words_in_place_of_weights(
     assert trained == [1]
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("loss", "the loss of epoch 3 is not finite"),
+        ("gradient_norm", "the gradient norm of epoch 3 is not finite"),
+    ],
+)
 def test_the_epochs_before_one_that_diverges_are_published(
-    dataset, start, uninterrupted, tmp_path, trained, monkeypatch, what
+    dataset, start, uninterrupted, tmp_path, trained, monkeypatch, what, reason
 ):
     with monkeypatch.context() as patch:
         diverge_in(patch, 3, what)
         weights = run(tmp_path, 4, dataset, start, kept=[1, 3])
     assert trained == [1, 2, 3]
-    reason = f"the {what.replace('_', ' ')} of epoch 3 is not finite"
     assert failure(tmp_path / "weights") == reason
     assert [record["epoch"] for record in read_log(tmp_path)] == [1, 2]
     (weights,) = weights

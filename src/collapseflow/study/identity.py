@@ -17,6 +17,7 @@ from collapseflow.images.sources.known import IDX_FILES
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import read_json, readable, write_json
 from collapseflow.running.resume import digest
+from collapseflow.study.analyses import ANALYSES
 
 #: Keys of the study file, and the file in the folder of results that keeps their values.
 SHARED = ("seed", "test_fraction")
@@ -27,8 +28,8 @@ LOCATED = ("folder", "idx")
 WHERE = ("root", "download")
 #: The folders of results that have one for each data set.
 FOLDERS = (
-    *("training", "features", "statistics", "classification", "spectrum"),
-    *("few_shot", "similarity", "embeddings"),
+    *("training", "features", "statistics", "similarity", "embeddings"),
+    *(analysis.name for analysis in ANALYSES),
 )
 
 

@@ -22,7 +22,7 @@ class Run:
 
     @property
     def series(self) -> str:
-        """What it is but for data set and seed: one curve of a figure."""
+        """Backbone, start and recipe: one curve of a figure."""
         return f"{self.state.backbone}/{self.state.start}/{self.recipe}"
 
     @property

@@ -4,11 +4,10 @@ Everything random in an epoch (order, augmentation, dropout) is seeded by the re
 number of the epoch, and an epoch's result is a file: an interrupted training goes on from the last
 file and ends in the same weights, bit for bit on a CPU with the same number of threads.
 
-The data set lies on the device as uint8, or where it is too large a batch of it
-(:class:`collapseflow.features.batches.Images`), and is preprocessed there; within an epoch nothing
-waits for what the device computes, but for room for a batch. Where a batch does not fit into
-memory, its gradient is summed over micro-batches. On a card an epoch is written while the next one
-trains.
+The data set lies on the device as uint8 and is preprocessed there; where it is too large, only the
+next batch does (:class:`collapseflow.features.batches.Images`). Within an epoch the host waits for
+no result of the device, only for room for a batch. Where a batch does not fit into memory, its
+gradient is summed over micro-batches. On a card an epoch is written while the next one trains.
 """
 
 import logging
