@@ -914,6 +914,21 @@ def test_what_is_asked_for_of_features_is_made_of_all_that_are_compared():
         assert [name for of, _, name in jobs if of == stage] == sets
 
 
+@pytest.mark.parametrize(
+    ("words", "keys", "names"),
+    [
+        ([], {}, ["classification"]),
+        (["spectrum"], {}, ["classification", "spectrum"]),
+        (["few_shot", "similarity"], {}, ["classification", "few_shot"]),
+        # What transfer is drawn against; without networks there is nothing to transfer.
+        (["transfer"], {"backbones": {"res": RESNET}}, ["classification", "spectrum"]),
+        (["transfer"], {}, ["classification"]),
+    ],
+)
+def test_a_study_has_the_analyses_that_it_asks_for(words, keys, names):
+    assert list(results_of(plan(analyses=words, **keys))) == names
+
+
 def test_transfer_takes_all_starts_and_their_spectrum():
     made = plan(**SMALL, features=["raw"], analyses=["transfer"], seeds=[1, 2])
     sets = ["raw", *(f"res/random/s{seed}/epoch000/penultimate" for seed in (1, 2))]
