@@ -843,6 +843,19 @@ def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
     assert jobs.training_progress("digits", run) == progress
 
 
+def test_images_of_a_folder_are_told_apart_when_one_is_added(tmp_path):
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    mine = {"source": "folder", "location": [str(tmp_path)], "size": 32}
+    jobs = plan(datasets={"mine": mine, **DIGITS}).jobs
+    before = jobs.images_of_a_folder("mine")
+    assert before and jobs.images_of_a_folder("mine") == before
+    (tmp_path / "a/3.png").touch()
+    assert jobs.images_of_a_folder("mine") != before
+    assert jobs.images_of_a_folder("digits") is None
+
+
 def test_statistics_of_a_trained_state_are_made_with_those_of_the_other_epochs():
     jobs = plan(**LARGE).jobs
     run = "res/random/plain/s1"
@@ -898,6 +911,21 @@ def test_what_is_asked_for_of_features_is_made_of_all_that_are_compared():
     jobs = asked.timed_jobs
     for stage in ("classify", "spectrum", "few_shot"):
         assert [name for of, _, name in jobs if of == stage] == sets
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "names"),
+    [
+        ([], {}, ["classification"]),
+        (["spectrum"], {}, ["classification", "spectrum"]),
+        (["few_shot", "similarity"], {}, ["classification", "few_shot"]),
+        # What transfer is drawn against; without networks there is nothing to transfer.
+        (["transfer"], {"backbones": {"res": RESNET}}, ["classification", "spectrum"]),
+        (["transfer"], {}, ["classification"]),
+    ],
+)
+def test_a_study_has_the_analyses_that_it_asks_for(words, keys, names):
+    assert list(results_of(plan(analyses=words, **keys))) == names
 
 
 def test_transfer_takes_all_starts_and_their_spectrum():
