@@ -118,7 +118,8 @@ def effect_of_training(results: Results) -> list[Finding]:
             for sides in zip(*((c.before, c.after) for c in changes), strict=True)
         )
         falls = smaller([change.fall for change in changes], "–")
-        short = f"nearest mean {before} → {after} right, NC1 {falls}"
+        marks = ["" if clear else " (chance?)" for clear in (accuracy, collapse)]
+        short = f"nearest mean {before} → {after}{marks[0]}, NC1 {falls}{marks[1]}"
         short = f"Training on {results.in_short(datasets)}: {short}"
         verdict = FOUND if accuracy or collapse else CANNOT_BE_TOLD
         shown_in = ("plot_probes", ""), *in_each("plot_collapse", datasets)
