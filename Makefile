@@ -18,10 +18,14 @@ if sys.version_info < needed:
 endef
 export CHECK_PYTHON
 
-.PHONY: run test test-gpu lock
+.PHONY: run report test test-gpu lock
 
 run: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG)
+
+# The page alone, with what it is made of.
+report: $(INSTALLED)
+	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG) write_page
 
 test: $(TESTABLE)
 	$(VENV)/bin/ruff check .
@@ -29,6 +33,14 @@ test: $(TESTABLE)
 	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
+
+# Fifty times the attacks of `make test`: damaged files, studies that are killed, strange study files.
+# An hour and more; EFFORT=5 takes a tenth of it, another SEED tries other cases.
+EFFORT ?= 50
+SEED ?= 0
+torture: $(TESTABLE)
+	COLLAPSEFLOW_TORTURE=$(EFFORT) COLLAPSEFLOW_TORTURE_SEED=$(SEED) \
+	    $(VENV)/bin/pytest tests/torture -s
 
 # What holds on this machine's card, with what $(PYTHON) has installed. Goes on where it was stopped;
 # anew without results/gpu-tests. DEVICE=cpu rehearses it on a processor.

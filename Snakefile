@@ -43,6 +43,7 @@ rule all:
     input:
         lazily(everything, PLAN),
         f"{RESULTS}/summary.md",
+        f"{RESULTS}/report.html",
     message:
         f"Every table and figure of the study {STUDY.study} is there"
 
@@ -57,6 +58,7 @@ include: "workflow/rules/embedding.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/products.smk"
 include: "workflow/rules/summary.smk"
+include: "workflow/rules/page.smk"
 
 
 refuse_unknown_targets()

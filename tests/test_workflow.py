@@ -24,6 +24,7 @@ from scipy.linalg import pinv
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from collapseflow.measures import quantities
+from collapseflow.running.files import write_json
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("COLLAPSEFLOW_DATA", ROOT.parent / "shared" / "data"))
@@ -109,6 +110,11 @@ def tiny(tmp_path_factory):
     return folder
 
 
+def visible(folder):
+    """The names of what stands in a folder, without checksums and what Snakemake hides."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def test_every_table_and_figure_appears(tiny):
     results = tiny / "results" / "tiny"
     folder = results / "figures"
@@ -118,7 +124,7 @@ def test_every_table_and_figure_appears(tiny):
     stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
     stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
     assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
-    tables = {path.name for path in (results / "tables").iterdir()}
+    tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
     expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
@@ -127,13 +133,14 @@ def test_every_table_and_figure_appears(tiny):
     for path in folder.rglob("*.*"):
         start = path.read_bytes()[:4]
         assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
-    # Columns of tables are padded with blanks.
-    summary = re.sub(" +", " ", (results / "summary.md").read_text())
+    summary = (results / "summary.md").read_text()
     for stem in figures:
         if stem.endswith(".png"):
             assert f"(figures/{stem})" in summary
-    assert "| Digits 8×8 (subset) | 8 x 8 digits inside scikit-learn; a stratified" in summary
-    assert "| net, letters | net, random |" in summary
+    # Columns of tables are padded with blanks.
+    words = re.sub(" +", " ", summary + (results / "tables/accuracy_digits.md").read_text())
+    assert "| Digits 8×8 (subset) | 8 x 8 digits inside scikit-learn; a stratified" in words
+    assert "| net, letters | net, random |" in words
     assert not list(results.rglob("*.part*"))
 
 
@@ -162,13 +169,13 @@ def test_what_serves_one_epoch_only_is_gone_and_the_last_states_are_kept(tiny):
         folder = results / "training" / dataset / RUN
         names = {path.name for path in (folder / "weights").glob("*.safetensors")}
         assert names == weights
-        assert {path.name for path in folder.iterdir()} == {"weights", "log.json"}
+        assert visible(folder) == {"weights", "log.json"}
         kept = {
             path.name for path in (results / "progress/finetune" / dataset).rglob("*.safetensors")
         }
         assert kept == {*weights, "epoch002.optimizer.safetensors"}
-        measured = (results / "progress" / "reduce_epochs" / dataset / RUN).iterdir()
-        assert {path.name for path in measured} == {"epoch001.npz", "epoch001.json", "history.log"}
+        measured = visible(results / "progress" / "reduce_epochs" / dataset / RUN)
+        assert measured == {"epoch001.npz", "epoch001.json", "history.log"}
         features = results / "features" / dataset
         stores = {str(path.parent.relative_to(features)) for path in features.rglob("*.h5")}
         starts = {f"net/{start}/s0/epoch000/penultimate" for start in ("pretrain", "random")}
@@ -339,7 +346,7 @@ def test_versions_that_differ_are_told_apart_in_the_summary(tiny, tmp_path):
     cells = json.loads(path.read_text())
     for cell in cells.values():
         cell["made_with"] = ["torch 0.1"]
-    path.write_text(json.dumps(cells))
+    write_json(path, cells)
     target = "results/tiny/summary.md"
     snakemake(tmp_path, TINY, target, "--forcerun", "summarize", "--rerun-triggers", "params")
     made_with = (results / "summary.md").read_text().partition("## Made with")[2]
@@ -400,7 +407,7 @@ def without(tiny, tmp_path):
 
 def test_every_folder_of_the_results_is_documented(tiny):
     # Its networks are read at one layer, which is similar to no other.
-    made = {path.name for path in (tiny / "results" / "tiny").iterdir()}
+    made = visible(tiny / "results" / "tiny")
     assert made | {"similarity"} == set(may_be_deleted())
 
 
@@ -410,23 +417,28 @@ def test_what_may_be_deleted_is_missed_neither_at_once_nor_by_the_next_change(ti
     lda = {"lda": TINY["classifiers"]["lda"]}
     answer = snakemake(tiny, changed(classifiers=lda), "--dry-run")
     expected = {"classify": 10, "tabulate_accuracy": 2, "collect_measures": 1, "summarize": 1}
-    expected |= {"tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
+    expected |= {"find": 1, "tabulate_comparison": 2, "plot_confusion": 2, "tabulate_runtime": 1}
+    expected |= {"write_page": 1}
     expected |= OVER_EPOCHS
     assert planned(answer) == {**expected, "all": 1}
 
 
 def test_figures_tables_and_the_summary_are_made_again_without_the_computing_jobs(tiny, without):
     names = [name for name, answer in may_be_deleted().items() if answer == "made again"]
-    assert names == ["measures.csv", "failures.csv", "tables", "figures", "summary.md"]
+    expected = ["measures.csv", "failures.csv", "tables", "figures", "findings.json"]
+    assert names == [*expected, "summary.md", "report.html"]
     without(names)
     rules = planned(snakemake(tiny, TINY, "--dry-run"))
-    light = ("collect_", "plot_", "tabulate_", "summarize", "all")
+    light = ("collect_", "plot_", "tabulate_", "find", "summarize", "write_page", "all")
     assert all(rule.startswith(light) for rule in rules)
     assert len(rules) > 10
 
 
 def test_at_its_end_a_run_says_where_the_summary_is(tiny):
+    findings = json.loads((tiny / "results" / "tiny" / "findings.json").read_text())
+    assert findings[0]["kind"] == "features" and findings[-1]["kind"] == "limits"
     answer = snakemake(tiny, TINY, "--forcerun", "summarize", "--quiet", "reason")
+    assert findings[0]["short"] in answer.text.splitlines()
     assert "The study is finished: results/tiny/summary.md" in answer.text
     # Every file behind the summary would be a path on the screen.
     assert "accuracy_digits" not in answer.text
@@ -456,6 +468,7 @@ def test_the_report_builds(tiny):
                 "plot_accuracy_per_epoch": 1,
                 "plot_training": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="style",
@@ -475,15 +488,24 @@ def test_the_report_builds(tiny):
                 "plot_confusion": 2,
                 "tabulate_runtime": 1,
                 "collect_measures": 1,
+                "find": 1,
                 **OVER_EPOCHS,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one classifier",
         ),
         pytest.param(
             {"embedding": {"n_samples": 140, "iterations": 100}},
-            {"embed": 10, "plot_embedding": 2, "tabulate_runtime": 1, "summarize": 1, "all": 1},
+            {
+                "embed": 10,
+                "plot_embedding": 2,
+                "tabulate_runtime": 1,
+                "summarize": 1,
+                "write_page": 1,
+                "all": 1,
+            },
             id="t-SNE",
         ),
         pytest.param(
@@ -502,10 +524,12 @@ def test_the_report_builds(tiny):
                 "tabulate_comparison": 2,
                 "plot_confusion": 2,
                 "collect_measures": 1,
+                "find": 1,
                 **OVER_EPOCHS,
                 "tabulate_training": 1,
                 "tabulate_runtime": 1,
                 "summarize": 1,
+                "write_page": 1,
                 "all": 1,
             },
             id="one more epoch",
@@ -614,6 +638,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_embedding": datasets,
         "tabulate_accuracy": datasets,
         "collect_measures": 1,
+        "find": 1,
         **OVER_EPOCHS,
         "tabulate_training": 1,
         "plot_embedding_train_test": 1,
@@ -621,6 +646,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "plot_variance": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
 
@@ -642,8 +668,10 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "tabulate_comparison": 1,
         "plot_confusion": 1,
         "collect_measures": 1,
+        "find": 1,
         "tabulate_runtime": 1,
         "summarize": 1,
+        "write_page": 1,
         "all": 1,
     }
     assert "mnist5k" not in answer.text and "results/embedded" not in answer.text
@@ -666,8 +694,8 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     path.write_bytes(path.read_bytes()[:3000])
     answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
-    assert "results/tiny/data/digits.h5: not a whole HDF5 file" in answer.text
-    assert "delete it and run again" in answer.text
+    assert "results/tiny/data/digits.h5: has 3000 bytes of " in answer.text
+    assert "delete it and start again: it is made anew" in answer.text
     assert "Traceback" not in answer.text
     assert not (tmp_path / "results" / "tiny" / "features" / "digits" / "raw" / "train.h5").exists()
 
@@ -743,7 +771,6 @@ def test_a_killed_finetuning_goes_on_after_its_last_epoch_to_the_same_weights(tm
     run.wait()
     assert not list(progress.glob("*/epoch003.json")), "the kill came too late"
 
-    snakemake(killed, study, "--unlock")
     snakemake(killed, study, target)
     history = (progress / "history.log").read_text()
     assert "going on after epoch" in history
@@ -907,8 +934,7 @@ def many(tmp_path_factory):
 def test_each_run_keeps_the_epochs_that_are_measured_and_a_log_of_all(many):
     training = many / "results" / "many" / "training" / "digits"
     for run in SGD:
-        weights = {path.name for path in (training / run / "weights").iterdir()}
-        weights.discard(".snakemake_timestamp")
+        weights = visible(training / run / "weights")
         assert weights == {"epoch001.safetensors", "epoch003.safetensors"}
         log = json.loads((training / run / "log.json").read_text())
         assert [record["epoch"] for record in log] == [1, 2, 3]

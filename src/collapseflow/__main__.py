@@ -1,5 +1,5 @@
-"""``python -m collapseflow COMMAND``: check files and study files, list layers, compare studies
-and definitions."""
+"""``python -m collapseflow COMMAND``: tell what a study would do, check files and study files, list
+layers, compare studies and definitions."""
 
 import argparse
 import json
@@ -39,6 +39,16 @@ def check_config(arguments: argparse.Namespace) -> None:
         f"{arguments.file}: all right; study {study.study}, data sets {', '.join(study.datasets)}, "
         f"backbones {', '.join(study.backbones) or 'none'}"
     )
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    from collapseflow.running.engine import dry_run
+
+    snakefile = Path(__file__).resolve().parents[2] / "Snakefile"
+    if not snakefile.is_file():
+        raise UserError(f"{snakefile}: not found; call this in a checkout of the workflow")
+    files = ["--configfile", *arguments.study] if arguments.study else []
+    print(dry_run(["--snakefile", str(snakefile), *files]) or "Nothing to do: all is there")
 
 
 def layers(arguments: argparse.Namespace) -> None:
@@ -131,6 +141,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_argument("file", help="YAML, or - for standard input")
     command.set_defaults(run=check_config)
+    command = commands.add_parser(
+        "plan", help="what `snakemake` would do in this folder, why, and what it would take"
+    )
+    command.add_argument("study", nargs="*", help="study files, as --configfile takes them")
+    command.set_defaults(run=plan)
     command = commands.add_parser(
         "layers", help="the layers of a torchvision model and the shapes of their outputs"
     )

@@ -1,28 +1,25 @@
-"""Is a file of a study whole? Each kind of file is checked as far as it allows."""
+"""Is a file of a study whole? What has checksums is checked by them, each kind beside as far as it
+allows."""
 
 import csv
-import json
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from collapseflow.features import stores
-from collapseflow.images.datasets import content_digest, open_hdf5
+from collapseflow.images.datasets import content_digest, open_hdf5, read_info
 from collapseflow.running.errors import UserError
-
-AGAIN = "delete it and run again"
+from collapseflow.running.files import check, read_arrays, read_json, readable, remedy
 
 
 def verify(path: str | Path) -> str:
     """Check a file from its first byte to its last, as its kind allows; or all files in a folder.
 
-    Feature stores, data sets and NumPy files hold checksums, and PNG and PyTorch files, too; of
-    safetensors, JSON, PDF and text it can only be said that they are whole, and of other kinds that
-    they can be read. Hidden files are left out.
+    What jobs read has checksums beside it (:func:`collapseflow.running.files.checked_path`).
+    Without them feature stores, data sets and NumPy files hold some themselves, and PNG and PyTorch
+    files, too; of safetensors, JSON, PDF and text it can then only be said that they are whole, and
+    of other kinds that they can be read. Hidden files are left out.
 
     Returns
     -------
@@ -38,6 +35,7 @@ def verify(path: str | Path) -> str:
         return _folder(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
+    check(path)
     return KINDS.get(path.suffix, _other)(path)
 
 
@@ -74,7 +72,7 @@ def _text(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not whole text in UTF-8 ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: not whole text in UTF-8 ({error}); {remedy(path)}") from None
     return f"{path}: whole, text of {len(lines)} lines"
 
 
@@ -83,13 +81,13 @@ def _csv(path: Path) -> str:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a whole table ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: not a whole table ({error}); {remedy(path)}") from None
     head, *rows = rows or [[]]
     short = next((n for n, row in enumerate(rows, 2) if len(row) != len(head)), None)
     if short is not None:
         raise UserError(
             f"{path}: not a whole table (row {short} has {len(rows[short - 2])} of {len(head)} "
-            f"columns); {AGAIN}"
+            f"columns); {remedy(path)}"
         )
     return f"{path}: whole, a table of {len(rows)} rows and {len(head)} columns"
 
@@ -108,13 +106,13 @@ def _dataset(path: Path) -> str:
     with open_hdf5(path) as file:
         images, labels, split = (file[name][:] for name in ("images", "labels", "split"))
         expected, n_train = file.attrs["sha256"], file.attrs["n_train"]
-        names, source = json.loads(file.attrs["class_names"]), file.attrs["source"]
     if content_digest(images, labels, split) != expected:
-        raise UserError(f"{path}: the images or labels are damaged; {AGAIN}")
+        raise UserError(f"{path}: the images or labels are damaged; {remedy(path)}")
+    info = read_info(path)
     shape = " x ".join(map(str, images.shape[1:]))
     return (
         f"{path}: whole, data set of {n_train} training and {len(images) - n_train} test images "
-        f"of {shape}, {len(names)} classes, {source}"
+        f"of {shape}, {len(info.class_names)} classes, {info.source}"
     )
 
 
@@ -128,10 +126,7 @@ def _weights(path: Path) -> str:
 
 
 def _json(path: Path) -> str:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not whole JSON ({error}); {AGAIN}") from None
+    content = read_json(path)
     if isinstance(content, dict) and content.keys() >= {"depends_on", "result"}:
         return f"{path}: whole, a kept part of a job"
     what = f"the keys {', '.join(content)}" if isinstance(content, dict) else "no keys"
@@ -139,30 +134,27 @@ def _json(path: Path) -> str:
 
 
 def _arrays(path: Path) -> str:
-    try:
-        with np.load(path) as file:
-            shapes = {name: file[name].shape for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not whole ({error}); {AGAIN}") from None
-    words = (f"{name} ({' x '.join(map(str, shape))})" for name, shape in shapes.items())
+    arrays = read_arrays(path)
+    words = (f"{name} ({' x '.join(map(str, of.shape))})" for name, of in arrays.items())
     return f"{path}: whole, arrays {', '.join(words)}"
 
 
 def _png(path: Path) -> str:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with readable(path), Image.open(path) as image:
             image.load()
             return f"{path}: whole, a picture of {image.width} x {image.height} pixels"
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: not a whole picture ({error}); {AGAIN}") from None
+    # So Pillow says that a part of a PNG file is broken.
+    except SyntaxError as error:
+        raise UserError(f"{path}: not a whole picture ({error}); {remedy(path)}") from None
 
 
 def _pdf(path: Path) -> str:
     content = path.read_bytes()
     if not content.startswith(b"%PDF") or b"%%EOF" not in content[-1024:]:
-        raise UserError(f"{path}: not a whole PDF; {AGAIN}")
+        raise UserError(f"{path}: not a whole PDF; {remedy(path)}")
     return f"{path}: whole, a PDF"
 
 

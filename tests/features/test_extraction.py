@@ -28,7 +28,7 @@ from collapseflow.features.stores import (
 )
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import failure, write_failure
+from collapseflow.running.files import checksum_file, failure, write_failure
 from collapseflow.running.hardware import device_name
 
 CPU = torch.device("cpu")
@@ -88,7 +88,8 @@ def by_hooks(network, images):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder) for path in folder.rglob("*.*") if path.is_file())
+    return sorted(str(path) for path in paths if path.suffix != ".xxh3")
 
 
 def change(path, name, value):
@@ -96,6 +97,7 @@ def change(path, name, value):
     state = safetensors.torch.load_file(path)
     state[name] = torch.full_like(state[name], value)
     safetensors.torch.save_file(state, path)
+    checksum_file(path).unlink(missing_ok=True)
 
 
 def test_every_layer_of_both_splits_equals_a_hook_on_a_plain_network(
@@ -280,6 +282,7 @@ def test_weights_that_are_missing_for_no_reason_are_a_mistake(dataset, tmp_path,
     with pytest.raises(UserError) as caught:
         write_state_features(dataset, folder, 5, READING, CPU, tmp_path / "out")
     assert str(caught.value) == (
-        f"{folder}: has no weights of epoch 5, only {words}; delete it and run again"
+        f"{folder}: has no weights of epoch 5, only {words}; "
+        "delete it and start again: it is made anew"
     )
     assert list(tmp_path.iterdir()) == [folder]

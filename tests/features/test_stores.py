@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,7 @@ from collapseflow.__main__ import main
 from collapseflow.features import stores
 from collapseflow.images.datasets import Splits, make_split, raw_pixels, read_info, write_dataset
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import checksum_file
 
 RNG = np.random.default_rng(0)
 #: Rows of 2^18 bytes: four fit into a block of 1 MiB.
@@ -276,8 +278,8 @@ def test_an_interrupted_write_leaves_nothing_new(tmp_path, provenance, good):
     for name in ("new.h5", good.name):
         with pytest.raises(KeyboardInterrupt):
             stores.write_store(tmp_path / name, interrupted(), LABELS, IDS, provenance)
-    assert list(tmp_path.iterdir()) == [good]
-    assert good.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [checksum_file(good), good]
+    assert good.read_bytes() == before and stores.verify(good)
 
 
 def test_no_batches_are_refused(tmp_path, provenance):
@@ -288,10 +290,10 @@ def test_no_batches_are_refused(tmp_path, provenance):
 
 def test_a_batch_is_written_while_the_next_one_is_computed(tmp_path, provenance, monkeypatch):
     written = threading.Event()
-    write = stores._write
+    write = stores.StoreWriter._write
 
-    def write_and_tell(file, flat):
-        write(file, flat)
+    def write_and_tell(writer, rows, flat):
+        write(writer, rows, flat)
         written.set()
 
     def batches():
@@ -299,7 +301,7 @@ def test_a_batch_is_written_while_the_next_one_is_computed(tmp_path, provenance,
         assert written.wait(60)
         yield FEATURES[20:], None
 
-    monkeypatch.setattr(stores, "_write", write_and_tell)
+    monkeypatch.setattr(stores.StoreWriter, "_write", write_and_tell)
     stores.write_store(tmp_path / "a.h5", batches(), LABELS, IDS, provenance)
     np.testing.assert_array_equal(stores.read_rows(tmp_path / "a.h5")[0], FEATURES)
 
@@ -349,23 +351,24 @@ def test_two_arrays_may_take_turns_as_batches(tmp_path, provenance):
 def test_an_error_of_the_writer_ends_the_job(tmp_path, provenance, monkeypatch, number):
     error = OSError(errno.ENOSPC, "No space left on device")
     calls, asked = [], []
-    write = stores._write
+    write = stores.StoreWriter._write
 
-    def fail(file, flat):
+    def fail(writer, rows, flat):
         calls.append(flat)
         if len(calls) == number:
             raise error
-        write(file, flat)
+        write(writer, rows, flat)
 
     def batches():
         for row in range(0, 30, 10):
             asked.append(row)
             yield FEATURES[row : row + 10], None
 
-    monkeypatch.setattr(stores, "_write", fail)
+    monkeypatch.setattr(stores.StoreWriter, "_write", fail)
     with pytest.raises(OSError) as caught:
         stores.write_store(tmp_path / "a.h5", batches(), LABELS, IDS, provenance)
-    assert caught.value is error
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "a.h5")
     # At most the next batch was computed in vain, and nothing was written behind the gap.
     assert len(asked) <= number + 1
     assert len(calls) == number
@@ -375,40 +378,57 @@ def test_an_error_of_the_writer_ends_the_job(tmp_path, provenance, monkeypatch, 
 FULL_DISK = """
 import errno, sys
 import numpy as np
-from collapseflow.features.stores import write_store
+from collapseflow.features import stores
+from collapseflow.running.errors import UserError
 path, n, provenance = sys.argv[1], int(sys.argv[2]), eval(sys.argv[3])
+if sys.argv[4:]:
+    # As if another job took the room in the meantime.
+    stores.require_space = lambda *_: None
 asked = []
 def batches():
     for row in range(n):
         asked.append(row)
         yield np.ones((1, 1024), np.float32), None
 try:
-    write_store(path, batches(), np.zeros(n, int), np.arange(n), provenance)
+    stores.write_store(path, batches(), np.zeros(n, int), np.arange(n), provenance)
+except UserError as error:
+    print(error, len(asked))
 except OSError as error:
-    print(error.errno == errno.ENOSPC, "No space left" in str(error), len(asked))
+    print(error.errno == errno.ENOSPC, error.filename)
 else:
     print("written")
 """
 
 
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs a small disk: util-linux's unshare")
-@pytest.mark.parametrize(("n", "expected"), [(128, "written"), (1024, "True True 1")])
-def test_a_full_disk_is_found_with_the_first_batch(tmp_path, provenance, n, expected):
-    """A disk of 1 MiB: a store of half a MiB fits on it, one of 4 MiB does not."""
+@pytest.mark.parametrize("small_batch_bytes", [0], indirect=True)
+@pytest.mark.parametrize("unforeseen", [False, True])
+@pytest.mark.parametrize("n", [128, 253, 254, 255, 256, 1024])
+def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path, provenance, n, unforeseen):
+    """A disk of 1 MiB: features of half a MiB fit on it, of 4 MiB not, and of nearly 1 MiB alone,
+    without the columns behind them."""
     mount = f"mount -t tmpfs -o size=1m tmpfs {tmp_path}"
     in_namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*in_namespace, mount], capture_output=True, check=False).returncode:
         pytest.skip("needs a small disk: unprivileged mounts are not allowed here")
-    script = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.h5"), str(n), repr(provenance)]
+    path = tmp_path / "a.h5"
+    script = [sys.executable, "-c", FULL_DISK, str(path), str(n), repr(provenance)]
+    script += ["unforeseen"] * unforeseen
     answer = subprocess.run(
-        [*in_namespace, f'{mount} && "$@" && ls {tmp_path}', "sh", *script],
+        [*in_namespace, f'{mount} && "$@" && ls -A {tmp_path}', "sh", *script],
         capture_output=True,
         text=True,
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    files = ["a.h5"] if expected == "written" else []
-    assert answer.stdout.splitlines() == [expected, *files]
+    assert answer.stderr == ""
+    said, *files = answer.stdout.splitlines()
+    if said == "written":
+        assert n < 256 and files == [".a.h5.xxh3", "a.h5"]
+        return
+    assert n > 128 and files == []
+    foreseen = f"{path}: 4.0 MiB are to be written, and 1.0 MiB are free; make room and start again"
+    assert said == (f"{foreseen} 1" if n == 1024 and not unforeseen else f"True {path}")
 
 
 def test_write_features_takes_provenance_from_the_data_set(tmp_path):
@@ -444,13 +464,23 @@ def assert_refused(path, message):
     assert "\n" not in str(caught.value)
 
 
+@contextmanager
+def edited(path):
+    """Write into a store as if it had been made so, by a version that wrote no checksums."""
+    with h5py.File(path, "r+") as file:
+        yield file
+    checksum_file(path).unlink(missing_ok=True)
+
+
 def flip_a_bit(path, name, position):
-    """Flip a low bit of a mantissa or of a number: the value stays plausible."""
+    """Flip a low bit of a mantissa or of a number, of a store that is read without checksums of the
+    whole file: the value stays plausible."""
     with h5py.File(path) as file:
         start = file[name].id.get_offset()
     content = bytearray(path.read_bytes())
     content[start + position] ^= 1
     path.write_bytes(content)
+    checksum_file(path).unlink(missing_ok=True)
 
 
 def readers(path):
@@ -500,7 +530,7 @@ def test_whoever_reads_finds_damage_of_the_last_layer(with_head, reader, part, d
     if damage == "flipped":
         flip_a_bit(with_head, part, 8)
     else:
-        with h5py.File(with_head, "r+") as file:
+        with edited(with_head) as file:
             del file[part]
     read = readers(with_head) | {"read_head": lambda: stores.read_head(with_head)}
     with pytest.raises(UserError, match="the head or checksums are damaged; delete it") as caught:
@@ -512,7 +542,7 @@ def test_whoever_reads_finds_damage_of_the_last_layer(with_head, reader, part, d
     ("attribute", "value"), [("rows_per_block", 7), ("shape", [2, 3]), ("digest", "0" * 64)]
 )
 def test_changed_attributes_are_found(good, attribute, value):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         file.attrs[attribute] = value
     assert_refused(good, "damaged")
 
@@ -521,25 +551,27 @@ def test_changed_attributes_are_found(good, attribute, value):
 def test_verify_finds_a_file_cut_off(good, share):
     content = good.read_bytes()
     good.write_bytes(content[: int(share * len(content))])
-    assert_refused(good, "not a whole HDF5 file")
+    assert_refused(good, f"has {int(share * len(content))} bytes of {len(content)}; delete it")
+    checksum_file(good).unlink()
+    assert_refused(good, "cannot be read .*; delete it")
 
 
 @pytest.mark.parametrize("attribute", ["digest", "rows_per_block", "shape", "weights"])
 def test_verify_finds_a_missing_attribute(good, attribute):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         del file.attrs[attribute]
     assert_refused(good, f"lacks {attribute}")
 
 
 @pytest.mark.parametrize("column", ["features", "labels", "ids", "checksums"])
 def test_verify_finds_a_missing_column(good, column):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         del file[column]
     assert_refused(good, f"lacks {column}")
 
 
 def test_verify_finds_columns_of_different_length(good):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         del file["labels"]
         file["labels"] = LABELS[:-1]
     assert_refused(good, "damaged")
@@ -547,14 +579,14 @@ def test_verify_finds_columns_of_different_length(good):
 
 @pytest.mark.parametrize("part", [np.s_[:, :5], np.s_[:29]], ids=["columns", "rows"])
 def test_verify_finds_features_of_another_shape(good, part):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         del file["features"]
         file["features"] = FEATURES[part]
     assert_refused(good, "damaged")
 
 
 def test_verify_finds_swapped_rows(good):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         file["features"][:] = FEATURES[::-1]
     assert_refused(good, "damaged")
 
@@ -566,20 +598,22 @@ def test_stores_of_the_chunked_layout_are_refused(tmp_path, provenance):
         file["labels"], file["ids"] = LABELS, IDS
         file.attrs.update(provenance | {"shape": (6,), "sha256": "0" * 64})
     for read in readers(path).values():
-        with pytest.raises(UserError, match="old.h5: .*lacks checksums, digest.*run again"):
+        with pytest.raises(UserError, match="old.h5: .*lacks checksums, digest.*start again"):
             read()
 
 
 def test_verify_finds_a_damaged_table_of_contents(good):
     content = good.read_bytes()
     good.write_bytes(content.replace(b"TREE", b"BUSH"))
-    assert_refused(good, "HDF5")
+    assert_refused(good, f"damaged between its bytes 0 and {len(content)}; delete it")
+    checksum_file(good).unlink()
+    assert_refused(good, "cannot be read .*; delete it")
 
 
 def test_verify_names_what_is_missing_or_no_store(tmp_path):
     assert_refused(tmp_path / "missing.h5", "no such file")
     (tmp_path / "text.h5").write_text("hello")
-    assert_refused(tmp_path / "text.h5", "HDF5")
+    assert_refused(tmp_path / "text.h5", "cannot be read")
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -598,7 +632,7 @@ def test_the_command_prints_one_line_and_succeeds(good):
 
 
 def test_the_command_prints_one_line_and_fails(good):
-    with h5py.File(good, "r+") as file:
+    with edited(good) as file:
         file["features"][0, 0] = 5
     answer = run_verify(good)
     assert answer.returncode == 1

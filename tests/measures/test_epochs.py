@@ -135,7 +135,8 @@ def run(folder, dataset, weights, last, reading=READING, code=CODE, epochs=EPOCH
     reduce_epochs(dataset, weights, last, epochs, reading, CPU, progress, code, output)
     assert list(output.parent.iterdir()) == [output]
     names = [f"epoch{epoch:03}.npz" for epoch in epochs]
-    assert sorted(path.name for path in output.iterdir()) == names
+    beside = [f".{name}.xxh3" for name in names]
+    assert sorted(path.name for path in output.iterdir()) == [*beside, *names]
     return {
         epoch: read_statistics(output / name) for epoch, name in zip(epochs, names, strict=True)
     }
@@ -253,7 +254,7 @@ KEPT = ["epoch001.json", "epoch001.npz", "epoch002.json", "epoch002.npz"]
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".xxh3")
 
 
 def test_no_features_of_the_epochs_between_stay(reduced):
@@ -483,7 +484,10 @@ def test_a_training_that_failed_has_the_statistics_before_and_its_reason(
 ):
     weights_after(own_weights, 2).unlink()
     weights_after(own_weights, 3).unlink()
-    message = f"{own_weights}: has no weights of epoch 2, only epoch001; delete it and run again"
+    message = (
+        f"{own_weights}: has no weights of epoch 2, only epoch001; "
+        "delete it and start again: it is made anew"
+    )
     with pytest.raises(UserError) as caught:
         run(kept, dataset, own_weights, tmp_path / "epoch003")
     assert str(caught.value) == message

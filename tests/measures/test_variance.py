@@ -146,5 +146,5 @@ def test_a_feature_set_that_failed_has_no_variances(tmp_path, make_store):
 
 def test_a_damaged_file_of_statistics_is_named(tmp_path):
     (tmp_path / "raw.npz").write_bytes(b"no statistics")
-    with pytest.raises(UserError, match=r"raw\.npz: .*delete it and run again"):
+    with pytest.raises(UserError, match=r"raw\.npz: .*delete it and start again"):
         compare_variances(["raw"], [(tmp_path / "raw.npz", "")], [tmp_path / "a", tmp_path / "b"])

@@ -334,7 +334,7 @@ def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
 
 def test_what_is_no_table_is_told_in_one_line(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\xff")
-    with pytest.raises(UserError, match=r"picture\.png: is no table of measures: [^\n]+$"):
+    with pytest.raises(UserError, match=r"picture\.png: cannot be read [^\n]+$"):
         read_csv(tmp_path / "picture.png")
 
 

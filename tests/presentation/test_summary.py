@@ -1,4 +1,4 @@
-"""The page: what it says of seeds, recipes, failures, and what made the results."""
+"""The page: findings, links, what it says of seeds, recipes and failures, what made the results."""
 
 import json
 
@@ -46,6 +46,8 @@ def test_what_differs_is_counted_with_all_that_stands_behind_a_result(results):
     assert lines == [f"- 5 results: {NEW}.", f"- 2 results: {OLD}."]
 
 
+FOUND = {"kind": "training", "text": "NC1 < 1.", "links": ["figures/probes.png"]}
+LIMIT = {"kind": "limits", "text": "One seed.", "links": []}
 FAILURE = {"dataset": "digits", "backbone": "net", "start": "random", "recipe": "plain", "seed": 1}
 
 
@@ -54,8 +56,8 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
     data, *_ = results([NEW], [NEW], [NEW], [NEW])
     table = pd.DataFrame(failed, columns=[*IDENTITY, "epoch", "layer", "what", "reason"])
     table.to_csv(tmp_path / "failures.csv", index=False)
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "collapse.md").write_text("the table\n")
+    findings = tmp_path / "findings.json"
+    findings.write_text(json.dumps([FOUND, LIMIT]))
     study = {
         "study": "toy",
         "seeds": [0, 2],
@@ -66,18 +68,33 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
             "plain": {},
         },
     }
-    sections = [("Collapse", ["figures/collapse.png", "tables/collapse.md"])]
-    page = tmp_path / "summary.md"
-    write_summary(study, {"Digits": data}, tmp_path / "failures.csv", sections, [data], page)
+    sections = [
+        ("Collapse", ["figures/a/collapse.png", "tables/collapse.md"]),
+        ("Collapse and probes", ["figures/probes.png"]),
+    ]
+    page, failures = tmp_path / "summary.md", tmp_path / "failures.csv"
+    write_summary(
+        study, {"Digits": data}, failures, findings, "figures/probes.png", sections, [data], page
+    )
     lines = page.read_text().splitlines()
     assert lines[0] == "# Study `toy`"
+    assert lines[4:7] == [
+        "- NC1 &lt; 1. ([probes](figures/probes.png))",
+        "",
+        "![Collapse and probes](figures/probes.png)",
+    ]
+    assert lines[8:11] == ["## Limits", "", "- One seed."]
     assert "Seeds 0, 2. Networks are trained in float32; features are read in float32." in lines
     assert "- Recipe `decay`: epochs 20, weight decay 0.0005, steps 0.25 and 0.5." in lines
     assert "- Recipe `plain`: the defaults." in lines
     assert ("- Digits, Net, seed 1: lost" in lines) == bool(failed)
     assert ("## What failed" in lines) == bool(failed)
-    assert {"![Collapse](figures/collapse.png)", "[PDF](figures/collapse.pdf)"} < set(lines)
-    assert "the table" in lines and f"{NEW}." in lines
+    (line,) = [line for line in lines if line.startswith("- Collapse:")]
+    assert line == (
+        "- Collapse: [a/collapse](figures/a/collapse.png) ([PDF](figures/a/collapse.pdf)), "
+        "[collapse](tables/collapse.md) ([CSV](tables/collapse.csv), [TeX](tables/collapse.tex))"
+    )
+    assert f"{NEW}." in lines
 
 
 def test_names_on_the_page_are_text(tmp_path, results):
@@ -90,13 +107,18 @@ def test_names_on_the_page_are_text(tmp_path, results):
     study = {"study": "toy", "seeds": [], "precision": "auto", "recipes": {}}
     study |= {"precision_of_reading": "tf32"}
     page, sections = tmp_path / "summary.md", [("$x$", ["figures/samples.png"])]
-    write_summary(study, {"a|b": data}, tmp_path / "failures.csv", sections, [data], page)
+    findings, failures = tmp_path / "findings.json", tmp_path / "failures.csv"
+    findings.write_text("[]")
+    key = "figures/samples.png"
+    write_summary(study, {"a|b": data}, failures, findings, key, sections, [data], page)
     text = page.read_text()
     # Without a seed the page says nothing of seeds.
-    assert text.splitlines()[2] == (
-        "Networks are trained in bfloat16 where the device has it, else in float32; features are "
-        "read in TensorFloat-32, which rounds what is multiplied to 10 bits."
-    )
+    assert (
+        "\nNetworks are trained in bfloat16 where the device has it, else in float32; features are "
+        "read in TensorFloat-32, which rounds what is multiplied to 10 bits.\n"
+    ) in text
+    # Nor of findings and limits that there are none of.
+    assert "Nothing: no two feature sets" in text and "## Limits" not in text
     assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text
     assert r"| a\|b" in text and r"/a/\*b\*" in text
-    assert r"## \$x\$" in text and r"![\$x\$](figures/samples.png)" in text
+    assert r"- \$x\$: [samples](figures/samples.png)" in text

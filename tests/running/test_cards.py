@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from collapseflow.running.cards import (
     visible_cards,
     was_given_a_card,
 )
+from collapseflow.running.errors import UserError
 
 ONE, TWO = "GPU-11111111-2222-3333-4444-555555555555", "GPU-66666666-7777-8888-9999-000000000000"
 TWO_CARDS = f"GPU 0: NVIDIA H200 (UUID: {ONE})\nGPU 1: NVIDIA H200 (UUID: {TWO})"
@@ -303,6 +305,75 @@ def test_a_number_means_a_card_within_a_job_of_slurm(taken, monkeypatch):
     assert claim_card(["GPU-a", "0"]) == "0"
 
 
+# --- the folder of locks ----------------------------------------------------------------------
+
+
+def test_the_folder_is_one_for_all_jobs_and_for_nobody_else(held, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/somewhere/else")
+    process = subprocess.run(
+        [sys.executable, "-c", "from collapseflow.running.cards import LOCKS; print(LOCKS)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout == f"/tmp/collapseflow-cards-{os.getuid()}\n"
+    previous = os.umask(0)
+    try:
+        claim_card(["a"])
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(cards.LOCKS.stat().st_mode) == 0o700
+    assert stat.S_IMODE((cards.LOCKS / "a.lock").stat().st_mode) == 0o600
+
+
+@pytest.mark.usefixtures("held")
+def test_a_folder_of_this_user_is_closed_to_others():
+    cards.LOCKS.mkdir()
+    cards.LOCKS.chmod(0o777)
+    claim_card(["a"])
+    assert stat.S_IMODE(cards.LOCKS.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("held")
+def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    cards.LOCKS.symlink_to(tmp_path / "other")
+    with pytest.raises(UserError, match="locks: no folder of yours .*; have it removed") as error:
+        claim_cards(["a"], 1)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["claiming.lock", "a.lock"])
+@pytest.mark.usefixtures("held")
+def test_a_link_in_the_folder_is_refused_and_what_it_leads_to_stays(tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    cards.LOCKS.mkdir()
+    (cards.LOCKS / name).symlink_to(precious)
+    with pytest.raises(UserError, match=f"locks/{name}: cannot be locked .*; remove it"):
+        claim_cards(["a"], 1)
+    assert precious.read_text() == "years of work"
+
+
+def test_a_link_in_the_place_of_a_mark_is_not_followed(held, tmp_path):
+    claim_card(["a"])
+    (cards.LOCKS / "a.failed").symlink_to(tmp_path / "made")
+    with pytest.raises(UserError, match="a.failed"):
+        distrust_cards()
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder another user's")
+@pytest.mark.usefixtures("held")
+def test_a_folder_of_another_user_is_refused():
+    cards.LOCKS.mkdir()
+    os.chown(cards.LOCKS, 4711, 4711)
+    with pytest.raises(UserError, match="no folder of yours .made by user 4711."):
+        claim_card(["a"])
+    assert list(cards.LOCKS.iterdir()) == []
+
+
 # --- several processes ------------------------------------------------------------------------
 
 #: Holds its card until another process has begun on the other one.
@@ -335,13 +406,15 @@ time.sleep(float(sys.argv[1]))
 def start(tmp_path):
     """A function that starts a script as a process of its own; none outlives the test."""
     processes = []
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    folder = (
+        "from pathlib import Path\n"
+        "from collapseflow.running import cards\n"
+        f"cards.LOCKS = Path({str(tmp_path / 'cards')!r})\n"
+    )
 
     def run(script, *arguments):
-        words = [sys.executable, "-c", script, *map(str, arguments)]
-        processes.append(
-            subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
-        )
+        words = [sys.executable, "-c", folder + script, *map(str, arguments)]
+        processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
         return processes[-1]
 
     yield run

@@ -68,6 +68,24 @@ def test_a_job_that_succeeds_says_so_in_its_log_only(tmp_path):
     assert "finished in" in log
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's device without room")
+def test_a_full_disk_on_which_the_log_is_too_is_one_line(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").symlink_to("/dev/full")
+    body = """
+    with job(snakemake), atomic_path("out/train.h5") as path:
+        raise RuntimeError("HDF5: errno = 28, error message = 'No space left on device'")
+    """
+    answer = subprocess.run(
+        script_of(tmp_path, body), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == (
+        "[measure digits] ERROR: no space left on the device (out/train.h5); free some and rerun\n"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_job_writes_what_snakemake_cannot_measure_beside_its_log(tmp_path):
     body = """
     from collapseflow.running.resume import count_earlier_seconds

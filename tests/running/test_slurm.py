@@ -385,7 +385,6 @@ def snakemake_is_killed(fault):
     job = fault.in_the_midst()
     os.killpg(fault.snakemake.pid, signal.SIGKILL)
     fault.snakemake.wait()
-    succeed(command(fault.folder, "--unlock"))
     text = succeed(fault.words(), fault.cluster.environment)
     assert f"cancelled SLURM jobs {job['JobId']} of an interrupted run" in text
     assert [job["JobState"] for job in fault.jobs()] == ["CANCELLED", "COMPLETED"]

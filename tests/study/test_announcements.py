@@ -6,7 +6,12 @@ import pytest
 
 from collapseflow.running.resume import set_aside, valid_folder
 from collapseflow.study import announcements
-from collapseflow.study.announcements import Training, failed_runs, trained_again
+from collapseflow.study.announcements import (
+    Training,
+    failed_runs,
+    finished_epochs,
+    trained_again,
+)
 from collapseflow.study.recipes import Recipe
 from collapseflow.training.recipes import NetworkRecipe, identity
 
@@ -56,6 +61,23 @@ def log_before(tmp_path, epochs, name="run"):
     (tmp_path / f"{name}.json").write_text(json.dumps([{"epoch": n + 1} for n in range(epochs)]))
 
 
+def test_the_epochs_after_which_a_training_goes_on_are_counted(tmp_path):
+    constant = {"schedule": "constant"}
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
+    folder = train_before(tmp_path / "progress", epochs=2, kept=(1, 2), **constant)
+    assert finished_epochs(planned(tmp_path, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=8, **constant)) == 2
+    assert finished_epochs(planned(tmp_path, epochs=1, **constant)) == 1
+    # Nothing is kept of other images, by other code, or where the rate falls otherwise.
+    assert finished_epochs(planned(tmp_path, data="1" * 64, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, code="y", **constant)) == 0
+    assert finished_epochs(planned(tmp_path, learning_rate=0.5, **constant)) == 0
+    assert finished_epochs(planned(tmp_path, schedule="cosine")) == 0
+    # Without the optimiser's state it begins again.
+    (folder / "epoch002.optimizer.safetensors").unlink()
+    assert finished_epochs(planned(tmp_path, **constant)) == 0
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
 def test_an_epoch_added_to_measure_whose_weights_were_not_kept_is_announced(tmp_path, schedule):
     train_before(tmp_path / "progress", kept=[1], schedule=schedule)
@@ -72,8 +94,8 @@ def test_another_number_of_epochs_is_announced_where_the_rate_depends_on_it(tmp_
     train_before(tmp_path / "progress")
     (line,) = trained_again([planned(tmp_path, epochs=8)])
     assert line == (
-        "trained again: epochs 1 to 3 of run: epochs 8 instead of 3, on which the course of the "
-        "rate depends (schedule 'cosine')"
+        "trained again: epochs 1 to 3 of run: epochs 8 instead of 3; with schedule 'cosine' the "
+        "rate of every epoch depends on this"
     )
     train_before(tmp_path / "progress", schedule="constant")
     assert trained_again([planned(tmp_path, epochs=8, schedule="constant")]) == []
@@ -114,7 +136,7 @@ def test_other_code_other_images_and_epochs_that_are_gone_are_reasons(tmp_path):
     log_before(tmp_path, 3)
     progress = tmp_path / "progress"
     assert trained_again([planned(tmp_path)]) == [
-        f"trained again: epochs 1 to 3 of run: they are no longer in {progress}"
+        f"trained again: epochs 1 to 3 of run: {progress} no longer holds them"
     ]
     train_before(progress)
     (line,) = trained_again([planned(tmp_path, code="y")])
@@ -123,7 +145,7 @@ def test_other_code_other_images_and_epochs_that_are_gone_are_reasons(tmp_path):
     assert line.endswith("of run: its images have changed")
     # What other jobs make first may come out the same.
     (line,) = trained_again([planned(tmp_path, data=None, made_again=("the data set",))])
-    assert line.endswith("of run, unless making the data set again gives the same")
+    assert line.endswith("of run, unless the data set comes out the same when it is made again")
     assert trained_again([planned(tmp_path)]) == []
 
 
@@ -157,6 +179,22 @@ def test_what_was_set_aside_is_named_with_how_to_delete_it(tmp_path):
         folders.append(set_aside([part]))
     (line,) = announcements.set_aside(tmp_path)
     assert line.endswith(f"rm -r {folders[0]} {folders[1]}")
+
+
+def test_a_finished_study_says_the_first_finding_of_three_kinds_and_where_its_pages_are(tmp_path):
+    kinds = ("features", "features", "training", "train and test", "limits")
+    findings = [{"kind": kind, "short": f"Sentence {n}."} for n, kind in enumerate(kinds)]
+    (tmp_path / "findings.json").write_text(json.dumps(findings))
+    (tmp_path / "summary.md").touch()
+    expected = ["Sentence 0.", "Sentence 2.", "Sentence 3."]
+    expected.append(f"The study is finished: {tmp_path}/summary.md")
+    assert announcements.finished(tmp_path) == expected
+    (tmp_path / "report.html").touch()
+    assert announcements.finished(tmp_path)[4:] == [
+        f"The study is finished: {tmp_path}/report.html"
+    ]
+    (tmp_path / "findings.json").write_text("[]")
+    assert announcements.finished(tmp_path)[0] == f"The study is finished: {tmp_path}/summary.md"
 
 
 def test_runs_that_failed_are_counted_once_each(tmp_path):

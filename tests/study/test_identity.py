@@ -3,6 +3,7 @@
 import pytest
 
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import write_json
 from collapseflow.study.identity import record, refuse_another
 from collapseflow.study.schema import load
 
@@ -29,10 +30,29 @@ def test_another_study_under_the_same_name_is_refused_in_one_line(tmp_path, key,
     assert "\n" not in line
 
 
-def test_results_without_a_record_and_a_damaged_one_are_accepted(tmp_path):
-    for content in ("", '{"seed"', "{}"):
-        (tmp_path / "identity.json").write_text(content)
-        refuse_another(STUDY, tmp_path)
+def test_results_of_which_nothing_is_kept_are_accepted(tmp_path):
+    (tmp_path / "identity.json").write_text("{}")
+    refuse_another(STUDY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"seed"', "[]", '{"datasets": 1}', '{"datasets": {"a": 1}}']
+)
+def test_a_record_that_cannot_be_read_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "identity.json").write_text(content)
+    for guard in (refuse_another, record):
+        with pytest.raises(UserError) as refused:
+            guard(STUDY, tmp_path)
+        assert str(refused.value).startswith(f"{tmp_path / 'identity.json'}: damaged; ")
+        assert "\n" not in str(refused.value)
+
+
+def test_a_record_with_another_digit_is_refused(tmp_path):
+    record(STUDY, tmp_path)
+    path = tmp_path / "identity.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match="identity.json: damaged; "):
+        refuse_another({**STUDY, "seed": 1}, tmp_path)
 
 
 # --- data sets --------------------------------------------------------------------------------
@@ -176,7 +196,7 @@ def test_a_data_set_is_remembered_while_a_study_does_without_it(folders):
 
 def test_results_that_did_not_keep_their_data_sets_are_taken_over(folders):
     results = made(folders, mine={"source": "digits"})
-    (results / "identity.json").write_text('{"seed": 0, "test_fraction": 0.2}')
+    write_json(results / "identity.json", {"seed": 0, "test_fraction": 0.2})
     refuse_another(study_of(mine={"source": "mnist5k"}), results)
     record(study_of(mine={"source": "mnist5k"}), results)
     with pytest.raises(UserError):

@@ -24,11 +24,11 @@ os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(S
 
 from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
-from collapseflow.running import code, slurm
+from collapseflow.running import code, engine, slurm
 from collapseflow.running.cards import count_cards
 from collapseflow.running.errors import UserError
-from collapseflow.running.jobs import was_mistake
-from collapseflow.study import announcements, identity, file as study_file, targets
+from collapseflow.study import announcements, forecast, identity, targets
+from collapseflow.study import file as study_file
 from collapseflow.study.check import check_once
 from collapseflow.study.demands import Demands
 from collapseflow.study.ingredients import READS, SHOWS
@@ -37,6 +37,7 @@ from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
+    contents,
     everything,
     sections,
     small_results,
@@ -44,8 +45,6 @@ from collapseflow.study.products import (
     target_names,
 )
 from collapseflow.study.schema import load
-from snakemake.jobs import Job
-from snakemake_interface_logger_plugins.common import LogEvent
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 
@@ -53,9 +52,9 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 def read_study():
     """Check the study file before anything runs; end with one line for each mistake."""
     try:
-        for path in [] if IMPORTED else workflow.configfiles:
+        for path in [] if IMPORTED else engine.configuration_files(workflow):
             study_file.read(path)
-        arguments = [] if IMPORTED else workflow.config_settings.config_args
+        arguments = [] if IMPORTED else engine.configuration_words(workflow)
         study = load(study_file.with_arguments(config, arguments))
         # A submitted job runs what this process has checked.
         if workflow.is_main_process:
@@ -116,26 +115,31 @@ def code_of(script, *functions):
 # --- before the first job and after the last ----------------------------------------------------
 
 
-def announce(record):
-    """Before the table of planned jobs, which a dry run has, too: say once what is trained again,
-    and what was set aside. Part of the log: a filter that lets everything pass."""
-    if getattr(record, "event", None) == LogEvent.RUN_INFO:
-        logger.removeFilter(announce)
-        recipes = [recipe.training() for recipe in STUDY.recipes.values()]
-        lines = announcements.trained_again(planned_trainings(), recipes)
-        for line in lines + announcements.set_aside(RESULTS):
-            logger.warning(line)
-    return True
+def announce():
+    """Say once what is trained again, and what was set aside; where the plan was asked for, all
+    of it."""
+    recipes = [recipe.training() for recipe in STUDY.recipes.values()]
+    trainings = list(planned_trainings())
+    lines = announcements.trained_again(trainings, recipes) + announcements.set_aside(RESULTS)
+    if engine.take_plan:
+        jobs = [engine.describe(workflow, job) for job in engine.planned_jobs(workflow)]
+        past = forecast.Past(Path(RESULTS).parent)
+        engine.take_plan(forecast.forecast(STUDY.study, jobs, trainings, lines, past))
+        return
+    for line in lines:
+        logger.warning(line)
 
 
 # Nothing of it in a submitted job.
 if workflow.is_main_process:
-    logger.addFilter(announce)
+    engine.before_the_planned_jobs(announce)
+    if not IMPORTED:
+        engine.own_the_locks(STUDY.study)
 
 
 def planned_trainings():
     """The trainings among the planned jobs, with what their epochs depend on."""
-    jobs = list(workflow.dag.needrun_jobs())
+    jobs = engine.planned_jobs(workflow)
     made = {path for job in jobs for path in job.output}
     digests = {}
     for job in jobs:
@@ -162,13 +166,12 @@ def before_the_first_job():
     """Keep what the study's results share. On a SLURM cluster: end what an interrupted run has
     left, check what will be asked for."""
     identity.record(STUDY.model_dump(), RESULTS)
-    if workflow.executor_plugin.name != "slurm":
+    if not engine.submits_to_slurm(workflow):
         return
-    submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    submitted = [job for job in engine.planned_jobs(workflow) if not job.is_local]
     try:
         if submitted:
-            executor = workflow.scheduler.get_executor(submitted[0])
-            slurm.announce_run(".", executor.run_uuid)
+            slurm.announce_run(".", engine.name_of_submitted(workflow, submitted[0]))
         slurm.cancel_leftovers(".", logger.warning)
         OFFERS.update(slurm.check((job.rule.name, job.threads, job.resources) for job in submitted))
     except UserError as error:
@@ -176,10 +179,11 @@ def before_the_first_job():
 
 
 def after_the_last_job():
-    """Say where the summary is, if this run has made it, and what failed in the study."""
-    finished = {job.rule.name for job in workflow.dag.finished_jobs}
+    """Say what was found and where the summary is, if it was made now, and what failed."""
+    finished = engine.finished_rules(workflow)
     if "summarize" in finished:
-        logger.info(f"The study is finished: {RESULTS}/summary.md")
+        for line in announcements.finished(RESULTS):
+            logger.info(line)
     if "collect_measures" in finished or "summarize" in finished:
         for line in announcements.failed_runs(f"{RESULTS}/failures.csv", len(PLAN.runs)):
             logger.warning(line)
@@ -217,6 +221,13 @@ def caption_of(product):
     return caption
 
 
+def command_line():
+    """What makes the study, for its page. No plain text, as a caption: how it is called may differ
+    from one time to the next."""
+    named = [f"--configfile {os.path.relpath(path)}" for path in workflow.overwrite_configfiles]
+    return UserString(" ".join(["snakemake --cores all", *named]))
+
+
 # --- targets ----------------------------------------------------------------------------------
 
 
@@ -231,8 +242,7 @@ def refuse_unknown_targets():
             sys.argv[1:],
             PLAN,
             [name for name, rule in rules_by_name.items() if not rule.output],
-            lambda path: path in rules_by_name
-            or any(rule.is_producer(path) for rule in workflow.rules),
+            lambda path: path in rules_by_name or engine.is_made(workflow, path),
         )
     except UserError as error:
         sys.exit(str(error))
@@ -269,8 +279,7 @@ def minutes(amount):
 def on_cards():
     """Whether jobs that ask for a card have one: a cluster's profile sends them to a partition; on
     one machine, cards are counted."""
-    default_resources = workflow.resource_settings.default_resources or ()
-    return "slurm_partition" in default_resources or bool(count_cards())
+    return engine.has_default_resource(workflow, "slurm_partition") or bool(count_cards())
 
 
 DEMANDS = Demands(PLAN, on_cards)
@@ -279,10 +288,8 @@ GPUS, TRAINING_GPUS = DEMANDS.cards, DEMANDS.training_cards
 
 # --- failed jobs ------------------------------------------------------------------------------
 
-# Snakemake asks this of a job that has failed: after a mistake that only the user can mend, the
-# same would happen again. On a node a job is run once, and the question is left to this process.
 if workflow.is_main_process:
-    Job.restart_times = property(lambda job: 0 if was_mistake(job.log) else job.rule.restart_times)
+    engine.retry_no_mistakes()
 
 
 # --- parameters -------------------------------------------------------------------------------

@@ -1,4 +1,52 @@
-# The one page with everything.
+# What was found, in sentences, and the page with them and links to everything.
+
+from collapseflow.study.products import Place, key_figure, shown_files
+
+
+def comparisons():
+    """By data set the table of which feature sets differ."""
+    found = shown_files(PLAN)["tabulate_comparison"]
+    return {d: f"{RESULTS}/{path.removesuffix('.md')}.csv" for d, path in found.items()}
+
+
+rule find:
+    input:
+        measures="<results>/measures.csv",
+        failures="<results>/failures.csv",
+        comparisons=lambda wildcards: list(comparisons().values()),
+    output:
+        findings="<results>/findings.json",
+    log:
+        "<results>/logs/find.log",
+    benchmark:
+        "<results>/benchmarks/find.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        compared=lambda wildcards: list(comparisons()),
+        runs=asked(SHOWS["runs"]),
+        columns=lambda wildcards: [
+            one for d in STUDY.datasets for one in SHOWS["columns"](PLAN, Place(d))
+        ],
+        datasets=asked(SHOWS["datasets"]),
+        classifier=asked(SHOWS["confused"]),
+        classifier_label=asked(SHOWS["confused_label"]),
+        subsets=[d for d, entry in STUDY.datasets.items() if any(vars(entry.subset).values())],
+        flawed=lambda wildcards: [
+            STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
+            for run in PLAN.runs
+        ],
+        files=lazily(shown_files, PLAN),
+        code=code_of("find"),
+    message:
+        "Writing what the study {STUDY.study} has found"
+    script:
+        "../scripts/find.py"
 
 
 rule summarize:
@@ -6,6 +54,7 @@ rule summarize:
         contents=lazily(everything, PLAN),
         datasets=[FILES.dataset(d) for d in STUDY.datasets],
         failures="<results>/failures.csv",
+        findings="<results>/findings.json",
         results=lazily(small_results, PLAN),
     output:
         summary=report(
@@ -29,6 +78,7 @@ rule summarize:
         study=lazily(PLAN.described.study),
         labels=[PLAN.labels.dataset(d) for d in STUDY.datasets],
         sections=lazily(sections, PLAN),
+        key_figure=lazily(key_figure, PLAN),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"

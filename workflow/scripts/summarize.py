@@ -1,4 +1,4 @@
-"""Write the page with every figure and table."""
+"""Write the page with what was found, and links to every figure and table."""
 
 from collapseflow.presentation.summary import write_summary
 from collapseflow.running.jobs import job
@@ -8,6 +8,8 @@ with job(snakemake):
         snakemake.params.study,
         dict(zip(snakemake.params.labels, snakemake.input.datasets, strict=True)),
         snakemake.input.failures,
+        snakemake.input.findings,
+        snakemake.params.key_figure,
         snakemake.params.sections,
         snakemake.input.results,
         snakemake.output.summary,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,13 @@ from collapseflow.features.preprocessing import describe
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import atomic_folder, failure, write_failure
+from collapseflow.running.files import (
+    atomic_folder,
+    failure,
+    remedy,
+    require_space,
+    write_failure,
+)
 from collapseflow.running.hardware import device_name
 from collapseflow.running.words import epoch_name
 
@@ -68,7 +75,7 @@ def epoch_failure(folder: str | Path, epoch: int) -> str | None:
         there = sorted(path.stem for path in Path(folder).glob("epoch*.safetensors"))
         raise UserError(
             f"{folder}: has no weights of epoch {epoch}, only {', '.join(there) or 'none'}; "
-            "delete it and run again"
+            f"{remedy(weights_after(folder, epoch))}"
         )
     return reason
 
@@ -129,17 +136,21 @@ def write_network_features(
     ------
     NotFiniteError
         Naming the weights, if a feature of any layer is not finite.
+    TemporaryError
+        With the first batch, if there is no room for all features.
     UserError
         If the weights cannot be read.
     """
+    info = read_info(dataset)
     own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
     extractor = open_extractor(
-        reading.model, weights, list(own_names.values()), reading.pool, read_info(dataset).sha256
+        reading.model, weights, list(own_names.values()), reading.pool, info.sha256
     )
     last_inputs = layers_before_the_last(reading.model)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
     description = describe_weights(weights)
+    n_to_write = sum(info.n.values())
     try:
         for split in SPLITS:
             images = read_split(dataset, split)
@@ -167,6 +178,10 @@ def write_network_features(
                     batch_size=reading.batch_size,
                     what=f"{reading.model}, {split}",
                 ):
+                    if n_to_write:
+                        n_values = sum(prod(values.shape[1:]) for values in features.values())
+                        require_space(folder, 4 * n_to_write * n_values)
+                        n_to_write = 0
                     for name, writer in writers:
                         writer.add(features[name], predictions)
     except NotFiniteError as error:

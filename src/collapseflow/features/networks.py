@@ -29,7 +29,14 @@ from collapseflow.features.known import PENULTIMATE
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
-from collapseflow.running.files import MADE_WITH, atomic_path, made_with, sha256_file
+from collapseflow.running.files import (
+    MADE_WITH,
+    adopt,
+    check,
+    checked_path,
+    made_with,
+    sha256_file,
+)
 from collapseflow.running.hardware import autocast, precision_name
 
 logger = logging.getLogger(__name__)
@@ -368,7 +375,7 @@ def save_state(
     metadata: dict[str, str],
     made_from: Iterable[str] = (),
 ) -> str:
-    """Write tensors as safetensors, atomically.
+    """Write tensors as safetensors, with their checksums.
 
     ``made_from`` are versions behind what the tensors were made from; those of now are added.
 
@@ -379,7 +386,7 @@ def save_state(
     """
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     versions = json.dumps(made_with(made_from))
-    with atomic_path(path) as temporary:
+    with checked_path(path) as temporary:
         safetensors.torch.save_file(state, temporary, metadata | {MADE_WITH: versions})
         with open(temporary, "rb") as file:
             n_bytes = file.read(8)
@@ -412,11 +419,13 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     Raises
     ------
     UserError
-        Naming the file, if it cannot be read, or holds something else than tensors by their names.
+        Naming the file, if it cannot be read, is not as its checksums say, or holds something else
+        than tensors by their names.
     """
     try:
         if str(path).endswith(".safetensors"):
-            return safetensors.torch.load_file(path), read_metadata(path)
+            metadata = read_metadata(path)
+            return safetensors.torch.load_file(path), metadata
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
@@ -449,8 +458,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """What a file of weights says of itself; nothing if it is not a safetensors file."""
     if not str(path).endswith(".safetensors"):
         return {}
+    check(path)
     with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+        metadata = file.metadata() or {}
+    adopt(path)
+    return metadata
 
 
 def weights_made_with(path: str | Path) -> list[str]:

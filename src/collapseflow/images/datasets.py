@@ -5,13 +5,20 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+from collapseflow.running.files import (
+    MADE_WITH,
+    checked_path,
+    made_with,
+    open_checked,
+    require_space,
+)
 
 SPLITS = ("train", "test")
 
@@ -191,7 +198,8 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     if labels.max() >= n_classes:
         raise UserError(f"label {labels.max()} has no name: there are {n_classes} class names")
     row = max(1, images[0].nbytes)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path) as (file, _):
+        require_space(path, images.nbytes)
         chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
         file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
         file.create_dataset("labels", data=labels)
@@ -219,24 +227,77 @@ class DatasetInfo:
     made_with: list[str]
 
 
+class Disk(FileIO):
+    """The file that HDF5 writes, and that it never sees failing: after an error its library cannot
+    close a file, and Python ends in a segmentation fault (HDF5 2.0).
+
+    The first error is kept, and what would be written after it is left out.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, content: memoryview) -> int:
+        left = memoryview(content).cast("B")
+        size = len(left)
+        try:
+            while len(left) and self._error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
+
+    def check(self) -> None:
+        """Raise the error that there was."""
+        if self._error:
+            raise self._error
+
+
+@contextmanager
+def create_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Disk]]:
+    """Write an HDF5 file that appears whole or not at all, with its checksums.
+
+    Yields
+    ------
+    file
+        To write into.
+    disk
+        What it is written on, to be asked.
+
+    Raises
+    ------
+    OSError
+        With :data:`errno.ENOSPC` where the disk is full.
+    """
+    with checked_path(path) as temporary, Disk(temporary) as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file, disk
+        finally:
+            # Whatever else went wrong has followed from it.
+            disk.check()
+
+
 @contextmanager
 def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading; HDF5's library, which may crash on damaged files, is given
+    checked bytes alone.
 
     Raises
     ------
     UserError
         Naming the file, if it is missing, cut off, no HDF5, or damaged where the block reads.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run the rule that makes it") from None
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a whole HDF5 file ({error}); delete it and run again"
-        ) from None
+    with open_checked(path) as content, h5py.File(content, "r") as file:
+        yield file
 
 
 def read_info(path: str | Path) -> DatasetInfo:

@@ -31,6 +31,7 @@ from collapseflow.measures.statistics import (
     read_statistics,
 )
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import remedy
 
 #: Report A's: eigenvalues of Sigma_B up to this value counted as zero.
 REPORT_A_CUTOFF = 1e-5
@@ -503,9 +504,7 @@ def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[st
         return {layer: dict.fromkeys(MEASURED_SPLITS, {"failed": state.failed}) for layer in layers}
     for layer in layers:
         if not set(MEASURED_SPLITS) <= set(state.layers.get(layer, ())):
-            raise UserError(
-                f"{path}: lacks statistics of the layer {layer!r}; delete it and run again"
-            )
+            raise UserError(f"{path}: lacks statistics of the layer {layer!r}; {remedy(path)}")
     return {
         layer: {split: _measured(state.layers[layer][split], path) for split in MEASURED_SPLITS}
         for layer in layers

@@ -9,7 +9,7 @@ import numpy as np
 
 from collapseflow.features.stores import read_attributes, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
-from collapseflow.running.files import atomic_path, made_with
+from collapseflow.running.files import checked_path, made_with
 from collapseflow.running.stop import heed
 
 logger = logging.getLogger(__name__)
@@ -188,5 +188,5 @@ def write_failed_embedding(output: str | Path, reason: str) -> None:
 
 
 def _write(output: str | Path, **arrays: Any) -> None:
-    with atomic_path(output) as temporary:
+    with checked_path(output) as temporary:
         np.savez(temporary, **arrays)

@@ -17,7 +17,7 @@ import xxhash
 from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import MADE_WITH, made_with
+from collapseflow.running.files import MADE_WITH, made_with, remedy
 from collapseflow.running.threads import blas_threads
 
 #: Indices, from 1, of the eigenvalues to which alpha-ReQ's line is fitted: its authors' code's.
@@ -314,7 +314,7 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
             try:
                 moments = reduce_blocks(iterate(path), labels)
             except ValueError as error:
-                raise UserError(f"{path}: {error}; delete it and run again") from None
+                raise UserError(f"{path}: {error}; {remedy(path)}") from None
             values = {name: function(moments) for name, function in OF_MOMENTS.items()}
             del moments
             rows = stratified_rows(labels, min(len(labels), TWO_NN_IMAGES), seed)

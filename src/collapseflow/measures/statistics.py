@@ -15,9 +15,6 @@ difference may be negative. A pseudo-inverse of such a difference means nothing,
 estimated from the same images.
 """
 
-import struct
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +32,14 @@ from scipy.spatial.distance import pdist
 from collapseflow.features.stores import Block, Head, iterate, read_head, read_labels
 from collapseflow.images.datasets import SPLITS
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import MADE_WITH, atomic_path, made_with
+from collapseflow.running.files import (
+    MADE_WITH,
+    checked_path,
+    made_with,
+    read_arrays,
+    readable,
+    remedy,
+)
 from collapseflow.running.threads import blas_threads
 
 #: The training images that are compared with the test images: as many of each class.
@@ -683,7 +687,7 @@ def _named(path: str | Path) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        raise UserError(f"{path}: {error}; delete it and run again") from None
+        raise UserError(f"{path}: {error}; {remedy(path)}") from None
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -710,7 +714,7 @@ def write_statistics(
     layers: Mapping[str, Mapping[str, Statistics]],
     versions: Iterable[str],
 ) -> None:
-    """Write the statistics of a state, atomically.
+    """Write the statistics of a state, with their checksums.
 
     The ``.npz`` holds ``layers``, their names; for the layer with the number i and each of its
     splits an array ``i/split/attribute`` for each attribute of :class:`Statistics` that is not
@@ -738,16 +742,8 @@ def write_failed_statistics(path: str | Path, reason: str) -> None:
 
 
 def _write(path: str | Path, arrays: Mapping[str, np.ndarray], versions: Iterable[str]) -> None:
-    with atomic_path(path) as temporary:
+    with checked_path(path) as temporary:
         np.savez(temporary, **arrays, **{MADE_WITH: np.array(made_with(versions))})
-
-
-#: What reading a damaged or foreign file raises; zipfile says with a RuntimeError that it is
-#: encrypted or packed in an unknown way.
-UNREADABLE = (
-    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError),
-    *(RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
-)
 
 
 def read_statistics(path: str | Path) -> StateStatistics:
@@ -759,9 +755,8 @@ def read_statistics(path: str | Path) -> StateStatistics:
         Naming the file, if it is missing, damaged or none of these.
     """
     needed = {field.name for field in fields(Statistics) if field.default is MISSING}
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(path)
+    with readable(path):
         names = arrays["layers"].tolist()
         values: dict[str, dict[str, dict]] = {name: {} for name in names}
         for key in sorted(arrays):
@@ -780,8 +775,3 @@ def read_statistics(path: str | Path) -> StateStatistics:
             },
             arrays[MADE_WITH].tolist(),
         )
-    except UNREADABLE as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path}: no readable statistics of features ({line}); delete it and run again"
-        ) from None

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from collapseflow.images.datasets import SPLITS
 from collapseflow.measures.statistics import Statistics, read_statistics, reduce_stream
+from collapseflow.running.files import read_arrays
 
 
 def class_variances(statistics: Statistics) -> Iterator[tuple[str, int, int | None, float]]:
@@ -95,6 +94,6 @@ def compare_variances(
 
 
 def _of_coordinates(embedding: str | Path) -> Statistics:
-    with np.load(embedding) as file:
-        blocks = [(file["coordinates"], file["labels"], None)]
+    arrays = read_arrays(embedding)
+    blocks = [(arrays["coordinates"], arrays["labels"], None)]
     return reduce_stream(lambda blocks_in_use: blocks)[0]

@@ -28,8 +28,7 @@ from collapseflow.measures.quantities import (
 )
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
-from collapseflow.running.errors import UserError
-from collapseflow.running.files import atomic_path, read_json
+from collapseflow.running.files import checked_path, open_checked, read_json
 from collapseflow.running.words import as_word
 
 #: What tells one run from another, beside the swept keys.
@@ -277,8 +276,8 @@ def _frame(rows: Sequence[Mapping], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def write_csv(path: str | Path, tidy: pd.DataFrame) -> None:
-    """Write a data frame without its index, atomically."""
-    with atomic_path(path) as temporary:
+    """Write a data frame without its index, with its checksums."""
+    with checked_path(path) as temporary:
         tidy.to_csv(temporary, index=False)
 
 
@@ -288,18 +287,15 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file is no such table.
+        If the file is no such table, or is not as its checksums say.
     """
-    try:
+    with open_checked(path) as file:
         return pd.read_csv(
-            path,
+            file,
             dtype=defaultdict(lambda: str, _NUMBERS),
             keep_default_na=False,
             na_values=dict.fromkeys(_NUMBERS, [""]),
         )
-    except (OSError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"{path}: is no table of measures: {message}") from None
 
 
 def run_rows(rows: pd.DataFrame, runs: Sequence[DescribedRun]) -> pd.DataFrame:

@@ -1,20 +1,15 @@
-"""The one page with every figure and table of a study."""
+"""The page of a study: what was found, and links to every figure and table."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from collapseflow.images.datasets import read_info
-from collapseflow.presentation.rows import (
-    failures_in_words,
-    numbered_seeds,
-    read_csv,
-)
+from collapseflow.presentation.findings import LIMITS
+from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
 from collapseflow.presentation.tables.writing import markdown, to_markdown
-from collapseflow.running.files import MADE_WITH, read_json, write_text
+from collapseflow.running.files import MADE_WITH, read_arrays, read_json, write_text
 from collapseflow.running.words import as_word
 
 #: In words, in which precision networks are trained and features are read.
@@ -23,6 +18,8 @@ TRAINED = {
     "bfloat16": "in bfloat16",
     "auto": "in bfloat16 where the device has it, else in float32",
 }
+#: In which other forms there are the figures and tables that a page links.
+OTHER_FORMS = {".png": ("PDF",), ".md": ("CSV", "TeX")}
 READ = {
     "float32": "in float32",
     "tf32": "in TensorFloat-32, which rounds what is multiplied to 10 bits",
@@ -34,11 +31,14 @@ def write_summary(
     study: Mapping,
     datasets: Mapping[str, str | Path],
     failures: str | Path,
+    findings: str | Path,
+    key_figure: str,
     sections: Sequence[tuple[str, Sequence[str]]],
     results: Iterable[str | Path],
     output: str | Path,
 ) -> None:
-    """Write the page; figures are shown, Markdown tables are copied in.
+    """Write the page: findings and limits, one figure, links to all others and to the tables, and
+    what was done with what.
 
     Parameters
     ----------
@@ -49,16 +49,46 @@ def write_summary(
         Labels of the data sets and their files.
     failures
         What :func:`collapseflow.presentation.rows.collect_measures` wrote of what failed.
+    findings
+        JSON: what :func:`collapseflow.presentation.findings.as_records` gives.
+    key_figure
+        The one of the figures below that the page shows.
     sections
-        Headings, each with paths relative to the page.
+        Headings, each with paths of tables (Markdown) and figures (PNG) relative to the page.
     results
         The files behind them, which say what they were made with.
     """
-    output = Path(output)
-    seeds = f"{numbered_seeds(study['seeds']).capitalize()}. " if study["seeds"] else ""
+    found = read_json(findings)
+    heading = next(heading for heading, paths in sections if key_figure in paths)
+    told = [one for one in found if one["kind"] != LIMITS]
+    nothing = "Nothing: no two feature sets and no training have results."
     lines = [
         f"# Study `{study['study']}`",
         "",
+        "## What was found",
+        "",
+        *([f"- {markdown(one['text'])}{_links(one['links'])}" for one in told] or [nothing]),
+        "",
+        f"![{markdown(heading)}]({key_figure})",
+        "",
+    ]
+    limits = [f"- {markdown(one['text'])}" for one in found if one["kind"] == LIMITS]
+    if limits:
+        lines += ["## Limits", "", *limits, ""]
+    failed = failures_in_words(read_csv(failures))
+    if failed:
+        lines += ["## What failed", "", *(f"- {markdown(line)}" for line in failed), ""]
+    lines += [
+        "## Tables and figures",
+        "",
+        *(f"- {markdown(heading)}:{_files(paths)}" for heading, paths in sections),
+        "- Every measure, a row each: [measures.csv](measures.csv)",
+        "",
+        "## What was done",
+        "",
+    ]
+    seeds = f"{numbered_seeds(study['seeds']).capitalize()}. " if study["seeds"] else ""
+    lines += [
         f"{seeds}Networks are trained {TRAINED[study['precision']]}; features are read "
         f"{READ[study['precision_of_reading']]}.",
         "",
@@ -74,20 +104,26 @@ def write_summary(
         sizes = [f"{info.n[split]:,}" for split in ("train", "test")]
         rows.append([label, info.source, *sizes, f"{info.sha256[:16]}…"])
     lines += [to_markdown(["data set", "source", "train", "test", "SHA-256"], rows), ""]
-    failed = failures_in_words(read_csv(failures))
-    if failed:
-        lines += ["## What failed", "", *(f"- {markdown(line)}" for line in failed), ""]
-    for heading, paths in sections:
-        heading = markdown(heading)
-        lines += [f"## {heading}", ""]
-        for path in paths:
-            if path.endswith(".png"):
-                pdf = os.path.splitext(path)[0] + ".pdf"
-                lines += [f"![{heading}]({path})", "", f"[PDF]({pdf})", ""]
-            else:
-                lines += [(output.parent / path).read_text(encoding="utf-8"), ""]
     lines += ["## Made with", "", *versions_behind(results), ""]
     write_text(output, "\n".join(lines))
+
+
+def _links(paths: Iterable[str]) -> str:
+    """Where a finding's numbers stand."""
+    links = [f"[{Path(path).stem}]({path})" for path in paths]
+    return f" ({', '.join(links)})" if links else ""
+
+
+def _files(paths: Iterable[str]) -> str:
+    """The tables and figures of a section, each in all its forms."""
+    words = []
+    for path in paths:
+        stem, suffix = os.path.splitext(path)
+        others = [f"[{name}]({stem}.{name.lower()})" for name in OTHER_FORMS[suffix]]
+        words.append(
+            f" [{Path(stem).relative_to(Path(stem).parts[0])}]({path}) ({', '.join(others)})"
+        )
+    return ",".join(words)
 
 
 def recipe_in_words(recipe: Mapping) -> str:
@@ -117,8 +153,7 @@ def _made_with(path: str | Path) -> list[str]:
     if Path(path).suffix == ".h5":
         return read_info(path).made_with
     if Path(path).suffix == ".npz":
-        with np.load(path) as file:
-            return file[MADE_WITH].tolist()
+        return read_arrays(path)[MADE_WITH].tolist()
     content = read_json(path)
     # What failed was made with nothing, or says its reason in place of a result.
     results = [content, *(one for one in content.values() if isinstance(one, dict))]

@@ -7,7 +7,8 @@ process ends, however it ends. A card is known by its UUID, which is also how a 
 would open a context on cards of other jobs. The driver is asked through NVML (the package
 nvidia-ml-py, where it is installed) or through nvidia-smi.
 
-The locks are one user's. Whom else a card serves is seen in its processes and free memory; such
+The locks are one user's, in a folder that only this user may open, and follow no link: its name can
+be known before it is made. Whom else a card serves is seen in its processes and free memory; such
 cards are taken last. On a cluster SLURM has chosen the job's cards, and the locks only divide
 them among processes of one job. Where cards are shared by arrangement (:data:`SHARED`) a job takes
 one that is locked rather than wait for it.
@@ -17,18 +18,20 @@ import fcntl
 import logging
 import os
 import re
+import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from collapseflow.running.errors import UserError
 from collapseflow.running.stop import pause
 
 logger = logging.getLogger(__name__)
 
-LOCKS = Path(tempfile.gettempdir()) / f"collapseflow-cards-{os.getuid()}"
+#: The same for all jobs of a user on a machine, whatever their variables say (TMPDIR).
+LOCKS = Path("/tmp") / f"collapseflow-cards-{os.getuid()}"
 #: Set where several processes are meant to share a card: by SLURM for gres/shard and gres/mps
 #: (src/plugins/gres/{shard,mps}), by users of NVIDIA's multi-process service.
 SHARED = ("SLURM_SHARDS_ON_NODE", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PIPE_DIRECTORY")
@@ -85,8 +88,7 @@ def claim_cards(names: Sequence[str], count: int) -> list[str]:
     Those come first that have not failed lately (:func:`distrust_cards`), on which no process of
     others computes, and that have the most free memory.
     """
-    LOCKS.mkdir(exist_ok=True)
-    with open(LOCKS / "claiming.lock", "w") as turn:
+    with os.fdopen(_open("claiming.lock")) as turn:
         while not _lock(turn.fileno()):
             pause(0.5)
         in_use = _in_use()
@@ -122,19 +124,18 @@ def claim_card(names: Sequence[str]) -> str:
     -------
     The card's name; it is this process's until the process ends.
     """
-    LOCKS.mkdir(exist_ok=True)
     said = False
     while True:
         for name in names:
             if name in _held:
                 return name
-            handle = os.open(_file(name, "lock"), os.O_CREAT | os.O_RDWR)
+            handle = _open(_file(name, "lock"))
             if _lock(handle):
                 _held[name] = handle
                 return name
             os.close(handle)
         if _is_shared():
-            _held[names[0]] = os.open(_file(names[0], "lock"), os.O_RDWR)
+            _held[names[0]] = _open(_file(names[0], "lock"))
             return names[0]
         if not said:
             said = True
@@ -145,7 +146,8 @@ def claim_card(names: Sequence[str]) -> str:
 def distrust_cards() -> None:
     """Let other jobs take the cards of this process last for some time: it has failed on them."""
     for name in _held:
-        _file(name, "failed").touch()
+        with os.fdopen(_open(_file(name, "failed"))) as mark:
+            os.utime(mark.fileno())
 
 
 def _is_shared() -> bool:
@@ -154,16 +156,50 @@ def _is_shared() -> bool:
 
 def _has_failed(name: str) -> bool:
     try:
-        return time.time() - _file(name, "failed").stat().st_mtime < DISTRUST
+        return time.time() - (LOCKS / _file(name, "failed")).lstat().st_mtime < DISTRUST
     except FileNotFoundError:
         return False
 
 
-def _file(name: str, kind: str) -> Path:
-    """A file of a card; a number means a card within one job of SLURM alone."""
+def _file(name: str, kind: str) -> str:
+    """The name of a file of a card; a number means a card within one job of SLURM alone."""
     if name.isdecimal() and (job := os.environ.get("SLURM_JOB_ID")):
         name = f"{job}-{name}"
-    return LOCKS / f"{name.replace('/', '-')}.{kind}"
+    return f"{name.replace('/', '-')}.{kind}"
+
+
+def _open(name: str) -> int:
+    """Open a file in the folder of locks; both are made if they are new, and nothing is emptied.
+
+    Raises
+    ------
+    UserError
+        If another user has made the folder, or if it or the file is a link.
+    """
+    with suppress(FileExistsError):
+        LOCKS.mkdir(mode=0o700)
+    try:
+        folder = os.open(LOCKS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise UserError(_not_ours(error.strerror)) from None
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.getuid():
+            raise UserError(_not_ours(f"made by user {status.st_uid}"))
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(folder, 0o700)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise UserError(f"{LOCKS / name}: cannot be locked ({error.strerror}); remove it") from None
+    finally:
+        os.close(folder)
+
+
+def _not_ours(reason: str) -> str:
+    return (
+        f"{LOCKS}: no folder of yours ({reason}), where jobs settle which card is whose; have it "
+        "removed by its owner or by an administrator"
+    )
 
 
 def _lock(handle: int) -> bool:

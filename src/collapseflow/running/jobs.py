@@ -141,6 +141,8 @@ def _configure_logging(files: Sequence[Path], name: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     logger.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    # On a full disk each line of the log would end on the screen, with two tracebacks.
+    logging.raiseExceptions = False
 
 
 def _prepare_for_networks(threads: int) -> None:

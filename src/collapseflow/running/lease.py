@@ -16,7 +16,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,15 +38,24 @@ class Lease:
     patience
         After so many seconds without one, the holder counts as dead. A holder on this machine
         whose process is gone counts as dead at once.
+    says
+        What else the file tells of its holder.
 
     A holder that finds its lease taken over, because it was stopped for longer than others were
     patient, ends itself with SIGTERM.
     """
 
-    def __init__(self, path: str | Path, beat: float = 5.0, patience: float = 60.0):
+    def __init__(
+        self,
+        path: str | Path,
+        beat: float = 5.0,
+        patience: float = 60.0,
+        says: Mapping[str, str] | None = None,
+    ):
         self.path = Path(path)
         self._patience = patience
         self._mine = {
+            **(says or {}),
             "host": _host(),
             "pid": os.getpid(),
             "born": _birth(os.getpid()),
@@ -73,9 +82,14 @@ class Lease:
 
 
 @contextmanager
-def lease(path: str | Path, beat: float = 5.0, patience: float = 60.0) -> Iterator[None]:
+def lease(
+    path: str | Path,
+    beat: float = 5.0,
+    patience: float = 60.0,
+    says: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Hold a :class:`Lease` for the time of the block; wait while another process holds it."""
-    held = Lease(path, beat, patience)
+    held = Lease(path, beat, patience, says)
     try:
         held.acquire()
         yield
@@ -129,9 +143,14 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
 
 
 def has_ended(path: Path) -> bool | None:
-    """Whether the holder of a lease has ended; None if its process is not of this machine."""
+    """Whether the holder of a lease has ended; None if its process cannot be looked at: it is of
+    another machine, or of another user, whose processes may be hidden and seem to be gone."""
     holder = read_holder(path)
-    return _is_gone(holder) if holder.get("host") == _host() else None
+    try:
+        own = path.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return None
+    return _is_gone(holder) if own and holder.get("host") == _host() else None
 
 
 def without_life(paths: Iterable[Path], patience: float) -> list[Path]:

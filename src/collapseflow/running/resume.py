@@ -19,7 +19,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collapseflow.running.files import atomic_path, read_json, remove_partial, write_json
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import (
+    atomic_path,
+    checksum_file,
+    link_or_copy_checksums,
+    read_json,
+    remove_partial,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +99,7 @@ def read_kept(path: str | Path) -> dict | None:
     """What a JSON file keeps; None if there is no whole one, and the work is to be done again."""
     try:
         return read_json(path)
-    except (FileNotFoundError, ValueError):
+    except UserError:
         return None
 
 
@@ -100,7 +108,7 @@ def kept_result(path: str | Path, depends_on: Mapping[str, Any], compute: Callab
     computed and kept there with the seconds that it took."""
     key = digest(depends_on)
     kept = read_kept(path)
-    if kept and kept["depends_on"] == key:
+    if isinstance(kept, dict) and kept.get("depends_on") == key and "result" in kept:
         # Parts of earlier versions do not say.
         count_earlier_seconds(kept.get("seconds", 0.0))
         return kept["result"]
@@ -124,3 +132,5 @@ def publish(part: str | Path, output: str | Path) -> None:
             if error.errno not in _NO_LINKS:
                 raise
             shutil.copyfile(part, temporary)
+        checksum_file(output).unlink(missing_ok=True)
+    link_or_copy_checksums(part, output)

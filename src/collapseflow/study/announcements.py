@@ -1,11 +1,12 @@
 """What is said before the first job, by a dry run too, and after the last one.
 
-A training goes on after its finished epochs (:mod:`collapseflow.training.loop`) where what they
-depend on is the same and their weights are there; where it does not, that is hours of work, and is
-said before.
+A training goes on after its finished epochs (:mod:`collapseflow.training.loop`) if their weights
+are there and nothing that they depend on has changed. Otherwise it trains them again, which may
+take hours, and is said before.
 """
 
 import csv
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from collapseflow.running.resume import DEPENDENCIES, SET_ASIDE, read_kept
 from collapseflow.running.words import epoch_name
 from collapseflow.study.recipes import Recipe
 
-#: Keys of a recipe that kept epochs leave out where they do nothing because of another key
-#: (training/recipes.py); the others are left out at their defaults.
+#: Kept epochs do not name these keys of a recipe where another key makes them void
+#: (training/recipes.py). Of the other keys they do not name those that have their default.
 _VOID = ("epochs", "momentum", "nesterov", "steps", "step_factor", "label_smoothing")
 #: So many names stand in a line.
 _NAMED = 3
@@ -39,12 +40,12 @@ class Training:
     code
         The digest of the code that trains.
     log
-        The log of the same training before, which need not exist; None of a pretraining, which has
-        none.
+        The log that an earlier training of this name has written, if there was one; None of a
+        pretraining, which writes none.
     data
         The digest of its images; None where they are not there yet.
     made_again
-        What it starts from that other planned jobs make, in words.
+        Which of its inputs other planned jobs make, in words.
     """
 
     name: str
@@ -80,12 +81,14 @@ class _Before:
 def trained_again(
     trainings: Iterable[Training], recipes: Collection[Mapping[str, Any]] = ()
 ) -> list[str]:
-    """One line for those of some trainings that repeat the same finished epochs for one reason.
+    """Which finished epochs are trained again, and why: one line for trainings that have both in
+    common.
 
     Parameters
     ----------
     recipes
-        How all recipes of the study train: what was finished for one of them no other replaces.
+        How all recipes of the study train. Epochs that one of them has finished count as its own,
+        not as replaced by another one.
     """
     alike: dict[tuple[int, int, str], list[str]] = {}
     for training in trainings:
@@ -98,23 +101,45 @@ def trained_again(
     ]
 
 
-def _repeated(
-    training: Training, recipes: Collection[Mapping[str, Any]]
-) -> tuple[int, int, str] | None:
-    """The first and the last epoch that are finished and would be trained again, and why."""
+def finished_epochs(training: Training) -> int:
+    """The epochs after which a planned training goes on, as far as is known before."""
+    before = _own_epochs(training, _kept_before(training))
+    if before is None:
+        return 0
+    repeated = _not_gone_on_with(training, before)
+    return repeated[0] - 1 if repeated else min(before.finished()[0], training.recipe["epochs"])
+
+
+def _kept_before(training: Training) -> list[_Before]:
+    """The epochs that stand for a training's place, those of the newest attempt first."""
     paths = sorted(
         Path(training.progress).glob(f"*/{DEPENDENCIES}"), key=lambda path: -path.stat().st_mtime
     )
     kept = [_Before(path.parent, read_kept(path) or {}) for path in paths]
-    kept = [before for before in kept if before.depends_on.get("recipe")]
-    last = training.recipe["epochs"]
-    alike = [b for b in kept if not _differences(b.depends_on["recipe"], training.recipe)]
-    for before in alike:
-        if before.depends_on.get("code") == training.code and training.data in (
-            None,
-            before.depends_on.get("dataset"),
+    return [before for before in kept if before.depends_on.get("recipe")]
+
+
+def _own_epochs(training: Training, kept: Iterable[_Before]) -> _Before | None:
+    """Those that depend on what the training depends on, as far as is known before."""
+    for before in kept:
+        if (
+            not _differences(before.depends_on["recipe"], training.recipe)
+            and before.depends_on.get("code") == training.code
+            and training.data in (None, before.depends_on.get("dataset"))
         ):
-            return _not_gone_on_with(training, before)
+            return before
+    return None
+
+
+def _repeated(
+    training: Training, recipes: Collection[Mapping[str, Any]]
+) -> tuple[int, int, str] | None:
+    """The first and the last epoch that are finished and would be trained again, and why."""
+    kept = _kept_before(training)
+    last = training.recipe["epochs"]
+    if own := _own_epochs(training, kept):
+        return _not_gone_on_with(training, own)
+    alike = [b for b in kept if not _differences(b.depends_on["recipe"], training.recipe)]
     if alike:
         same_code = alike[0].depends_on.get("code") == training.code
         what = "its images have changed" if same_code else "the code that trains has changed"
@@ -131,7 +156,7 @@ def _repeated(
     if replaced:
         differences, before = min(replaced, key=lambda found: len(found[0]))
         return 1, min(before.finished()[0], last), f": {_in_words(differences, training.recipe)}"
-    return 1, min(len(finished or []), last), f": they are no longer in {training.progress}"
+    return 1, min(len(finished or []), last), f": {training.progress} no longer holds them"
 
 
 def _not_gone_on_with(training: Training, before: _Before) -> tuple[int, int, str] | None:
@@ -151,7 +176,12 @@ def _not_gone_on_with(training: Training, before: _Before) -> tuple[int, int, st
         return after + 1, last, f": the weights or the optimiser's state of epoch {last} are gone"
     if training.made_again:
         what = " and ".join(training.made_again)
-        return 1, last, f", unless making {what} again gives the same"
+        verbs = (
+            "come out the same when they are"
+            if len(training.made_again) > 1
+            else ("comes out the same when it is")
+        )
+        return 1, last, f", unless {what} {verbs} made again"
     return None
 
 
@@ -168,7 +198,7 @@ def _differences(kept: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str
 def _in_words(differences: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     words = ", ".join(f"{k} {recipe[k]!r} instead of {v!r}" for k, v in differences.items())
     if set(differences) == {"epochs"}:
-        words += f", on which the course of the rate depends (schedule {recipe['schedule']!r})"
+        words += f"; with schedule {recipe['schedule']!r} the rate of every epoch depends on this"
     return words
 
 
@@ -194,8 +224,23 @@ def set_aside(results: str | Path) -> list[str]:
     if not folders:
         return []
     return [
-        "set aside when epochs were trained again, read by nothing, and yours to look at or to "
-        f"delete: rm -r {' '.join(folders)}"
+        "set aside, because no training could go on after them, are epochs that nothing reads; "
+        f"to delete them: rm -r {' '.join(folders)}"
+    ]
+
+
+def finished(results: str | Path) -> list[str]:
+    """What a finished study has found, in a line each, and where its pages are.
+
+    Three kinds of findings, the first sentence of each.
+    """
+    findings = json.loads(Path(results, "findings.json").read_text(encoding="utf-8"))
+    first = {finding["kind"]: finding["short"] for finding in reversed(findings)}
+    kinds = dict.fromkeys(finding["kind"] for finding in findings)
+    pages = (Path(results, name) for name in ("summary.md", "report.html"))
+    return [
+        *[first[kind] for kind in kinds][:_NAMED],
+        *(f"The study is finished: {page}" for page in pages if page.exists()),
     ]
 
 

@@ -60,7 +60,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        if mark and re.match(r" *\t", text.splitlines()[mark.line]):
+        if mark and any(re.match(r" *\t", line) for line in text.splitlines()[mark.line :][:1]):
             raise UserError(f"{name}{line}: begins with a tab; allowed: spaces") from None
         raise UserError(f"{name}{line}: not YAML ({error.problem})") from None
     except (yaml.YAMLError, ValueError) as error:

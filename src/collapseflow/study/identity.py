@@ -15,8 +15,8 @@ from urllib.request import url2pathname
 
 from collapseflow.images.sources.known import IDX_FILES
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import write_json
-from collapseflow.running.resume import digest, read_kept
+from collapseflow.running.files import read_json, readable, write_json
+from collapseflow.running.resume import digest
 from collapseflow.study.analyses import ANALYSES
 
 #: Keys of the study file, and the file in the folder of results that keeps their values.
@@ -46,9 +46,10 @@ def refuse_another(study: Mapping[str, Any], results: str | Path) -> None:
     Raises
     ------
     UserError
-        With the key, its value, and the value behind the results.
+        With the key, its value, and the value behind the results; or if what is kept of them is
+        damaged.
     """
-    kept = read_kept(Path(results) / FILE) or {}
+    kept = _kept(results)
     for key in SHARED:
         if key in kept and kept[key] != study[key]:
             raise UserError(
@@ -73,12 +74,32 @@ def record(study: Mapping[str, Any], results: str | Path) -> None:
     """Keep what the results of a study share, before its first job: also of data sets that it no
     longer has."""
     path = Path(results) / FILE
-    before = (read_kept(path) or {}).get("datasets", {})
+    before = _kept(results).get("datasets", {})
     now = {name: _decisive(entry) for name, entry in study["datasets"].items()}
     for name, entry in study["datasets"].items():
         if entry["source"] in LOCATED:
             now[name]["files"] = _listing(entry["location"])
     write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
+
+
+def _kept(results: str | Path) -> dict[str, Any]:
+    """What is kept of earlier results; nothing where there are none."""
+    path = Path(results) / FILE
+    if not path.exists():
+        return {}
+    try:
+        with readable(path):
+            kept = read_json(path)
+            # Of another type they have no such method.
+            for entry in kept.get("datasets", {}).values():
+                entry.items()
+            return kept
+    except UserError:
+        raise UserError(
+            f"{path}: damaged; it says of which seed and images {results} is, and nothing is made "
+            "there without it; allowed: a copy of it, another name for the study, or to delete it "
+            "if you know that neither has changed"
+        ) from None
 
 
 def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.running.errors import UserError
-from collapseflow.study.ingredients import COMPUTED, READS
+from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
 from collapseflow.study.plan import Plan
 
 #: What files a product is, by their suffixes.
@@ -776,6 +776,52 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
                 if suffix in SHOWN:
                     found.setdefault(heading, []).append(path.format(**vars(place)))
     return [(heading, paths) for (_, heading), paths in found.items()]
+
+
+def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
+    """By rule and data set (an empty text where there is one a study) the table or figure that a
+    reader opens, relative to the page; none of single runs."""
+    found = {}
+    for product in PRODUCTS:
+        shown = [path for suffix, path in product.outputs.items() if suffix in SHOWN]
+        if shown and product.per != "run":
+            places = product.places(plan)
+            found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
+    return found
+
+
+def key_figure(plan: Plan) -> str:
+    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
+    each network, or without networks the features of the first data set."""
+    found = shown_files(plan)
+    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
+    return next(iter(found[rule].values()))
+
+
+def contents(plan: Plan) -> list[dict[str, Any]]:
+    """The figures and tables that readers are shown, in the order of the list: of each ``name``,
+    ``dataset`` (empty where it is of the study), ``heading``, ``category``, ``label``, ``caption``,
+    and ``files``, paths relative to the page by their suffixes."""
+    return [
+        {
+            "name": product.name,
+            "dataset": place.dataset,
+            "heading": product.section.format(
+                title=plan.labels.dataset(place.dataset) if place.dataset else ""
+            ),
+            "category": product.category,
+            "label": product.label.format(**vars(place)),
+            "caption": product.caption_of(
+                {name: SHOWS[name](plan, place) for name in product.in_caption}
+            ),
+            "files": {
+                suffix: path.format(**vars(place)) for suffix, path in product.outputs.items()
+            },
+        }
+        for product in PRODUCTS
+        if product.section
+        for place in product.places(plan)
+    ]
 
 
 def small_results(plan: Plan) -> list[str]:

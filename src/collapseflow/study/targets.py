@@ -44,10 +44,10 @@ def refuse_unknown(
     given = [w for w in words if not re.match(r"-|\w+=|\d+$", w)]
     if all(map(is_target, given)):
         return
-    # Takes a third of a second.
-    from snakemake.cli import get_argument_parser
+    # The library can be used without Snakemake.
+    from collapseflow.running.engine import targets_among
 
-    for target in get_argument_parser().parse_known_args(words)[0].targets:
+    for target in targets_among(words):
         if not is_target(target):
             raise UserError(_line(target, plan, names))
 
@@ -63,6 +63,7 @@ def _line(target: str, plan: Plan, names: Sequence[str]) -> str:
     files = [
         *everything(plan),
         f"{results}/summary.md",
+        f"{results}/report.html",
         *map(plan.files.dataset, plan.study.datasets),
     ]
     for dataset, features in plan.columns.shown:

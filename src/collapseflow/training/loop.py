@@ -39,7 +39,15 @@ from collapseflow.features.networks import (
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.images.datasets import Split, read_info, read_split, split_off_test
 from collapseflow.running.errors import TemporaryError, UserError
-from collapseflow.running.files import atomic_folder, sha256_file, write_failure, write_json
+from collapseflow.running.files import (
+    atomic_folder,
+    checksum_file,
+    remove,
+    require_space,
+    sha256_file,
+    write_failure,
+    write_json,
+)
 from collapseflow.running.hardware import (
     autocast,
     call_again,
@@ -562,6 +570,10 @@ def _train_epochs(
     optimizer = new_optimizer(network, recipe)
     if finished:
         restore_optimizer(network, optimizer, load_state(files[finished - 1].optimizer)[0])
+    # What is kept, and the newest epoch beside it.
+    n_written = 1 + sum(epoch > finished for epoch in training.kept)
+    n_bytes = sum(value.nbytes for value in network.state_dict().values())
+    require_space(folder, n_written * n_bytes)
     data, held_out = hold_out(read_split(training.dataset, "train"), recipe)
     leaks = recipe.validation == "training_mode"
     test = read_split(training.dataset, "test") if leaks else None
@@ -684,9 +696,11 @@ def _call_all(steps: Iterable[Callable[[], object]]) -> None:
 def _clear(folder: Path, usable: set[Path]) -> None:
     """Make room behind the last usable epoch: what an unfinished epoch has left is deleted,
     finished epochs that are to be trained again, because a file is missing, are set aside."""
-    rest = [path for path in folder.iterdir() if path not in usable and path.name != DEPENDENCIES]
+    kept = {folder / DEPENDENCIES, *usable}
+    kept |= set(map(checksum_file, kept))
+    rest = [path for path in folder.iterdir() if path not in kept]
     finished = {path.stem for path in rest if path.suffix == ".json"}
-    damaged = [path for path in rest if path.name.split(".")[0] in finished]
+    damaged = [path for path in rest if path.name.lstrip(".").split(".")[0] in finished]
     for path in set(rest) - set(damaged):
         path.unlink()
     if damaged:
@@ -757,9 +771,9 @@ class EpochFiles:
 
         Weights stay that are kept now, or were when they were trained.
         """
-        self.optimizer.unlink(missing_ok=True)
+        remove(self.optimizer)
         if not kept and self.weights.exists() and not self.read()["kept"]:
-            self.weights.unlink()
+            remove(self.weights)
 
 
 def epoch_files(folder: Path, epochs: int) -> list[EpochFiles]:

@@ -11,6 +11,7 @@ import numpy as np
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
+from collapseflow.running.files import read_arrays
 
 #: Classes are named in the picture and in a legend up to this number.
 MOST_NAMED = 60
@@ -62,8 +63,7 @@ def _plot(
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (path, title) in zip(axes.flat, panels, strict=False):
-        with np.load(path) as file:
-            content = {key: file[key] for key in file.files}
+        content = read_arrays(path)
         joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:

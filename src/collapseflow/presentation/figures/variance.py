@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
+from collapseflow.presentation.rows import read_csv
 
 #: Above this number of classes their names are smaller, and not below the heat map as well.
 MOST_AT_FULL_SIZE = 20
@@ -25,7 +26,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     appearance.apply(style)
     class_names = read_info(material.variance_images).class_names
     (variance,) = material.variance
-    table = pd.read_csv(variance)
+    table = read_csv(variance).astype({"class_a": int})
     table = table[table["space"] == "features"]
     n = len(class_names)
     many = n > MOST_AT_FULL_SIZE
@@ -104,6 +105,6 @@ def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:
     ]
     matrix = np.full((n, n), np.nan)
     for row in pairs.itertuples():
-        a, b = row.class_a, int(row.class_b)
+        a, b = row.class_a, int(float(row.class_b))
         matrix[a, b] = matrix[b, a] = row.value
     return matrix

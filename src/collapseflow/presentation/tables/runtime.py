@@ -4,6 +4,7 @@ import pandas as pd
 
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.tables.writing import write_table
+from collapseflow.running.files import readable
 from collapseflow.running.jobs import cost_file
 from collapseflow.running.resume import read_kept
 
@@ -19,7 +20,8 @@ def runtime_table(material: Material, outputs: Outputs) -> None:
     costs = map(cost_file, material.job_logs)
     jobs = zip(material.jobs, material.benchmarks, costs, strict=True)
     for (stage, dataset, name), path, cost in jobs:
-        last_run = float(pd.read_csv(path, sep="\t", na_values="-")["s"].mean())
+        with readable(path):
+            last_run = float(pd.read_csv(path, sep="\t", na_values="-")["s"].mean())
         # Results of earlier versions have none.
         known = read_kept(cost) or {"seconds_taken_over": 0.0, "peak_memory_mib": None}
         minutes = material.published_minutes.get(f"{stage}/{dataset}/{name}")

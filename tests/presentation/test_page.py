@@ -1,0 +1,294 @@
+"""The page: its numbers by hand, its words as text, its images those of the data set."""
+
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import page_of_study
+import pytest
+from made_up import describe_run
+from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
+from PIL import Image
+
+from collapseflow.measures import embedding
+from collapseflow.presentation.page import explorer, numbers, writing
+from collapseflow.presentation.page.tables import read_table
+from collapseflow.presentation.rows import read_csv
+from collapseflow.presentation.tables.writing import Bold, markdown, to_markdown
+from collapseflow.running.code import read_module
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import write_text
+
+
+class Page(HTMLParser):
+    """What a page asks for, its texts, its scripts by id, and the ids of its elements."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.asked, self.texts, self.scripts, self.ids = [], [], {}, []
+        self.inside = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.asked += [attributes[name] for name in ("src", "href") if name in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.inside = attributes.get("id", tag) if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, text):
+        if self.inside is None:
+            self.texts.append(text.strip())
+        else:
+            self.scripts[self.inside] = text
+
+
+@pytest.fixture
+def page(tmp_path):
+    return Page(page_of_study.write(tmp_path).read_text(encoding="utf-8"))
+
+
+# --- the whole --------------------------------------------------------------------------------
+
+
+def test_the_page_needs_no_other_file_but_links_to_the_pdf(page):
+    outside = [a for a in page.asked if not a.startswith(("data:", "#"))]
+    assert outside == ["figures/probes.pdf"]
+
+
+def test_what_the_list_has_is_there_whatever_its_category(page):
+    headings = {"Digits: which differ", "Collapse and probes", "Something new"}
+    assert headings <= set(page.texts)
+    assert "Collapse and <probes>." in page.texts
+    assert {f"#{'tables-comparison_digits'}"} <= set(page.asked)
+    assert "tables-comparison_digits" in page.ids
+
+
+def test_names_are_text_wherever_they_stand(page):
+    assert "<script>boom()</script>" in page.texts and "שלום" in page.texts
+    assert "ResNet18 <b>tuned</b>" in page.texts
+    assert "Networks are better <than> pixels." in page.texts
+    told = page.scripts["explored-0"]
+    assert "<" not in told and "\u2028" not in told
+    assert json.loads(told)["classes"] == CLASSES
+
+
+def test_csv_files_are_within_the_page(page, tmp_path):
+    links = [a for a in page.asked if a.startswith("data:text/csv;base64,")]
+    found = {base64.b64decode(link.partition(",")[2]) for link in links}
+    paths = ("tables/comparison_digits.csv", "measures.csv")
+    assert found == {(tmp_path / path).read_bytes() for path in paths}
+
+
+def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
+    none = {"runs": [], "columns": [], "classification": [], "embeddings": [], "contents": []}
+    (tmp_path / "none.json").write_text("[]")
+    path = page_of_study.write(tmp_path, **none, findings=tmp_path / "none.json")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "No network is trained." in page.texts
+    assert not {"findings", "key", "features", "explore", "collapse"} & set(page.ids)
+
+
+def test_a_changed_template_style_or_script_writes_the_page_again():
+    parts = read_module(Path(writing.__file__)).parts("*")
+    names = {path.name for part in parts for path, _ in part.uses}
+    assert {"page.html", "page.css", "page.js"} <= names
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def test_a_table_says_what_was_written(tmp_path):
+    words = ["a | b", "*not bold* `x` $1$ ~2~", "1 < 2 & 3", r"back\slash", "[x](y) _z_", "1. one"]
+    header = ["the | first", *("second" for _ in words)]
+    rows = [["x", *words], ["y", *([""] * 5), Bold("7.0", "† (6.9)")]]
+    note = "A note: 1 < 2, 5 × [x](y), _z_."
+    write_text(tmp_path / "a.md", to_markdown(header, rows) + f"\n{markdown(note)}\n")
+    table = read_table(tmp_path / "a.md")
+    assert table.header == header and table.notes == [note]
+    assert table.right == [False, *([True] * len(words))]
+    assert [cell.words for cell in table.rows[0]] == ["x", *words]
+    assert (table.rows[1][6].bold, table.rows[1][6].words) == ("7.0", "† (6.9)")
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows(tmp_path):
+    page_of_study.rows().to_csv(tmp_path / "rows.csv", index=False)
+    return read_csv(tmp_path / "rows.csv")
+
+
+RUNS = [describe_run(seed=seed, layers=["conv", "flatten"]) for seed in (0, 1)]
+LABELS = {"digits": "Digits"}
+
+
+def test_a_place_on_an_axis_is_a_share_of_it():
+    axis = numbers.Axis(0.5, 1.0, logarithmic=False)
+    assert [axis.place(v) for v in (0.5, 0.6, 1.0, 2.0)] == [0, 20, 100, 100]
+    axis = numbers.Axis(0.01, 100.0, logarithmic=True)
+    assert [axis.place(v) for v in (0.01, 0.1, 1.0, 0.0)] == [0, 25, 50, 0]
+    assert (50, "1") in axis.ticks()
+
+
+def test_networks_have_the_means_of_their_last_layer_before_and_after(rows):
+    found = numbers.before_and_after(rows, RUNS, LABELS)
+    (network,) = found["networks"]
+    # NC1 of seeds 0.04 and 0.01: exp of the mean and of the standard deviation of the logarithms.
+    factor = math.exp(math.sqrt(2) * math.log(2))
+    mark = network["nc1"]["test after"]
+    assert mark.words == f"0.0200 ×÷ {factor:.3g}"
+    axis = found["axes"]["nc1"]
+    assert mark.low == axis.place(0.02 / factor) and mark.high == axis.place(0.02 * factor)
+    # Not that of the other layer, which is 8.
+    assert network["nc1"]["training before"].words == "2.00 ×÷ 1.00"
+    assert network["accuracy"]["test after"].words.startswith("91.00 ± 1.4")
+    # (0.75 + 0.85) / 2.
+    assert network["network"].startswith("80.00 ± 7")
+
+
+def test_features_have_their_accuracies_with_intervals(rows):
+    found = numbers.compared_features(rows, [RAW, TUNED], page_of_study.CLASSIFIERS)
+    assert found["classifiers"] == ["LDA", "random <i>forest</i>"]
+    raw, tuned = found["features"]
+    assert raw["cells"][0]["value"] == pytest.approx(33 / 36)
+    # Half of the interval from -0.1 to +0.02 is 0.06, around the value.
+    axis, mark = found["axis"], raw["cells"][0]["mark"]
+    assert mark.low == axis.place(33 / 36 - 0.06) and mark.high == axis.place(33 / 36 + 0.06)
+    assert tuned["cells"][1]["mark"].words == "100.00 ± 0.00"
+    assert numbers.compared_features(rows, [], page_of_study.CLASSIFIERS) is None
+
+
+def test_pairs_have_their_differences_in_words(tmp_path):
+    (path,) = page_of_study.write_tables(tmp_path)
+    found = numbers.differences(path, [RAW, TUNED], page_of_study.CLASSIFIERS)
+    line = "LDA: +5.56 points [−1.00, +12.00], not larger than chance"
+    assert found == {"0-1": [line]}
+
+
+def test_curves_have_every_layer_and_split(rows):
+    found = numbers.curves(rows, RUNS, LABELS)
+    lines = {(line["layer"], line["split"], line["quantity"]): line for line in found["lines"]}
+    assert lines["conv", "train", "nc1"]["mean"] == [8, 8, 8]
+    line = lines["flatten", "test", "nc1"]
+    assert line["epochs"] == [0, 1, 4] and line["mean"] == [2, 0.02, 0.02]
+    # Shares are in percent.
+    assert lines["", "test", "accuracy"]["mean"] == [80, 80]
+    assert found["quantities"]["accuracy"]["title"].endswith(", %")
+    assert found["layers"] == ["conv", "flatten"]
+    assert "within-class" in found["quantities"]["nc1"]["title"]
+    assert "lda" not in " ".join(found["quantities"])
+
+
+# --- the explorer -----------------------------------------------------------------------------
+
+
+def test_images_are_those_that_a_map_was_made_of(tmp_path, make_store, monkeypatch):
+    page_of_study.write_images(tmp_path / "images.h5")
+    stores = {}
+    for name, n in (("train", 3 * N_TRAIN), ("test", 3 * N_TEST)):
+        rows = np.column_stack([np.arange(n), np.zeros(n)]).astype(np.float32)
+        stores[name] = make_store(rows, np.arange(n) % 3, name=f"{name}.h5")
+    # A map that puts each image where its row says.
+    monkeypatch.setattr(embedding, "embed_sklearn", lambda features, *rest: features)
+    embedding.embed(stores, "sklearn", 31, 5.0, 7, 1, tmp_path / "map.npz")
+    (one,) = explorer.read_maps([tmp_path / "map.npz"], [RAW])
+    images = explorer.mapped_images(tmp_path / "images.h5", one, seed=7)
+    assert len(images.rows) == 62 and images.rows.tolist() == one["coordinates"][:, 0].tolist()
+    greys = [
+        grey_of(("train", "test")[s], r) for s, r in zip(images.split, images.rows, strict=True)
+    ]
+    assert images.images[:, 5, 5].tolist() == greys
+    assert images.ids.tolist() == (1000 + images.rows).tolist()
+
+
+def test_a_map_of_other_images_is_refused(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    paths = page_of_study.write_maps(tmp_path, classes=2)
+    (one,) = explorer.read_maps(paths[:1], [RAW])
+    with pytest.raises(UserError, match="is not of these images"):
+        explorer.mapped_images(tmp_path / "images.h5", one, seed=0)
+
+
+def test_the_script_is_told_which_test_images_are_wrong(page):
+    told = json.loads(page.scripts["explored-0"])
+    assert (told["n"], told["n_train"]) == (96, 60)
+    for of_map, features in zip(told["maps"], ("raw", TUNED.features), strict=True):
+        for name, wrong in WRONG[features].items():
+            packed = np.frombuffer(base64.b64decode(of_map["wrong"][name]), np.uint8)
+            bits = np.unpackbits(packed, bitorder="little")[:36]
+            assert np.flatnonzero(bits).tolist() == wrong
+
+
+def test_features_whose_classifiers_failed_have_a_map(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    failed, *others = page_of_study.write_classification(tmp_path)
+    failed.write_text(json.dumps({"lda": {"failed": "lost"}}))
+    columns = [RAW, TUNED]
+    maps = explorer.read_maps(page_of_study.write_maps(tmp_path), columns)
+    labels = page_of_study.CLASSIFIERS
+    told, _ = explorer.describe(tmp_path / "images.h5", maps, columns, [failed, *others], labels, 0)
+    assert told["classifiers"] == labels
+    assert [list(one["wrong"]) for one in told["maps"]] == [[], ["lda", "rf"]]
+
+
+def test_features_that_failed_have_no_map(tmp_path):
+    embedding.write_failed_embedding(tmp_path / "failed.npz", "lost")
+    paths = [tmp_path / "failed.npz", page_of_study.write_maps(tmp_path)[1]]
+    (one,) = explorer.read_maps(paths, [RAW, TUNED])
+    assert (one["place"], one["label"]) == (1, TUNED.label)
+
+
+def test_coordinates_keep_their_shape_and_go_down():
+    found = explorer._whole_numbers(np.array([[0.0, 0.0], [10.0, 5.0]]))
+    # Half as high as wide, in the middle; what is above has the smaller number.
+    assert found.tolist() == [[0, 49151], [65535, 16384]]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_thumbnails_stand_in_the_order_of_the_points(colour):
+    levels = np.arange(2600) % 250
+    images = np.repeat(levels, 16 * 16).reshape(-1, 16, 16).astype(np.uint8)
+    if colour:
+        images = np.stack([images] * 3, axis=-1)
+    first, second = explorer.sheets(explorer.thumbnails(images), 14)
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(first))).convert("L"))
+    assert sheet.shape == (700, 700)
+    for place in (0, 49, 50, 2499):
+        row, column = divmod(place, 50)
+        assert abs(int(sheet[14 * row + 7, 14 * column + 7]) - levels[place]) < 25
+    with Image.open(io.BytesIO(base64.b64decode(second))) as picture:
+        assert picture.size == (700, 28)
+
+
+def test_a_thumbnail_keeps_the_shape_of_an_image():
+    wide = np.zeros((1, 20, 40, 3), np.uint8)
+    wide[0, :, :20], wide[0, :, 20:] = (250, 0, 0), (0, 0, 250)
+    (small,) = explorer.thumbnails(wide)
+    assert small.shape == (28, 28, 3)
+    # Half as high as wide, in the middle of a black square.
+    assert not small[:7].any() and not small[21:].any()
+    assert (small[7:21, :14] == [250, 0, 0]).all() and (small[7:21, 14:] == [0, 0, 250]).all()
+
+
+def test_thumbnails_are_made_small_until_they_fit():
+    random = np.random.default_rng(0).integers(0, 256, (500, 28, 28)).astype(np.uint8)
+    assert np.array_equal(explorer.thumbnails(random), random)
+    sizes = {side: len(explorer.sheets(random, side)[0]) for side in explorer.SIDES}
+    for side in explorer.SIDES:
+        assert explorer.fitting_sheets([random], sizes[side])[0] == side
+    assert explorer.fitting_sheets([random], 0)[0] == explorer.SIDES[-1]
+
+
+def test_the_page_says_that_thumbnails_are_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("collapseflow.presentation.page.writing.MOST_BYTES", 0)
+    text = page_of_study.write(tmp_path).read_text(encoding="utf-8")
+    assert re.search("thumbnails are 14 pixels wide, not 28", text)

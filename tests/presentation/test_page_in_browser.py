@@ -1,0 +1,243 @@
+"""The page in a real browser, from a file: what moves does what it says, and nothing is asked of a
+network."""
+
+import io
+import shutil
+
+import numpy as np
+import page_of_study
+import pytest
+from page_of_study import N_TRAIN, TUNED, grey_of
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    return page_of_study.write(tmp_path_factory.mktemp("study")).as_uri()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """A function that opens the page; whatever it then does, nothing may go wrong on it."""
+    contexts, wrong = [], []
+
+    def open_it(width=1200, **settings):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url))
+        page.goto(address)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    asked = [words for words in wrong if not words.startswith(("data:", "blob:"))]
+    assert asked == [address] * len(contexts)
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+@pytest.fixture
+def explorer(page):
+    page.click("#open-explorer")
+    page.wait_for_selector("#explorer canvas")
+    return page
+
+
+def texts(page, selector):
+    return [text.strip() for text in page.locator(selector).all_text_contents()]
+
+
+SECTIONS = ["asked", "findings", "key", "features", "explore", "collapse", "fold"]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1200])
+def test_every_section_shows_and_nothing_is_wider_than_the_screen(open_page, width):
+    page = open_page(width)
+    page.click("#open-explorer")
+    for name in SECTIONS:
+        assert page.locator(f"#{name} h2").is_visible(), name
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for details in page.locator("details").all():
+        details.evaluate("details => { details.open = true }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_is_read_without_a_script(open_page):
+    page = open_page(java_script_enabled=False)
+    for name in SECTIONS:
+        assert page.locator(f"#{name} h2").is_visible(), name
+    page.click("text=Collapse and probes")
+    assert page.locator("#figures-probes img").first.is_visible()
+    assert not page.locator("#open-explorer").is_visible()
+
+
+def test_what_is_folded_is_printed(page):
+    picture = page.locator("#tables-comparison_digits table")
+    assert not picture.is_visible()
+    page.emulate_media(media="print")
+    assert picture.is_visible()
+    assert not page.locator("nav").is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_finding_leads_to_its_table(page):
+    page.click("#findings a")
+    assert page.locator("#tables-comparison_digits table").is_visible()
+
+
+def test_a_table_is_sorted_by_a_click_and_the_other_way_by_a_second(page):
+    names = ".compared tbody th"
+    page.click(".compared thead button >> text=LDA")
+    first = texts(page, names)[0]
+    assert first.startswith("ResNet18 <b>tuned</b>")
+    assert page.locator(".compared [aria-sort=descending]").count() == 1
+    page.click(".compared thead button >> text=LDA")
+    assert texts(page, names)[0].startswith("raw pixels")
+    assert page.locator(".compared [aria-sort=ascending]").count() == 1
+
+
+def test_a_pair_gives_its_difference(page):
+    buttons = page.locator(".pick")
+    buttons.nth(1).click()
+    assert "Choose two" in page.inner_text(".difference")
+    buttons.nth(0).press("Enter")
+    words = page.inner_text(".difference")
+    assert words.startswith("ResNet18 <b>tuned</b> minus raw pixels")
+    assert "LDA: +5.56 points [−1.00, +12.00], not larger than chance" in words
+    assert [b.get_attribute("aria-pressed") for b in buttons.all()] == ["true", "true"]
+
+
+# --- curves -----------------------------------------------------------------------------------
+
+
+def values(page):
+    page.locator("#chooser details").nth(1).evaluate("details => { details.open = true }")
+    rows = page.locator("#chooser tbody tr").all()
+    return [[cell.strip() for cell in row.locator("td").all_text_contents()] for row in rows]
+
+
+def test_a_curve_is_of_what_is_chosen(page):
+    chooser = page.locator("#chooser")
+    chooser.get_by_label("measure", exact=True).select_option("nc1")
+    chooser.get_by_label("training images, as many").uncheck()
+    # A factor of exp(sqrt(2) ln 2) = 2.665 around 0.02.
+    found = [row[2:] for row in values(page)]
+    assert found == [["epoch 0", "2"], *([e, "0.02 (0.007504 to 0.0533)"] for e in EPOCHS)]
+    assert chooser.locator("svg.plot .point").count() == 3
+    chooser.get_by_label("layer", exact=True).select_option("conv")
+    assert [row[3] for row in values(page)] == ["8", "8", "8"]
+    chooser.get_by_label("across", exact=True).select_option("layers")
+    assert [row[2] for row in values(page)] == ["conv", "flatten"]
+    chooser.get_by_label("epoch", exact=True).select_option("0")
+    assert [row[3] for row in values(page)] == ["8", "2"]
+
+
+EPOCHS = ["epoch 1", "epoch 4"]
+
+
+def test_a_measure_says_what_it_is(page):
+    page.locator("#chooser").get_by_label("measure", exact=True).select_option("nc1")
+    page.click("text=What this measure is")
+    assert "tr(Sigma_W Sigma_B^+)" in page.locator(".definition").first.inner_text()
+
+
+# --- the explorer -----------------------------------------------------------------------------
+
+
+def place_of(page, row, flipped=False):
+    """Where the test image ``row`` lies on the screen, in a map with 59 as its largest x and 30 as
+    its largest y: in the middle of the canvas but for a margin of three per cent."""
+    box = page.locator("#explorer canvas").bounding_box()
+    share = 1.6 * row / 59
+    x, y = (1 - share if flipped else share), 0.5 - 30 / 59 / 2
+    return tuple(box[k] + box["width"] * (0.5 + (v - 0.5) * 0.94) for k, v in (("x", x), ("y", y)))
+
+
+def shown_grey(page):
+    picture = Image.open(io.BytesIO(page.locator(".hovered .thumbnail").screenshot()))
+    return np.asarray(picture.convert("L"))[40:60, 40:60].mean()
+
+
+@pytest.mark.parametrize("row", [0, 17, 35])
+def test_pointing_at_an_image_shows_it(explorer, row):
+    explorer.locator("#explorer canvas").scroll_into_view_if_needed()
+    explorer.mouse.move(*place_of(explorer, row))
+    words = explorer.inner_text(".hovered")
+    assert f"test image {row}, {1000 + row} in its source" in words
+    assert page_of_study.CLASSES[row % 3].split()[0] in words
+    assert ("LDA: wrong" in words) == (row in page_of_study.WRONG["raw"]["lda"])
+    assert abs(shown_grey(explorer) - grey_of("test", row)) < 5
+
+
+def test_an_image_stays_chosen_when_the_features_change(explorer):
+    explorer.locator("#explorer canvas").scroll_into_view_if_needed()
+    explorer.mouse.click(*place_of(explorer, 7))
+    assert "LDA: wrong" in explorer.inner_text(".hovered")
+    explorer.get_by_label("features", exact=True).select_option(label=TUNED.label)
+    assert "test image 7," in explorer.inner_text(".hovered")
+    assert "LDA: right" in explorer.inner_text(".hovered")
+    explorer.mouse.move(*place_of(explorer, 30, flipped=True))
+    assert "test image 30," in explorer.inner_text(".hovered")
+
+
+def listed(page):
+    page.locator("#explorer .list").evaluate("details => { details.open = true }")
+    page.wait_for_selector("#explorer .list tbody tr")
+    return texts(page, "#explorer .list tbody td:nth-child(3)")
+
+
+def test_mistakes_alone_are_a_list(explorer):
+    explorer.get_by_label("mistakes only").check()
+    assert listed(explorer) == ["test image 0", "test image 7", "test image 30"]
+    assert "3 of 96 images shown" in explorer.inner_text("#explorer .status")
+    explorer.get_by_label("right or wrong by").select_option("rf")
+    assert listed(explorer) == ["test image 1"]
+
+
+def test_classes_and_splits_are_filtered(explorer):
+    explorer.get_by_role("button", name="none").click()
+    assert "0 of 96 images shown" in explorer.inner_text("#explorer .status")
+    explorer.get_by_label("שלום").check()
+    assert "12 of 96 images shown" in explorer.inner_text("#explorer .status")
+    explorer.get_by_label("training images (faint)").check()
+    assert f"{12 + N_TRAIN} of 96 images shown" in explorer.inner_text("#explorer .status")
+
+
+def test_keys_go_from_image_to_image(explorer):
+    canvas = explorer.locator("#explorer canvas")
+    canvas.press("ArrowRight")
+    assert "test image 0," in explorer.inner_text(".hovered")
+    canvas.press("ArrowRight")
+    assert "test image 1," in explorer.inner_text(".hovered")
+    canvas.press("ArrowLeft")
+    canvas.press("ArrowLeft")
+    assert "test image 35," in explorer.inner_text(".hovered")
+
+
+def test_colours_are_those_of_the_classes(explorer):
+    explorer.locator("#explorer canvas").scroll_into_view_if_needed()
+    picture = Image.open(io.BytesIO(explorer.screenshot())).convert("RGB")
+    for row, colour in ((3, "#332288"), (4, "#88CCEE"), (5, "#44AA99")):
+        x, y = place_of(explorer, row)
+        found = "#{:02X}{:02X}{:02X}".format(*picture.getpixel((round(x), round(y))))
+        assert found == colour.upper()
