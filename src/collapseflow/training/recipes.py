@@ -16,14 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from collapseflow.running.section import (
-    Epochs,
-    Fraction,
-    PositiveFloat,
-    Section,
-    number,
-    text,
-)
+from collapseflow.running.section import Epochs, Fraction, PositiveFloat, Section, number, text
 
 #: What ``validation`` may be beside a share of the training images.
 VALIDATIONS = ("none", "training_mode")

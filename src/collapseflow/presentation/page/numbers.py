@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from collapseflow.measures import collapse
+from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.quantities import OURS, QUANTITIES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
@@ -257,12 +257,12 @@ def curves(
     Returns
     -------
     ``datasets``, ``splits``: labels by name; ``networks``, ``layers``: labels in their order;
-    ``quantities``: of each ``title``, ``logarithmic``, ``definition``, in the ``notation``, and
-    ``source``; ``lines``: of each data set, series, layer, split and quantity the epochs with the
-    mean over seeds, and its ``low`` and ``high`` (:func:`ends`), in the quantity's unit.
+    ``quantities``: of each ``title``, ``logarithmic``, ``definition`` and ``source``; ``lines``:
+    of each data set, series, layer, split and quantity the epochs with the mean over seeds, and its
+    ``low`` and ``high`` (:func:`ends`), in the quantity's unit.
     """
     table = _series_rows(rows, runs)
-    table = table[table["quantity"].isin([*collapse.MEASURES])]
+    table = table[table["quantity"].isin([*MEASURES])]
     by = ["dataset", "series", "layer", "split", "quantity", "epoch"]
     means = over_seeds(table, by)
     labels = {run.series: run.label for run in runs}
@@ -294,13 +294,12 @@ def curves(
             name: {
                 "title": f"{entry.title}, {entry.unit}" if entry.unit else entry.title,
                 "logarithmic": entry.logarithmic,
-                "definition": entry.meaning,
+                "definition": f"{entry.meaning[0].upper()}{entry.meaning[1:]}.",
                 "source": "" if entry.source == OURS else entry.source,
             }
             for name, entry in QUANTITIES.items()
             if name in there
         },
-        "notation": collapse.__doc__.split("\n\n")[1],
         "lines": lines,
     }
 
