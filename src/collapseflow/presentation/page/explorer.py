@@ -16,6 +16,7 @@ from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
 from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import read_arrays
 
 #: Thumbnails in a row and in a column of a sheet.
 PER_SIDE = 50
@@ -61,11 +62,11 @@ def read_maps(paths: Iterable[str | Path], columns: Sequence[DescribedFeatures])
     ``perplexity`` and ``recall``."""
     maps = []
     for place, (path, one) in enumerate(zip(paths, columns, strict=True)):
-        with np.load(path) as file:
-            if "failed" in file:
-                continue
-            names = ("coordinates", "labels", "splits", "split", "perplexity", "recall")
-            content = {name: file[name] for name in names}
+        arrays = read_arrays(path)
+        if "failed" in arrays:
+            continue
+        names = ("coordinates", "labels", "splits", "split", "perplexity", "recall")
+        content = {name: arrays[name] for name in names}
         if content.pop("splits").tolist() == list(SPLITS):
             maps.append({"place": place, "label": one.label, **content})
     return maps
