@@ -57,6 +57,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "few_shot/*.json": read_json,
     "similarity/*.json": read_json,
     "identity.json": read_json,
+    "findings.json": read_json,
     "measures.csv": read_csv,
     "failures.csv": read_csv,
     "tables/*.csv": read_csv,
