@@ -200,7 +200,7 @@ def test_feature_sets_are_found_again_in_the_tables_of_a_study(collect, write, o
     ]
     measures, failures = collect([], [], columns, contents)
     told = {"columns": columns, "title": "Digits", "classifiers": {"linear": "Probe"}}
-    comparison_table(Material(cells=write("cells", contents), **told), vars(out))
+    comparison_table(Material(classification=write("classification", contents), **told), vars(out))
     made = results([], columns=columns, comparisons={"digits": read_csv(out.csv)})
     found = Results(**{**vars(made), "rows": read_csv(measures), "failures": read_csv(failures)})
     finding = only(best_features(found))
