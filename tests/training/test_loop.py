@@ -36,7 +36,7 @@ from collapseflow.training.loop import (
 from collapseflow.training.recipes import NetworkRecipe
 
 
-def changed(recipe, **keys):
+def with_keys(recipe, **keys):
     return recipe.model_copy(update=keys)
 
 
@@ -56,7 +56,7 @@ RECIPE = NetworkRecipe(
     head_gain=0.02,
 )
 #: One with batch norm as well, whose last layer is an ordinary linear one.
-BATCH_NORM = changed(RECIPE, model="mobilenet_v3_small")
+BATCH_NORM = with_keys(RECIPE, model="mobilenet_v3_small")
 LAST_LAYER = {"squeezenet1_1": "classifier.1", "mobilenet_v3_small": "classifier.3"}
 CODE = "0" * 16
 
@@ -117,7 +117,7 @@ def run(folder, epochs, dataset, start, recipe=RECIPE, code=CODE, kept=None):
     torch.manual_seed(100 + epochs)
     finetune(
         dataset,
-        changed(recipe, epochs=epochs),
+        with_keys(recipe, epochs=epochs),
         range(1, epochs + 1) if kept is None else kept,
         [CPU],
         start,
@@ -368,7 +368,7 @@ def test_a_training_repeated_is_the_same_and_another_seed_is_not(
 ):
     (again,) = run(tmp_path / "again", 1, dataset, start)
     assert_equal(again, uninterrupted[0])
-    (weights,) = run(tmp_path / "other", 1, dataset, start, changed(RECIPE, seed=6))
+    (weights,) = run(tmp_path / "other", 1, dataset, start, with_keys(RECIPE, seed=6))
     name = "features.0.weight"
     assert not torch.equal(weights[name], uninterrupted[0][name])
 
@@ -402,11 +402,11 @@ def test_the_head_has_a_row_for_each_class_of_the_data_set(data, start, tmp_path
 def files_below(folder):
     """Files that hold something which was trained."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in files if path.name != "depends_on.json"]
+    return [path for path in files if "depends_on.json" not in path.name]
 
 
 def test_fewer_images_than_a_batch_are_refused(dataset, start, tmp_path):
-    large = changed(RECIPE, batch_size=20)
+    large = with_keys(RECIPE, batch_size=20)
     with pytest.raises(UserError, match="batch_size: 20 is more than the 19 training images"):
         run(tmp_path, 1, dataset, start, large)
     assert files_below(tmp_path) == []
@@ -429,7 +429,7 @@ def diverge_in(monkeypatch, epoch, what="loss"):
 def test_a_learning_rate_that_is_too_high_leaves_words_in_place_of_weights(
     dataset, start, tmp_path, trained
 ):
-    wild = changed(RECIPE, learning_rate=1e30)
+    wild = with_keys(RECIPE, learning_rate=1e30)
     for _ in range(2):
         assert run(tmp_path, 2, dataset, start, wild) == []
         assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
@@ -471,7 +471,7 @@ def test_the_epochs_before_one_that_diverges_are_published(
 
 
 def test_a_pretraining_that_diverges_is_a_mistake(dataset, tmp_path):
-    wild = changed(RECIPE, learning_rate=1e30)
+    wild = with_keys(RECIPE, learning_rate=1e30)
     words = "squeezenet1_1, pretraining: the loss of epoch 1 is not finite; lower the learning rate"
     with pytest.raises(UserError, match=words):
         run_pretrain(tmp_path, 1, dataset, wild)
@@ -659,7 +659,7 @@ def another(changed, data, dataset, start, folder):
     else:
         value = {"seed": 6, "learning_rate": 1e-4, "batch_size": 9, "normalize": "none"}
         value |= {"head_gain": 0.03, "loss": "mse", "weight_decay": 0.1, "augmentation": "flip"}
-        arguments["recipe"] = changed(RECIPE, **{changed: value[changed]})
+        arguments["recipe"] = with_keys(RECIPE, **{changed: value[changed]})
     return arguments
 
 
@@ -702,7 +702,7 @@ def test_the_same_data_and_weights_in_other_files_train_nothing_anew(
 def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
     dataset, start, tmp_path, monkeypatch, caplog, first
 ):
-    recipe = changed(RECIPE, precision="auto")
+    recipe = with_keys(RECIPE, precision="auto")
     other = {"float32": "bfloat16", "bfloat16": "float32"}[first]
     for epochs, has in ((1, first), (3, other)):
         monkeypatch.setattr(hardware, "has_bfloat16", lambda device, has=has: has == "bfloat16")
@@ -710,7 +710,7 @@ def test_a_precision_that_was_chosen_by_itself_is_kept_on_another_device(
     said = [metadata(path)["precision"] for path in output_files(tmp_path, 3)]
     assert said == [first] * 3
     assert f"going on in {first}, as the epochs before" in caplog.text
-    expected = run(tmp_path / "asked for", 3, dataset, start, changed(RECIPE, precision=first))
+    expected = run(tmp_path / "asked for", 3, dataset, start, with_keys(RECIPE, precision=first))
     assert_equal(weights[-1], expected[-1])
 
 
@@ -981,7 +981,7 @@ LOSSES = {
 def test_every_recipe_equals_the_plain_loop_and_goes_on_where_it_was_killed(
     data, dataset, starts, tmp_path, monkeypatch, name
 ):
-    recipe = changed(BATCH_NORM, **OTHERS[name])
+    recipe = with_keys(BATCH_NORM, **OTHERS[name])
     start = starts[recipe.model]
     weights = run(tmp_path / "one go", 3, dataset, start, recipe)
     for _ in range(3):
@@ -1013,7 +1013,7 @@ def test_the_schedule_s_epochs_are_part_of_what_a_training_depends_on(
     dataset, start, tmp_path, trained
 ):
     for epochs in (1, 2):
-        run(tmp_path, epochs, dataset, start, changed(RECIPE, schedule="cosine"))
+        run(tmp_path, epochs, dataset, start, with_keys(RECIPE, schedule="cosine"))
     assert trained == [1, 1, 2]
     found = sorted(
         json.loads(path.read_text())["recipe"]["epochs"]
@@ -1029,7 +1029,7 @@ FROZEN_FROM = {"head": "classifier.3", "features.12": "features.12", "classifier
 def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
     dataset, starts, tmp_path, trained_part, monkeypatch
 ):
-    recipe = changed(BATCH_NORM, trained=trained_part)
+    recipe = with_keys(BATCH_NORM, trained=trained_part)
     before = torch.load(starts[recipe.model])
     weights = run(tmp_path, 2, dataset, starts[recipe.model], recipe)[-1]
     names = list(before)
@@ -1053,7 +1053,7 @@ def test_what_is_not_trained_stays_as_it_was_bit_for_bit(
 
 # --- test images that leak --------------------------------------------------------------------
 
-LEAKING = changed(BATCH_NORM, validation="training_mode", learning_rate=1e-3)
+LEAKING = with_keys(BATCH_NORM, validation="training_mode", learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -1097,7 +1097,7 @@ def test_running_statistics_take_in_the_test_images_and_parameters_do_not(
     data, dataset, starts, leaked, tmp_path
 ):
     start = starts[LEAKING.model]
-    (corrected,) = run(tmp_path, 1, dataset, start, changed(LEAKING, validation="none"))
+    (corrected,) = run(tmp_path, 1, dataset, start, with_keys(LEAKING, validation="none"))
     faithful = leaked[1][0]
     parameters = {n for n, _ in torchvision.models.get_model(LEAKING.model).named_parameters()}
     for name, value in corrected.items():
@@ -1142,14 +1142,14 @@ def test_leaks_train_anew_and_leave_what_was_trained_without(
     dataset, start, keep, tmp_path, trained
 ):
     keep(1)
-    run(tmp_path, 1, dataset, start, changed(RECIPE, validation="training_mode"))
+    run(tmp_path, 1, dataset, start, with_keys(RECIPE, validation="training_mode"))
     assert trained == [1]
-    run(tmp_path, 1, dataset, start, changed(RECIPE, validation="none"))
+    run(tmp_path, 1, dataset, start, with_keys(RECIPE, validation="none"))
     assert trained == [1]
 
 
 def test_nothing_leaks_into_features_that_are_frozen(dataset, starts, tmp_path):
-    recipe = changed(LEAKING, trained="head")
+    recipe = with_keys(LEAKING, trained="head")
     before = torch.load(starts[recipe.model])
     (weights,) = run(tmp_path, 1, dataset, starts[recipe.model], recipe)
     for name, value in weights.items():
@@ -1199,7 +1199,7 @@ def test_one_test_image_cannot_leak(data):
 
 def test_a_training_that_diverges_is_not_validated(dataset, starts, tmp_path, monkeypatch):
     monkeypatch.delattr(training, "leak_test_images")
-    wild = changed(LEAKING, learning_rate=1e30)
+    wild = with_keys(LEAKING, learning_rate=1e30)
     assert run(tmp_path, 1, dataset, starts[wild.model], wild) == []
     assert failure(tmp_path / "weights") == "the loss of epoch 1 is not finite"
 
@@ -1221,7 +1221,7 @@ def test_the_network_is_built_only_where_no_epoch_is_finished(dataset, tmp_path,
         kept = list(range(1, epochs + 1))
         planned = Training(
             dataset=str(dataset),
-            recipe=changed(BATCH_NORM, epochs=epochs),
+            recipe=with_keys(BATCH_NORM, epochs=epochs),
             kept=kept,
             start_weights=None,
             metadata=metadata_words,
@@ -1266,7 +1266,7 @@ SOURCE = "{real} digits"
 def run_pretrain(folder, epochs, dataset, recipe=RECIPE, code=CODE):
     path = folder / f"{epochs}.safetensors"
     torch.manual_seed(200 + epochs)
-    recipe = changed(recipe, epochs=epochs)
+    recipe = with_keys(recipe, epochs=epochs)
     pretrain(dataset, recipe, [CPU], SOURCE, folder / "progress", code, path)
     return path
 
@@ -1282,7 +1282,7 @@ def test_pretraining_equals_the_plain_loop_from_random_weights(data, dataset, tm
 
 
 def test_pretraining_lowers_the_loss_and_says_so(dataset, tmp_path):
-    recipe = changed(BATCH_NORM, learning_rate=1e-3)
+    recipe = with_keys(BATCH_NORM, learning_rate=1e-3)
     losses = {}
     for epochs in (1, 4):
         path = run_pretrain(tmp_path, epochs, dataset, recipe)
@@ -1347,7 +1347,7 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
 
 
 def test_a_pretrained_network_predicts_the_classes_it_was_trained_on(data, dataset, tmp_path):
-    recipe = changed(BATCH_NORM, learning_rate=1e-3)
+    recipe = with_keys(BATCH_NORM, learning_rate=1e-3)
     path = run_pretrain(tmp_path, 20, dataset, recipe)
     reading = Reading(recipe.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
     write_network_features(dataset, path, reading, CPU, tmp_path / "features")
