@@ -34,8 +34,10 @@ NEUTRAL = "#777777"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: Long names below an axis.
 TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-#: Points per inch of what is a bitmap within a PDF: clouds of points.
+#: Points per inch of what is a bitmap within a PDF or an SVG: clouds of points.
 RASTER_DPI = 300
+#: How the files that are no bitmaps call the date that they do not have.
+DATES = {"pdf": "CreationDate", "svg": "Date"}
 
 
 def apply(style: Mapping) -> None:
@@ -61,7 +63,9 @@ def apply(style: Mapping) -> None:
             "axes.linewidth": 0.6,
             "lines.linewidth": 1.2,
             "lines.markersize": 3.5,
-            "pdf.fonttype": 42,  # text stays text in the PDF
+            "pdf.fonttype": 42,  # text stays text in the PDF, and in the SVG
+            "svg.fonttype": "none",
+            "svg.hashsalt": "collapseflow",
             "text.parse_math": False,
             "figure.constrained_layout.use": True,
         }
@@ -69,14 +73,18 @@ def apply(style: Mapping) -> None:
 
 
 def save(figure: Figure, outputs: Outputs) -> None:
-    """Save as PDF and as PNG, those of them that are wanted, atomically.
+    """Save as PDF, PNG and SVG, those of them that are wanted, atomically.
 
-    A PDF has its :func:`document_title`, and no date: the same study gives the same file.
+    PDF and SVG have their :func:`document_title`, and no date: the same study gives the same file.
     """
-    for path in [outputs[suffix] for suffix in ("pdf", "png") if suffix in outputs]:
-        pdf = {"dpi": RASTER_DPI, "metadata": {"Title": document_title(path), "CreationDate": None}}
+    for suffix in [suffix for suffix in ("pdf", "png", "svg") if suffix in outputs]:
+        path = outputs[suffix]
+        how = {}
+        if suffix in DATES:
+            words = {"Title": document_title(path), DATES[suffix]: None}
+            how = {"dpi": RASTER_DPI, "metadata": words}
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, **(pdf if str(path).endswith(".pdf") else {}))
+            figure.savefig(temporary, **how)
     plt.close(figure)
 
 
