@@ -123,7 +123,7 @@ def test_every_table_and_figure_appears(tiny):
     stems = [f"{kind}_{d}" for kind in kinds for d in TINY["datasets"]]
     stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
     stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
-    assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png")}
+    assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png", "txt")}
     tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
@@ -132,7 +132,10 @@ def test_every_table_and_figure_appears(tiny):
     assert tables == {*expected, "training.csv"}
     for path in folder.rglob("*.*"):
         start = path.read_bytes()[:4]
-        assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+        if path.suffix == ".txt":
+            assert b". Look for " in path.read_bytes()
+        else:
+            assert start == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
     summary = (results / "summary.md").read_text()
     for stem in figures:
         if stem.endswith(".png"):
@@ -603,7 +606,7 @@ def test_a_single_figure_runs_alone(tmp_path):
     answer = snakemake(tmp_path, TINY, target)
     assert "summary" not in answer.text
     made = {path.name for path in (tmp_path / "results" / "tiny" / "figures").iterdir()}
-    assert made == {"scattering_digits.png", "scattering_digits.pdf"}
+    assert made == {f"scattering_digits.{suffix}" for suffix in ("pdf", "png", "txt")}
 
 
 def test_the_study_of_the_reports_plans_every_job(tmp_path):

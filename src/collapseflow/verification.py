@@ -168,5 +168,5 @@ KINDS: dict[str, Callable[[Path], str]] = {
     ".png": _png,
     ".pdf": _pdf,
     ".csv": _csv,
-    **dict.fromkeys((".md", ".tex", ".log", ".tsv", ".yaml", ".txt"), _text),
+    **dict.fromkeys((".md", ".tex", ".log", ".tsv", ".yaml", ".txt", ".svg"), _text),
 }

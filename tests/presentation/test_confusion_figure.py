@@ -9,7 +9,7 @@ from collapseflow.presentation.figures import confusion
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 NET = describe_features("net/plain", (0, 1), epoch=3, recipe="plain", label="Net, tuned")
 #: Of 40, 20 and 4 images.
 UNEQUAL = [[36, 4, 0], [5, 15, 0], [3, 0, 1]]

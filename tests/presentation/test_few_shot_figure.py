@@ -11,7 +11,7 @@ from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 IMAGENET = describe_features("resnet18/imagenet", label="ResNet18, ImageNet")
 TRAINED = describe_features(
     "resnet18/plain", [0, 1, 2], 4, start="random", recipe="plain", label="ResNet18, trained"

@@ -37,7 +37,7 @@ from collapseflow.presentation.tables.runs import training_table
 from collapseflow.running.words import as_word
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 N_TEST = {"mnist5k": 1000, "digits": 400, "fashion": 10_000}
 N_EPOCHS = 4
 #: What measures are on all training images beyond those on some.

@@ -14,7 +14,7 @@ from collapseflow.presentation.figures import appearance, geometry
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 LAYER = "flatten"
 
 

@@ -129,7 +129,7 @@ def tables(collect):
 def material_of(tables, training, runs):
     told = {"runs": runs, "swept_runs": runs, "datasets": DATASETS, "backbones": BACKBONES}
     read = {"measures": tables[0], "failures": tables[1], "training": training}
-    return Material(**read, **told, style=Style().model_dump())
+    return Material(**read, **told, style=Style().drawn)
 
 
 def rows_of(text):

@@ -8,7 +8,7 @@ from collapseflow.presentation.figures import images
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Dataset, Style
 
-STYLE = Style(samples_per_class=3).model_dump()
+STYLE = Style(samples_per_class=3).drawn
 
 
 #: A coefficient.

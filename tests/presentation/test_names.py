@@ -43,7 +43,7 @@ from collapseflow.presentation.tables.writing import (
 from collapseflow.study.products import PRODUCTS
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 #: Mathtext that cannot be parsed, and what would be typeset.
 NAMES = ("$\\bad$", "_$x_1$")
 SPLITS = ("train", "train_matched", "test")

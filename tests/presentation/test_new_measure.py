@@ -67,7 +67,7 @@ def test_a_function_and_an_entry_are_a_measure(tmp_path, monkeypatch, collect, f
     assert spread("largest_class", mean, 2.0) == "28.3 ×÷ 2.00"
     labels = {"datasets": {"digits": "Digits"}, "backbones": {"resnet18": "ResNet18"}}
     told = {"runs": runs, "layered_runs": runs, "dataset": "digits", **labels}
-    read = {"measures": tables[0], "failures": tables[1], "style": Style().model_dump()}
+    read = {"measures": tables[0], "failures": tables[1], "style": Style().drawn}
     epochs.plot_collapse(Material(**told, **read), {})
     layers.plot_layers(Material(**told, **read), {})
     over_epochs, over_layers = figures

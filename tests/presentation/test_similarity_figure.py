@@ -10,7 +10,7 @@ from collapseflow.presentation.figures import similarity
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 TRAINED = "a layer before and after training"
 SEEDS = "a layer after training, in two seeds (mean over pairs)"
 

@@ -13,7 +13,7 @@ from collapseflow.presentation.figures import appearance, embedding
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 
 
 def images_in(pdf):
@@ -40,6 +40,21 @@ def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
     content = path.read_bytes()
     assert re.search(rb"/Title \((.*?)\)", content)[1].decode() == title
     assert b"/CreationDate" not in content
+
+
+def test_an_svg_has_words_as_text_and_the_same_bytes_each_time(tmp_path):
+    contents = []
+    for name in ("figure.svg", "again/figure.svg"):
+        appearance.apply(STYLE)
+        figure, axis = plt.subplots()
+        axis.plot([0, 1], [0, 1], marker="o")
+        axis.set_title("collapse of digits")
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        appearance.save(figure, {"svg": path})
+        contents.append(path.read_text())
+    assert contents[0] == contents[1]
+    assert ">collapse of digits</text>" in contents[0] and "<dc:date>" not in contents[0]
 
 
 def test_a_heat_map_is_drawn_as_areas_with_the_first_row_at_the_top(tmp_path):

@@ -13,7 +13,7 @@ from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.study.schema import Style
 
-STYLE = Style().model_dump()
+STYLE = Style().drawn
 STARTS = {"imagenet": "ImageNet", "random": "random", "pretrain-digits": "learned Digits 8×8"}
 TWO = {key: BACKBONES[key] for key in ("resnet18", "vgg11")}
 LAYERS = {"resnet18": ["layer1", "flatten"], "vgg11": ["classifier"]}

@@ -461,7 +461,7 @@ def test_only_feature_sets_that_are_compared_are_computed():
 # --- results ----------------------------------------------------------------------------------
 
 SMALL = {"backbones": {"res": RESNET}, "recipes": {"plain": {"epochs": 2}}}
-FIGURES = ("pdf", "png")
+FIGURES = ("pdf", "png", "txt")
 TABLES = ("csv", "md", "tex")
 
 

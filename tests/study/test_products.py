@@ -32,6 +32,8 @@ from collapseflow.study.schema import load
 ENTRIES = pytest.mark.parametrize("product", PRODUCTS, ids=[p.rule for p in PRODUCTS])
 PRESENTATION = Path(presentation.__file__).parent
 DIGITS = {"source": "digits"}
+#: The files of a figure.
+FIGURE = ("pdf", "png", "txt")
 RESNET = {"model": "resnet18", "label": "ResNet18", "image_size": 32, "weights": ["random"]}
 
 
@@ -125,7 +127,7 @@ def test_what_an_entry_does_not_name_is_refused_in_words():
 
 def test_no_two_products_have_a_rule_or_a_file_in_common():
     rules = [product.rule for product in PRODUCTS]
-    paths = [path for product in PRODUCTS for path in product.outputs.values()]
+    paths = [path for product in PRODUCTS for path in product.outputs(plan()).values()]
     assert len(set(rules)) == len(rules) and len(set(paths)) == len(paths)
 
 
@@ -138,7 +140,7 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
         (
             "plot_collapse",
             "plot_collapse/{dataset}",
-            ["figures/collapse_{dataset}.pdf", "figures/collapse_{dataset}.png"],
+            [f"figures/collapse_{{dataset}}.{suffix}" for suffix in FIGURE],
             {"figure": "measures per epoch", "data set": "{dataset}"},
         ),
         (
@@ -150,7 +152,7 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
         (
             "plot_geometry",
             "plot_geometry/{dataset}/{run}",
-            ["figures/geometry/{dataset}/{run}.pdf", "figures/geometry/{dataset}/{run}.png"],
+            [f"figures/geometry/{{dataset}}/{{run}}.{suffix}" for suffix in FIGURE],
             {"figure": "geometry of {run}", "data set": "{dataset}"},
         ),
         ("tabulate_training", "tabulate_training", ["tables/training.csv"], None),
@@ -158,7 +160,7 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
             "plot_confusion",
             "plot_confusion/{dataset}",
             [
-                *("figures/confusion_{dataset}.pdf", "figures/confusion_{dataset}.png"),
+                *(f"figures/confusion_{{dataset}}.{suffix}" for suffix in FIGURE),
                 "tables/confusion_{dataset}.csv",
             ],
             {"figure": "confusion", "data set": "{dataset}"},
@@ -168,9 +170,19 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
 def test_rules_logs_files_and_labels_have_the_names_of_their_product(rule, job, files, labels):
     (product,) = [product for product in PRODUCTS if product.rule == rule]
     assert product.job == job
-    assert list(product.outputs.values()) == files
-    shown = [suffix for suffix in product.outputs if suffix in SHOWN]
+    assert list(product.outputs(plan()).values()) == files
+    shown = [suffix for suffix in product.outputs(plan()) if suffix in SHOWN]
     assert [product.report_labels(suffix) for suffix in shown] == ([labels] if labels else [])
+
+
+def test_a_study_may_ask_for_figures_as_svg_too():
+    asking = plan(style={"formats": ["svg", "png", "pdf"]})
+    found = {path for path in everything(asking) if "samples" in path}
+    assert found == {f"results/toy/figures/samples_digits.{s}" for s in (*FIGURE, "svg")}
+    # Of tables nothing changes.
+    assert {Path(path).suffix for path in everything(asking) if "tables" in path} == {
+        *(".csv", ".md", ".tex")
+    }
 
 
 def test_the_targets_are_those_of_the_documentation():
@@ -188,12 +200,12 @@ def test_targets_are_of_all_data_sets_or_of_one_by_its_place():
     ]
     for target, dataset in (("fig2", "one"), ("fig3", "two")):
         assert target_files(target, two) == [
-            f"results/toy/figures/embedding_{dataset}.{suffix}" for suffix in ("pdf", "png")
+            f"results/toy/figures/embedding_{dataset}.{suffix}" for suffix in FIGURE
         ]
     # Of those that have it.
-    assert target_files("fig5", two)[1:] == ["results/toy/figures/collapse_two.png"]
+    assert target_files("fig5", two)[1] == "results/toy/figures/collapse_two.png"
     of_run = "results/toy/figures/geometry/two/net/random/finetuned/s0.png"
-    assert target_files("fig_geometry", two)[1:] == [of_run]
+    assert target_files("fig_geometry", two)[1] == of_run
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,22 @@ CASES = {
         dataset(subset={"train": 1}),
         "datasets.mine.subset.train: value 1 is refused; allowed: 2 or more",
     ),
+    "no name of a width": (
+        study(style={"width": "wide"}),
+        'style.width: value "wide" is refused; allowed: column, full, or 1 to 20 inches',
+    ),
+    "figures wider than paper": (
+        study(style={"width": 50}),
+        "style.width: value 50 is refused; allowed: column, full, or 1 to 20 inches",
+    ),
+    "no picture for the page": (
+        study(style={"formats": ["pdf", "svg"]}),
+        "style.formats: lacks png, which is always made; write [pdf, png, svg]",
+    ),
+    "an unknown format": (
+        study(style={"formats": ["pdf", "eps"]}),
+        'style.formats.1: value "eps" is refused; allowed: pdf, png, svg',
+    ),
     "more points an inch than a picture has": (
         study(style={"dpi": 1_000_000_000}),
         "style.dpi: value 1000000000 is refused; allowed: up to 1200",

@@ -199,7 +199,7 @@ def asked(function):
 
 def reported(product):
     """The outputs of a product; the report shows its picture, its table in Markdown, or both."""
-    outputs = {suffix: f"<results>/{path}" for suffix, path in product.outputs.items()}
+    outputs = {suffix: f"<results>/{path}" for suffix, path in product.outputs(PLAN).items()}
     for suffix in SHOWN.keys() & outputs.keys():
         outputs[suffix] = report(
             outputs[suffix],

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from collapseflow.presentation.captions import write_caption
 from collapseflow.presentation.material import Material
 from collapseflow.running.jobs import job
 
@@ -10,4 +11,6 @@ draw = getattr(import_module(module), name)
 
 with job(snakemake):
     material = Material(**dict(snakemake.input.items()), **dict(snakemake.params.items()))
-    draw(material, dict(snakemake.output.items()))
+    outputs = dict(snakemake.output.items())
+    draw(material, outputs)
+    write_caption(str(snakemake.params.caption), material, outputs)

@@ -91,7 +91,8 @@ class DescribedFeatures:
 
 
 Described = DescribedRun | DescribedFeatures
-#: The files of a table or figure by their suffixes: ``pdf``, ``png``, ``csv``, ``md``, ``tex``.
+#: The files of a table or figure by their suffixes: ``pdf``, ``png``, ``svg``, ``txt``,
+#: ``csv``, ``md``, ``tex``.
 Outputs = Mapping[str, str | Path]
 
 #: What is told as JSON-like values, and is given as these.
@@ -150,7 +151,8 @@ class Material:
     backbone_names
         The names of the backbones alone.
     style, seed
-        Of the study.
+        Of the study; the style as figures are told it
+        (:attr:`collapseflow.study.schema.Style.drawn`).
     ink
         Whether grey images are printed as ink on paper: what is black in them is white.
     scattering

@@ -121,7 +121,7 @@ def _variance_states(plan: Plan, w: Wildcards) -> list[tuple[str, str]]:
 #: JSON-like values. A job is told what its entry names and nothing else: what changes makes again
 #: the tables and figures that print it.
 SHOWS: dict[str, Callable[[Plan, Wildcards], Any]] = {
-    "style": lambda plan, w: plan.study.style.model_dump(),
+    "style": lambda plan, w: plan.study.style.drawn,
     "seed": lambda plan, w: plan.study.seed,
     "runs": lambda plan, w: [vars(run) for run in plan.described.runs],
     "layered_runs": lambda plan, w: [vars(run) for run in plan.described.layered_runs()],

@@ -17,10 +17,11 @@ from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
 from collapseflow.study.plan import Plan
 
-#: What files a product is, by their suffixes.
-FIGURE = ("pdf", "png")
+#: What files a product is, by their suffixes; the text is the caption of a figure, and further
+#: formats of its picture are those of the study's style.
+FIGURE = ("pdf", "png", "txt")
 TABLE = ("csv", "md", "tex")
-FOLDERS = {**dict.fromkeys(FIGURE, "figures"), **dict.fromkeys(TABLE, "tables")}
+FOLDERS = {**dict.fromkeys((*FIGURE, "svg"), "figures"), **dict.fromkeys(TABLE, "tables")}
 #: Those that the summary and Snakemake's report show.
 SHOWN = {"png": "figure", "md": "table"}
 #: By what there is one of: how its file is called, and its log below the name of its rule.
@@ -125,7 +126,7 @@ class Product:
         The function that makes it of a :class:`collapseflow.presentation.material.Material`, as a
         text: reading this list imports nothing that draws.
     makes
-        The suffixes of its files.
+        The suffixes of the files that every study has of it.
     message
         What its job is doing, for the screen.
     per
@@ -142,7 +143,8 @@ class Product:
     category, label
         Where Snakemake's report has it, and as what.
     caption
-        What Snakemake's report says of it, in reStructuredText; names in braces are of ``shows``.
+        What Snakemake's report, the page and the text beside a figure say of it, and what to look
+        for in it, in reStructuredText; names in braces are of ``shows``.
     megabytes, minutes
         What its job asks for.
     """
@@ -173,11 +175,12 @@ class Product:
         """The place of its log below ``logs``, without a suffix, by wildcards."""
         return self.rule + NAMES[self.per][1]
 
-    @property
-    def outputs(self) -> dict[str, str]:
+    def outputs(self, plan: Plan) -> dict[str, str]:
         """Its files below the results of a study, by suffix and wildcards."""
         name = NAMES[self.per][0].format(name=self.name)
-        return {suffix: f"{FOLDERS[suffix]}/{name}.{suffix}" for suffix in self.makes}
+        formats = plan.study.style.formats if "png" in self.makes else ()
+        suffixes = dict.fromkeys((*self.makes, *formats))
+        return {suffix: f"{FOLDERS[suffix]}/{name}.{suffix}" for suffix in suffixes}
 
     def report_labels(self, suffix: str) -> dict[str, str]:
         """What tells one of its files from others in Snakemake's report."""
@@ -220,7 +223,7 @@ class Product:
         return [
             f"{plan.files.results}/{path.format(**vars(place))}"
             for place in places
-            for path in self.outputs.values()
+            for path in self.outputs(plan).values()
         ]
 
 
@@ -231,15 +234,17 @@ def _defined(figure: str) -> str:
 
 
 #: Captions of a figure and a table of the same.
-SWEPT = """
+SWEPT = f"""
     Accuracy and neural collapse after the last epoch, at the values that recipes are swept over.
     Solid: training images (for measures as many of each class as there are test images); dashed:
     test images. Several seeds: mean and one standard deviation (ddof = 1), of NC1 the geometric
     ones. Where training images are held out, the point that is the best on them is marked; without,
-    no point is called best."""
+    no point is called best. The measures: {_defined("runs")}. Look for values at which the accuracy
+    on test images and the collapse of training images part."""
 VARIANCES = """
     Variances within classes and between pairs of classes, as report B computed them (t-SNE
-    coordinates) and as it meant them (features)."""
+    coordinates) and as it meant them (features). Look for variances within classes that are small
+    beside the distances between their means, and for whether they are so on test images."""
 
 PRODUCTS: tuple[Product, ...] = (
     # Of each data set.
@@ -257,7 +262,8 @@ PRODUCTS: tuple[Product, ...] = (
         label="samples",
         caption="""
             Training images of ``{title}``, one class a row. Images of ink, as MNIST's, are printed
-            black on white.""",
+            black on white. Look for labels that are wrong, and for images that are cut off or
+            empty.""",
         megabytes=2000,
     ),
     Product(
@@ -276,7 +282,7 @@ PRODUCTS: tuple[Product, ...] = (
             A training image of ``{title}`` and six of its first-order scattering coefficients (J =
             {scattering[J]}, L = {scattering[L]}, order {scattering[order]}), by scale j and the
             direction of the strokes they answer to. Images of ink, as MNIST's, are printed black on
-            white.""",
+            white. Look for the scales and directions that answer to the strokes of the image.""",
         megabytes=2000,
     ),
     Product(
@@ -297,7 +303,8 @@ PRODUCTS: tuple[Product, ...] = (
             neighbours of each other; training images, which a fine-tuned network has learned to
             keep apart, are faint. Under each panel: the number of points, the perplexity, and the
             share of each point's 10 nearest neighbours among the features that are among its 10
-            nearest in the picture.""",
+            nearest in the picture. Look for classes that are mixed with each other; how large a
+            cloud is and how far it is from another says little.""",
         megabytes=2000,
     ),
     Product(
@@ -315,7 +322,8 @@ PRODUCTS: tuple[Product, ...] = (
         label="test accuracy",
         caption="""
             Test accuracy in % on ``{title}``: classifiers (rows) on features (columns); of several
-            seeds mean and standard deviation (ddof = 1).""",
+            seeds mean and standard deviation (ddof = 1). Look for features that are good with
+            all classifiers; the table of differences says which differ by more than chance.""",
     ),
     Product(
         name="confusion",
@@ -337,7 +345,8 @@ PRODUCTS: tuple[Product, ...] = (
             share. Below a panel: the class that is recognised least and, where the largest class
             has 1.5 times the test images of the smallest, the balanced accuracy. More than 20
             classes have no names, and similar ones stand beside each other. The CSV has all counts,
-            and with them the recall of each class.""",
+            and with them the recall of each class. Look for dark cells beside the diagonal: classes
+            that are taken for each other.""",
     ),
     Product(
         name="few_shot",
@@ -359,7 +368,8 @@ PRODUCTS: tuple[Product, ...] = (
             interval; several seeds: mean and one standard deviation (ddof = 1). Hollow: the means
             of all training images, on all test images. Dotted: one minus the bound on the share of
             errors from directional CDNV (class-distance normalised variance) and other moments of
-            the test images, where it is above 0.""",
+            the test images, where it is above 0. Look for lines that are high from the first number
+            on: few images say where their classes are.""",
     ),
     Product(
         name="comparison",
@@ -377,7 +387,7 @@ PRODUCTS: tuple[Product, ...] = (
         caption="""
             Which feature sets of ``{title}`` differ: difference of the test accuracies in points on
             the same test images, with the 95 % interval of a paired bootstrap; marked where it is
-            not larger than chance (McNemar 1947).""",
+            not larger than chance (McNemar 1947). Look for intervals without 0.""",
     ),
     # Of the trainings.
     Product(
@@ -398,7 +408,8 @@ PRODUCTS: tuple[Product, ...] = (
             images. Several seeds: mean, band of one standard deviation (ddof = 1). One seed: 95 %
             intervals (Wilson 1927) of the accuracy on the test images, which are a sample. Dotted:
             the first measured epoch without an error on the training images, the onset of the
-            terminal phase (Papyan, Han and Donoho 2020).""",
+            terminal phase (Papyan, Han and Donoho 2020). Look for how far the dashed lines stay
+            below the solid ones, and what becomes of them after the dotted line.""",
     ),
     Product(
         name="collapse",
@@ -424,7 +435,8 @@ PRODUCTS: tuple[Product, ...] = (
             start that several recipes have in common. Published curves are of all training images;
             ours beside them, too. Dotted: the first measured epoch without an error on the training
             images, the onset of the terminal phase. Panels of the network's last layer are there
-            where it tells the classes of the data set.""",
+            where it tells the classes of the data set. Look for solid lines that go on towards
+            collapse after the dotted one, and for how far the dashed ones follow.""",
     ),
     Product(
         name="collapse",
@@ -442,7 +454,8 @@ PRODUCTS: tuple[Product, ...] = (
             Accuracy and neural collapse of every run, before training and after its last epoch; the
             CSV has all measured epochs, layers and splits. Several seeds: mean ± standard deviation
             (ddof = 1), of what figures draw on logarithmic axes geometric mean ×÷ geometric
-            standard deviation.""",
+            standard deviation. Look for measures that fall on training images and not on test
+            images.""",
     ),
     Product(
         name="probes",
@@ -464,7 +477,8 @@ PRODUCTS: tuple[Product, ...] = (
             Solid: training images, as many of each class as there are test images; dashed, and
             hollow markers: test images. Faint: before training; grey: a start of several recipes;
             strong: after the last epoch. Several seeds: mean and one standard deviation (ddof = 1),
-            of NC1 the geometric ones.""",
+            of NC1 the geometric ones. Look for whether probes gain or lose where NC1 and log D
+            fall.""",
     ),
     Product(
         name="geometry",
@@ -488,7 +502,9 @@ PRODUCTS: tuple[Product, ...] = (
             plane; cosines between the centred class means of training and of test images, white
             where they are those of a simplex, many classes in an order in which similar ones stand
             beside each other; norms of the centred class means and, where the network's last layer
-            tells the classes of the data set, of the rows of its weight, over their mean.""",
+            tells the classes of the data set, of the rows of its weight, over their mean. Look for
+            cosines that turn white and norms that come to 1 from row to row: class means that
+            become a simplex.""",
     ),
     Product(
         name="training",
@@ -515,7 +531,8 @@ PRODUCTS: tuple[Product, ...] = (
             Loss, learning rate (of the last batch), norm of the gradient (mean over the batches)
             and images per second of each epoch of training; where training images are held out,
             also loss and accuracy on them after each epoch. Several seeds: mean and one standard
-            deviation (ddof = 1), of losses and gradient norm the geometric ones.""",
+            deviation (ddof = 1), of losses and gradient norm the geometric ones. Look for a loss
+            that no longer falls, and for one on held-out images that rises again.""",
     ),
     Product(
         name="similarity",
@@ -536,7 +553,8 @@ PRODUCTS: tuple[Product, ...] = (
             independent ones. Heat maps: layers with each other before training, after it, and
             before (rows) with after (columns), of the first seed. Right: each layer with itself
             before and after training, and after training in different seeds (mean over the pairs of
-            seeds).""",
+            seeds). Look for the layers that training changes most, and whether seeds agree on
+            them.""",
     ),
     Product(
         name="layers",
@@ -556,7 +574,8 @@ PRODUCTS: tuple[Product, ...] = (
             Several seeds: mean and one standard deviation (ddof = 1), on logarithmic axes the
             geometric ones. Solid: training images (for measures as many of each class as there are
             test images); dashed: test images. Faint: before training, grey where several recipes
-            start from it; strong: after the last epoch.""",
+            start from it; strong: after the last epoch. Look for points of log D that are on its
+            line: each layer separates the classes by the same factor.""",
     ),
     Product(
         name="sweep",
@@ -607,7 +626,8 @@ PRODUCTS: tuple[Product, ...] = (
             not the last layer; starts that have been trained on the data set itself are left out.
             Above each panel Spearman's correlation over the points of a data set, averaged over the
             data sets that have six points or more, with a 95 % bootstrap interval; points share
-            networks, so that the interval is rather too narrow.""",
+            networks, so that the interval is rather too narrow. Look for correlations whose
+            interval is without 0.""",
     ),
     Product(
         name="transfer_matrix",
@@ -627,7 +647,7 @@ PRODUCTS: tuple[Product, ...] = (
             the test images; its gain over random weights of the same backbone in points; and NC1 of
             the training images. Several seeds: the mean, of NC1 the geometric one. Framed: the
             source is the target itself. Grey: not in the study, or failed; random weights have no
-            gain.""",
+            gain. Look for gains below 0: sources that are worth less than random weights.""",
     ),
     # Of the reports.
     Product(
@@ -650,7 +670,8 @@ PRODUCTS: tuple[Product, ...] = (
             report would say beside what is so. Several seeds: mean ± standard deviation (ddof = 1),
             of NC1 the geometric ones. Report A: train accuracy of the last batch, test images in
             training mode and in the statistics of batch normalisation, an absolute cutoff. Report
-            B: no ImageNet normalisation, and variances of t-SNE coordinates.""",
+            B: no ImageNet normalisation, and variances of t-SNE coordinates. Look for differences
+            that would change what is concluded.""",
     ),
     Product(
         name="embedding_train_test",
@@ -666,7 +687,8 @@ PRODUCTS: tuple[Product, ...] = (
         label="t-SNE of train and test",
         caption="""
             t-SNE of training and test features of ``{variance_heading}`` with scikit-learn's
-            defaults, each split embedded on its own.""",
+            defaults, each split embedded on its own. Look for classes that are apart in training
+            images and mixed in test images.""",
         megabytes=2000,
     ),
     Product(
@@ -715,7 +737,8 @@ PRODUCTS: tuple[Product, ...] = (
         label="wall time and memory",
         caption="""
             Wall time and peak memory of the jobs that compute; of a job that was interrupted or did
-            more later, all its finished parts.""",
+            more later, all its finished parts. Look for the jobs that take most of the time and of
+            the memory.""",
     ),
 )
 
@@ -772,7 +795,7 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
         title = plan.labels.dataset(dataset) if dataset else ""
         heading = dataset, product.section.format(title=title)
         for place in product.places(plan, [dataset] if dataset else None):
-            for suffix, path in product.outputs.items():
+            for suffix, path in product.outputs(plan).items():
                 if suffix in SHOWN:
                     found.setdefault(heading, []).append(path.format(**vars(place)))
     return [(heading, paths) for (_, heading), paths in found.items()]
@@ -783,7 +806,7 @@ def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
     reader opens, relative to the page; none of single runs."""
     found = {}
     for product in PRODUCTS:
-        shown = [path for suffix, path in product.outputs.items() if suffix in SHOWN]
+        shown = [path for suffix, path in product.outputs(plan).items() if suffix in SHOWN]
         if shown and product.per != "run":
             places = product.places(plan)
             found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
@@ -815,7 +838,7 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
                 {name: SHOWS[name](plan, place) for name in product.in_caption}
             ),
             "files": {
-                suffix: path.format(**vars(place)) for suffix, path in product.outputs.items()
+                suffix: path.format(**vars(place)) for suffix, path in product.outputs(plan).items()
             },
         }
         for product in PRODUCTS

@@ -25,6 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
@@ -322,14 +323,45 @@ class Variance(Section):
     features: Annotated[list[str], Field(min_length=1)]
 
 
+#: Named widths of figures: inches, and the least size of words in points.
+PRINTED = {"column": (3.3, 6), "full": (6.7, 7)}
+
+
+def _is_width(value: Any) -> Any:
+    """A name of a width as it is, another value as a number of inches."""
+    inches = number(value)
+    is_number = isinstance(inches, int | float) and not isinstance(inches, bool)
+    if isinstance(value, str) and value in PRINTED or is_number and 1 <= inches <= 20:
+        return inches
+    raise PydanticCustomError("allowed", "column, full, or 1 to 20 inches")
+
+
 class Style(Section):
     """The look of the figures."""
 
     font_size: between(1, 72) = 8.0
     dpi: at_most(1_200) = 200
-    width: between(1, 20) = 7.0
+    width: Annotated[
+        Literal["column", "full"] | Annotated[float, Field(ge=1, le=20)], BeforeValidator(_is_width)
+    ] = 7.0
+    formats: list[Literal["pdf", "png", "svg"]] = ["pdf", "png"]
     point_size: between(0.01, 1_000) = 1.5
     samples_per_class: at_most(100) = 10
+
+    @field_validator("formats")
+    @classmethod
+    def _has_what_is_shown(cls, formats: list[str]) -> list[str]:
+        if missing := [name for name in ("pdf", "png") if name not in formats]:
+            raise ValueError(f"lacks {missing[0]}, which is always made; write [pdf, png, svg]")
+        return formats
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What figures are told: the width in inches, and the least size of words in points, which
+        is 0 where the study file has a number for the width."""
+        width, smallest = PRINTED.get(self.width, (self.width, 0))
+        told = self.model_dump(exclude={"formats"})
+        return {**told, "width": width, "smallest": smallest}
 
 
 def _classifiers(**entries: dict) -> dict[str, dict]:

@@ -1,1 +1,1 @@
-"""One function a figure; each draws from arrays or tidy tables and saves PDF and PNG."""
+"""One function a figure; each draws from arrays or tidy tables and saves it."""

@@ -32,10 +32,17 @@ LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222
 NEUTRAL = "#777777"
 #: Markers of data sets.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: In inches: least width of a panel with what stands around it, of which so much is the words at
+#: its axis; and least height of a row of curves.
+NARROWEST = 1.6
+BESIDE = 0.5
+LOWEST = 1.7
 #: Long names below an axis.
 TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-#: Points per inch of what is a bitmap within a PDF: clouds of points.
+#: Points per inch of what is a bitmap within a PDF or an SVG: clouds of points.
 RASTER_DPI = 300
+#: How the files that are no bitmaps call the date that they do not have.
+DATES = {"pdf": "CreationDate", "svg": "Date"}
 
 
 def apply(style: Mapping) -> None:
@@ -44,16 +51,16 @@ def apply(style: Mapping) -> None:
     Words are drawn as they are: names of classes and data sets may have any characters. A formula
     says ``parse_math=True`` where it is set.
     """
-    size = style["font_size"]
+    size, small = points(style), points(style, 1)
     plt.rcParams.update(
         {
             "font.size": size,
             "figure.titlesize": 1.2 * size,
             "axes.titlesize": size,
             "axes.labelsize": size,
-            "legend.fontsize": size - 1,
-            "xtick.labelsize": size - 1,
-            "ytick.labelsize": size - 1,
+            "legend.fontsize": small,
+            "xtick.labelsize": small,
+            "ytick.labelsize": small,
             "figure.dpi": style["dpi"],
             "savefig.dpi": style["dpi"],
             "axes.spines.top": False,
@@ -61,22 +68,34 @@ def apply(style: Mapping) -> None:
             "axes.linewidth": 0.6,
             "lines.linewidth": 1.2,
             "lines.markersize": 3.5,
-            "pdf.fonttype": 42,  # text stays text in the PDF
+            "pdf.fonttype": 42,  # text stays text in the PDF, and in the SVG
+            "svg.fonttype": "none",
+            "svg.hashsalt": "collapseflow",
             "text.parse_math": False,
             "figure.constrained_layout.use": True,
         }
     )
 
 
-def save(figure: Figure, outputs: Outputs) -> None:
-    """Save as PDF and as PNG, those of them that are wanted, atomically.
+def points(style: Mapping, less: float = 0) -> float:
+    """The size of words that are so many points smaller than others, but not below what the width
+    of the figures asks for."""
+    return max(style["font_size"] - less, style["smallest"])
 
-    A PDF has its :func:`document_title`, and no date: the same study gives the same file.
+
+def save(figure: Figure, outputs: Outputs) -> None:
+    """Save as PDF, PNG and SVG, those of them that are wanted, atomically.
+
+    PDF and SVG have their :func:`document_title`, and no date: the same study gives the same file.
     """
-    for path in [outputs[suffix] for suffix in ("pdf", "png") if suffix in outputs]:
-        pdf = {"dpi": RASTER_DPI, "metadata": {"Title": document_title(path), "CreationDate": None}}
+    for suffix in [suffix for suffix in ("pdf", "png", "svg") if suffix in outputs]:
+        path = outputs[suffix]
+        how = {}
+        if suffix in DATES:
+            words = {"Title": document_title(path), DATES[suffix]: None}
+            how = {"dpi": RASTER_DPI, "metadata": words}
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, **(pdf if str(path).endswith(".pdf") else {}))
+            figure.savefig(temporary, **how)
     plt.close(figure)
 
 
@@ -192,7 +211,20 @@ def numbered_names(names: Sequence[str], letters: int) -> list[str]:
 def wrapped(words: str, inches: float, style: Mapping) -> str:
     """Words in as many lines as so much room asks for."""
     # A letter is hardly wider than 0.6 of the font's size.
-    return textwrap.fill(words, max(8, int(inches * 72 / (0.6 * style["font_size"]))))
+    return textwrap.fill(words, max(8, int(inches * 72 / (0.6 * points(style)))))
+
+
+def fitted(words: str, inches: float, style: Mapping) -> str:
+    """Words as they are, or in lines where they are wider than so much room."""
+    wide = TextPath((0, 0), words, size=points(style)).get_extents().width / 72
+    return (
+        words if wide <= inches else textwrap.fill(words, max(8, int(len(words) * inches / wide)))
+    )
+
+
+def panel_title(axis: Axes, words: str, columns: int, style: Mapping) -> None:
+    """The title of one of so many panels beside each other."""
+    axis.set_title(fitted(words, style["width"] / columns - BESIDE, style))
 
 
 def title(figure: Figure, words: str, style: Mapping) -> None:
@@ -202,7 +234,7 @@ def title(figure: Figure, words: str, style: Mapping) -> None:
 
 def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping) -> None:
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
-    size = style["font_size"]
+    size = points(style)
     over = wrapped(words, 0.9 * style["width"], style)
     for axis, panel_title in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
@@ -238,7 +270,8 @@ def by_similarity(distances: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(condensed, "average", optimal_ordering=True))
 
 
-def grid(n: int, columns: int) -> tuple[int, int]:
-    """Rows and columns for ``n`` panels."""
-    columns = min(n, columns)
+def grid(n: int, columns: int, style: Mapping, least: float = NARROWEST) -> tuple[int, int]:
+    """Rows and columns for ``n`` panels: so many columns, or as many as have room in the figure,
+    each at ``least`` so many inches wide."""
+    columns = max(1, min(n, columns, int(style["width"] / least)))
     return -(-n // columns), columns

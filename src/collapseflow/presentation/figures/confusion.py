@@ -71,8 +71,11 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
         order = appearance.by_similarity(
             1 - np.mean([np.nan_to_num(s) for s in shares.values()], axis=0)
         )
-    rows, columns = appearance.grid(len(features), 2 if len(features) <= 4 else 3)
+    rows, columns = appearance.grid(len(features), 2 if len(features) <= 4 else 3, style)
     side = style["width"] / columns
+    # The height of a class in points.
+    room = 0.8 * side * 72 / n_classes
+    named = n_classes <= MOST_NAMED and room >= appearance.points(style, 2)
     figure, axes = plt.subplots(
         rows, columns, figsize=(style["width"], rows * (side + 0.8) + 0.9), squeeze=False
     )
@@ -86,9 +89,9 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
             axis.set_axis_off()
             continue
         found = counts[one.features]
-        _draw(axis, shares[one.features][np.ix_(order, order)], style)
-        _name(axis, found, class_names, style, is_first=number % columns == 0)
-        small = {**style, "font_size": style["font_size"] - 1}
+        _draw(axis, shares[one.features][np.ix_(order, order)], room, style)
+        _name(axis, found, class_names if named else None, style, is_first=number % columns == 0)
+        small = {**style, "font_size": appearance.points(style, 1)}
         words = appearance.wrapped(_worth(found, class_names), side, small)
         axis.set_xlabel(f"predicted class\n{words}", fontsize=small["font_size"])
     bar = figure.colorbar(
@@ -133,27 +136,32 @@ def _rows(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]
     ]
 
 
-def _draw(axis: Axes, shares: np.ndarray, style: Mapping) -> None:
+def _draw(axis: Axes, shares: np.ndarray, room: float, style: Mapping) -> None:
+    size = appearance.points(style, 3)
     cells = appearance.heat_map(axis, shares, cmap=COLOURS, norm=SCALE)
     axis.set_aspect("equal")
     axis.set_facecolor("#dddddd")
-    if len(shares) <= MOST_WRITTEN:
+    if len(shares) <= MOST_WRITTEN and room > 1.7 * size:
         words = {
             cell: f"{100 * share:.0f}" if share >= 0.005 else "<1"
             for cell, share in np.ndenumerate(shares)
             if share > 0
         }
-        appearance.write_in_cells(axis, cells, words, style["font_size"] - 3)
+        appearance.write_in_cells(axis, cells, words, size)
 
 
 def _name(
-    axis: Axes, counts: np.ndarray, class_names: Sequence[str], style: Mapping, is_first: bool
+    axis: Axes,
+    counts: np.ndarray,
+    class_names: Sequence[str] | None,
+    style: Mapping,
+    is_first: bool,
 ) -> None:
     """The names of the classes at both axes, and at the left how many images of each there are,
-    where they are unequal; nothing of many classes."""
+    where they are unequal; nothing where they have no room."""
     axis.set_ylabel("true class" if is_first else "")
-    axis.tick_params(length=0, labelsize=style["font_size"] - 2)
-    if len(class_names) > MOST_NAMED:
+    axis.tick_params(length=0, labelsize=appearance.points(style, 2))
+    if class_names is None:
         axis.set(xticks=[], yticks=[])
         return
     names = [appearance.shortened(name, MOST_LETTERS) for name in class_names]

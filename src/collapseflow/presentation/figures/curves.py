@@ -171,8 +171,9 @@ class RunFigure:
     def panels(
         self, rows: int, columns: int, height: float, **shared: Any
     ) -> tuple[Figure, np.ndarray]:
-        """A figure of panels (rows, columns), each row that part of the figure's width high."""
-        size = self.style["width"], height * rows * self.style["width"]
+        """A figure of panels (rows, columns), each row that part of the figure's width high, but
+        not too low to be read."""
+        size = self.style["width"], rows * max(height * self.style["width"], appearance.LOWEST)
         return plt.subplots(rows, columns, figsize=size, squeeze=False, **shared)
 
     def series_keys(self) -> list[Patch]:
@@ -425,8 +426,11 @@ def save_with_legend(
     The figure grows by what stands below its panels.
     """
     # A letter is about half as wide as the font is high; a key and the gap take eight letters.
-    letters = style["width"] * 72 / (0.5 * style["font_size"])
-    longest = max(len(handle.get_label()) for group in groups for handle in group)
+    size = appearance.points(style)
+    letters = style["width"] * 72 / (0.5 * size)
+    for handle in [handle for group in groups for handle in group]:
+        handle.set_label(textwrap.fill(handle.get_label(), max(8, int(letters) - 8)))
+    longest = max(len(line) for g in groups for h in g for line in h.get_label().split("\n"))
     columns = max(1, min(int(letters / (longest + 8)), max(map(len, groups))))
     rows = []
     for group in groups:
@@ -440,8 +444,9 @@ def save_with_legend(
     )
     lines = [line for note in notes for line in textwrap.wrap(note, int(letters))]
     if lines:
-        legend.set_title("\n".join(lines), {"size": style["font_size"] - 1})
-    high = (len(rows) + len(lines)) * 1.45 * style["font_size"] / 72
+        legend.set_title("\n".join(lines), {"size": appearance.points(style, 1)})
+    n_lines = sum(1 + max(handle.get_label().count("\n") for handle in row) for row in rows)
+    high = (n_lines + len(lines)) * 1.45 * size / 72
     width, panels = figure.get_size_inches()
     figure.set_size_inches(width, panels + high)
     appearance.save(figure, outputs)

@@ -52,7 +52,7 @@ def _plot(
     appearance.apply(style)
     class_names = read_info(images).class_names
     n = len(panels)
-    rows, columns = appearance.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4)
+    rows, columns = appearance.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4, style)
     side = style["width"] / columns
     names = appearance.numbered_names(class_names, MOST_LETTERS)
     named = len(names) <= MOST_NAMED
@@ -68,11 +68,13 @@ def _plot(
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
             _draw(axis, content, class_appearances, named, style)
-            small = {**style, "font_size": style["font_size"] - 2}
+            small = {**style, "font_size": appearance.points(style, 2)}
             lines = [appearance.wrapped(words, side, small) for words in _worth(content)]
             axis.set_xlabel("\n".join(lines), fontsize=small["font_size"])
         else:
-            words = textwrap.fill(f"failed: {failed}", int(side * 72 / (0.6 * style["font_size"])))
+            words = textwrap.fill(
+                f"failed: {failed}", int(side * 72 / (0.6 * appearance.points(style)))
+            )
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
         axis.set_axis_on()
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim", box_aspect=1)
@@ -133,7 +135,7 @@ def _draw(
             ha="center",
             va="center",
             weight="bold",
-            fontsize=style["font_size"] - (0 if len(class_appearances) <= 20 else 2),
+            fontsize=appearance.points(style, 0 if len(class_appearances) <= 20 else 2),
             path_effects=[outline],
         )
 

@@ -92,7 +92,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     if seeded:
         # What lies around a line has one meaning in a figure.
         table = table.assign(low=np.nan, high=np.nan)
-    n_rows, n_columns = appearance.grid(len(shared.datasets), 2)
+    n_rows, n_columns = appearance.grid(len(shared.datasets), 2, style)
     figure, axes = shared.panels(n_rows, n_columns, 0.42, sharex=True, sharey=True)
     any_published = any_onset = False
     offsets = np.linspace(-0.15, 0.15, len(shared.labels) + 2)[1:-1]
@@ -123,8 +123,8 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
             curves.draw_starts(axis, rows, shared.starts, scale=100, **point)
         n = dataset_rows.loc[dataset_rows["split"] == "test", "n"].max()
         size = "" if pd.isna(n) else f", {n:,} test images"
-        title = appearance.wrapped(f"{label}{size}", 0.9 * style["width"] / n_columns, style)
-        axis.set(title=title, ylabel="accuracy, %")
+        appearance.panel_title(axis, f"{label}{size}", n_columns, style)
+        axis.set_ylabel("accuracy, %")
         axis.grid(axis="y", linewidth=0.3, alpha=0.6)
         curves.epoch_axis(axis, first, shared.last)
         axis.label_outer()
@@ -155,13 +155,14 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     Panels without any value are left out.
     """
     dataset = material.dataset
+    style = material.style
     runs = [run for run in material.runs if run.dataset == dataset]
     shared = curves.RunFigure(
         runs,
         material.datasets,
         material.backbones,
         material.failures,
-        material.style,
+        style,
         coloured=material.runs,
     )
     everything = read_csv(material.measures)
@@ -171,7 +172,7 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
     at_layer = table[table["layer"] == table["series"].map(layers)]
     known = panels_of("epochs")
     shown = [name for name in known if (at_layer["quantity"] == name).any()] or known[:1]
-    n_rows, n_columns = appearance.grid(len(shown), 3)
+    n_rows, n_columns = appearance.grid(len(shown), 3, style)
     figure, axes = shared.panels(n_rows, n_columns, 0.28, sharex=True)
     references = _references(everything)
     drawn: set[str] = set()
@@ -217,9 +218,10 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         for split, line in curves.SPLITS.items():
             point = {"marker": "o", **line, **SMALL}
             curves.draw_starts(axis, by_split[split], shared.starts, geometric, **point)
-        axis.set_title(f"({letter}) {panel.title}")
+        appearance.panel_title(axis, f"({letter}) {panel.title}", n_columns, style)
         curves.epoch_axis(axis, 0, shared.last)
     curves.close_grid(axes, len(shown))
+    appearance.title(figure, shared.datasets[dataset], style)
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
         shared.series_keys(),

@@ -51,7 +51,9 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     shots = sorted({m for curve in found.values() for m in curve.index})
     # As far beyond the last number as a reader tells apart on a logarithmic axis.
     beyond = 2 * max(shots, default=1)
-    figure, axis = plt.subplots(figsize=(style["width"], 0.55 * style["width"]))
+    figure, axis = plt.subplots(
+        figsize=(style["width"], max(0.55 * style["width"], 1.5 * appearance.LOWEST))
+    )
     bounded = False
     colours = appearance.class_appearances(len(columns))
     lines = {
@@ -77,7 +79,8 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
             bare = {"color": lines[key]["color"], "marker": marker, "zorder": 1.5}
             axis.plot(least.index, 100 * least, **bare, **FAINT)
     _axes(axis, shots, beyond)
-    axis.set_title(f"{material.title}: nearest class mean of few images")
+    title = f"{material.title}: nearest class mean of few images"
+    axis.set_title(appearance.wrapped(title, 0.9 * style["width"], style))
     labels = {column.features: column.label for column in columns if len(found[column.features])}
     around = (
         f"mean and s.d. over {seeds_in_words(columns)}"

@@ -96,9 +96,12 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     class_names = read_info(material.images).class_names
     states = [_state(path, layer) for _, path in material.states]
     known = [state for state in states if not isinstance(state, str)]
-    figure, axes = plt.subplots(
-        len(states), 4, figsize=(style["width"], 0.32 * len(states) * style["width"]), squeeze=False
-    )
+    _, columns = appearance.grid(4, 4, style)
+    rows = len(states) * 4 // columns
+    size = style["width"], rows * max(0.32 * style["width"], style["width"] / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    # The panels of a state, in as many rows as they need.
+    axes = axes.reshape(len(states), 4)
     figure.get_layout_engine().set(hspace=0.08)
     order = _order(known, len(class_names))
     class_appearances = appearance.class_appearances(len(class_names), order)
@@ -113,14 +116,16 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
             continue
         share = _draw_plane(row[0], state, class_appearances)
         titles = [f"{TITLES[0]} ({100 * share:.0f} %)", *TITLES[1:]]
-        appearance.row_titles(row, f"{words}: {_worth(state)}", titles, style)
+        appearance.row_titles(row[:columns], f"{words}: {_worth(state)}", titles[:columns], style)
+        for axis, title in zip(row[columns:], titles[columns:], strict=True):
+            axis.set_title(title)
         _draw_norms(row[3], state, class_appearances)
         for axis in row:
             axis.set_box_aspect(1)
             axis.set_anchor("N")
-            axis.tick_params(labelsize=style["font_size"] - 2, length=2, pad=1.5)
+            axis.tick_params(labelsize=appearance.points(style, 2), length=2, pad=1.5)
     if known:
-        _draw_cosines(figure, axes[:, 1:3], states, order)
+        _draw_cosines(figure, axes[:, 1:3], states, order, style)
         drawn = [row[3] for row in axes if row[3].axison]
         low, high = np.array([axis.get_ylim() for axis in drawn]).T
         for axis in drawn:
@@ -229,6 +234,7 @@ def _draw_cosines(
     axes: np.ndarray,
     states: Sequence[dict[str, Statistics] | str],
     order: np.ndarray,
+    style: Mapping,
 ) -> None:
     """Heat maps (rows, training and test) of the states that are there, in one scale."""
     panels = [
@@ -256,7 +262,8 @@ def _draw_cosines(
     bar.ax.set_xlim(max(-1, scale.vmin), min(1, scale.vmax))
     bar.locator = MaxNLocator(5)
     words = f"cosine of centred class means (white: {simplex:.2f}, as in a simplex)"
-    bar.set_label(words.replace("-", "\N{MINUS SIGN}"))
+    words = words.replace("-", "\N{MINUS SIGN}")
+    bar.set_label(appearance.fitted(words, 0.9 * style["width"], style))
 
 
 def _keys(

@@ -24,7 +24,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
     appearance.apply(style)
     shown = np.unique(split.labels)[:MOST_CLASSES]
     columns = style["samples_per_class"]
-    side = 0.36
+    side = min(0.36, (style["width"] - 1.2) / columns)
     figure, axes = plt.subplots(
         len(shown),
         columns,
@@ -66,11 +66,12 @@ def plot_scattering(material: Material, outputs: Outputs) -> None:
     image = read_split(material.images, "train").images[0]
     coefficients = first_order_paths(image, **material.scattering, n=MOST_COEFFICIENTS)
     columns = 1 + (len(coefficients) + 1) // 2
-    figure = plt.figure(figsize=(0.75 * style["width"], 0.75 * style["width"] * 2.0 / columns))
+    wide = max(0.75 * style["width"], min(style["width"], 3.3))
+    figure = plt.figure(figsize=(wide, wide * 2.0 / columns))
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
     _show(axis, image, material.ink)
-    room = 0.75 * style["width"] * 2 / (columns + 1)
+    room = wide * 2 / (columns + 1)
     axis.set_title(appearance.wrapped(material.title, room, style))
     axis.set_axis_off()
     largest = max(float(values.max()) for _, _, values in coefficients)
@@ -78,7 +79,8 @@ def plot_scattering(material: Material, outputs: Outputs) -> None:
         axis = figure.add_subplot(spec[position // (columns - 1), 1 + position % (columns - 1)])
         shown = appearance.heat_map(axis, values, cmap="viridis", vmin=0, vmax=largest)
         axis.set_aspect("equal")
-        axis.set_title(f"$j={scale}$, {angle:.0f}°", parse_math=True)
+        between = ", " if room > 1.4 else ",\n"
+        axis.set_title(f"$j={scale}${between}{angle:.0f}°", parse_math=True)
         axis.set_axis_off()
     figure.colorbar(shown, cax=figure.add_subplot(spec[:, -1]), label="coefficient")
     appearance.save(figure, outputs)

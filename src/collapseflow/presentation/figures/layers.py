@@ -74,8 +74,13 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     layers = {run.backbone: list(run.layers) for run in runs}
     shown_panels = list(product(panels_of("layers"), layers))
     one = len(layers) == 1
-    shape = appearance.grid(len(shown_panels), 2 if one else len(layers))
-    axes_in_common = {"sharex": "all" if one else "col", "sharey": "none" if one else "row"}
+    shape = appearance.grid(len(shown_panels), 2 if one else len(layers), style)
+    # Side by side, where all backbones have room.
+    shared_rows = not one and shape[1] == len(layers)
+    axes_in_common = {
+        "sharex": "all" if one else "col" if shared_rows else "none",
+        "sharey": "row" if shared_rows else "none",
+    }
     figure, axes = shared.panels(*shape, 0.36 if one else 0.3, **axes_in_common)
     for axis in axes.flat[len(shown_panels) :]:
         axis.set_axis_off()
@@ -112,14 +117,14 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
                 correlations.append(Line2D([], [], label=words, linestyle="", **point))
         if correlations:
             columns = 1 if len(correlations) <= 4 else 2
-            small = {"fontsize": style["font_size"] - 1.5, "handletextpad": 0.1}
+            small = {"fontsize": appearance.points(style, 1.5), "handletextpad": 0.1}
             axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
         words = quantity(measure)
         title = words.title if one else f"{backbones[backbone]}: {words.label}"
-        axis.set_title(appearance.wrapped(title, 0.9 * style["width"] / shape[1], style))
+        appearance.panel_title(axis, title, shape[1], style)
         curves.quantity_axis(axis, measure)
         layer_axis(axis, names)
-        if not one:
+        if shared_rows:
             axis.label_outer()
     for axis in axes[:-1].flat:
         axis.set_xlabel("")

@@ -70,8 +70,7 @@ def plot_probes(material: Material, outputs: Outputs) -> None:
         by_series = {run.series: run for run in runs if run.dataset == dataset}
         draw_row(left, right, table[table["dataset"] == dataset], by_series, shared)
         for axis, words in ((left, "test accuracy"), (right, right.get_title())):
-            title = f"{shared.datasets[dataset]}: {words}"
-            axis.set_title(appearance.wrapped(title, 0.45 * style["width"], style))
+            appearance.panel_title(axis, f"{shared.datasets[dataset]}: {words}", 2, style)
         left.set_ylabel("%")
         left.grid(axis="y", linewidth=0.3, alpha=0.6)
     drawn = {

@@ -60,32 +60,39 @@ def plot_similarity(material: Material, outputs: Outputs) -> None:
     contents = list(map(read_json, material.similarity))
     known = [content for content in contents if failure_of(content) is None]
     seeded = any(len(content["seeds"]) > 1 for content in known)
+    # Side by side, or two and two.
+    _, columns = appearance.grid(len(WIDTHS), len(WIDTHS), style)
+    rows = len(WIDTHS) // columns
     # By width, a row of squares with what stands around them.
-    row_height = 0.285 * style["width"]
-    figure = plt.figure(
-        figsize=(style["width"], len(contents) * row_height + BAR + BAR_WORDS + 0.3)
-    )
+    row_height = (0.285 if rows == 1 else 0.55) * style["width"]
+    n_rows = rows * len(contents)
+    figure = plt.figure(figsize=(style["width"], n_rows * row_height + BAR + BAR_WORDS + 0.3))
     grid = figure.add_gridspec(
-        len(contents) + 1,
-        len(WIDTHS),
-        width_ratios=WIDTHS,
-        height_ratios=[row_height] * len(contents) + [BAR],
+        n_rows + 1,
+        columns,
+        width_ratios=WIDTHS[:columns],
+        height_ratios=[row_height] * n_rows + [BAR],
     )
     for number, (label, content) in enumerate(zip(material.series, contents, strict=True)):
-        row = [figure.add_subplot(grid[number, column]) for column in range(len(WIDTHS))]
+        row = [
+            figure.add_subplot(grid[number * rows + place // columns, place % columns])
+            for place in range(len(WIDTHS))
+        ]
         reason = failure_of(content)
         if reason is None:
             _draw_maps(row[:3], content)
             _draw_lines(row[3], content)
-            titles = [title for title, *_ in MAPS.values()]
-            appearance.row_titles(row, label, [*titles, "each layer"], style)
+            titles = [*(title for title, *_ in MAPS.values()), "each layer"]
+            appearance.row_titles(row[:columns], label, titles[:columns], style)
+            for axis, title in zip(row[columns:], titles[columns:], strict=True):
+                axis.set_title(title)
         else:
             for axis in row:
                 axis.set_axis_off()
             words = textwrap.fill(f"{label} failed: {reason}", int(style["width"] * 72 / 5))
             text = row[0].text(0, 0.5, words, va="center", transform=row[0].transAxes)
             text.set_in_layout(False)
-    place = figure.add_subplot(grid[-1, :3])
+    place = figure.add_subplot(grid[-1, : min(3, columns)])
     bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), cax=place, orientation="horizontal")
     bar.set_label("linear CKA (unbiased)" + (", first seed" if seeded else ""))
     appearance.title(figure, f"{material.title}: similarity of layers", style)

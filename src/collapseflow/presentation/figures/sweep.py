@@ -109,7 +109,7 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
         *(("accuracy", [s], quantity(f"accuracy_{s}").label_with_unit) for s in ("test", "train")),
         *((name, ["train", "test"], quantity(name).title) for name in panels_of("runs")),
     ]
-    n_rows, n_columns = appearance.grid(len(shown_panels), 3)
+    n_rows, n_columns = appearance.grid(len(shown_panels), 3, material.style)
     figure, axes = shared.panels(n_rows * len(keys), n_columns, 0.33)
     for number, (recipe, key) in enumerate(keys.items()):
         recipe_runs = [run for run in runs if run.recipe == recipe]
@@ -131,7 +131,7 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
                 for series, x in _places(line_runs, key, positions).items():
                     if (dataset, series) in best and x in curve.index:
                         axis.plot([x], [curve.loc[x, "middle"]], **RING)
-            axis.set_title(title)
+            appearance.panel_title(axis, title, n_columns, material.style)
             words = key.replace("_", " ")
             axis.set_xlabel(words if len(keys) == 1 else f"{words} ({recipe})")
             _swept_axis(axis, positions, scale)

@@ -26,7 +26,8 @@ def plot_training(material: Material, outputs: Outputs) -> None:
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
     holds_out = who.isin(who[table["quantity"] == held_out.LOSS])
     shown_panels = panels_of("training") + (panels_of("held_out") if holds_out.any() else [])
-    figure, axes = shared.panels(*appearance.grid(len(shown_panels), 2), 0.36, sharex=True)
+    shape = appearance.grid(len(shown_panels), 2, material.style)
+    figure, axes = shared.panels(*shape, 0.36, sharex=True)
     for letter, axis, name in zip(curves.letters(), axes.flat, shown_panels, strict=False):
         drawn = quantity(name)
         # The accuracy of runs that hold nothing out is of test images in training mode.
@@ -40,7 +41,8 @@ def plot_training(material: Material, outputs: Outputs) -> None:
             curve = curves.mean_and_spread(chosen, "epoch", drawn.logarithmic)
             line = {"color": shared.colours[series], "marker": shared.markers[dataset]}
             curves.draw(axis, curve.index, curve, **line, **curves.SPLITS["train"])
-        axis.set(title=f"({letter}) {drawn.title}", ylabel=drawn.axis)
+        appearance.panel_title(axis, f"({letter}) {drawn.title}", shape[1], material.style)
+        axis.set_ylabel(drawn.axis)
         curves.value_axis(axis, drawn.logarithmic)
         curves.epoch_axis(axis, 1, shared.last)
     curves.close_grid(axes, len(shown_panels))

@@ -138,14 +138,23 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
     )
     markers = appearance.dataset_markers(list(datasets))
     last = _last_layers(_untrained(table, datasets, backbones))
+    # The panels of a row of the figure, below each other where they have no room.
+    n_below, n_columns = appearance.grid(len(columns), len(columns), style)
+    n_rows = n_below * len(rows)
     figure, axes = plt.subplots(
-        len(rows),
-        len(columns),
-        figsize=(style["width"], (0.04 + 0.25 * len(rows)) * style["width"]),
+        n_rows,
+        n_columns,
+        figsize=(
+            style["width"],
+            max((0.04 + 0.25 * n_rows) * style["width"], n_rows * appearance.LOWEST),
+        ),
         squeeze=False,
-        sharex="col",
-        sharey="row",
+        sharex="col" if n_below == 1 else "none",
+        sharey="row" if n_below == 1 else "none",
     )
+    axes = axes.reshape(len(rows), n_below * n_columns)
+    for axis in axes[:, len(columns) :].flat:
+        axis.set_axis_off()
     for (number, target), (place, source) in product(enumerate(rows), enumerate(columns)):
         axis = axes[number, place]
         chosen = points[(points["after"] == target) & (points["quantity"] == source)]
@@ -154,15 +163,15 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
             colour = colours[point.backbone, point.start]
             marker = markers[point.dataset]
             axis.plot(point.value, 100 * point.accuracy, color=colour, marker=marker, **kind)
-        small = {"fontsize": style["font_size"] - 1.5, "linespacing": 1.15}
+        small = {"fontsize": appearance.points(style, 1.5), "linespacing": 1.15}
         axis.set_title(_correlation(chosen), **small)
         axis.grid(linewidth=0.3, alpha=0.6)
         if quantity(source).logarithmic and len(chosen):
             _logarithmic(axis)
         else:
             axis.xaxis.set_major_locator(MaxNLocator(3))
-        axis.set_xlabel(quantity(source).label if number == len(rows) - 1 else "")
-        axis.set_ylabel(TARGETS[target] if place == 0 else "")
+        axis.set_xlabel(quantity(source).label if n_below > 1 or number == len(rows) - 1 else "")
+        axis.set_ylabel(TARGETS[target] if place % n_columns == 0 else "")
     hollow = any(point.layer != last[point.backbone] for point in points.itertuples())
     shown = {d: datasets[d] for d in datasets if (points["dataset"] == d).any()} or datasets
     groups = [
@@ -284,28 +293,35 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
     shown = [d for d in datasets if (cells["dataset"] == d).any()]
     quantities = [q for q in MAPS if (cells["quantity"] == q).any()] or ["accuracy_linear"]
     n_rows = [len(sources) for sources in blocks.values()] or [1]
+    # Side by side, or all below each other.
+    columns = appearance.grid(len(quantities), len(quantities), style, 2.2)[1]
+    below = 1 if columns == len(quantities) else len(quantities)
+    high = below * (0.35 * sum(n_rows) + 0.75 * len(n_rows)) + 0.3
     figure, axes = plt.subplots(
-        len(n_rows),
-        len(quantities),
-        figsize=(style["width"], 0.35 * sum(n_rows) + 0.75 * len(n_rows) + 0.3),
+        below * len(n_rows),
+        len(quantities) // below,
+        figsize=(style["width"], high),
         squeeze=False,
-        height_ratios=n_rows,
+        height_ratios=below * n_rows,
     )
+    if below > 1:
+        axes = axes.reshape(below, len(n_rows)).T
     for place, name in enumerate(quantities):
         shown_cells = cells[cells["quantity"] == name]
         scale = _scale(name, shown_cells["mean"])
         for number, (backbone, sources) in enumerate(blocks.items()):
             block = shown_cells[shown_cells["backbone"] == backbone]
-            axis = axes[number, place]
+            axis, first = axes[number, place], not place or below > 1
             _draw_map(axis, name, block, sources, shown, scale, style)
             targets = [datasets[d] for d in shown]
             axis.set_xticks(range(len(shown)), targets, **appearance.TURNED | {"rotation": 30})
-            axis.set_yticks(range(len(sources)), [starts[s] for s in sources] if not place else [])
+            axis.set_yticks(range(len(sources)), [starts[s] for s in sources] if first else [])
             title = MAPS[name][0]
             # The name of the backbone, as wide as it is, above the titles of its panels.
             axis.set_title(f"\n{title}" if len(blocks) > 1 else title)
-            if len(blocks) > 1 and not place:
-                over = {"xytext": (0, 6 + 1.3 * style["font_size"]), "textcoords": "offset points"}
+            if len(blocks) > 1 and first:
+                above = 6 + 1.3 * appearance.points(style)
+                over = {"xytext": (0, above), "textcoords": "offset points"}
                 bold = {"xycoords": "axes fraction", "fontweight": "bold", **over}
                 text = axis.annotate(backbones[backbone], (0, 1), **bold)
                 text.set_in_layout(False)
@@ -315,7 +331,9 @@ def plot_transfer_matrix(material: Material, outputs: Outputs) -> None:
     if not len(cells):
         words = "No features of first weights have been measured."
         axes[0, 0].set_axis_off()
-    figure.supxlabel(words, fontsize=style["font_size"] - 1)
+    small = {**style, "font_size": appearance.points(style, 1)}
+    lines = [appearance.wrapped(line, style["width"], small) for line in words.splitlines()]
+    figure.supxlabel("\n".join(lines), fontsize=small["font_size"])
     appearance.save(figure, outputs)
 
 
@@ -351,7 +369,7 @@ def _draw_map(
     words = {
         cell: _number(name, value) for cell, value in np.ndenumerate(values) if not np.isnan(value)
     }
-    appearance.write_in_cells(axis, drawn, words, style["font_size"] - 1)
+    appearance.write_in_cells(axis, drawn, words, appearance.points(style, 1))
     for cell in cells[cells["own"]].itertuples():
         row, column = sources.index(cell.start), targets.index(cell.dataset)
         axis.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, **FRAME))

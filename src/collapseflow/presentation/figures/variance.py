@@ -30,18 +30,20 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     table = table[table["space"] == "features"]
     n = len(class_names)
     many = n > MOST_AT_FULL_SIZE
-    size = style["font_size"] - (2 if many else 0)
+    size = appearance.points(style, 2 if many else 0)
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
-    beside_heat = min(size, 0.31 * style["width"] * 72 / n)
+    below, columns = appearance.grid(2, 2, style, 2.5)
+    beside_heat = min(size, below * 0.31 * style["width"] * 72 / n)
     high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
     colours = appearance.backbone_colours(material.backbone_names)
     figure, axes = plt.subplots(
-        len(features),
-        2,
-        figsize=(style["width"], high * len(features)),
+        below * len(features),
+        columns,
+        figsize=(style["width"], below * high * len(features)),
         squeeze=False,
-        gridspec_kw={"width_ratios": [1.15, 1]},
+        gridspec_kw={"width_ratios": [1.15, 1][:columns]},
     )
+    axes = axes.reshape(len(features), 2)
     matrices = {folder: _distances(table, folder, n) for folder in features}
     known = [matrix for matrix in matrices.values() if np.isfinite(matrix).any()]
     order = appearance.by_similarity(known[0]) if many and known else np.arange(n)
@@ -63,10 +65,15 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
             heat.set_xlabel("classes in the same order")
         else:
             heat.set_xticks(range(n), names, **appearance.TURNED)
-        heat.set_yticks(range(n), names, fontsize=beside_heat if many else size)
+        if not many:
+            heat.set_yticks(range(n), names, fontsize=size)
+        elif beside_heat >= style["smallest"]:
+            heat.set_yticks(range(n), names, fontsize=beside_heat)
+        else:
+            heat.set_yticks([])
         heat.set_title(
             appearance.wrapped(
-                f"{label}: squared distance of class means", 0.45 * style["width"], style
+                f"{label}: squared distance of class means", 0.9 * style["width"] / columns, style
             )
         )
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)

@@ -79,18 +79,19 @@ def to_latex(header: Sequence[str], rows: Sequence[Sequence[Cell]], n_left: int 
     The cells are put into LaTeX's notation here: pandas' own escaping would make a whole cell bold,
     with the published number that stands beside our best one.
     """
-    table = pd.DataFrame(rows, columns=header).map(_latex_cell).rename(columns=_latex)
+    table = pd.DataFrame(rows, columns=header).map(_latex_cell).rename(columns=latex)
     alignment = "l" * n_left + "r" * (len(header) - n_left)
     return table.style.hide(axis="index").to_latex(column_format=alignment, hrules=True)
 
 
 def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, Bold):
-        return rf"\textbf{{{_latex(cell.words)}}}{_latex(cell.rest)}"
-    return _latex(cell)
+        return rf"\textbf{{{latex(cell.words)}}}{latex(cell.rest)}"
+    return latex(cell)
 
 
-def _latex(words: str) -> str:
+def latex(words: str) -> str:
+    """LaTeX that shows these words as they are, in one line."""
     line = " ".join(words.split()).translate(_LATEX)
     # In the first cell of a row they would belong to the end of the row before.
     return f"{{{line[0]}}}{line[1:]}" if line.startswith(("[", "*")) else line
