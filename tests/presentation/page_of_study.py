@@ -78,6 +78,19 @@ def rows():
     return table.astype({"seed": "Int64", "epoch": "Int64"})
 
 
+def long_rows(epochs, layers):
+    """NC1 of 1 / (1 + epoch) of the test images, at each layer."""
+    found = rows().iloc[:1]
+    found = pd.concat(
+        [
+            found.assign(epoch=epoch, layer=layer, split="test", value=1 / (1 + epoch))
+            for epoch in epochs
+            for layer in layers
+        ]
+    )
+    return found.astype({"seed": "Int64", "epoch": "Int64"})
+
+
 def write_maps(folder, classes=3):
     """Two maps: all images on a line by their row, and the same the other way round."""
     n_train, n_test = (len(CLASSES) * n for n in (N_TRAIN, N_TEST))
@@ -145,10 +158,11 @@ def contents():
 PROBES = "figures/probes.png"
 
 
-def write(folder, **changes):
+def write(folder, measures=None, **changes):
     """Write the study and its page below a folder; give the page."""
     write_images(folder / "images.h5")
-    rows().to_csv(folder / "measures.csv", index=False)
+    measures = rows() if measures is None else measures
+    measures.to_csv(folder / "measures.csv", index=False)
     columns = ["dataset", "backbone", "start", "recipe", "seed", "epoch", "layer", "what", "reason"]
     pd.DataFrame(columns=columns).to_csv(folder / "failures.csv", index=False)
     findings = [

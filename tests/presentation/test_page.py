@@ -80,6 +80,32 @@ def test_names_are_text_wherever_they_stand(page):
     assert json.loads(told)["classes"] == CLASSES
 
 
+def test_limits_are_no_findings(page):
+    assert page.texts.index("Limits") < page.texts.index("Two seeds.")
+    # One sentence is a finding, with one verdict.
+    assert page.texts.count("found") == 1 and "cannot be told" not in page.texts
+
+
+def test_what_shares_its_heading_is_told_apart(tmp_path):
+    digits, probes, _ = page_of_study.contents()
+    geometry = {**probes, "dataset": "digits", "heading": "Training: geometry"}
+    sweep = {"dataset": "", "heading": "Sweeps", "label": "values"}
+    shown = [
+        digits,
+        {**probes, **sweep},
+        {**digits, **sweep},
+        {**geometry, "label": "seed 0"},
+        {**geometry, "label": "seed 1"},
+    ]
+    page = Page(page_of_study.write(tmp_path, contents=shown).read_text(encoding="utf-8"))
+    assert page.texts.count("Sweeps") == 2
+    assert {"values, figure", "values, table"} <= set(page.texts)
+    assert page.texts.count("Digits, training: geometry") == 2
+    assert {"seed 0", "seed 1"} <= set(page.texts)
+    # What has a heading of its own needs no more.
+    assert "pairs" not in page.texts
+
+
 def test_csv_files_are_within_the_page(page, tmp_path):
     links = [a for a in page.asked if a.startswith("data:text/csv;base64,")]
     found = {base64.b64decode(link.partition(",")[2]) for link in links}
