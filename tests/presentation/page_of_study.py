@@ -91,11 +91,11 @@ def long_rows(epochs, layers):
     return found.astype({"seed": "Int64", "epoch": "Int64"})
 
 
-def write_maps(folder, classes=3):
+def write_maps(folder, classes=None):
     """Two maps: all images on a line by their row, and the same the other way round."""
     n_train, n_test = (len(CLASSES) * n for n in (N_TRAIN, N_TEST))
     x = np.concatenate([np.arange(n_train), np.arange(n_test) * 1.6])
-    labels = np.concatenate([np.arange(n) % classes for n in (n_train, n_test)])
+    labels = np.concatenate([np.arange(n) % (classes or len(CLASSES)) for n in (n_train, n_test)])
     split = np.repeat([0, 1], [n_train, n_test])
     paths = []
     for name, sign in (("raw", 1), ("tuned", -1)):
@@ -118,9 +118,10 @@ def write_classification(folder):
     for name, features in (("raw", "raw"), ("tuned0", TUNED.features), ("tuned1", TUNED.features)):
         content = {}
         for classifier, wrong in WRONG[features].items():
-            right = np.ones(36, bool)
+            right = np.ones(len(CLASSES) * N_TEST, bool)
             right[wrong] = False
-            content[classifier] = {"correct": pack(right), "n_test": 36, "made_with": ["torch 1"]}
+            cell = {"correct": pack(right), "n_test": len(right), "made_with": ["torch 1"]}
+            content[classifier] = cell
         paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps(content))
     return paths

@@ -277,6 +277,19 @@ def test_classes_and_splits_are_filtered(explorer):
     assert f"{12 + N_TRAIN} of 96 images shown" in explorer.inner_text("#explorer .status")
 
 
+def test_a_map_of_many_classes_says_that_signs_repeat(explorer, open_page, tmp_path, monkeypatch):
+    assert not explorer.locator("#explorer .many").is_visible()
+    monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page = open_page(address=page_of_study.write(tmp_path).as_uri())
+    page.click("#open-explorer")
+    # Ten colours in four shapes.
+    words = "Of 120 classes some share a sign, for there are 40"
+    assert page.inner_text("#explorer .many").startswith(words)
+    page.get_by_role("button", name="none").click()
+    page.get_by_label("class 119", exact=True).check()
+    assert "12 of 3,840 images shown" in page.inner_text("#explorer .status")
+
+
 def test_keys_go_from_image_to_image(explorer):
     canvas = explorer.locator("#explorer canvas")
     canvas.press("ArrowRight")

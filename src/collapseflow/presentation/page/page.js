@@ -294,7 +294,7 @@ function explore(place) {
   const canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": "Map of the images. Arrow keys go from image to image, plus and minus zoom. The table below has the same images." });
   const status = make("p", { role: "status", class: "note status" });
   const info = make("div", { class: "hovered", "aria-live": "polite" }, "Point at an image, or press an arrow key on the map.");
-  const worth = make("p", { class: "note" });
+  const worth = make("p", { class: "note" }), many = make("p", { class: "note many" });
   const classes = make("fieldset", { class: "classes" });
   const zoomed = (factor) => () => { view.zoom = Math.min(40, Math.max(1, view.zoom * factor)); if (view.zoom === 1) view.x = view.y = 0.5; draw(); };
   const zoom = make("div", { class: "controls" }, make("button", { type: "button", onclick: zoomed(1.6), "aria-label": "larger" }, "+"), make("button", { type: "button", onclick: zoomed(1 / 1.6), "aria-label": "smaller" }, "−"), make("button", { type: "button", onclick: zoomed(0) }, "whole map"));
@@ -304,7 +304,7 @@ function explore(place) {
   listed.addEventListener("toggle", list);
   place.replaceChildren(
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),
-    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, status, worth, classes)), listed);
+    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, status, worth, many, classes)), listed);
 
   const colour = (label) => set.colours[label % set.colours.length];
   const shape = (label) => Math.floor(label / set.colours.length) % SHAPES.length;
@@ -326,6 +326,9 @@ function explore(place) {
       (event) => { if (event.target.checked) hidden.delete(label); else hidden.add(label); filter(); }));
     const all = (checked) => () => { boxes.forEach(([, input], label) => { input.checked = checked; if (checked) hidden.delete(label); else hidden.add(label); }); filter(); };
     classes.replaceChildren(make("legend", {}, "classes ", make("button", { type: "button", onclick: all(true) }, "all"), " ", make("button", { type: "button", onclick: all(false) }, "none")), ...boxes.map(([label]) => label));
+    const signs = set.colours.length * SHAPES.length;
+    many.hidden = set.classes.length <= signs;
+    many.textContent = `Of ${set.classes.length} classes some share a sign, for there are ${signs}, and the map has no names: point at an image, or choose classes.`;
     zoomed(0)();
     changeMap();
   }
@@ -404,9 +407,9 @@ function explore(place) {
       }
     }
   }
-  /** The middle of each class that is shown, up to sixty classes: the median of its points, of test images where there are some. */
+  /** The middle of each class that is shown, unless there are too many: the median of its points, of test images where there are some. */
   function middles() {
-    if (set.classes.length > 60) return [];
+    if (!many.hidden) return [];
     const front = visible.filter((i) => i >= set.n_train), byClass = new Map();
     for (const i of front.length ? front : visible) {
       if (!byClass.has(set.labels[i])) byClass.set(set.labels[i], []);
