@@ -78,11 +78,24 @@ def rows():
     return table.astype({"seed": "Int64", "epoch": "Int64"})
 
 
-def write_maps(folder, classes=3):
+def long_rows(epochs, layers):
+    """NC1 of 1 / (1 + epoch) of the test images, at each layer."""
+    found = rows().iloc[:1]
+    found = pd.concat(
+        [
+            found.assign(epoch=epoch, layer=layer, split="test", value=1 / (1 + epoch))
+            for epoch in epochs
+            for layer in layers
+        ]
+    )
+    return found.astype({"seed": "Int64", "epoch": "Int64"})
+
+
+def write_maps(folder, classes=None):
     """Two maps: all images on a line by their row, and the same the other way round."""
     n_train, n_test = (len(CLASSES) * n for n in (N_TRAIN, N_TEST))
     x = np.concatenate([np.arange(n_train), np.arange(n_test) * 1.6])
-    labels = np.concatenate([np.arange(n) % classes for n in (n_train, n_test)])
+    labels = np.concatenate([np.arange(n) % (classes or len(CLASSES)) for n in (n_train, n_test)])
     split = np.repeat([0, 1], [n_train, n_test])
     paths = []
     for name, sign in (("raw", 1), ("tuned", -1)):
@@ -105,9 +118,10 @@ def write_classification(folder):
     for name, features in (("raw", "raw"), ("tuned0", TUNED.features), ("tuned1", TUNED.features)):
         content = {}
         for classifier, wrong in WRONG[features].items():
-            right = np.ones(36, bool)
+            right = np.ones(len(CLASSES) * N_TEST, bool)
             right[wrong] = False
-            content[classifier] = {"correct": pack(right), "n_test": 36, "made_with": ["torch 1"]}
+            cell = {"correct": pack(right), "n_test": len(right), "made_with": ["torch 1"]}
+            content[classifier] = cell
         paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps(content))
     return paths
@@ -145,10 +159,11 @@ def contents():
 PROBES = "figures/probes.png"
 
 
-def write(folder, **changes):
+def write(folder, measures=None, **changes):
     """Write the study and its page below a folder; give the page."""
     write_images(folder / "images.h5")
-    rows().to_csv(folder / "measures.csv", index=False)
+    measures = rows() if measures is None else measures
+    measures.to_csv(folder / "measures.csv", index=False)
     columns = ["dataset", "backbone", "start", "recipe", "seed", "epoch", "layer", "what", "reason"]
     pd.DataFrame(columns=columns).to_csv(folder / "failures.csv", index=False)
     findings = [

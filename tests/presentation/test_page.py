@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import page_of_study
+import pandas as pd
 import pytest
 from made_up import describe_run
 from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
@@ -80,6 +81,32 @@ def test_names_are_text_wherever_they_stand(page):
     assert json.loads(told)["classes"] == CLASSES
 
 
+def test_limits_are_no_findings(page):
+    assert page.texts.index("Limits") < page.texts.index("Two seeds.")
+    # One sentence is a finding, with one verdict.
+    assert page.texts.count("found") == 1 and "cannot be told" not in page.texts
+
+
+def test_what_shares_its_heading_is_told_apart(tmp_path):
+    digits, probes, _ = page_of_study.contents()
+    geometry = {**probes, "dataset": "digits", "heading": "Training: geometry"}
+    sweep = {"dataset": "", "heading": "Sweeps", "label": "values"}
+    shown = [
+        digits,
+        {**probes, **sweep},
+        {**digits, **sweep},
+        {**geometry, "label": "seed 0"},
+        {**geometry, "label": "seed 1"},
+    ]
+    page = Page(page_of_study.write(tmp_path, contents=shown).read_text(encoding="utf-8"))
+    assert page.texts.count("Sweeps") == 2
+    assert {"values, figure", "values, table"} <= set(page.texts)
+    assert page.texts.count("Digits, training: geometry") == 2
+    assert {"seed 0", "seed 1"} <= set(page.texts)
+    # What has a heading of its own needs no more.
+    assert "pairs" not in page.texts
+
+
 def test_csv_files_are_within_the_page(page, tmp_path):
     links = [a for a in page.asked if a.startswith("data:text/csv;base64,")]
     found = {base64.b64decode(link.partition(",")[2]) for link in links}
@@ -94,6 +121,44 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
     page = Page(path.read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert not {"findings", "key", "features", "explore", "collapse"} & set(page.ids)
+
+
+def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
+    page = Page(page_of_study.write(tmp_path, runs=[]).read_text(encoding="utf-8"))
+    assert "No network is trained." in page.texts
+    assert {"features", "explore"} <= set(page.ids) and "key" not in page.ids
+    assert not [words for words in page.texts if "A run is" in words]
+
+
+def test_a_run_that_failed_is_named_and_has_no_result(tmp_path):
+    lost = [describe_run(backbone="vgg11", seed=seed) for seed in (0, 1)]
+    what = {"dataset": "digits", "backbone": "vgg11", "start": "random", "recipe": "plain"}
+    what |= {"epoch": 2, "layer": "", "what": "VGG11 on Digits", "reason": "the loss is <nan>"}
+    pd.DataFrame([{**what, "seed": run.seed} for run in lost]).to_csv(tmp_path / "lost.csv")
+    path = page_of_study.write(tmp_path, runs=[*RUNS, *lost], failures=tmp_path / "lost.csv")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "VGG11 on Digits, seeds 0, 1, epoch 2: the loss is <nan>" in page.texts
+    assert "It is left out of all that follows." in page.texts
+    # Neither an accuracy nor NC1; the other network has both.
+    assert page.texts.count("no result") == 2
+    curves = json.loads(page.scripts["curves"])
+    assert {line["network"] for line in curves["lines"]} == {"ResNet18"}
+
+
+def test_a_run_without_values_before_training_has_those_after_it(tmp_path):
+    rows = page_of_study.rows()
+    path = page_of_study.write(tmp_path, measures=rows[rows["epoch"].fillna(1) > 0])
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "test – → 91.00 ± 1.41" in page.texts and "no result" not in page.texts
+
+
+def test_of_many_classes_the_first_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page = Page(page_of_study.write(tmp_path).read_text(encoding="utf-8"))
+    words = "2,400 training and 1,440 test images of 120 classes, of which the first 20 are shown."
+    assert words in page.texts
+    assert len(json.loads(page.scripts["explored-0"])["classes"]) == 120
+    assert "class 19" in page.texts and "class 20" not in page.texts
 
 
 def test_a_changed_template_style_or_script_writes_the_page_again():

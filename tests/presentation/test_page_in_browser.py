@@ -2,11 +2,14 @@
 network."""
 
 import io
+import math
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import page_of_study
 import pytest
+from made_up import describe_run
 from page_of_study import N_TRAIN, TUNED, grey_of
 from PIL import Image
 
@@ -31,9 +34,10 @@ def address(tmp_path_factory):
 @pytest.fixture
 def open_page(browser, address):
     """A function that opens the page; whatever it then does, nothing may go wrong on it."""
-    contexts, wrong = [], []
+    contexts, wrong, opened = [], [], []
 
-    def open_it(width=1200, **settings):
+    def open_it(width=1200, address=address, **settings):
+        opened.append(address)
         context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
         contexts.append(context)
         page = context.new_page()
@@ -48,7 +52,7 @@ def open_page(browser, address):
     for context in contexts:
         context.close()
     asked = [words for words in wrong if not words.startswith(("data:", "blob:"))]
-    assert asked == [address] * len(contexts)
+    assert asked == opened
 
 
 @pytest.fixture
@@ -155,6 +159,56 @@ def test_a_curve_is_of_what_is_chosen(page):
 EPOCHS = ["epoch 1", "epoch 4"]
 
 
+def test_only_what_the_curves_depend_on_is_asked(page):
+    across = page.locator("#chooser").get_by_label("across", exact=True)
+    for chosen, shown in (("epochs", "layer"), ("layers", "epoch")):
+        across.select_option(chosen)
+        for name in ("layer", "epoch"):
+            field = page.locator("#chooser").get_by_label(name, exact=True)
+            assert field.is_visible() == (name == shown)
+
+
+def test_the_legend_has_networks_and_images_once(page):
+    assert texts(page, "#chooser .legend li") == [
+        "ResNet18",
+        "test images (hollow)",
+        "training images, as many of each class as test images",
+    ]
+
+
+LAYERS = [f"blocks.{number}.attention.projection" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def long_training(tmp_path_factory):
+    runs = [describe_run(layers=LAYERS, last=300)]
+    rows = page_of_study.long_rows((0, 1, 10, 300), LAYERS)
+    folder = tmp_path_factory.mktemp("long")
+    return page_of_study.write(folder, measures=rows, runs=runs).as_uri()
+
+
+def test_a_long_training_is_seen_from_its_first_epochs_on(open_page, long_training):
+    page = open_page(address=long_training)
+    assert texts(page, "#chooser .mark") == ["0", "1", "3", "10", "30", "100", "300"]
+    x = [box["x"] for box in (at.bounding_box() for at in page.locator("#chooser .point").all())]
+    # As far apart as log(1 + epoch).
+    shares = [(place - x[0]) / (x[-1] - x[0]) for place in x]
+    wanted = [math.log(1 + epoch) / math.log(301) for epoch in (0, 1, 10, 300)]
+    assert shares == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_many_long_names_of_layers_do_not_overlap(open_page, long_training, width):
+    page = open_page(width, address=long_training)
+    page.locator("#chooser").get_by_label("across", exact=True).select_option("layers")
+    boxes = [mark.bounding_box() for mark in page.locator("#chooser .mark").all()]
+    assert all(a["x"] + a["width"] <= b["x"] + 2 for a, b in pairwise(boxes))
+    assert texts(page, "#chooser .mark")[-1] == "…ttention.projection"
+    picture = page.locator("#chooser .plot").bounding_box()
+    assert all(b["y"] + b["height"] <= picture["y"] + picture["height"] for b in boxes)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_a_measure_says_what_it_is(page):
     page.locator("#chooser").get_by_label("measure", exact=True).select_option("nc1")
     page.click("text=What this measure is")
@@ -221,6 +275,19 @@ def test_classes_and_splits_are_filtered(explorer):
     assert "12 of 96 images shown" in explorer.inner_text("#explorer .status")
     explorer.get_by_label("training images (faint)").check()
     assert f"{12 + N_TRAIN} of 96 images shown" in explorer.inner_text("#explorer .status")
+
+
+def test_a_map_of_many_classes_says_that_signs_repeat(explorer, open_page, tmp_path, monkeypatch):
+    assert not explorer.locator("#explorer .many").is_visible()
+    monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page = open_page(address=page_of_study.write(tmp_path).as_uri())
+    page.click("#open-explorer")
+    # Ten colours in four shapes.
+    words = "Of 120 classes some share a sign, for there are 40"
+    assert page.inner_text("#explorer .many").startswith(words)
+    page.get_by_role("button", name="none").click()
+    page.get_by_label("class 119", exact=True).check()
+    assert "12 of 3,840 images shown" in page.inner_text("#explorer .status")
 
 
 def test_keys_go_from_image_to_image(explorer):

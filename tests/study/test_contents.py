@@ -37,5 +37,6 @@ def test_words_are_those_of_the_data_set_and_the_run():
     assert [one["dataset"] for one in accuracies] == ["digits", "more"]
     assert "``More``" in accuracies[1]["caption"]
     geometry = [one["label"] for one in found if one["name"] == "geometry"]
-    assert set(geometry) == {"geometry of resnet18/random/report_a/s0"}
+    of_run = "ResNet18, random, report_a, seed 0"
+    assert geometry == [f"Digits 8×8, {of_run}", f"More, {of_run}"]
     assert not [one for one in found if "{" in one["heading"] + one["label"] + one["caption"]]

@@ -833,7 +833,7 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
                 title=plan.labels.dataset(place.dataset) if place.dataset else ""
             ),
             "category": product.category,
-            "label": product.label.format(**vars(place)),
+            "label": SHOWS["run_heading"](plan, place) if place.run else product.label,
             "caption": product.caption_of(
                 {name: SHOWS[name](plan, place) for name in product.in_caption}
             ),

@@ -37,8 +37,9 @@ WORDS = {
     FALLS: (FOUND, f"{_BEGIN}goes on falling", "NC1 falls on in the terminal phase"),
     STAYS: (
         NOT_FOUND,
-        f"{_BEGIN}does not go on falling",
-        "NC1 does not fall on in the terminal phase",
+        f"{_BEGIN}falls by no more than counts as none: a factor of {NC1_DIFFERS}, or by which it "
+        "rises from one measured epoch to the next",
+        "NC1 does not clearly fall in the terminal phase",
     ),
     RISES: (NOT_FOUND, f"{_BEGIN}rises", "NC1 rises in the terminal phase"),
     MIXED: (

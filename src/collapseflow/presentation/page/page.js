@@ -188,24 +188,43 @@ function chooseCurves(place) {
     legend.replaceChildren();
     numbers.replaceChildren();
     if (!ys.length) { picture.append(make("p", {}, "There is no value of this measure here.")); return; }
-    const width = Math.max(300, picture.clientWidth), height = Math.min(420, 0.7 * width);
-    const edge = { left: 58, right: 14, top: 12, bottom: 40 };
-    const scale = logarithmic ? Math.log10 : (v) => v;
     const xs = points.map((p) => p.x);
+    const [first, last] = [Math.min(...xs), Math.max(...xs)];
+    const layered = across.value === "layers", far = !layered && last >= look.long;
+    const width = Math.max(300, picture.clientWidth), edge = { left: 58, right: 14, top: 30, bottom: 40 };
+    let marks = ticks(first, last, false).filter(Number.isInteger).map((v) => [v, String(v)]), upright = false;
+    if (far) marks = [0, ...[1, 10, 100, 1000, 10000].flatMap((v) => [v, 3 * v])].filter((v) => v >= first && v <= last).map((v) => [v, String(v)]);
+    if (layered) {
+      // Of long names the end tells layers apart.
+      const names = told.layers.map((name) => name.length > 20 ? `…${name.slice(-19)}` : name);
+      const letter = 6.8, widest = letter * Math.max(...names.map((name) => name.length));
+      const room = (width - edge.left - widest / 2) / Math.max(1, last - first);
+      upright = widest + 8 > room;
+      const every = upright ? Math.ceil(14 / room) : 1;
+      marks = names.map((name, i) => [i, name]).filter(([i]) => i >= first && i <= last && (last - i) % every === 0);
+      if (upright) edge.bottom = widest + 36;
+      else edge.right = Math.max(edge.right, letter * names[last].length / 2);
+    }
+    const height = Math.min(420, 0.7 * width) + edge.bottom - 40;
+    const scale = logarithmic ? Math.log10 : (v) => v;
     let [low, high] = [Math.min(...ys), Math.max(...ys)];
     if (logarithmic) [low, high] = low === high ? [low / 2, high * 2] : [low / 1.1, high * 1.1];
     else { const room = 0.05 * (high - low) || 0.5; [low, high] = [low - room, high + room]; }
-    const [first, last] = [Math.min(...xs), Math.max(...xs)];
-    const X = (v) => edge.left + (width - edge.left - edge.right) * (last === first ? 0.5 : (v - first) / (last - first));
+    // A long training is seen from its first epochs to its last.
+    const along = far ? Math.log1p : (v) => v;
+    const X = (v) => edge.left + (width - edge.left - edge.right) * (last === first ? 0.5 : (along(v) - along(first)) / (along(last) - along(first)));
     const Y = (v) => height - edge.bottom - (height - edge.top - edge.bottom) * (scale(v) - scale(low)) / (scale(high) - scale(low));
     const svg = make("svg:svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${title}; the numbers stand in the table below` });
     for (const v of ticks(low, high, logarithmic)) {
       svg.append(make("svg:line", { x1: edge.left, x2: width - edge.right, y1: Y(v), y2: Y(v), stroke: "#e3e6e8" }),
         make("svg:text", { x: edge.left - 6, y: Y(v) + 4, "text-anchor": "end" }, String(Number(v.toPrecision(3)))));
     }
-    const marks = across.value === "layers" ? told.layers.map((name, i) => [i, name]).filter(([i]) => i >= first && i <= last) : ticks(first, last, false).filter(Number.isInteger).map((v) => [v, String(v)]);
-    for (const [v, name] of marks) svg.append(make("svg:text", { x: X(v), y: height - edge.bottom + 18, "text-anchor": "middle" }, name));
-    svg.append(make("svg:text", { x: (edge.left + width) / 2, y: height - 4, "text-anchor": "middle" }, across.value === "layers" ? "layer" : "epoch"));
+    for (const [v, name] of marks) {
+      const place = upright ? `translate(${X(v) + 4},${height - edge.bottom + 10}) rotate(-90)` : `translate(${X(v)},${height - edge.bottom + 18})`;
+      svg.append(make("svg:text", { class: "mark", transform: place, "text-anchor": upright ? "end" : "middle" }, name));
+    }
+    svg.append(make("svg:text", { x: (edge.left + width) / 2, y: height - 4, "text-anchor": "middle" }, layered ? "layer" : "epoch"),
+      make("svg:text", { x: 0, y: 14 }, title));
     const rows = [];
     for (const line of lines) {
       const number = told.networks.indexOf(line.network);
@@ -223,12 +242,18 @@ function chooseCurves(place) {
         svg.append(at);
         rows.push([line.network, told.splits[line.split], p.name, `${p.mean}${spread}`]);
       }
-      const swatch = make("svg:svg", { width: 40, height: 14, viewBox: "-20 -7 40 14", "aria-hidden": "true" },
-        make("svg:line", { x1: -20, x2: 20, y1: 0, y2: 0, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }), sign(colour, number, line.split === "test"));
-      legend.append(make("li", {}, swatch, ` ${words}`));
+    }
+    const swatch = (colour, dash, ...signs) => make("svg:svg", { width: 40, height: 14, viewBox: "-20 -7 40 14", "aria-hidden": "true" },
+      make("svg:line", { x1: -20, x2: 20, y1: 0, y2: 0, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }), ...signs);
+    for (const [number, network] of told.networks.entries()) {
+      const colour = look.lines[number % look.lines.length];
+      if (lines.some((line) => line.network === network)) legend.append(make("li", {}, swatch(colour, "", sign(colour, number)), ` ${network}`));
+    }
+    for (const [split, words] of Object.entries(told.splits)) {
+      if (lines.some((line) => line.split === split)) legend.append(make("li", {}, swatch("#56606a", DASHES[split]), ` ${words}${split === "test" ? " (hollow)" : ""}`));
     }
     picture.append(svg);
-    const head = ["network", "images", across.value === "layers" ? "layer" : "epoch", title];
+    const head = ["network", "images", layered ? "layer" : "epoch", title];
     numbers.append(make("table", {}, make("thead", {}, make("tr", {}, ...head.map((h) => make("th", { scope: "col" }, h)))),
       make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((c) => make("td", {}, c)))))));
   }
@@ -269,7 +294,7 @@ function explore(place) {
   const canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": "Map of the images. Arrow keys go from image to image, plus and minus zoom. The table below has the same images." });
   const status = make("p", { role: "status", class: "note status" });
   const info = make("div", { class: "hovered", "aria-live": "polite" }, "Point at an image, or press an arrow key on the map.");
-  const worth = make("p", { class: "note" });
+  const worth = make("p", { class: "note" }), many = make("p", { class: "note many" });
   const classes = make("fieldset", { class: "classes" });
   const zoomed = (factor) => () => { view.zoom = Math.min(40, Math.max(1, view.zoom * factor)); if (view.zoom === 1) view.x = view.y = 0.5; draw(); };
   const zoom = make("div", { class: "controls" }, make("button", { type: "button", onclick: zoomed(1.6), "aria-label": "larger" }, "+"), make("button", { type: "button", onclick: zoomed(1 / 1.6), "aria-label": "smaller" }, "−"), make("button", { type: "button", onclick: zoomed(0) }, "whole map"));
@@ -279,7 +304,7 @@ function explore(place) {
   listed.addEventListener("toggle", list);
   place.replaceChildren(
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),
-    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, status, worth, classes)), listed);
+    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, status, worth, many, classes)), listed);
 
   const colour = (label) => set.colours[label % set.colours.length];
   const shape = (label) => Math.floor(label / set.colours.length) % SHAPES.length;
@@ -301,6 +326,9 @@ function explore(place) {
       (event) => { if (event.target.checked) hidden.delete(label); else hidden.add(label); filter(); }));
     const all = (checked) => () => { boxes.forEach(([, input], label) => { input.checked = checked; if (checked) hidden.delete(label); else hidden.add(label); }); filter(); };
     classes.replaceChildren(make("legend", {}, "classes ", make("button", { type: "button", onclick: all(true) }, "all"), " ", make("button", { type: "button", onclick: all(false) }, "none")), ...boxes.map(([label]) => label));
+    const signs = set.colours.length * SHAPES.length;
+    many.hidden = set.classes.length <= signs;
+    many.textContent = `Of ${set.classes.length} classes some share a sign, for there are ${signs}, and the map has no names: point at an image, or choose classes.`;
     zoomed(0)();
     changeMap();
   }
@@ -379,9 +407,9 @@ function explore(place) {
       }
     }
   }
-  /** The middle of each class that is shown, up to sixty classes: the median of its points, of test images where there are some. */
+  /** The middle of each class that is shown, unless there are too many: the median of its points, of test images where there are some. */
   function middles() {
-    if (set.classes.length > 60) return [];
+    if (!many.hidden) return [];
     const front = visible.filter((i) => i >= set.n_train), byClass = new Map();
     for (const i of front.length ? front : visible) {
       if (!byClass.has(set.labels[i])) byClass.set(set.labels[i], []);

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +14,10 @@ from PIL import Image
 
 from collapseflow import __version__
 from collapseflow.images.datasets import read_info, read_split
+from collapseflow.measures.quantities import QUANTITIES
 from collapseflow.presentation.figures.appearance import LINES
+from collapseflow.presentation.figures.curves import LONG
+from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, numbers
 from collapseflow.presentation.page.tables import read_table
@@ -49,8 +53,8 @@ class Sources:
     measures, failures
         The two tables of :func:`collapseflow.presentation.rows.collect_measures`.
     findings
-        A JSON file of dictionaries with ``text``, ``verdict`` (of :data:`VERDICTS`) and ``links``,
-        paths of tables and figures as in ``contents``.
+        What :func:`collapseflow.presentation.findings.as_records` gives, as JSON; its links are
+        paths as in ``contents``.
     images
         Of each of ``datasets`` its file.
     tables
@@ -98,7 +102,9 @@ def write_page(sources: Sources, output: str | Path) -> None:
     """Write the page, atomically, beside the folders of the study's tables and figures."""
     folder = Path(output).parent
     rows = read_csv(sources.measures)
-    products = [_product(product, sources.datasets, folder) for product in sources.contents]
+    products = _told_apart(
+        [_product(product, sources.datasets, folder) for product in sources.contents]
+    )
     shown = {path for product in sources.contents for path in product["files"].values()}
     told = _explored(sources)
     page = {
@@ -115,6 +121,8 @@ def write_page(sources: Sources, output: str | Path) -> None:
         "datasets": _datasets(sources),
         "networks": _networks(sources),
         "findings": _findings(sources, products),
+        "limits": LIMITS,
+        "nc1": QUANTITIES["nc1"].meaning,
         "failed": failures_in_words(read_csv(sources.failures)),
         "key": numbers.before_and_after(rows, sources.runs, sources.datasets)
         if sources.runs
@@ -126,6 +134,7 @@ def write_page(sources: Sources, output: str | Path) -> None:
         },
         "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
         "lines": LINES,
+        "long": LONG,
         "tables": [
             _download(path, folder)
             for path in map(Path, sources.tables)
@@ -168,10 +177,14 @@ def _product(
     files = product["files"]
     title = datasets.get(product["dataset"], "")
     heading = product["heading"]
+    if not heading.startswith(title):
+        # "Digits, fine-tuning: accuracy", "Digits: images".
+        lower = f"{heading[0].lower()}{heading[1:]}"
+        heading = f"{title}, {lower}" if ": " in heading else f"{title}: {lower}"
     stem = Path(next(iter(files.values()))).with_suffix("").as_posix()
     return {
         **product,
-        "heading": heading if heading.startswith(title) else f"{title}: {heading}",
+        "heading": heading,
         # Words between two backquotes are literal in a caption.
         "caption": product["caption"].replace("``", ""),
         "part": "fold" if product["name"] in FOLDED else PARTS.get(product["category"], "fold"),
@@ -181,6 +194,20 @@ def _product(
         "csv": _download(folder / files["csv"], folder) if "csv" in files else None,
         "table": read_table(folder / files["md"]) if "md" in files else None,
     }
+
+
+def _told_apart(products: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, each with ``apart``: what tells it from others of its heading, if there are any."""
+    headings = Counter(product["heading"] for product in products)
+    labels = Counter((product["heading"], product["label"]) for product in products)
+    found = []
+    for product in products:
+        heading, label = product["heading"], product["label"]
+        kind = "figure" if product["picture"] else "table"
+        words = [] if heading.endswith(label) else [label]
+        words += [kind] if labels[heading, label] > 1 else []
+        found.append({**product, "apart": ", ".join(words) if headings[heading] > 1 else ""})
+    return found
 
 
 def _picture(path: Path) -> dict[str, Any]:
