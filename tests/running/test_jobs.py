@@ -143,6 +143,19 @@ def test_what_a_user_can_mend_is_one_line_without_a_traceback(tmp_path):
     assert "a.h5: damaged; delete it" in log and "Traceback" not in log
 
 
+def test_what_names_of_files_hold_stays_on_one_line(tmp_path):
+    answer, log = run(
+        tmp_path,
+        r"""
+        with job(snakemake):
+            raise UserError("two\nlines\x1b[2J and caf\udce9: no images")
+        """,
+    )
+    line = r"two\nlines\x1b[2J and caf\udce9: no images"
+    assert answer.stderr == f"[measure digits] ERROR: {line}\n"
+    assert line in log
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the device /dev/full")
 def test_a_full_disk_is_one_line(tmp_path):
     answer, _ = run(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from attacked import EFFORT, STUDY
-from hypothesis import HealthCheck, given, settings
+from attacked import EFFORT, SEED, STUDY
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from collapseflow.images.sources import idx
@@ -40,6 +40,7 @@ def _one_line_each(error: UserError) -> bool:
     return all(line.strip() for line in str(error).splitlines())
 
 
+@seed(SEED)
 @settings(max_examples=100 * EFFORT, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(PLACES), STRANGE), min_size=1, max_size=3))
 def test_a_study_with_strange_values_is_a_study_or_is_refused(changes):
@@ -56,6 +57,7 @@ def test_a_study_with_strange_values_is_a_study_or_is_refused(changes):
         assert _one_line_each(error)
 
 
+@seed(SEED)
 @settings(max_examples=100 * EFFORT, deadline=None)
 @given(st.data())
 def test_a_text_that_is_no_study_file_is_refused(data):
@@ -69,6 +71,7 @@ def test_a_text_that_is_no_study_file_is_refused(data):
         assert _one_line_each(error)
 
 
+@seed(SEED)
 @settings(max_examples=200 * EFFORT, deadline=None)
 @given(st.binary(max_size=100) | st.binary(max_size=40).map(lambda b: b"\0\0\x08\x03" + b))
 def test_bytes_that_are_no_idx_file_are_refused(content):

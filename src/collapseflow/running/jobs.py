@@ -15,6 +15,7 @@ from collapseflow.running.files import remove_partial, write_json
 from collapseflow.running.lease import lease
 from collapseflow.running.resume import seconds_taken_over
 from collapseflow.running.stop import WORDS, Stopped, heed, listen
+from collapseflow.running.words import printable
 
 logger = logging.getLogger("collapseflow")
 
@@ -121,7 +122,7 @@ def _mark_of_mistake(log: Sequence[str]) -> Path:
 
 
 def _fail(line: str) -> None:
-    logger.error(line)
+    logger.error(printable(line))
     sys.exit(1)
 
 

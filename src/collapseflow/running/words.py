@@ -1,6 +1,7 @@
 """Values and epochs as names of folders and files, tables and figures print them; and what names
 may not hold."""
 
+import re
 from typing import Any
 
 #: Within a class of a regular expression: control characters, which end lines, and those that turn
@@ -18,3 +19,9 @@ def as_word(value: Any) -> str:
 def epoch_name(epoch: int) -> str:
     """The name of an epoch's folder or file: epoch000 is the start."""
     return f"epoch{epoch:03d}"
+
+
+def printable(text: str) -> str:
+    """A text with its control characters, and bytes that are no text, written as in Python: names
+    of files may hold what ends lines."""
+    return re.sub(f"[\ud800-\udfff{CONTROL}]", lambda found: ascii(found[0])[1:-1], text)

@@ -51,7 +51,7 @@ from collapseflow.running.section import (
     number,
     text,
 )
-from collapseflow.running.words import CONTROL
+from collapseflow.running.words import CONTROL, printable
 from collapseflow.study.recipes import (
     NOT_SWEPT,
     Recipe,
@@ -813,7 +813,7 @@ def _one_line(error: Mapping[str, Any]) -> str:
     if error["loc"][0] == "recipes" and error["loc"][-1] == "[key]" and isinstance(value, str):
         value = recipe_of(value)
     value = json.dumps(value, default=str, ensure_ascii=False)
-    value = re.sub(f"[{CONTROL}]", lambda found: ascii(found[0])[1:-1], value)
+    value = printable(value)
     if len(value) > 80:
         value = f"{value[:77]}..."
     return f"config key {location}: value {value} is refused; {_what_is_allowed(error)}"
