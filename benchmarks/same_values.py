@@ -41,20 +41,30 @@ MADE_BY = {
     "extract_network": ["features/*/*/*/**/*.h5"],
     "reduce_features": ["statistics/*/*.npz", "statistics/**/epoch000.npz"],
     "reduce_epochs": ["statistics/**/epoch00[1-9].npz"],
+    "classify": ["classification/**/*.json"],
+    "embed": ["embeddings/**/*.npz"],
+    "spectrum": ["spectrum/**/*.json"],
+    "few_shot": ["few_shot/**/*.json"],
+    "similarity": ["similarity/**/*.json"],
 }
-#: What the study is made for, one after the other: Snakemake ends at rules of which none needs
+#: What they fetch has a published digest, which is checked: it is the same whatever the code.
+DOWNLOADS = ("download_package", "download_weights")
+#: By study, what it is made for, one after the other: Snakemake ends at rules of which none needs
 #: another's files.
-LAST_RULES = [
-    ["extract_raw", "extract_scattering", "extract_network"],
-    ["reduce_features", "reduce_epochs"],
-]
-#: What a log of training says of the machine.
-OF_MACHINE = {"seconds", "images_per_second"}
+LAST_RULES = {
+    "trained": [
+        ["extract_raw", "extract_scattering", "extract_network"],
+        ["reduce_features", "reduce_epochs"],
+    ],
+    "analysed": [["classify", "embed", "spectrum", "few_shot", "similarity"]],
+}
+#: What results say of the machine, and of the versions that made them.
+OF_MACHINE = {"seconds", "images_per_second", "made_with"}
 SGD = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32}
 ADAM = {"optimizer": "adam", "learning_rate": 0.001, "epochs": 2, "batch_size": 32}
 
 
-def small_study(folder: Path) -> dict:
+def trained_study(folder: Path) -> dict:
     """Each source of images that needs no network, each way to train, several layers."""
     for number, (image, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
         if number == 300:
@@ -64,7 +74,7 @@ def small_study(folder: Path) -> dict:
         Image.fromarray((image.reshape(8, 8) * 15).astype(np.uint8)).save(path)
     subset = {"train": 200, "test": 100}
     return {
-        "study": "same",
+        "study": "trained",
         "device": "cpu",
         "precision": "float32",
         "threads": 1,
@@ -110,12 +120,39 @@ def small_study(folder: Path) -> dict:
     }
 
 
-def run(checkout: Path, folder: Path, study: Path) -> Path:
-    """Prepare, train, read and reduce with the code of a checkout; the folder of results."""
-    folder.mkdir()
+def analysed_study() -> dict:
+    """All that is computed on features."""
+    return {
+        "study": "analysed",
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "datasets": {"digits": {"source": "digits", "subset": {"train": 200, "test": 100}}},
+        "backbones": {
+            "shufflenet": {
+                "model": "shufflenet_v2_x0_5",
+                "image_size": 28,
+                "weights": ["random"],
+                "layers": ["stage2.3", "penultimate"],
+            }
+        },
+        "recipes": {"report_a": {"epochs": 2, "batch_size": 64}},
+        "features": ["raw", "shufflenet-finetuned"],
+        "classifiers": ["default", "reports"],
+        "analyses": ["spectrum", "few_shot", "similarity"],
+        "embedding": {"n_samples": 150, "perplexity": 10},
+        "variance": {"dataset": "digits", "features": ["raw"]},
+    }
+
+
+def run(checkout: Path, folder: Path, study: dict) -> Path:
+    """Make the results of a study with the code of a checkout; their folder."""
+    folder.mkdir(parents=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--directory", folder]
-    command += ["--snakefile", checkout / "Snakefile", "--configfile", study, "--until"]
-    for rules in LAST_RULES:
+    command += ["--snakefile", checkout / "Snakefile", "--configfile", path, "--until"]
+    for rules in LAST_RULES[study["study"]]:
         answer = subprocess.run(
             list(map(str, [*command, *rules])),
             cwd=checkout,
@@ -124,7 +161,7 @@ def run(checkout: Path, folder: Path, study: Path) -> Path:
         )
         if answer.returncode:
             sys.exit(f"{checkout}:\n{answer.stderr.decode()[-3000:]}")
-    return folder / "results" / "same"
+    return folder / "results" / study["study"]
 
 
 def environment(checkout: Path) -> dict[str, str]:
@@ -133,11 +170,15 @@ def environment(checkout: Path) -> dict[str, str]:
 
 
 def values(path: Path) -> Iterator[tuple[str, object]]:
-    """The arrays of a file, as bytes with their type and shape, and the records of a log."""
+    """The arrays of a file, as bytes with their type and shape, and what JSON says."""
     if path.suffix == ".json":
-        for number, record in enumerate(json.loads(path.read_text())):
-            kept = {key: value for key, value in record.items() if key not in OF_MACHINE}
-            yield str(number), kept
+        yield (
+            "",
+            json.loads(
+                path.read_text(),
+                object_hook=lambda found: {k: v for k, v in found.items() if k not in OF_MACHINE},
+            ),
+        )
     elif path.suffix == ".safetensors":
         for name, array in load_file(path).items():
             yield name, (str(array.dtype), array.shape, array.tobytes())
@@ -155,6 +196,12 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
             )
         for name, array in found:
             yield name, (str(array.dtype), array.shape, np.asarray(array).tobytes())
+
+
+def made_for(study: str) -> list[str]:
+    """The scripts whose values a study shows: of the first that is made for none of the others."""
+    last = set().union(*LAST_RULES["analysed"])
+    return [script for script in MADE_BY if (script in last) == (study == "analysed")]
 
 
 def differing(before: Path, after: Path, patterns: Sequence[str]) -> list[str]:
@@ -188,7 +235,8 @@ def digests(checkout: Path) -> dict[str, tuple[str, str]]:
         "print(json.dumps({s: [f(Path(sys.argv[1]) / f'{s}.py') for f in (text, code.digest)]"
         " for s in sys.argv[2:]}))"
     )
-    command = [sys.executable, "-c", program, checkout / "workflow" / "scripts", *MADE_BY]
+    command = [sys.executable, "-c", program, checkout / "workflow" / "scripts"]
+    command += [*MADE_BY, *DOWNLOADS]
     answer = subprocess.run(
         list(map(str, command)), env=environment(checkout), check=True, capture_output=True
     )
@@ -204,11 +252,13 @@ def main() -> None:
         old = folder / "old"
         subprocess.run(["git", "worktree", "add", "--detach", old, commit], cwd=ROOT, check=True)
         try:
-            study = folder / "study.yaml"
-            study.write_text(yaml.safe_dump(small_study(folder)))
-            before = run(old, folder / "before", study)
-            after = run(ROOT, folder / "after", study)
-            changed = {script: differing(before, after, p) for script, p in MADE_BY.items()}
+            changed = dict.fromkeys(DOWNLOADS, ())
+            for study in (trained_study(folder), analysed_study()):
+                name = study["study"]
+                before = run(old, folder / name / "before", study)
+                after = run(ROOT, folder / name / "after", study)
+                for script in made_for(name):
+                    changed[script] = differing(before, after, MADE_BY[script])
             earlier, today = digests(old), digests(ROOT)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", old], cwd=ROOT, check=True)
