@@ -368,14 +368,12 @@ def level(run, epoch, layer, split, quantity):
     return LEVEL[split] + (0.01 + 0.001 * run.seed) * run.layers.index(layer)
 
 
-@pytest.fixture(scope="module")
-def every_figure(tmp_path_factory):
-    """All figures of runs, of runs that have everything a figure can show, by their names.
+def draw_every_figure(folder):
+    """Figures of runs, of runs that have everything a figure can show, by their names.
 
     Two points of a recipe start from the same weights on two data sets, in two seeds; the second
     backbone is trained in one way. Training images are fitted in the end.
     """
-    folder = tmp_path_factory.mktemp("every")
     names = ["conv1", "layer2", "flatten"]
     settings = [{"weight_decay": value} for value in (0.1, 0.2)]
     runs = describe_runs(["digits", "fashion"], ["vgg11"], (0, 1), settings, layers=names)
@@ -441,7 +439,13 @@ def every_figure(tmp_path_factory):
         patch.setattr(appearance, "save", lambda figure, outputs: kept.append(figure))
         for draw in drawings.values():
             draw(given, {})
-    yield dict(zip(drawings, kept, strict=True))
+    return dict(zip(drawings, kept, strict=True))
+
+
+@pytest.fixture(scope="module")
+def every_figure(tmp_path_factory):
+    """:func:`draw_every_figure`, for all tests."""
+    yield draw_every_figure(tmp_path_factory.mktemp("every"))
     plt.close("all")
 
 

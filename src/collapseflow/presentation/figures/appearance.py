@@ -34,7 +34,7 @@ NEUTRAL = "#777777"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: In inches: least width of a panel with what stands around it, of which so much is the words at
 #: its axis; and least height of a row of curves.
-NARROWEST = 1.6
+NARROWEST = 1.3
 BESIDE = 0.5
 LOWEST = 1.7
 #: Long names below an axis.

@@ -75,6 +75,8 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     shown_panels = list(product(panels_of("layers"), layers))
     one = len(layers) == 1
     shape = appearance.grid(len(shown_panels), 2 if one else len(layers), style)
+    # In narrow panels the correlations at epoch 0 have no room.
+    is_wide = style["width"] / shape[1] > 1.7
     # Side by side, where all backbones have room.
     shared_rows = not one and shape[1] == len(layers)
     axes_in_common = {
@@ -113,7 +115,7 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
             line = {**point, **MOMENTS["last"]}
             after = draw_measure(axis, chosen[chosen["epoch"] == last], names, measure, line)
             if after is not None:
-                words = _in_words(before[dataset, series], after)
+                words = _in_words(before[dataset, series] if is_wide else None, after)
                 correlations.append(Line2D([], [], label=words, linestyle="", **point))
         if correlations:
             columns = 1 if len(correlations) <= 4 else 2

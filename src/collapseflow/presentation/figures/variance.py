@@ -34,6 +34,8 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
     below, columns = appearance.grid(2, 2, style, 2.5)
     beside_heat = min(size, below * 0.31 * style["width"] * 72 / n)
+    # Of the title of the heat map, beside which its scale stands.
+    room = (0.45 if columns == 2 else 0.6) * style["width"]
     high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
     colours = appearance.backbone_colours(material.backbone_names)
     figure, axes = plt.subplots(
@@ -71,11 +73,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
             heat.set_yticks(range(n), names, fontsize=beside_heat)
         else:
             heat.set_yticks([])
-        heat.set_title(
-            appearance.wrapped(
-                f"{label}: squared distance of class means", 0.9 * style["width"] / columns, style
-            )
-        )
+        heat.set_title(appearance.wrapped(f"{label}: squared distance of class means", room, style))
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
         # A folder begins with the backbone.
         colour = colours.get(folder.partition("/")[0], appearance.NEUTRAL)
