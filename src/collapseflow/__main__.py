@@ -173,6 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(error)
         return 1
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error):
+            raise
+        print(f"{error or 'out of memory'}; allow this process more memory (ulimit -v)")
+        return 1
     return 0
 
 

@@ -4,12 +4,15 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 #: ``make torture`` tries this many times as much as ``make test``.
 EFFORT = int(os.environ.get("COLLAPSEFLOW_TORTURE", "1"))
 SEED = int(os.environ.get("COLLAPSEFLOW_TORTURE_SEED", "0"))
+#: What takes minutes and is left to ``make torture``.
+FULL = pytest.mark.skipif(EFFORT == 1, reason="of `make torture`, which takes more time")
 
 #: Every kind of file that jobs read, in a minute of a processor.
 STUDY = {

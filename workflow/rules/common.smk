@@ -165,11 +165,11 @@ def planned_trainings():
 def before_the_first_job():
     """Keep what the study's results share. On a SLURM cluster: end what an interrupted run has
     left, check what will be asked for."""
-    identity.record(STUDY.model_dump(), RESULTS)
-    if not engine.submits_to_slurm(workflow):
-        return
-    submitted = [job for job in engine.planned_jobs(workflow) if not job.is_local]
     try:
+        identity.record(STUDY.model_dump(), RESULTS)
+        if not engine.submits_to_slurm(workflow):
+            return
+        submitted = [job for job in engine.planned_jobs(workflow) if not job.is_local]
         if submitted:
             slurm.announce_run(".", engine.name_of_submitted(workflow, submitted[0]))
         slurm.cancel_leftovers(".", logger.warning)

@@ -409,6 +409,26 @@ def readable(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextmanager
+def writable() -> Iterator[None]:
+    """End in one line where nothing can be written.
+
+    Raises
+    ------
+    UserError
+        Naming the file, if it may not be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); allowed: a folder that is "
+            "yours to write in, on a disk with room"
+        ) from None
+
+
+@contextmanager
 def open_checked(path: str | os.PathLike) -> Iterator[CheckedFile]:
     """Open a file of a study for reading.
 

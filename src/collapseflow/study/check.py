@@ -15,6 +15,7 @@ from typing import Any
 
 from collapseflow import __version__
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import Study, is_pretrained, weight_state
 
@@ -146,17 +147,19 @@ def check_once(study: Study, cache: Path) -> None:
         warn_of_slow_spectra(study)
         return
     answer = subprocess.run(
-        [sys.executable, "-m", "collapseflow", "check-config", "-"],
+        # Names in a study are any text, also where the locale has ASCII alone.
+        [sys.executable, "-X", "utf8", "-m", "collapseflow", "check-config", "-"],
         input=study.model_dump_json(),
-        text=True,
+        encoding="utf-8",
         capture_output=True,
         check=False,
     )
     if answer.returncode:
         raise UserError(answer.stdout.strip() or answer.stderr.strip())
     warn_of_slow_spectra(study)
-    cache.mkdir(parents=True, exist_ok=True)
-    passed.touch()
+    with writable():
+        cache.mkdir(parents=True, exist_ok=True)
+        passed.touch()
 
 
 def warn_of_slow_spectra(study: Study) -> None:

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 
 from collapseflow.images.sources.known import IDX_FILES
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import read_json, readable, write_json
+from collapseflow.running.files import read_json, readable, writable, write_json
 from collapseflow.running.resume import digest
 from collapseflow.study.analyses import ANALYSES
 
@@ -72,14 +72,21 @@ def refuse_another(study: Mapping[str, Any], results: str | Path) -> None:
 
 def record(study: Mapping[str, Any], results: str | Path) -> None:
     """Keep what the results of a study share, before its first job: also of data sets that it no
-    longer has."""
+    longer has.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
     path = Path(results) / FILE
     before = _kept(results).get("datasets", {})
     now = {name: _decisive(entry) for name, entry in study["datasets"].items()}
     for name, entry in study["datasets"].items():
         if entry["source"] in LOCATED:
             now[name]["files"] = _listing(entry["location"])
-    write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
+    with writable():
+        write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
 
 
 def _kept(results: str | Path) -> dict[str, Any]:
