@@ -59,7 +59,7 @@ LAST_RULES = {
     "analysed": [["classify", "embed", "spectrum", "few_shot", "similarity"]],
 }
 #: What results say of the machine, and of the versions that made them.
-OF_MACHINE = {"seconds", "images_per_second", "made_with"}
+OF_MACHINE = {"seconds", "fit_seconds", "predict_seconds", "images_per_second", "made_with"}
 SGD = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32}
 ADAM = {"optimizer": "adam", "learning_rate": 0.001, "epochs": 2, "batch_size": 32}
 
