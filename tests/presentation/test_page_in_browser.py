@@ -81,6 +81,8 @@ def test_every_section_shows_and_nothing_is_wider_than_the_screen(open_page, wid
     for name in SECTIONS:
         assert page.locator(f"#{name} h2").is_visible(), name
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # What training does is seen without scrolling to the side.
+    assert page.locator("#key .wide").evaluate("table => table.scrollWidth <= table.clientWidth")
     for details in page.locator("details").all():
         details.evaluate("details => { details.open = true }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
