@@ -103,6 +103,9 @@ def test_what_is_folded_is_printed(page):
     page.emulate_media(media="print")
     assert picture.is_visible()
     assert not page.locator("nav").is_visible()
+    # Which are as many as epochs times lines.
+    assert page.locator("#chooser .definition").is_visible()
+    assert not page.locator("#chooser .values").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
