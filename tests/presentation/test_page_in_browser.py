@@ -81,6 +81,8 @@ def test_every_section_shows_and_nothing_is_wider_than_the_screen(open_page, wid
     for name in SECTIONS:
         assert page.locator(f"#{name} h2").is_visible(), name
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # What training does is seen without scrolling to the side.
+    assert page.locator("#key .wide").evaluate("table => table.scrollWidth <= table.clientWidth")
     for details in page.locator("details").all():
         details.evaluate("details => { details.open = true }")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -101,6 +103,9 @@ def test_what_is_folded_is_printed(page):
     page.emulate_media(media="print")
     assert picture.is_visible()
     assert not page.locator("nav").is_visible()
+    # Which are as many as epochs times lines.
+    assert page.locator("#chooser .definition").is_visible()
+    assert not page.locator("#chooser .values").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
