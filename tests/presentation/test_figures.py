@@ -611,6 +611,7 @@ def test_measures_on_few_images_a_class_are_flagged(arguments, log, figures):
 
 def test_the_panels_of_collapse_share_their_epochs_and_keep_their_scales(crowd, figures):
     plot_collapse(crowd)
+    assert figures[0].get_suptitle() == DATASETS["digits"]
     panels = figures[0].axes
     assert len(panels) == 9
     assert len({panel.get_xlim() for panel in panels}) == 1

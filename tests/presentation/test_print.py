@@ -11,11 +11,11 @@ import test_geometry
 import test_images_figure
 import test_similarity_figure
 import test_transfer
-from made_up import DATASETS, RAW, describe_features, describe_runs
+from made_up import BACKBONES, DATASETS, RAW, describe_features, describe_runs
 from matplotlib.text import Text
 
 from collapseflow.images.datasets import make_split
-from collapseflow.presentation.figures import images
+from collapseflow.presentation.figures import images, layers
 from collapseflow.study.schema import Style
 
 MODULES = (
@@ -28,6 +28,7 @@ draw_confusion = test_confusion_figure.draw
 draw_few_shot = test_few_shot_figure.draw
 draw_images = test_images_figure.draw
 draw_similarity = test_similarity_figure.draw
+arguments, write_tables = test_figures.arguments, test_figures.write_tables
 plot_geometry, state = test_geometry.plot, test_geometry.state
 table, scatter, matrix = test_transfer.table, test_transfer.scatter, test_transfer.matrix
 
@@ -74,6 +75,12 @@ def test_figures_of_runs(check, tmp_path):
             check(figure)
         except AssertionError as error:
             pytest.fail(f"{name}: {error}")
+
+
+def test_layers_of_several_backbones(check, arguments, figures):
+    runs = describe_runs(DATASETS, BACKBONES, layers=["conv1", "layer2", "flatten"])
+    layers.plot_layers(arguments(runs), {})
+    check(figures[0])
 
 
 @pytest.mark.parametrize("n_panels", [1, 3, 6])

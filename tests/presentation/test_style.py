@@ -42,6 +42,15 @@ def test_a_pdf_has_the_title_of_its_figure_and_no_date(tmp_path, path, title):
     assert b"/CreationDate" not in content
 
 
+@pytest.mark.parametrize(
+    ("width", "expected"), [(7, (7, 0)), (3.3, (3.3, 0)), ("column", (3.3, 6)), ("full", (6.7, 7))]
+)
+def test_a_width_has_inches_and_one_of_print_a_least_size_of_words(width, expected):
+    told = Style(width=width, font_size=6.5).drawn
+    assert (told["width"], told["smallest"]) == expected
+    assert appearance.points(told, 3) == max(3.5, expected[1])
+
+
 def test_an_svg_has_words_as_text_and_the_same_bytes_each_time(tmp_path):
     contents = []
     for name in ("figure.svg", "again/figure.svg"):
