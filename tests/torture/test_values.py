@@ -169,7 +169,7 @@ def test_any_folder_is_read_or_refused(on_bad_image, data):
 @given(st.data())
 @pytest.mark.filterwarnings("error")
 def test_each_measure_of_strange_features_is_a_number_or_left_out(data):
-    """From stores to the rows of a layer, as jobs go; JSON refuses what is no number."""
+    """From stores to the measures of a layer, as jobs go."""
     values = data.draw(st.sampled_from([FINITE, st.sampled_from([0.0, 1.0, 1e30, -1e30, 1e-30])]))
     n_train, n_test = data.draw(st.integers(2, 9)), data.draw(st.integers(2, 5))
     n = n_train + n_test
