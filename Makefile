@@ -34,8 +34,8 @@ test: $(TESTABLE)
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
 
-# Fifty times the attacks of `make test`: damaged files, studies that are killed, strange study files.
-# An hour and more; EFFORT=5 takes a tenth of it, another SEED tries other cases.
+# Fifty times the attacks of `make test` (docs/reliability.md), for hours; EFFORT=5 takes a tenth of
+# it, another SEED tries other cases.
 EFFORT ?= 50
 SEED ?= 0
 torture: $(TESTABLE)

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -52,3 +53,21 @@ def command(folder: Path, study: dict, *arguments: str) -> list[str]:
     words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
     words += ["--directory", folder, "--configfile", path, "--cores", "2", *arguments]
     return list(map(str, words))
+
+
+def _tables(results: Path) -> dict[str, pd.DataFrame]:
+    """What a study found; times and memory are others each time."""
+    paths = sorted([*results.glob("*.csv"), *results.glob("tables/*.csv")])
+    tables = {path.name: pd.read_csv(path, dtype=str) for path in paths if path.stem != "runtime"}
+    return {
+        name: rows.drop(columns=["seconds", "images_per_second"], errors="ignore")
+        for name, rows in tables.items()
+    }
+
+
+def require_equal_tables(results: Path, expected: Path) -> None:
+    """Refuse tables of two folders of results that differ in any digit."""
+    tables = _tables(expected)
+    assert tables and tables.keys() == _tables(results).keys()
+    for name, rows in _tables(results).items():
+        pd.testing.assert_frame_equal(rows, tables[name], obj=name)
