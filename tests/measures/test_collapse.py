@@ -773,3 +773,13 @@ def test_a_file_without_the_matched_sample_is_named(tmp_path, case):
     write_statistics(tmp_path / "raw.npz", {"": {"train": statistics, "test": statistics}}, [])
     with pytest.raises(UserError, match="raw.npz: lacks statistics of the layer ''; delete it"):
         measure_states({None: tmp_path / "raw.npz"}, [""])
+
+
+def test_products_that_are_all_zero_have_no_distance_to_the_simplex():
+    # Class means along one axis, rows of the last layer along the other.
+    features = np.array([[-2.0, 0], [-1, 0], [1, 0], [2, 0]])
+    weight = np.array([[0, 1], [0, 2]], np.float32)
+    head = (weight, np.zeros(2, np.float32))
+    found = measured(features, np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), head)
+    assert "etf_distance_duality" not in found
+    assert found["nc3_cosine"] == 0

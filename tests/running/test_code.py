@@ -266,18 +266,14 @@ def test_what_is_made_depends_on_the_code_that_it_uses_and_on_no_other(
         "resizing": {"finetune", "pretrain", *networks},
         "folding": networks,
         "published": {"plot_accuracy_per_epoch", "plot_collapse"},
-        # Not what reads features: measures follow from the statistics that are kept. Figures take
-        # their words from the same table, and tables whether means over seeds are geometric.
-        "NC1": {
-            "collect_measures",
-            *(f"plot_{name}" for name in ("collapse", "geometry", "layers", "probes", "sweep")),
-            *(f"plot_{name}" for name in ("transfer", "transfer_matrix")),
-            *(f"tabulate_{name}" for name in ("accuracy", "collapse", "flaws", "sweep")),
-        },
+        # Not what reads features: measures follow from the statistics that are kept. Other figures
+        # take their words from the table of quantities, and numbers from measures.csv.
+        "NC1": {"collect_measures", "plot_geometry"},
     }
     # Who uses the class of runs, uses it whole.
     expected["figure"] = {"plot_layers", "plot_probes"}
-    expected["material"] = {"present", "collect_measures", *(p.rule for p in PRODUCTS)}
+    expected["material"] = {"present", "collect_measures", "find", "write_page"}
+    expected["material"] |= {product.rule for product in PRODUCTS}
     expected["list"] = set()
     assert changed == expected[change]
 

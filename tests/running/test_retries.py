@@ -46,7 +46,7 @@ def test_a_job_that_ended_with_a_mistake_of_the_user_is_not_tried_again(mistaken
     folder, whole, answer = mistaken
     assert answer.returncode != 0
     assert attempts(answer) == 1
-    assert answer.stderr.count("not a whole HDF5 file") == 1
+    assert answer.stderr.count(f"{DATA}: has 7 bytes of {len(whole)}; delete it") == 1
     # Nothing of it is left when the mistake is mended, not even after a killed run.
     logs = folder / "results" / "small" / "logs"
     assert list(logs.rglob("*.mistake")) == []

@@ -362,9 +362,11 @@ def compare_with_means(
     return None if weights is None else function(weights, means)
 
 
-def simplex_of_products(weights: np.ndarray, means: np.ndarray) -> float:
-    """:func:`distance_to_simplex` of the products of rows (C, d) and (C, d)."""
-    return distance_to_simplex(weights @ means.T)
+def simplex_of_products(weights: np.ndarray, means: np.ndarray) -> float | None:
+    """:func:`distance_to_simplex` of the products of rows (C, d) and (C, d); None where all are
+    zero."""
+    products = weights @ means.T
+    return distance_to_simplex(products) if products.any() else None
 
 
 def etf_distance_duality(statistics: Statistics) -> float | None:

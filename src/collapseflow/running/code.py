@@ -256,6 +256,8 @@ def _uses(
             yield from imported.get(node.id, ())
             if node.id in defined:
                 yield path, node.id
+            elif node.id == "globals":
+                yield path, EVERYTHING
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             # A module that is started by its name, a file that is read by its.
             if node.value in beside:

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.quantities import OURS, QUANTITIES
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
@@ -262,7 +261,8 @@ def curves(
     ``low`` and ``high`` (:func:`ends`), in the quantity's unit.
     """
     table = _series_rows(rows, runs)
-    table = table[table["quantity"].isin([*MEASURES])]
+    measures = [name for name, entry in QUANTITIES.items() if entry.kind == "statistics"]
+    table = table[table["quantity"].isin(measures)]
     by = ["dataset", "series", "layer", "split", "quantity", "epoch"]
     means = over_seeds(table, by)
     labels = {run.series: run.label for run in runs}
