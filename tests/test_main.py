@@ -260,7 +260,7 @@ def test_what_has_no_definitions_is_told_in_one_line(state, tmp_path, capsys):
             f"{tmp_path}/measures.csv: holds no statistics of features; allowed: a file results/",
         ),
         ([str(failed)], f"{failed}: holds no statistics: the loss is not finite"),
-        ([str(damaged)], f"{damaged}: no readable statistics of features "),
+        ([str(damaged)], f"{damaged}: cannot be read ("),
     ):
         assert main(["definitions", *words]) == 1
         out = capsys.readouterr().out
