@@ -1,19 +1,13 @@
 # What was found, in sentences, and the page with them and links to everything.
 
-from collapseflow.study.products import Place, key_figure, shown_files
-
-
-def comparisons():
-    """By data set the table of which feature sets differ."""
-    found = shown_files(PLAN)["tabulate_comparison"]
-    return {d: f"{RESULTS}/{path.removesuffix('.md')}.csv" for d, path in found.items()}
+from collapseflow.study.products import Place, comparison_tables, key_figure, shown_files
 
 
 rule find:
     input:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
-        comparisons=lambda wildcards: list(comparisons().values()),
+        comparisons=lambda wildcards: list(comparison_tables(PLAN).values()),
     output:
         findings="<results>/findings.json",
     log:
@@ -28,7 +22,7 @@ rule find:
         mem_mb=megabytes(1000),
         runtime=minutes(15),
     params:
-        compared=lambda wildcards: list(comparisons()),
+        compared=lambda wildcards: list(comparison_tables(PLAN)),
         runs=asked(SHOWS["runs"]),
         columns=lambda wildcards: [
             one for d in STUDY.datasets for one in SHOWS["columns"](PLAN, Place(d))

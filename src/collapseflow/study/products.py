@@ -813,6 +813,15 @@ def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
     return found
 
 
+def comparison_tables(plan: Plan) -> dict[str, str]:
+    """By data set the table of which feature sets differ, as CSV."""
+    found = shown_files(plan)["tabulate_comparison"]
+    return {
+        dataset: f"{plan.files.results}/{path.removesuffix('.md')}.csv"
+        for dataset, path in found.items()
+    }
+
+
 def key_figure(plan: Plan) -> str:
     """The figure that stands beside the findings, relative to the page: accuracy and collapse of
     each network, or without networks the features of the first data set."""
