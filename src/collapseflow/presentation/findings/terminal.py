@@ -37,8 +37,8 @@ WORDS = {
     FALLS: (FOUND, f"{_BEGIN}goes on falling", "NC1 falls on in the terminal phase"),
     STAYS: (
         NOT_FOUND,
-        f"{_BEGIN}falls by no more than counts as none: a factor of {NC1_DIFFERS}, or by which it "
-        "rises from one measured epoch to the next",
+        f"{_BEGIN}does not clearly fall (asked for: by a factor above {NC1_DIFFERS}, and above "
+        "that of any rise between measured epochs)",
         "NC1 does not clearly fall in the terminal phase",
     ),
     RISES: (NOT_FOUND, f"{_BEGIN}rises", "NC1 rises in the terminal phase"),
