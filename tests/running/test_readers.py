@@ -16,7 +16,7 @@ ELSEWHERE = ("running/", "images/sources/", "published/")
 ALLOWED = {
     "images/datasets.py": "HDF5, of checked bytes",
     "features/stores.py": "HDF5, of checked bytes",
-    "features/networks.py": "weights after `check`, and users' own, which have no checksums",
+    "features/weights.py": "weights after `check`, and users' own, which have no checksums",
     "features/packages.py": "wheels, with SHA-256",
     "presentation/captions.py": "the table that was just written",
     "presentation/page/tables.py": "tables in Markdown, which are for readers",

@@ -20,8 +20,8 @@ import pytest
 import torch
 from attacked import EFFORT, READ_BY_NO_JOB
 
-from collapseflow.features.networks import load_state
 from collapseflow.features.stores import iterate, read_attributes, read_head, read_labels
+from collapseflow.features.weights import load_state
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.measures.statistics import read_statistics
 from collapseflow.presentation.rows import read_csv

@@ -9,17 +9,11 @@ from typing import Literal
 
 import torch
 
-from collapseflow.features.networks import (
-    computed_in,
-    describe_weights,
-    extract,
-    layers_before_the_last,
-    open_extractor,
-    own_name,
-    weights_made_with,
-)
+from collapseflow.features.loading import open_extractor
+from collapseflow.features.networks import computed_in, extract, layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
+from collapseflow.features.weights import describe_weights, weights_made_with
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import (

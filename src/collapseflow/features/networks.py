@@ -1,11 +1,8 @@
-"""torchvision models: build them, load their weights, read features from any layer."""
+"""torchvision models: build them, and read features from any layer."""
 
 import copy
-import hashlib
 import io
-import json
 import logging
-import pickle
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +12,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -28,15 +23,9 @@ from collapseflow.features.batches import in_batches
 from collapseflow.features.known import PENULTIMATE
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
+from collapseflow.features.weights import load_state, save_state
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
-from collapseflow.running.files import (
-    MADE_WITH,
-    adopt,
-    check,
-    checked_path,
-    made_with,
-    sha256_file,
-)
+from collapseflow.running.files import sha256_file
 from collapseflow.running.hardware import autocast, precision_name
 
 logger = logging.getLogger(__name__)
@@ -369,236 +358,6 @@ def download_imagenet(model: str, output: str | Path) -> None:
     save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
 
 
-def save_state(
-    path: str | Path,
-    state: dict[str, torch.Tensor],
-    metadata: dict[str, str],
-    made_from: Iterable[str] = (),
-) -> str:
-    """Write tensors as safetensors, with their checksums.
-
-    ``made_from`` are versions behind what the tensors were made from; those of now are added.
-
-    Returns
-    -------
-    SHA-256 of the file's bytes, as hexadecimal digits: of the tensors as they are in memory, not
-    as they are read again.
-    """
-    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    versions = json.dumps(made_with(made_from))
-    with checked_path(path) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata | {MADE_WITH: versions})
-        with open(temporary, "rb") as file:
-            n_bytes = file.read(8)
-            header = file.read(int.from_bytes(n_bytes, "little"))
-    content = hashlib.sha256(n_bytes + header)
-    # Behind the header the tensors follow each other without a gap, in the order of their offsets.
-    entries = json.loads(header)
-    names = sorted(state, key=lambda name: entries[name]["data_offsets"])
-    for name in names:
-        content.update(bytes_of(state[name]))
-    return content.hexdigest()
-
-
-def bytes_of(tensor: torch.Tensor) -> np.ndarray:
-    """The bytes of a contiguous tensor in the host's memory, uint8 (n,)."""
-    return tensor.reshape(-1).view(torch.uint8).numpy()
-
-
-#: What reading a missing, cut off or foreign file of weights raises.
-UNREADABLE = (
-    *(OSError, RuntimeError, SafetensorError, ValueError, EOFError, pickle.UnpicklingError),
-    # Of a file that is no pickle, and is read as one.
-    *(LookupError, TypeError, AttributeError),
-)
-
-
-def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a state dict and its metadata: safetensors, or a PyTorch file without code.
-
-    Raises
-    ------
-    UserError
-        Naming the file, if it cannot be read, is not as its checksums say, or holds something else
-        than tensors by their names.
-    """
-    try:
-        if str(path).endswith(".safetensors"):
-            metadata = read_metadata(path)
-            return safetensors.torch.load_file(path), metadata
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-            raise UserError(
-                f"{path}: holds Python objects, such as a whole network, which could run any code; "
-                "allowed: a state dict, torch.save(network.state_dict(), ...)"
-            ) from None
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        # PyTorch's own advice is to run what the file brings along.
-        line = "no file of PyTorch's" if isinstance(error, pickle.UnpicklingError) else line
-        raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
-    if not _is_state_dict(state):
-        inside = [
-            f"torch.load(...)[{key!r}]" for key, value in state.items() if _is_state_dict(value)
-        ]
-        raise UserError(
-            f"{path}: holds {', '.join(map(str, state))}, which are no tensors of a network; "
-            f"allowed: a state dict{f' alone, here {inside[0]}' if inside else ''}"
-        )
-    return state, {}
-
-
-def _is_state_dict(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(v, torch.Tensor) for v in value.values())
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a file of weights says of itself; nothing if it is not a safetensors file."""
-    if not str(path).endswith(".safetensors"):
-        return {}
-    check(path)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    adopt(path)
-    return metadata
-
-
-def weights_made_with(path: str | Path) -> list[str]:
-    """The versions of the libraries that a file of weights was made with; none if it is foreign."""
-    return json.loads(read_metadata(path).get(MADE_WITH, "[]"))
-
-
-def weights_digest(path: str | Path) -> str:
-    """SHA-256 of the tensors in a file: their names, types, shapes and values.
-
-    What else the file says, such as how long training took, does not count: equal weights have
-    equal digests.
-
-    Raises
-    ------
-    UserError
-        As :func:`load_state`.
-    """
-    state, _ = load_state(path)
-    content = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().contiguous()
-        content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        content.update(bytes_of(value))
-    return content.hexdigest()
-
-
-def describe_weights(path: str | Path) -> str:
-    """What weights a file holds, in words, and the digest of its tensors."""
-    words = read_metadata(path).get("weights")
-    return f"{words or f'file {Path(path).name}'}; SHA-256 of the tensors {weights_digest(path)}"
-
-
-def current_name(name: str) -> str:
-    """The name that torchvision gives today to an entry of DenseNet's and ViT's older files."""
-    name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)
-    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
-
-
-def last_layer_of(model: str, state: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
-    """The parameters of a model's last layer that a state dict lacks, and the number of classes of
-    the network to build for it."""
-    head = head_parameters(model)
-    absent = [name for name in head if name not in state]
-    return absent, 1000 if absent else state[head[0]].shape[0]
-
-
-def fitted(
-    weights: str | Path,
-    model: str,
-    state: Mapping[str, torch.Tensor],
-    own: Mapping[str, torch.Tensor],
-    absent: Sequence[str],
-) -> dict[str, torch.Tensor]:
-    """A state dict under the names that torchvision gives today.
-
-    Parameters
-    ----------
-    weights
-        The file that it is from.
-    own
-        The network's own state dict.
-    absent
-        As :func:`last_layer_of`.
-
-    Raises
-    ------
-    UserError
-        If it is not one of this model.
-    """
-    # Auxiliary heads are not built; everything else must fit exactly.
-    state = {
-        current_name(name): value
-        for name, value in state.items()
-        if not name.lower().startswith("aux")
-    }
-    # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
-    optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
-    wrong = sorted(
-        {name for name in own if name not in state and name not in optional}
-        | {name for name in state if name not in own or state[name].shape != own[name].shape}
-    )
-    if not wrong:
-        return state
-    first = next(iter(own))
-    needed = [name for name in own if name not in optional]
-    prefixes = {name.removesuffix(first) for name in state if name.endswith(f".{first}")}
-    prefix = next((p for p in prefixes if all(f"{p}{name}" in state for name in needed)), None)
-    if prefix:
-        raise UserError(
-            f"{weights}: its names begin with {prefix!r} ({prefix}{first}); allowed: those of "
-            f"torchvision's {model} ({first}): name.removeprefix({prefix!r}) of each"
-        )
-    raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
-
-
-def check_weights(model: str, weights: str | Path) -> None:
-    """Refuse a file that :func:`load_network` would refuse, without building the network.
-
-    Raises
-    ------
-    UserError
-        With the key, the file, what is wrong with it and what is allowed.
-    """
-    try:
-        state, _ = load_state(weights)
-        absent, n_classes = last_layer_of(model, state)
-        fitted(weights, model, state, skeleton(model, n_classes).state_dict(), absent)
-    except UserError as error:
-        raise UserError(f"weights: {error}") from None
-
-
-def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
-    """Build a model and load a state dict into it.
-
-    Returns
-    -------
-    network, and the digest of the data set whose classes its last layer was trained to tell, None
-    if nothing is known of one.
-
-    Raises
-    ------
-    UserError
-        If the state dict is not one of this model.
-    """
-    state, metadata = load_state(weights)
-    absent, n_classes = last_layer_of(model, state)
-    network = build(model, n_classes)
-    own = network.state_dict()
-    state = fitted(weights, model, state, own, absent)
-    # Into the network's own state dict, which carries the versions that some models ask for.
-    own.update(state)
-    network.load_state_dict(own)
-    return network, None if absent else metadata.get("task")
-
-
 def make_head(network: nn.Module, model: str, n_classes: int, gain: float | None) -> nn.Module:
     """The same network with a new last layer: Xavier-normal weights, zero bias (Glorot and
     Bengio 2010; report A uses gain 0.02); with ``gain`` None, the model's own initialisation.
@@ -721,23 +480,6 @@ def fold_batch_norms(module: GraphModule) -> None:
             module.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
             node.replace_all_uses_with(before)
             graph.erase_node(node)
-
-
-def open_extractor(
-    model: str, weights: str | Path, layers: Sequence[str], pool: str, task: str
-) -> FeatureExtractor:
-    """Load a network for reading features; one that was fine-tuned on the same data also predicts.
-
-    Parameters
-    ----------
-    layers
-        The layers' own names (:func:`own_name`).
-    task
-        Digest of the data set whose features are read.
-    """
-    network, trained_on = load_network(model, weights)
-    average_over = positions(model, layers) if pool == "average" else dict.fromkeys(layers, ())
-    return FeatureExtractor(network, average_over, with_logits=trained_on == task)
 
 
 def computed_in(precision: str, device: torch.device) -> str:

@@ -19,7 +19,8 @@ from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from collapseflow.features.known import Package
-from collapseflow.features.networks import UNREADABLE, head_parameters, save_state, skeleton
+from collapseflow.features.networks import head_parameters, skeleton
+from collapseflow.features.weights import UNREADABLE, save_state
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import atomic_path, sha256_file
 

@@ -15,8 +15,8 @@ from collapseflow.features.extraction import (
     weights_after,
     write_state_features,
 )
-from collapseflow.features.networks import weights_digest
 from collapseflow.features.stores import read_made_with
+from collapseflow.features.weights import weights_digest
 from collapseflow.images.datasets import SPLITS, read_info
 from collapseflow.measures.statistics import (
     read_statistics,

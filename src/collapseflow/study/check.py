@@ -34,7 +34,8 @@ def check_against_libraries(study: Study) -> list[str]:
 
     Returns one line for each; an empty list means that all is well. Imports the libraries.
     """
-    from collapseflow.features.networks import check_backbone, check_weights
+    from collapseflow.features.loading import check_weights
+    from collapseflow.features.networks import check_backbone
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier

@@ -26,17 +26,16 @@ import torch
 from torch import nn
 
 from collapseflow.features.batches import Images, filled_up
-from collapseflow.features.networks import (
-    build,
-    load_network,
+from collapseflow.features.loading import load_network
+from collapseflow.features.networks import build, make_head
+from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.weights import (
     load_state,
-    make_head,
     read_metadata,
     save_state,
     weights_digest,
     weights_made_with,
 )
-from collapseflow.features.preprocessing import preprocess
 from collapseflow.images.datasets import Split, read_info, read_split, split_off_test
 from collapseflow.running.errors import TemporaryError, UserError
 from collapseflow.running.files import (
