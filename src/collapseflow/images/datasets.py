@@ -200,8 +200,12 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     row = max(1, images[0].nbytes)
     with create_hdf5(path) as (file, _):
         require_space(path, images.nbytes)
-        chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
-        file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
+        if images.size:
+            chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
+            file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
+        else:
+            # Of vectors that were computed elsewhere; HDF5 has no chunks of nothing.
+            file.create_dataset("images", data=images)
         file.create_dataset("labels", data=labels)
         file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
         file.create_dataset("split", data=split)

@@ -17,7 +17,7 @@ from collapseflow import __version__
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
-from collapseflow.study.schema import Study, is_pretrained, weight_state
+from collapseflow.study.schema import VECTORS, Study, is_pretrained, weight_state
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def check_against_libraries(study: Study) -> list[str]:
     from collapseflow.features.networks import check_backbone
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
+    from collapseflow.images.sources.vectors import check as check_vectors
     from collapseflow.measures.probes import build_classifier
     from collapseflow.training.trained import check_trained
 
@@ -56,6 +57,8 @@ def check_against_libraries(study: Study) -> list[str]:
         here, readable = f"datasets.{key}", True
         if dataset.source == "torchvision":
             readable = ask(here, check_arguments, dataset.name, dataset.arguments)
+        if dataset.source == VECTORS:
+            readable = ask(here, check_vectors, dataset.location)
         if readable and key in named_classes(study):
             ask(here, check_class_names, dataset.model_dump(), DOWNLOADS)
     sound = [
@@ -131,6 +134,11 @@ def check_once(study: Study, cache: Path) -> None:
             if d.source == "torchvision"
         },
         "class_names": named_classes(study),
+        "vectors": {
+            key: [(p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files.values()]
+            for key, files in study.vectors.items()
+            if files
+        },
         "backbones": questions_about_networks(study),
         "files": [
             [model, path, path.stat().st_size, path.stat().st_mtime_ns]

@@ -23,7 +23,7 @@ from collapseflow.study.analyses import ANALYSES
 SHARED = ("seed", "test_fraction")
 FILE = "identity.json"
 #: Sources whose images stand where the user says.
-LOCATED = ("folder", "idx")
+LOCATED = ("folder", "idx", "features")
 #: Arguments of torchvision's data sets that say where files are, not which.
 WHERE = ("root", "download")
 #: The folders of results that have one for each data set.

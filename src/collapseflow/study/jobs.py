@@ -1,6 +1,7 @@
 """What jobs read and are told, by the names that Snakemake's wildcards have: folders and keys."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from collapseflow.images.datasets import SPLITS
@@ -8,7 +9,7 @@ from collapseflow.images.sources import folder
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, WITHOUT_NETWORK, Study
+from collapseflow.study.schema import PRETRAINED_ON, VECTORS, Study
 
 
 class Jobs:
@@ -27,8 +28,8 @@ class Jobs:
     # --- images ---------------------------------------------------------------------------
 
     def images_of_a_folder(self, dataset: str) -> str | None:
-        """What changes when an image is added to a user's folder, changed or removed; None for
-        other sources.
+        """What changes when an image is added to a user's folder, changed or removed, or the file
+        that has the labels of vectors; None for other sources.
 
         Raises
         ------
@@ -36,7 +37,14 @@ class Jobs:
             If the folder cannot be read.
         """
         entry = self._study.datasets[dataset]
+        if entry.source == VECTORS:
+            status = Path(next(iter(self._study.vectors[dataset].values()))).stat()
+            return f"{status.st_size} {status.st_mtime_ns}"
         return folder.content(entry.location[0]) if entry.source == "folder" else None
+
+    def vectors(self, dataset: str, vectors: str) -> str:
+        """The file that vectors of a data set are read from."""
+        return self._study.vectors[dataset][vectors]
 
     # --- weights --------------------------------------------------------------------------
 
@@ -66,7 +74,7 @@ class Jobs:
 
     def pretraining_dataset(self, pretrained: str) -> str:
         """The data set of the study that weights are pretrained on; empty where it is letters."""
-        starts = {f"{PRETRAINED_ON}{name}": name for name in self._study.datasets}
+        starts = {f"{PRETRAINED_ON}{name}": name for name in self._study.with_images}
         return starts.get(pretrained, "")
 
     def pretraining_images(self, pretrained: str) -> str:
@@ -157,8 +165,9 @@ class Jobs:
         return self._runs.features(features).layer
 
     def layers(self, untrained: str) -> list[str]:
-        """The layers of a folder of features; raw pixels and scattering are a nameless one."""
-        if untrained in WITHOUT_NETWORK:
+        """The layers of a folder of features; what no network of the study gives is a nameless
+        one."""
+        if "/" not in untrained:
             return [""]
         return self._study.backbones[self._runs.state(untrained).backbone].layers
 

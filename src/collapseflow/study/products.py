@@ -45,6 +45,8 @@ class Place:
 # Functions of the plan and the data set (empty: of the whole study): the reason, or None.
 
 NO_SECOND = "this study has one data set only, and this target is of the second"
+NO_IMAGES = "this data set has vectors and no images"
+NO_VECTORS = "this data set has images; vectors are of a data set with `source: features`"
 NO_TRAINING = (
     "this study trains no network; it takes backbones, and where the key `runs` is given, a "
     "selection there"
@@ -65,6 +67,14 @@ Absent = Callable[[Plan, str], str | None]
 
 def never(plan: Plan, dataset: str) -> None:
     """Every study has it."""
+
+
+def without_images(plan: Plan, dataset: str) -> str | None:
+    return None if dataset in plan.study.with_images else NO_IMAGES
+
+
+def without_vectors(plan: Plan, dataset: str) -> str | None:
+    return without_features(plan, dataset) if plan.study.vectors[dataset] else NO_VECTORS
 
 
 def without_training(plan: Plan, dataset: str) -> str | None:
@@ -257,6 +267,7 @@ PRODUCTS: tuple[Product, ...] = (
         reads=("images",),
         shows=("title", "ink", "seed", "style"),
         targets=("fig_samples",),
+        absent=without_images,
         section="{title}: images",
         category="Data",
         label="samples",
@@ -275,6 +286,7 @@ PRODUCTS: tuple[Product, ...] = (
         reads=("images",),
         shows=("title", "ink", "scattering", "style"),
         targets=("fig1",),
+        absent=without_images,
         section="{title}: scattering coefficients",
         category="Features",
         label="scattering coefficients",
@@ -388,6 +400,27 @@ PRODUCTS: tuple[Product, ...] = (
             Which feature sets of ``{title}`` differ: difference of the test accuracies in points on
             the same test images, with the 95 % interval of a paired bootstrap; marked where it is
             not larger than chance (McNemar 1947). Look for intervals without 0.""",
+    ),
+    Product(
+        name="vectors",
+        draw="collapseflow.presentation.figures.vectors.plot_vectors",
+        makes=FIGURE,
+        message="Drawing neural collapse of the vectors of {wildcards.dataset}",
+        per="dataset",
+        reads=("measures",),
+        shows=("dataset", "title", "columns", "style"),
+        targets=("fig_vectors",),
+        absent=without_vectors,
+        section="{title}: neural collapse of the vectors",
+        category="Neural collapse",
+        label="measures of vectors",
+        caption=f"""
+            Neural collapse (Papyan, Han and Donoho 2020) of the vectors of ``{{title}}``, file by
+            file. Panels: {_defined("epochs")}. Solid: training vectors, for measures as many of each
+            class as there are test vectors, because NC1 and CDNV depend on their number; dashed:
+            test vectors, around their own class means. Panels of a network's last layer are there
+            where the files have its weight. Look for files at which the solid line goes on towards
+            collapse and the dashed one does not follow.""",
     ),
     # Of the trainings.
     Product(
@@ -826,7 +859,8 @@ def key_figure(plan: Plan) -> str:
     """The figure that stands beside the findings, relative to the page: accuracy and collapse of
     each network, or without networks the features of the first data set."""
     found = shown_files(plan)
-    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
+    rules = ("plot_probes", "plot_vectors", "plot_embedding", "plot_samples", "tabulate_runtime")
+    rule = next(r for r in rules if found[r])
     return next(iter(found[rule].values()))
 
 

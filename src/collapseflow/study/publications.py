@@ -28,6 +28,8 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
             "features": "scattering",
             **study.scattering_of(dataset).model_dump(),
         }
+    if features.state is None:
+        return {**found, "features": features.name}
     state = features.state
     backbone = study.backbones[state.backbone]
     found |= {"features": "network", "weights": state.start, "layer": features.layer}

@@ -101,8 +101,10 @@ WITHOUT_NETWORK = ("raw", "scattering")
 WHEEL = ".whl"
 DATA_SOURCES = (
     *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
-    *("mnist5k", "digits", "letters"),
+    *("mnist5k", "digits", "letters", "features"),
 )
+#: The source of vectors that were computed elsewhere: it has no images.
+VECTORS = "features"
 
 
 class Scattering(Section):
@@ -150,11 +152,14 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> "Dataset":
-        needed = {"idx": "location", "folder": "location", "torchvision": "name"}.get(self.source)
+        needed = {
+            **dict.fromkeys(("idx", "folder", VECTORS), "location"),
+            "torchvision": "name",
+        }.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": ("folder", "mnist", "fashion_mnist", "idx"),
+            "location": ("folder", "mnist", "fashion_mnist", "idx", VECTORS),
             "sha256": ("idx", "torchvision"),
             "name": ("torchvision",),
             "arguments": ("torchvision",),
@@ -178,7 +183,9 @@ class Dataset(Section):
             raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
         if self.source == "folder" and len(self.location) > 1:
             raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
-        if self.location and not any(map(_may_exist, self.location)):
+        if self.source == VECTORS:
+            self._vectors_have_names()
+        elif self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
                 "allowed: existing folders, file:// and web addresses"
@@ -194,6 +201,32 @@ class Dataset(Section):
             self._every_class_has_a_name(n_classes, self.location[0])
         return self
 
+    def _vectors_have_names(self) -> None:
+        try:
+            names = self.vectors()
+        except UserError as error:
+            raise ValueError(f"location: {error}") from None
+        for name in names:
+            if name in WITHOUT_NETWORK:
+                raise ValueError(
+                    f"location: {names[name]} is called {name!r}, which is what features of images "
+                    "are called; rename it"
+                )
+
+    def vectors(self) -> dict[str, str]:
+        """The files of vectors by their names; none where there are images.
+
+        Raises
+        ------
+        UserError
+            As :func:`collapseflow.images.sources.vectors.named_files`.
+        """
+        if self.source != VECTORS:
+            return {}
+        from collapseflow.images.sources.vectors import named_files
+
+        return named_files(self.location)
+
     def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
         if self.class_names and len(self.class_names) != n_classes:
             raise ValueError(
@@ -208,9 +241,13 @@ class Dataset(Section):
         were prepared before there was one stay as they are.
         """
         left_out = {"label", "scattering"}
-        return self.model_dump(
+        entry = self.model_dump(
             exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
         )
+        if self.source == VECTORS:
+            # Labels are those of the first file; others may come later.
+            entry["location"] = list(self.vectors().values())[:1]
+        return entry
 
     @property
     def image_size(self) -> int | None:
@@ -544,7 +581,7 @@ class Study(Section):
                     f"batch; allowed: {self.gpus} or more"
                 )
         for key, backbone in self.backbones.items():
-            sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.datasets))
+            sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.with_images))
             for source in backbone.weights:
                 of_study = source in sources or not is_pretrained(source) and Path(source).is_file()
                 if not of_study:
@@ -675,6 +712,16 @@ class Study(Section):
 
     # --- what follows from several keys ---------------------------------------------------
 
+    @cached_property
+    def vectors(self) -> dict[str, dict[str, str]]:
+        """The files of vectors of each data set, by their names; none where it has images."""
+        return {name: dataset.vectors() for name, dataset in self.datasets.items()}
+
+    @property
+    def with_images(self) -> list[str]:
+        """The data sets that have images."""
+        return [name for name, dataset in self.datasets.items() if dataset.source != VECTORS]
+
     def training_seeds(self) -> list[int]:
         """The seeds of trainings and of random weights."""
         return self.seeds or [self.seed]
@@ -683,7 +730,7 @@ class Study(Section):
         return {source for backbone in self.backbones.values() for source in backbone.weights}
 
     def _all_runs(self) -> Iterator[RunName]:
-        for dataset in self.datasets:
+        for dataset in self.with_images:
             for key, backbone in self.backbones.items():
                 for start in map(weight_state, backbone.weights):
                     for recipe in self.recipes:
@@ -708,7 +755,8 @@ class Study(Section):
         for key, backbone in self.backbones.items():
             names += [f"{key}-{weight_state(source)}" for source in backbone.weights]
             names += [f"{key}-finetuned"] if key in trained else []
-        return names
+        of_images = names if any(name in self.with_images for name in datasets) else []
+        return list(dict.fromkeys([*of_images, *(v for d in datasets for v in self.vectors[d])]))
 
     def precision_of_reading(self) -> Literal["float32", "tf32", "bfloat16"]:
         """The precision in which features are read: float32, unless another one is asked for.

@@ -13,7 +13,7 @@ from collapseflow.images.datasets import (
     with_names,
     write_dataset,
 )
-from collapseflow.images.sources import embedded, folder, idx, letters
+from collapseflow.images.sources import embedded, folder, idx, letters, vectors
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
 
@@ -55,6 +55,8 @@ def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: in
         return embedded.digits(test_fraction, seed)
     if source == "letters":
         return letters.letters(LETTERS, test_fraction, seed, "data set")
+    if source == "features":
+        return vectors.read(entry["location"], test_fraction, seed)
     if source == "folder":
         # A data set of before there was a choice has no such key.
         choice = entry.get("on_bad_image", "stop")

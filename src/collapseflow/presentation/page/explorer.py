@@ -193,6 +193,9 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     """
     side = SIDES[0]
     small = np.zeros((len(images), side, side, *images.shape[3:]), np.uint8)
+    if not images.size:
+        # Vectors have no picture.
+        return small
     scale = side / max(images.shape[1:3])
     height, width = (max(1, round(length * scale)) for length in images.shape[1:3])
     top, left = (side - height) // 2, (side - width) // 2
@@ -232,6 +235,8 @@ def strips(split: Split, class_names: Sequence[str]) -> list[tuple[str, str]]:
     """The first images of each class, up to :data:`MOST_STRIPS` classes: names, and pictures as
     base64."""
     found = []
+    if not split.images.size:
+        return found
     for label, name in list(enumerate(class_names))[:MOST_STRIPS]:
         rows = np.flatnonzero(split.labels == label)[:IN_STRIP]
         if len(rows):
