@@ -375,7 +375,7 @@ def _check(location: Sequence[str]) -> None:
                 raise UserError(f"{path}: has no array {' or '.join(LABELS)}; name the labels so")
             if first and vectors.n != first[1]:
                 raise UserError(
-                    f"{path}: {vectors.n} vectors, but {first[0]} has {first[1]}; allowed: as many, "
-                    "of the same things in the same order"
+                    f"{path}: {vectors.n} vectors, but {first[0]} has {first[1]}; allowed: as "
+                    "many, of the same things in the same order"
                 )
             first = first or (path, vectors.n)

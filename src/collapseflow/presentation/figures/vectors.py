@@ -46,6 +46,8 @@ def plot_vectors(material: Material, outputs: Outputs) -> None:
         is_long = columns * len(names) * max(map(len, names)) > LETTERS
         axis.set_xticks(range(len(names)), names, **(appearance.TURNED if is_long else {}))
     curves.close_grid(axes, len(panels))
+    for axis in axes.flat:
+        axis.set_xlabel("")
     appearance.title(figure, material.title, style)
     words = {split: text.replace("images", "vectors") for split, text in curves.BOTH_WORDS.items()}
     curves.save_with_legend(figure, [curves.split_keys(words)], [], style, outputs)
