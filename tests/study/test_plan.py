@@ -3,13 +3,20 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from collapseflow.features.extraction import Reading
 from collapseflow.study.ingredients import SHOWS
 from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
-from collapseflow.study.products import Place, everything, sections, small_results
+from collapseflow.study.products import (
+    Place,
+    everything,
+    sections,
+    small_results,
+    target_files,
+)
 from collapseflow.study.publications import published_minutes
 from collapseflow.study.schema import load
 from collapseflow.training.recipes import NetworkRecipe
@@ -1120,3 +1127,34 @@ def test_the_work_of_planning_grows_no_faster_than_the_study():
     plan_all_of(1)
     few, some, many = (calls_of(lambda n=n: plan_all_of(n)) for n in (4, 20, 36))
     assert many - some < 1.1 * (some - few)
+
+
+def test_vectors_beside_images_have_what_needs_no_image(tmp_path):
+    for name in ("layer_10", "layer_2"):
+        np.savez(tmp_path / f"{name}.npz", vectors=np.eye(4), labels=np.arange(4) % 2)
+    study = load(
+        {
+            "study": "both",
+            "datasets": {
+                "digits": {"source": "digits"},
+                "mine": {"source": "features", "location": f"{tmp_path}/layer_*.npz"},
+            },
+            "backbones": {"resnet18": {"weights": ["random"]}},
+            "features": ["raw", "layer_10", "resnet18-finetuned"],
+            "analyses": ["baselines"],
+        }
+    )
+    plan = Plan(study)
+    assert {run.dataset for run in plan.runs} == {"digits"}
+    assert [c.key for c in plan.columns.compared("mine")] == ["layer_10"]
+    assert [c.key.split("/")[0] for c in plan.columns.compared("digits")] == ["raw", "resnet18"]
+    # No scattering and no start: no image.
+    assert {c.key for c in plan.columns.untrained("mine")} == {"layer_10"}
+    assert plan.jobs.vectors("mine", "layer_2") == f"{tmp_path}/layer_2.npz"
+    assert target_files("fig_vectors", plan) == [
+        f"results/both/figures/vectors_mine.{suffix}" for suffix in ("pdf", "png", "txt")
+    ]
+    assert not any("samples_mine" in path or "scattering_mine" in path for path in everything(plan))
+    # A file that appears later changes nothing about the data set.
+    np.savez(tmp_path / "layer_30.npz", vectors=np.eye(4))
+    assert load(study.model_dump()).datasets["mine"].entry() == study.datasets["mine"].entry()

@@ -417,8 +417,8 @@ PRODUCTS: tuple[Product, ...] = (
         caption=f"""
             Neural collapse (Papyan, Han and Donoho 2020) of the vectors of ``{{title}}``, file by
             file. Panels: {_defined("epochs")}. Solid: training vectors, for measures as many of
-            each class as there are test vectors, because NC1 and CDNV depend on their number; dashed:
-            test vectors, around their own class means. Panels of a network's last layer are there
+            each class as there are test vectors, because NC1 and CDNV depend on their number;
+            dashed: test vectors, around their own class means. Panels of a last layer are there
             where the files have its weight. Look for files at which the solid line goes on towards
             collapse and the dashed one does not follow.""",
     ),
