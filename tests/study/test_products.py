@@ -310,7 +310,8 @@ def label_of(key, **entry):
 CHANGES = {
     "style": (
         {**STUDY, "style": {"font_size": 9}},
-        {product.rule for product in PRODUCTS if "png" in product.makes},
+        # The study has no vectors that were computed elsewhere.
+        {product.rule for product in PRODUCTS if "png" in product.makes} - {"plot_vectors"},
     ),
     "label of a backbone": (
         label_of("backbones", net="Mine"),
