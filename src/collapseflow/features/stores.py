@@ -45,6 +45,7 @@ from collapseflow.running.files import (
     require_space,
     study_of,
 )
+from collapseflow.running.memory import require_memory
 from collapseflow.running.stop import heed
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
@@ -469,11 +470,15 @@ def read_rows(
     Raises
     ------
     UserError
-        If the store is missing, or damaged where it is read.
+        If the store is missing, or damaged where it is read, or has more features than the machine
+        has memory for.
     """
     with _open_store(path) as store:
         labels = store.columns["labels"]
         n = len(labels) if rows is None else len(rows)
+        needed = 4.0 * n * store.shape[1]
+        words = f"{path}: {n:,} vectors of {store.shape[1]:,} features at once"
+        require_memory(needed, words, "fewer (`subset` of the data set, `n_train` of classifiers)")
         features = np.empty((n, store.shape[1]), np.float32)
 
         def read_every_other(first: int) -> None:
