@@ -1,19 +1,26 @@
 """The package as a library: built, and installed with its core dependencies and nothing else."""
 
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from importlib import import_module
 from importlib.metadata import Distribution, distribution
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 PACKAGED = ("src", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -102,6 +109,77 @@ def test_what_is_installed_with_it_is_enough_and_has_no_workflow(installed, tmp_
     assert missing == "[]\n"
 
 
+def test_the_examples_run_with_it(installed, tmp_path):
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.M | re.S))
+    said = outside(installed, program, tmp_path).splitlines()
+    numbers = [float(word) for word in said[0].split()]
+    pixels, labels = load_digits(return_X_y=True)
+    assert numbers == pytest.approx(dense(pixels[TRAINED], labels[TRAINED]), rel=1e-12)
+    accuracies = dict(line.split() for line in said if line.startswith(("Linear", "Nearest")))
+    assert float(accuracies["LinearProbe"]) > float(accuracies["NearestClassMean"]) > 0.85
+    for name in ("curves.png", "geometry.pdf", "map.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+
+
+TRAINED = np.arange(1797) % 4 != 0
+
+
+def dense(features, labels):
+    """NC1, CDNV and the distance to the simplex by their formulas, from whole matrices."""
+    classes = [features[labels == label] for label in range(10)]
+    means = np.stack([part.mean(axis=0) for part in classes])
+    centred = means - means.mean(axis=0)
+    within = sum((part - mean).T @ (part - mean) for part, mean in zip(classes, means, strict=True))
+    around = means - features.mean(axis=0)
+    nc1 = np.trace(within / len(labels) @ np.linalg.pinv(around.T @ around / 10)) / 10
+    spread = [part.var(axis=0).sum() for part in classes]
+    cdnv = np.mean(
+        [
+            (spread[i] + spread[j]) / (2 * ((means[i] - means[j]) ** 2).sum())
+            for i, j in combinations(range(10), 2)
+        ]
+    )
+    gram = centred @ centred.T
+    simplex = (np.eye(10) - 0.1) / 3
+    return [nc1, cdnv, np.linalg.norm(gram / np.linalg.norm(gram) - simplex)]
+
+
+def interface():
+    """Modules of the page's table and names in them."""
+    for place, words in re.findall(r"^\| `collapseflow\.([\w.]+)` \| (.*) \|$", PAGE, flags=re.M):
+        module, _, last = place.rpartition(".")
+        if last[0].isupper():
+            yield module, last
+        for name in re.findall(r"`(\w+)`", words):
+            yield place, name
+
+
+INTERFACE = list(interface())
+
+
+@pytest.mark.parametrize(("module", "name"), INTERFACE)
+def test_what_is_promised_is_there_with_its_types_and_words(module, name):
+    one = getattr(import_module(f"collapseflow.{module}"), name)
+    assert one.__doc__
+    functions = (
+        [one]
+        if not isinstance(one, type)
+        else [
+            function
+            for attribute, function in vars(one).items()
+            if inspect.isfunction(function) and (attribute == "__init__" or attribute[0] != "_")
+        ]
+    )
+    for function in functions:
+        signature = inspect.signature(function)
+        untyped = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.annotation is parameter.empty and parameter.name != "self"
+        ]
+        assert not untyped and signature.return_annotation is not signature.empty
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -121,12 +199,18 @@ def test_a_command_that_needs_more_says_what(installed, tmp_path, words, line):
     assert (answer.returncode, answer.stdout, answer.stderr) == (1, f"{line}\n", "")
 
 
-@pytest.mark.parametrize("name", ["", ".measures", ".measures.collapse", ".features.stores"])
-def test_what_is_imported_brings_none_of_the_large_libraries(name):
+LARGE = {"torch", "torchvision", "snakemake", "sklearn", "pandas", "matplotlib"}
+LOADED = {"measures.probes": {"sklearn", "pandas"}, "figures": {"sklearn", "pandas", "matplotlib"}}
+
+
+@pytest.mark.parametrize(
+    "module", sorted({module for module, _ in INTERFACE} | {"measures.collapse"})
+)
+def test_an_import_brings_none_of_the_large_libraries_that_it_does_not_need(module):
+    names = [name for of_module, name in INTERFACE if of_module == module] or ["nc1"]
     code = f"""if True:
         import sys
-        import collapseflow{name}
-        large = ("torch", "torchvision", "sklearn", "pandas", "matplotlib", "snakemake")
-        print([library for library in large if library in sys.modules])
+        from collapseflow.{module} import {", ".join(names)}
+        print(*[library for library in {LARGE} if library in sys.modules])
     """
-    assert run(sys.executable, "-c", code) == "[]\n"
+    assert set(run(sys.executable, "-c", code).split()) <= LOADED.get(module, set())

@@ -503,6 +503,7 @@ def readers(path):
         "read_rows": lambda: stores.read_rows(path),
         "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
         "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
+        "read_store": lambda: stores.read_store(path),
         "verify": lambda: stores.verify(path),
     }
 
