@@ -23,6 +23,7 @@ from collapseflow.presentation.figures.epochs import draw_collapse
 from collapseflow.presentation.figures.geometry import draw_geometry, drawable
 from collapseflow.presentation.material import DescribedRun
 from collapseflow.presentation.rows import COLUMNS
+from collapseflow.running.words import as_word
 from collapseflow.study.schema import load
 
 #: What columns hold that a table leaves out: of one network on one data set.
@@ -34,8 +35,12 @@ DEFAULTS = {
     "seed": 0,
     "layer": "features",
     "split": "train",
-    **dict.fromkeys(("low", "high", "n"), np.nan),
+    "low": np.nan,
+    "high": np.nan,
+    "n": np.nan,
 }
+#: Columns that hold no names.
+NUMBERS = ("seed", "epoch", "value", "low", "high", "n")
 #: Columns that a table needs.
 NEEDED = ("epoch", "quantity", "value")
 
@@ -73,6 +78,8 @@ def collapse_curves(
     table = rows.assign(**{key: value for key, value in DEFAULTS.items() if key not in rows})
     table = table[table["quantity"].isin(QUANTITIES) & table["epoch"].notna()]
     table = table.astype({"seed": "Int64", "epoch": "Int64"})
+    for name in table.columns.difference(NUMBERS):
+        table[name] = [as_word(value) for value in table[name].astype(object).fillna("")]
     names = table["dataset"].unique().tolist()
     if len(names) > 1:
         raise ValueError(f"rows: of the data sets {', '.join(names)}; choose those of one of them")
@@ -106,7 +113,8 @@ def _runs(table: pd.DataFrame) -> list[DescribedRun]:
     keys = ["dataset", *parts, "seed"]
     for names, its_rows in trained.groupby(keys, sort=False):
         who = dict(zip(keys, names, strict=True))
-        words = [f"{who[key]}" if key in COLUMNS else f"{key} {who[key]}" for key in telling]
+        told = [key for key in telling if who[key]]
+        words = [who[key] if key in COLUMNS else f"{key} {who[key]}" for key in told]
         label = ", ".join(words) or who["backbone"]
         measured = its_rows[its_rows["quantity"] != "accuracy"]
         runs.append(
