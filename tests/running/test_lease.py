@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -118,6 +119,21 @@ def test_the_holder_goes_on_where_a_sign_of_life_cannot_be_written(path, monkeyp
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 2
     assert "No space left on device" in warnings[0] and "read-only" in warnings[1]
+
+
+def test_a_lease_that_finds_no_room_is_not_left_empty(path, clock):
+    # Files may not grow: as on a full disk they are made, and nothing is written into them.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError), lease(path):
+            pytest.fail("held")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    # Nor waited for.
+    with lease(path):
+        assert clock.waited == 0
 
 
 # --- a holder that is gone --------------------------------------------------------------------

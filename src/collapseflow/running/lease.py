@@ -117,9 +117,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
     seen, since, said = None, time.monotonic(), False
     while True:
         try:
-            # Fails if the file is there, on network file systems too.
-            with open(path, "x", encoding="utf-8") as handle:
-                handle.write(json.dumps(mine))
+            _create(path, mine)
             return
         except FileExistsError:
             holder = read_holder(path)
@@ -140,6 +138,19 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
             message = "%s works on the same outputs; waiting until it ends"
             logger.info(message, where, extra={"progress": True})
         pause(min(1.0, patience / 10))
+
+
+def _create(path: Path, mine: dict) -> None:
+    """Write a lease that is not there yet, whole or not at all."""
+    # Fails if the file is there, on network file systems too.
+    handle = open(path, "x", encoding="utf-8")  # noqa: SIM115
+    try:
+        with handle:
+            handle.write(json.dumps(mine))
+    except OSError:
+        # The disk is full: whoever comes next would wait for nobody's lease.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def has_ended(path: Path) -> bool | None:
