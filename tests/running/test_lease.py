@@ -173,6 +173,23 @@ def test_a_lease_of_another_host_that_changes_is_waited_for(path, clock):
         assert read(path)["pid"] == os.getpid()
 
 
+def test_a_lease_that_is_replaced_while_it_is_read_is_read_again(path, clock, monkeypatch):
+    """As a network file system tells it where another machine has replaced an open file."""
+    write(path)
+    read_text, stale = module.Path.read_text, [path]
+
+    def read_once_replaced(self, **options):
+        if self == path and stale:
+            stale.pop()
+            write(path, beat=1)
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return read_text(self, **options)
+
+    monkeypatch.setattr(module.Path, "read_text", read_once_replaced)
+    assert module.read_holder(path)["beat"] == 1
+    assert not stale
+
+
 def test_patience_counts_from_the_last_sign_of_life(path, clock):
     write(path)
 

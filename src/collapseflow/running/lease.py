@@ -9,6 +9,7 @@ A run of Snakemake that submits jobs holds one, too: it tells later runs in its 
 are still waited for.
 """
 
+import errno
 import json
 import logging
 import os
@@ -108,7 +109,14 @@ def _host() -> str:
 def read_holder(path: Path) -> dict:
     """What a lease says; empty if there is none, or if it is just being written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # On a network file system: another machine has replaced the file while it was open.
+            text = path.read_text(encoding="utf-8")
+        return json.loads(text)
     except (FileNotFoundError, ValueError):
         return {}
 
