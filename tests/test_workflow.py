@@ -696,6 +696,11 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     snakemake(tmp_path, TINY, "results/tiny/data/digits.h5")
     path = tmp_path / "results" / "tiny" / "data" / "digits.h5"
     path.write_bytes(path.read_bytes()[:3000])
+    # A dry run reads it too, where it says what is trained again.
+    answer = snakemake(tmp_path, TINY, "--dry-run", check=False)
+    assert answer.returncode != 0
+    assert answer.text.splitlines()[-1].startswith("results/tiny/data/digits.h5: has 3000 bytes of")
+    assert "Traceback" not in answer.text
     answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
     assert "results/tiny/data/digits.h5: has 3000 bytes of " in answer.text

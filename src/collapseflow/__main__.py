@@ -173,6 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(error)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name in (None, "collapseflow") or "." in error.name:
+            raise
+        print(f"{error.name}: not installed; it comes with pip install 'collapseflow[workflow]'")
+        return 1
     except (ImportError, MemoryError) as error:
         if isinstance(error, ImportError) and "failed to map" not in str(error):
             raise

@@ -86,6 +86,19 @@ def test_the_last_layer_comes_back(with_head, good):
     assert stores.read_head(good) is None
 
 
+def test_a_whole_store_is_read_with_all_that_it_holds(good, with_head, provenance):
+    whole = stores.read_store(good)
+    np.testing.assert_array_equal(whole.features, FEATURES)
+    np.testing.assert_array_equal(whole.labels, LABELS)
+    np.testing.assert_array_equal(whole.ids, IDS)
+    assert (whole.predictions == LABELS).sum() == 20
+    assert whole.head is None
+    assert {key: whole.attributes[key] for key in provenance} == provenance
+    weight, bias = stores.read_store(with_head).head
+    np.testing.assert_array_equal(weight, WEIGHT)
+    np.testing.assert_array_equal(bias, BIAS)
+
+
 def test_the_last_layer_is_kept_as_float32_rows(tmp_path, provenance, with_head):
     # As other code may hand it over: float64, and transposed in memory.
     other = np.asfortranarray(WEIGHT, np.float64), BIAS.astype(np.float64)
@@ -490,6 +503,7 @@ def readers(path):
         "read_rows": lambda: stores.read_rows(path),
         "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
         "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
+        "read_store": lambda: stores.read_store(path),
         "verify": lambda: stores.verify(path),
     }
 

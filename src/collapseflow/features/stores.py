@@ -21,6 +21,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -500,6 +501,36 @@ def read_rows(
             for _ in pool.map(read_every_other, range(threads)):
                 pass
         return features, labels if rows is None else labels[rows]
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """All that a store holds: features float32 (N, d), labels and ids int64 (N,), predictions
+    int64 (N,) or None, the last layer or None, and the attributes of the file."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    predictions: np.ndarray | None
+    head: Head | None
+    attributes: dict
+
+
+def read_store(path: str | Path) -> StoredFeatures:
+    """Read a whole store into memory.
+
+    Raises
+    ------
+    UserError
+        If the store is missing or damaged.
+    """
+    with _open_store(path) as store:
+        features = np.empty(store.shape, np.float32)
+        for number, rows in enumerate(store.blocks):
+            store.read(number, features[rows])
+        columns = (store.columns.get(name) for name in COLUMNS)
+        head = tuple(store.head[name] for name in HEAD) if store.head else None
+        return StoredFeatures(features, *columns, head, store.attributes)
 
 
 def read_attributes(path: str | Path) -> dict:

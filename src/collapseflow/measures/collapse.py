@@ -396,8 +396,10 @@ def nc4(statistics: Statistics) -> float | None:
     return float(statistics.agreeing.sum() / statistics.n_samples)
 
 
-def accuracy_nearest_mean(statistics: Statistics) -> float:
+def accuracy_nearest_mean(statistics: Statistics) -> float | None:
     """Share of the samples that are nearest to the training mean of their own class."""
+    if statistics.nearest is None:
+        return None
     return float(statistics.nearest.sum() / statistics.n_samples)
 
 
@@ -447,11 +449,8 @@ MEASURES: dict[str, Callable[[Statistics], float | None]] = {
 }
 
 
-def measure(statistics: Statistics) -> dict[str, float]:
-    """Every measure that has a value, by its name.
-
-    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
-    ``n_samples`` and ``n_features``.
+def require_apart(statistics: Statistics) -> None:
+    """Refuse what no measure can be had of.
 
     Raises
     ------
@@ -464,6 +463,20 @@ def measure(statistics: Statistics) -> dict[str, float]:
         raise ValueError("the measures of collapse need at least two classes")
     if not statistics.centred.any():
         raise CollapsedError
+
+
+def measure(statistics: Statistics) -> dict[str, float]:
+    """Every measure that has a value, by its name.
+
+    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
+    ``n_samples`` and ``n_features``.
+
+    Raises
+    ------
+    ValueError, CollapsedError
+        As :func:`require_apart`.
+    """
+    require_apart(statistics)
     values = {name: function(statistics) for name, function in MEASURES.items()}
     eigenvalues = between_class_eigenvalues(statistics)
     return {name: value for name, value in values.items() if value is not None} | {

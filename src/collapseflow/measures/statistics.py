@@ -287,9 +287,9 @@ class Scatter:
     scatter: np.ndarray
     balanced: np.ndarray
     squared: np.ndarray
-    fourth: np.ndarray
+    fourth: np.ndarray | None
     directional: np.ndarray
-    nearest: np.ndarray
+    nearest: np.ndarray | None
     predicted: np.ndarray | None
     agreeing: np.ndarray | None
 
@@ -428,12 +428,12 @@ class Statistics:
     scatter : float64 (r, r), sum of z z^T with z = U^T (h - mu_c)
     balanced : float64 (r, r), sum over the classes of the mean of z z^T over their samples
     squared : float64 (C,), sum of ||h - mu_c||^2 over the samples of class c
-    fourth : float64 (C,), sum of ||h - mu_c||^4
+    fourth : float64 (C,), sum of ||h - mu_c||^4; None where the samples were read once
     directional : float64 (C, C), [i, j]: sum over the samples of class i of (z . (a_j - a_i))^2
     norms : float64 (C,), sum of ||h||
     nearest
         int64 (C,), samples that are nearest to the mean of their own class; the means are those of
-        the training set, on the test set too.
+        the training set, on the test set too. None where the samples were read once.
     predicted : int64 (C,), samples whose class the network predicts; None without predictions
     agreeing
         int64 (C,), samples of which the network predicts the class of the nearest training mean;
@@ -450,10 +450,10 @@ class Statistics:
     scatter: np.ndarray
     balanced: np.ndarray
     squared: np.ndarray
-    fourth: np.ndarray
+    fourth: np.ndarray | None
     directional: np.ndarray
     norms: np.ndarray
-    nearest: np.ndarray
+    nearest: np.ndarray | None
     predicted: np.ndarray | None = None
     agreeing: np.ndarray | None = None
     head_weight: np.ndarray | None = None

@@ -1,5 +1,6 @@
 """From a data set's entry in the study file to its HDF5 file."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from collapseflow.images.datasets import (
 from collapseflow.images.sources import embedded, folder, idx, letters, vectors
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
+from collapseflow.running.words import CONTROL, printable
 
 #: What is downloaded, below the folder that a study is run in; torchvision's files inside it.
 DOWNLOADS = Path("resources/downloads")
@@ -31,6 +33,12 @@ def read_source(
     """
     read = _read(entry, test_fraction, seed, cache, threads)
     splits = with_names(read, entry["class_names"])
+    for name in splits.class_names:
+        if re.search(f"[{CONTROL}]", name):
+            raise UserError(
+                f"class_names: the class '{printable(name)}' of {splits.source} has a name that "
+                "ends a line or turns the text; name the classes with the key 'class_names'"
+            )
     # Only torchvision's are of what was read; those of IDX files are of the files.
     digests = entry["sha256"] if entry["source"] == "torchvision" else {}
     for split, expected in digests.items():

@@ -6,19 +6,16 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.collections import QuadMesh  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.path import Path as Outline  # noqa: E402
-from matplotlib.textpath import TextPath  # noqa: E402
-
-from collapseflow.presentation.material import Outputs  # noqa: E402
-from collapseflow.running.files import atomic_path  # noqa: E402
+from collapseflow.presentation.material import Outputs
+from collapseflow.running.files import atomic_path
 
 #: Ten colours that stay apart under the common colour-vision deficiencies: Paul Tol's
 #: "muted" scheme (personal.sron.nl/~pault) and black.

@@ -137,7 +137,7 @@ class RunFigure:
         runs: Sequence[DescribedRun],
         datasets: Mapping[str, str],
         backbones: Mapping[str, str],
-        failures: str | Path,
+        failures: str | Path | None,
         style: Mapping,
         coloured: Sequence[DescribedRun] | None = None,
     ) -> None:
@@ -145,7 +145,8 @@ class RunFigure:
         Parameters
         ----------
         datasets, backbones, failures, style
-            Of the study, as :class:`collapseflow.presentation.material.Material` has them.
+            Of the study, as :class:`collapseflow.presentation.material.Material` has them; without
+            a study there is no table of ``failures``.
         coloured
             The runs among whose series colours are shared out, if these are others.
         """
@@ -209,6 +210,8 @@ class RunFigure:
         save_with_legend(figure, groups, notes, self.style, outputs)
 
     def _failure_notes(self) -> list[str]:
+        if self._failures is None:
+            return []
         table = read_csv(self._failures)
         if not len(table):
             return []

@@ -2,11 +2,11 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import appearance, curves
@@ -22,27 +22,30 @@ BEHIND = 0.2
 
 
 def plot_embeddings(material: Material, outputs: Outputs) -> None:
-    """The t-SNE of each feature set of a data set (:func:`_plot`)."""
-    panels = list(zip(material.embeddings, material.column_labels, strict=True))
-    heading, images = material.embedding_heading, material.images
-    _plot(panels, heading, images, material.style, outputs)
+    """The t-SNE of each feature set of a data set (:func:`draw_maps`)."""
+    maps = map(read_arrays, material.embeddings)
+    panels = list(zip(maps, material.column_labels, strict=True))
+    class_names = read_info(material.images).class_names
+    draw_maps(panels, material.embedding_heading, class_names, material.style, outputs)
 
 
 def plot_train_test(material: Material, outputs: Outputs) -> None:
-    """Report B's t-SNE, of training and of test images alone (:func:`_plot`)."""
-    panels = list(zip(material.variance_embeddings, material.variance_titles, strict=True))
-    heading, images = material.variance_heading, material.variance_images
-    _plot(panels, heading, images, material.style, outputs)
+    """Report B's t-SNE, of training and of test images alone (:func:`draw_maps`)."""
+    maps = map(read_arrays, material.variance_embeddings)
+    panels = list(zip(maps, material.variance_titles, strict=True))
+    class_names = read_info(material.variance_images).class_names
+    draw_maps(panels, material.variance_heading, class_names, material.style, outputs)
 
 
-def _plot(
-    panels: Sequence[tuple[str | Path, str]],
+def draw_maps(
+    panels: Sequence[tuple[Mapping[str, np.ndarray], str]],
     heading: str,
-    images: str | Path,
+    class_names: Sequence[str],
     style: Mapping,
     outputs: Outputs,
-) -> None:
-    """Draw embeddings, each with its title, side by side in the colours of their classes.
+) -> Figure:
+    """Draw embeddings (:func:`collapseflow.measures.embedding.embed`), each with its title, side by
+    side in the colours of their classes.
 
     Of a map of training and test images the training images lie faint behind. Under each panel: the
     number of points (and of how many they are a sample), the perplexity, and the share of each
@@ -50,7 +53,6 @@ def _plot(
     do not exist, says why (``failed`` of its file).
     """
     appearance.apply(style)
-    class_names = read_info(images).class_names
     n = len(panels)
     rows, columns = appearance.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4, style)
     side = style["width"] / columns
@@ -62,8 +64,7 @@ def _plot(
     joint = False
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (path, title) in zip(axes.flat, panels, strict=False):
-        content = read_arrays(path)
+    for axis, (content, title) in zip(axes.flat, panels, strict=False):
         joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
@@ -90,11 +91,12 @@ def _plot(
         curves.save_with_legend(figure, groups, [], style, outputs)
     else:
         appearance.save(figure, outputs)
+    return figure
 
 
 def _draw(
     axis: plt.Axes,
-    content: dict,
+    content: Mapping[str, np.ndarray],
     class_appearances: Sequence[tuple[str, str]],
     named: bool,
     style: Mapping,
@@ -155,8 +157,10 @@ def _split_keys() -> list[plt.Line2D]:
     return curves.keys(words, opacities, linestyle="", marker="o")
 
 
-def _worth(content: dict) -> list[str]:
-    """What a panel shows, and what it is worth."""
+def _worth(content: Mapping[str, np.ndarray]) -> list[str]:
+    """What a panel shows, and what it is worth; of a map from elsewhere that is not known."""
+    if "perplexity" not in content:
+        return [f"{len(content['labels']):,} points"]
     kinds = {"train": "training", "test": "test"}
     parts = []
     sampled = False

@@ -1,10 +1,11 @@
 """Accuracy and neural collapse over the epochs of training (report A, figures 4 and 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from collapseflow import published
 from collapseflow.measures.quantities import panels_of, quantity
@@ -143,30 +144,36 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
 
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
+    """Neural collapse on a data set, from the tables of a study (:func:`draw_collapse`)."""
+    runs = [run for run in material.runs if run.dataset == material.dataset]
+    labels = material.datasets, material.backbones
+    shared = curves.RunFigure(
+        runs, *labels, material.failures, material.style, coloured=material.runs
+    )
+    everything = read_csv(material.measures)
+    everything = everything[everything["dataset"] == material.dataset]
+    draw_collapse(everything, shared, curves.MATCHED_WORDS, outputs)
+
+
+def draw_collapse(
+    everything: pd.DataFrame,
+    shared: curves.RunFigure,
+    split_words: Mapping[str, str],
+    outputs: Outputs,
+) -> Figure:
     """Neural collapse on a data set, epoch by epoch: a panel for each quantity of the table that
     has one (:func:`collapseflow.measures.quantities.panels_of`).
 
-    One line a series at the layer that its runs name, solid on training images, of each class as
-    many as there are test images, and dashed on test images: of several seeds the mean with a band
-    of one standard deviation, geometric ones on logarithmic axes. Epoch 0 is the network before
-    training, grey where several series start from it; a dotted line is the onset of the terminal
-    phase; raw pixels and scattering coefficients (training images, as many) are grey lines.
+    One line a series at the layer that its runs name, solid on training images, of which the words
+    say more, and dashed on test images: of several seeds the mean with a band of one standard
+    deviation, geometric ones on logarithmic axes. Epoch 0 is the network before training, grey
+    where several series start from it; a dotted line is the onset of the terminal phase; raw pixels
+    and scattering coefficients (training images, as many) are grey lines.
     Published curves lie faint behind, with ours on all training images by the published definition.
     Panels without any value are left out.
     """
-    dataset = material.dataset
-    style = material.style
-    runs = [run for run in material.runs if run.dataset == dataset]
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        material.backbones,
-        material.failures,
-        style,
-        coloured=material.runs,
-    )
-    everything = read_csv(material.measures)
-    everything = everything[everything["dataset"] == dataset]
+    ((dataset, label),) = shared.datasets.items()
+    runs, style = shared.runs, shared.style
     table = run_rows(everything, runs)
     layers = {run.series: run.layer for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
@@ -221,11 +228,11 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         appearance.panel_title(axis, f"({letter}) {panel.title}", n_columns, style)
         curves.epoch_axis(axis, 0, shared.last)
     curves.close_grid(axes, len(shown))
-    appearance.title(figure, shared.datasets[dataset], style)
+    appearance.title(figure, label, style)
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
         shared.series_keys(),
-        curves.split_keys(curves.MATCHED_WORDS),
+        curves.split_keys(split_words),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [*shared.seeds_key(), *(_onset_key() if any_onset else [])],
     ]
@@ -236,6 +243,7 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         }
         groups.append(curves.keys(words, {"published": FAINT, "ours": AS_PUBLISHED}))
     shared.save(figure, groups, outputs, compared=at_layer)
+    return figure
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

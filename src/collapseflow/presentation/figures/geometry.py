@@ -79,9 +79,24 @@ def cosines(statistics: Statistics) -> np.ndarray:
 
 
 def plot_geometry(material: Material, outputs: Outputs) -> None:
+    """The states of a run, from their files (:func:`draw_geometry`)."""
+    states = {epoch: _state(path, material.layer) for epoch, path in material.states}
+    class_names = read_info(material.images).class_names
+    heading = f"{material.run_heading}, {material.layer}"
+    draw_geometry(states, class_names, heading, [TRAINING], material.style, outputs)
+
+
+def draw_geometry(
+    by_epoch: Mapping[int, Mapping[str, Statistics] | str],
+    class_names: Sequence[str],
+    heading: str,
+    remarks: Sequence[str],
+    style: Mapping,
+    outputs: Outputs,
+) -> Figure:
     """A page of small panels, a row for each epoch.
 
-    Training images are as many of each class as there are test images. Their class means (full) in
+    ``remarks`` say which training images these are. Their class means (full) in
     the plane of their first two principal axes, with its share of their variance, each with the
     ellipse of one standard deviation within the classes (pooled over them), and those of the test
     images (hollow) in the same plane; the cosines between the centred class means of training and
@@ -91,10 +106,8 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     empty row with the reason. Many classes stand in the heat maps in an order in which similar
     ones, in the last row, are beside each other.
     """
-    layer, style = material.layer, material.style
     appearance.apply(style)
-    class_names = read_info(material.images).class_names
-    states = [_state(path, layer) for _, path in material.states]
+    states = list(by_epoch.values())
     known = [state for state in states if not isinstance(state, str)]
     _, columns = appearance.grid(4, 4, style)
     rows = len(states) * 4 // columns
@@ -105,7 +118,7 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     figure.get_layout_engine().set(hspace=0.08)
     order = _order(known, len(class_names))
     class_appearances = appearance.class_appearances(len(class_names), order)
-    for row, (epoch, _), state in zip(axes, material.states, states, strict=True):
+    for row, epoch, state in zip(axes, by_epoch, states, strict=True):
         words = "epoch 0, before training" if epoch == 0 else f"epoch {epoch}"
         if isinstance(state, str):
             for axis in row:
@@ -130,13 +143,14 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
         low, high = np.array([axis.get_ylim() for axis in drawn]).T
         for axis in drawn:
             axis.set_ylim(low.min(), high.max())
-    appearance.title(figure, f"{material.run_heading}, {layer}", style)
+    appearance.title(figure, heading, style)
     has_head = any(state[MATCHED].head_weight is not None for state in known)
-    notes = [TRAINING, *_few_in_words(known[0]), SHARE] if known else []
+    notes = [*remarks, *_few_in_words(known[0]), SHARE] if known else []
     notes += [_order_in_words(order)] if known and len(order) > MOST_IN_ORDER else []
     curves.save_with_legend(
         figure, _keys(class_names, class_appearances, has_head), notes, style, outputs
     )
+    return figure
 
 
 def _order(states: Sequence[Mapping[str, Statistics]], n_classes: int) -> np.ndarray:
@@ -163,17 +177,21 @@ def _order_in_words(order: np.ndarray) -> str:
     return f"{words}; from the top: {', '.join(map(str, order))}."
 
 
-def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
+def _state(path: str | Path, layer: str) -> Mapping[str, Statistics] | str:
     """The statistics of a layer by split, or why there is nothing to draw."""
     state = read_statistics(path)
-    if state.failed is not None:
-        return state.failed
+    return state.failed or drawable(state.layers[layer])
+
+
+def drawable(state: Mapping[str, Statistics]) -> Mapping[str, Statistics] | str:
+    """The statistics of a layer by split, or that there is nothing to draw where all class means
+    coincide."""
     try:
-        for statistics in state.layers[layer].values():
+        for statistics in state.values():
             measure(statistics)
     except CollapsedError as error:
         return str(error)
-    return state.layers[layer]
+    return state
 
 
 def _worth(state: Mapping[str, Statistics]) -> str:
@@ -232,7 +250,7 @@ def _draw_norms(
 def _draw_cosines(
     figure: Figure,
     axes: np.ndarray,
-    states: Sequence[dict[str, Statistics] | str],
+    states: Sequence[Mapping[str, Statistics] | str],
     order: np.ndarray,
     style: Mapping,
 ) -> None:
