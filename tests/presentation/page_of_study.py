@@ -136,7 +136,7 @@ def write_tables(folder):
     difference = {"difference": 0.0556, "low": -0.01, "high": 0.12, "larger_than_chance": False}
     pair = {"dataset": "digits", **side, **other, "layer_b": "flatten"}
     tidy = pd.DataFrame([{**pair, "classifier": "lda", **difference}])
-    outputs = {end: folder / "tables" / f"comparison_digits.{end}" for end in ("csv", "md", "tex")}
+    outputs = {end: folder / "tables" / f"comparison_digits.{end}" for end in ENDS}
     table = ["Digits", "LDA | *two*"], [["b − a", "≈ +5.6 [−1, +12]"], ["c − a", "+7 [2, 9]"]]
     write_table(outputs, tidy.astype({"epoch_b": "Int64"}), *table, ["A note: 1 < 2 & [x](y)."])
     return [outputs["csv"]]
@@ -147,9 +147,8 @@ def contents():
     shared |= {"heading": "Collapse and probes", "category": "Neural collapse", "label": "probes"}
     table = {"name": "comparison", "dataset": "digits", "caption": "Which differ."}
     table |= {"heading": "Digits: which differ", "category": "Classification", "label": "pairs"}
-    ends = ("csv", "md", "tex")
     return [
-        {**table, "files": {end: f"tables/comparison_digits.{end}" for end in ends}},
+        {**table, "files": {end: f"tables/comparison_digits.{end}" for end in ENDS}},
         {**shared, "files": {end: f"figures/probes.{end}" for end in ("pdf", "png")}},
         # Of a category that the page has not heard of.
         {**shared, "heading": "Something new", "category": "New", "files": {"png": PROBES}},
@@ -157,6 +156,7 @@ def contents():
 
 
 PROBES = "figures/probes.png"
+ENDS = ("csv", "md", "tex", "json")
 
 
 def write(folder, measures=None, **changes):

@@ -18,12 +18,10 @@ from PIL import Image
 
 from collapseflow.measures import embedding
 from collapseflow.presentation.page import explorer, numbers, writing
-from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import read_csv
-from collapseflow.presentation.tables.writing import Bold, markdown, to_markdown
+from collapseflow.presentation.tables.writing import Bold, write_table
 from collapseflow.running.code import read_module
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import write_text
 
 
 class Page(HTMLParser):
@@ -170,17 +168,46 @@ def test_a_changed_template_style_or_script_writes_the_page_again():
 # --- tables -----------------------------------------------------------------------------------
 
 
+class Cells(HTMLParser):
+    """The cells of a table: whether to the right, and texts, with stars around what is bold."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag in ("th", "td"):
+            self.cells.append([dict(attributes).get("class") == "right", ""])
+        elif tag == "b":
+            self.cells[-1][1] += "**"
+
+    def handle_endtag(self, tag):
+        if tag == "b":
+            self.cells[-1][1] += "**"
+
+    def handle_data(self, text):
+        if self.cells:
+            self.cells[-1][1] += text.strip()
+
+
 def test_a_table_says_what_was_written(tmp_path):
     words = ["a | b", "*not bold* `x` $1$ ~2~", "1 < 2 & 3", r"back\slash", "[x](y) _z_", "1. one"]
     header = ["the | first", *("second" for _ in words)]
     rows = [["x", *words], ["y", *([""] * 5), Bold("7.0", "† (6.9)")]]
     note = "A note: 1 < 2, 5 × [x](y), _z_."
-    write_text(tmp_path / "a.md", to_markdown(header, rows) + f"\n{markdown(note)}\n")
-    table = read_table(tmp_path / "a.md")
-    assert table.header == header and table.notes == [note]
-    assert table.right == [False, *([True] * len(words))]
-    assert [cell.words for cell in table.rows[0]] == ["x", *words]
-    assert (table.rows[1][6].bold, table.rows[1][6].words) == ("7.0", "† (6.9)")
+    outputs = {end: f"mine/new.{end}" for end in page_of_study.ENDS}
+    places = {end: tmp_path / path for end, path in outputs.items()}
+    write_table(places, pd.DataFrame({"tidy": [1]}), header, rows, [note], n_left=2)
+    table = {**page_of_study.contents()[0], "name": "new", "files": outputs}
+    text = page_of_study.write(tmp_path, contents=[table]).read_text(encoding="utf-8")
+    figure = text.partition('<figure id="mine-new">')[2].partition("</table>")[0]
+    cells = Cells(figure).cells
+    shown = [header, ["x", *words], ["y", *([""] * 5), "**7.0**† (6.9)"]]
+    assert [words for _, words in cells] == [words for row in shown for words in row]
+    # Two columns are words, the others numbers.
+    assert [right for right, _ in cells[:7]] == [False, False, *([True] * 5)]
+    assert note in Page(text).texts
 
 
 # --- numbers ----------------------------------------------------------------------------------

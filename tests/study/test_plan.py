@@ -462,7 +462,7 @@ def test_only_feature_sets_that_are_compared_are_computed():
 
 SMALL = {"backbones": {"res": RESNET}, "recipes": {"plain": {"epochs": 2}}}
 FIGURES = ("pdf", "png", "txt")
-TABLES = ("csv", "md", "tex")
+TABLES = ("csv", "md", "tex", "json")
 
 
 def figures(*names):

@@ -20,6 +20,7 @@ from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
+    TABLE,
     everything,
     key_figure,
     shown_files,
@@ -146,7 +147,7 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
         (
             "tabulate_collapse",
             "tabulate_collapse",
-            ["tables/collapse.csv", "tables/collapse.md", "tables/collapse.tex"],
+            [f"tables/collapse.{suffix}" for suffix in TABLE],
             {"table": "first and last epoch"},
         ),
         (
@@ -181,7 +182,7 @@ def test_a_study_may_ask_for_figures_as_svg_too():
     assert found == {f"results/toy/figures/samples_digits.{s}" for s in (*FIGURE, "svg")}
     # Of tables nothing changes.
     assert {Path(path).suffix for path in everything(asking) if "tables" in path} == {
-        *(".csv", ".md", ".tex")
+        *(".csv", ".md", ".tex", ".json")
     }
 
 

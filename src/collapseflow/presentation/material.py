@@ -92,7 +92,7 @@ class DescribedFeatures:
 
 Described = DescribedRun | DescribedFeatures
 #: The files of a table or figure by their suffixes: ``pdf``, ``png``, ``svg``, ``txt``,
-#: ``csv``, ``md``, ``tex``.
+#: ``csv``, ``md``, ``tex``, ``json``.
 Outputs = Mapping[str, str | Path]
 
 #: What is told as JSON-like values, and is given as these.

@@ -20,7 +20,7 @@ from collapseflow.study.plan import Plan
 #: What files a product is, by their suffixes; the text is the caption of a figure, and further
 #: formats of its picture are those of the study's style.
 FIGURE = ("pdf", "png", "txt")
-TABLE = ("csv", "md", "tex")
+TABLE = ("csv", "md", "tex", "json")
 FOLDERS = {**dict.fromkeys((*FIGURE, "svg"), "figures"), **dict.fromkeys(TABLE, "tables")}
 #: Those that the summary and Snakemake's report show.
 SHOWN = {"png": "figure", "md": "table"}

@@ -20,7 +20,6 @@ from collapseflow.presentation.figures.curves import LONG
 from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, numbers
-from collapseflow.presentation.page.tables import read_table
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
 from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
 from collapseflow.running.files import read_json, write_text
@@ -192,7 +191,7 @@ def _product(
         "stem": stem,
         "picture": _picture(folder / files["png"]) if "png" in files else None,
         "csv": _download(folder / files["csv"], folder) if "csv" in files else None,
-        "table": read_table(folder / files["md"]) if "md" in files else None,
+        "table": read_json(folder / files["json"]) if "json" in files else None,
     }
 
 
