@@ -143,9 +143,9 @@ def write_tables(folder):
 
 
 def contents():
-    shared = {"name": "probes", "dataset": "", "caption": "Collapse ``and`` <probes>."}
+    shared = {"rule": "plot_probes", "dataset": "", "caption": "Collapse ``and`` <probes>."}
     shared |= {"heading": "Collapse and probes", "category": "Neural collapse", "label": "probes"}
-    table = {"name": "comparison", "dataset": "digits", "caption": "Which differ."}
+    table = {"rule": "tabulate_comparison", "dataset": "digits", "caption": "Which differ."}
     table |= {"heading": "Digits: which differ", "category": "Classification", "label": "pairs"}
     return [
         {**table, "files": {end: f"tables/comparison_digits.{end}" for end in ENDS}},

@@ -199,7 +199,7 @@ def test_a_table_says_what_was_written(tmp_path):
     outputs = {end: f"mine/new.{end}" for end in page_of_study.ENDS}
     places = {end: tmp_path / path for end, path in outputs.items()}
     write_table(places, pd.DataFrame({"tidy": [1]}), header, rows, [note], n_left=2)
-    table = {**page_of_study.contents()[0], "name": "new", "files": outputs}
+    table = {**page_of_study.contents()[0], "rule": "tabulate_new", "files": outputs}
     text = page_of_study.write(tmp_path, contents=[table]).read_text(encoding="utf-8")
     figure = text.partition('<figure id="mine-new">')[2].partition("</table>")[0]
     cells = Cells(figure).cells

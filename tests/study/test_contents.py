@@ -25,18 +25,18 @@ def test_everything_with_a_section_is_there_and_is_made():
     assert {Path(path).name for path in made - shown} == {
         *("measures.csv", "failures.csv", "training.csv")
     }
-    assert {one["name"] for one in found} <= {p.name for p in PRODUCTS if p.section}
+    assert {one["rule"] for one in found} <= {p.rule for p in PRODUCTS if p.section}
 
 
 def test_words_are_those_of_the_data_set_and_the_run():
     found = contents(Plan(load(STUDY)))
-    accuracies = [one for one in found if one["name"] == "accuracy"]
+    accuracies = [one for one in found if one["rule"] == "tabulate_accuracy"]
     assert [one["heading"] for one in accuracies] == ["Digits 8×8: test accuracy"] + [
         "More: test accuracy"
     ]
     assert [one["dataset"] for one in accuracies] == ["digits", "more"]
     assert "``More``" in accuracies[1]["caption"]
-    geometry = [one["label"] for one in found if one["name"] == "geometry"]
+    geometry = [one["label"] for one in found if one["rule"] == "plot_geometry"]
     of_run = "ResNet18, random, report_a, seed 0"
     assert geometry == [f"Digits 8×8, {of_run}", f"More, {of_run}"]
     assert not [one for one in found if "{" in one["heading"] + one["label"] + one["caption"]]

@@ -21,9 +21,8 @@ from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
     TABLE,
+    comparison_tables,
     everything,
-    key_figure,
-    shown_files,
     small_results,
     target_files,
     target_names,
@@ -243,30 +242,12 @@ def test_a_target_of_what_a_study_does_not_have_says_why(target, keys, line):
     assert str(caught.value) == f"{target}: {line}"
 
 
-def test_what_findings_link_to_are_files_of_the_study():
+def test_comparisons_are_those_of_the_data_sets_that_have_several_feature_sets():
     two = plan(datasets=("one", "two"), backbones={"net": RESNET}, runs=[{"datasets": ["two"]}])
-    files = shown_files(two)
-    assert files["plot_collapse"] == {"two": "figures/collapse_two.png"}
-    assert files["tabulate_collapse"] == {"": "tables/collapse.md"}
-    assert files["tabulate_comparison"]["one"] == "tables/comparison_one.md"
-    assert files["plot_sweep"] == {} and not {"plot_geometry", "tabulate_training"} & set(files)
-    paths = {path for by_dataset in files.values() for path in by_dataset.values()}
-    assert {f"results/toy/{path}" for path in paths} < set(everything(two))
-    # A figure with a table beside it is one link.
-    both = shown_files(plan(backbones={"net": RESNET}, analyses=["transfer"]))
-    assert both["plot_transfer_matrix"] == {"": "figures/transfer_matrix.png"}
-
-
-@pytest.mark.parametrize(
-    ("keys", "path"),
-    [
-        ({"backbones": {"net": RESNET}}, "figures/probes.png"),
-        ({}, "figures/embedding_digits.png"),
-        ({"features": []}, "figures/samples_digits.png"),
-    ],
-)
-def test_the_page_shows_the_figure_that_says_most(keys, path):
-    assert key_figure(plan(**keys)) == path
+    assert comparison_tables(two) == {
+        name: f"results/toy/tables/comparison_{name}.csv" for name in ("one", "two")
+    }
+    assert comparison_tables(plan(features=["raw"])) == {}
 
 
 # --- what jobs are told -----------------------------------------------------------------------

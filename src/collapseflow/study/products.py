@@ -782,61 +782,22 @@ def target_files(target: str, plan: Plan) -> list[str]:
     return files
 
 
-def sections(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The headings of the summary, with the figures and tables below each, relative to the page:
-    first those of one data set after the other, then those of the whole study."""
-    found: dict[tuple[str, str], list[str]] = {}
-    dataset_products = [product for product in PRODUCTS if "{title}" in product.section]
-    study_products = [
-        product for product in PRODUCTS if product.section and product not in dataset_products
-    ]
-    shown = [(dataset, product) for dataset in plan.study.datasets for product in dataset_products]
-    for dataset, product in shown + [("", product) for product in study_products]:
-        title = plan.labels.dataset(dataset) if dataset else ""
-        heading = dataset, product.section.format(title=title)
-        for place in product.places(plan, [dataset] if dataset else None):
-            for suffix, path in product.outputs(plan).items():
-                if suffix in SHOWN:
-                    found.setdefault(heading, []).append(path.format(**vars(place)))
-    return [(heading, paths) for (_, heading), paths in found.items()]
-
-
-def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
-    """By rule and data set (an empty text where there is one a study) the table or figure that a
-    reader opens, relative to the page; none of single runs."""
-    found = {}
-    for product in PRODUCTS:
-        shown = [path for suffix, path in product.outputs(plan).items() if suffix in SHOWN]
-        if shown and product.per != "run":
-            places = product.places(plan)
-            found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
-    return found
-
-
-def comparison_tables(plan: Plan) -> dict[str, str]:
-    """By data set the table of which feature sets differ, as CSV."""
-    found = shown_files(plan)["tabulate_comparison"]
-    return {
-        dataset: f"{plan.files.results}/{path.removesuffix('.md')}.csv"
-        for dataset, path in found.items()
-    }
-
-
-def key_figure(plan: Plan) -> str:
-    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
-    each network, or without networks the features of the first data set."""
-    found = shown_files(plan)
-    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
-    return next(iter(found[rule].values()))
-
-
 def contents(plan: Plan) -> list[dict[str, Any]]:
-    """The figures and tables that readers are shown, in the order of the list: of each ``name``,
-    ``dataset`` (empty where it is of the study), ``heading``, ``category``, ``label``, ``caption``,
-    and ``files``, paths relative to the page by their suffixes."""
+    """The figures and tables that readers are shown: first those of one data set after the other,
+    then those of the whole study.
+
+    Returns
+    -------
+    Of each ``rule``, ``dataset`` (empty where it is of the study), ``heading``, ``category``,
+    ``label``, ``caption``, and ``files``, paths relative to the page by their suffixes.
+    """
+    shown = [product for product in PRODUCTS if product.section]
+    of_datasets = [product for product in shown if "{title}" in product.section]
+    order = [(product, [dataset]) for dataset in plan.study.datasets for product in of_datasets]
+    order += [(product, None) for product in shown if product not in of_datasets]
     return [
         {
-            "name": product.name,
+            "rule": product.rule,
             "dataset": place.dataset,
             "heading": product.section.format(
                 title=plan.labels.dataset(place.dataset) if place.dataset else ""
@@ -850,10 +811,18 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
                 suffix: path.format(**vars(place)) for suffix, path in product.outputs(plan).items()
             },
         }
-        for product in PRODUCTS
-        if product.section
-        for place in product.places(plan)
+        for product, datasets in order
+        for place in product.places(plan, datasets)
     ]
+
+
+def comparison_tables(plan: Plan) -> dict[str, str]:
+    """By data set the table of which feature sets differ, as CSV."""
+    return {
+        one["dataset"]: f"{plan.files.results}/{one['files']['csv']}"
+        for one in contents(plan)
+        if one["rule"] == "tabulate_comparison"
+    }
 
 
 def small_results(plan: Plan) -> list[str]:

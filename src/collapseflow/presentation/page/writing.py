@@ -33,8 +33,8 @@ PARTS = {
     "Neural collapse": "collapse",
     "Transfer": "collapse",
 }
-#: Tables and figures behind the fold whatever their category, by their names.
-FOLDED = ("scattering", "training")
+#: Tables and figures behind the fold whatever their category, by their rules.
+FOLDED = ("plot_scattering", "plot_training")
 #: Bytes of the whole page, which thumbnails are made small for.
 MOST_BYTES = 11_000_000
 #: Larger CSV files stay beside the page.
@@ -186,7 +186,7 @@ def _product(
         "heading": heading,
         # Words between two backquotes are literal in a caption.
         "caption": product["caption"].replace("``", ""),
-        "part": "fold" if product["name"] in FOLDED else PARTS.get(product["category"], "fold"),
+        "part": "fold" if product["rule"] in FOLDED else PARTS.get(product["category"], "fold"),
         "anchor": stem.replace("/", "-"),
         "stem": stem,
         "picture": _picture(folder / files["png"]) if "png" in files else None,
@@ -290,7 +290,7 @@ def _compared(sources: Sources, rows: Any, products: list[dict[str, Any]]) -> li
         paths = [
             product["files"]["csv"]
             for product in products
-            if product["name"] == "comparison" and product["dataset"] == dataset
+            if product["rule"] == "tabulate_comparison" and product["dataset"] == dataset
         ]
         folder = Path(sources.measures).parent
         pairs = [numbers.differences(folder / p, columns, sources.classifiers) for p in paths]
