@@ -7,6 +7,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import page_of_study
@@ -16,7 +17,9 @@ from made_up import describe_run
 from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
 from PIL import Image
 
+from collapseflow.images.datasets import read_split
 from collapseflow.measures import embedding
+from collapseflow.measures.paired import pack
 from collapseflow.presentation.page import explorer, numbers, writing
 from collapseflow.presentation.rows import read_csv
 from collapseflow.presentation.tables.writing import Bold, write_table
@@ -162,7 +165,10 @@ def test_of_many_classes_the_first_are_shown(tmp_path, monkeypatch):
 def test_a_changed_template_style_or_script_writes_the_page_again():
     parts = read_module(Path(writing.__file__)).parts("*")
     names = {path.name for part in parts for path, _ in part.uses}
-    assert {"page.html", "page.css", "page.js"} <= names
+    folder = Path(writing.__file__).parent
+    assert {
+        path.name for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")
+    } <= names
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -310,7 +316,7 @@ def test_a_map_of_other_images_is_refused(tmp_path):
         explorer.mapped_images(tmp_path / "images.h5", one, seed=0)
 
 
-def test_the_script_is_told_which_test_images_are_wrong(page):
+def test_the_script_is_told_which_test_images_are_wrong_and_what_they_are_taken_for(page):
     told = json.loads(page.scripts["explored-0"])
     assert (told["n"], told["n_train"]) == (96, 60)
     for of_map, features in zip(told["maps"], ("raw", TUNED.features), strict=True):
@@ -318,6 +324,35 @@ def test_the_script_is_told_which_test_images_are_wrong(page):
             packed = np.frombuffer(base64.b64decode(of_map["wrong"][name]), np.uint8)
             bits = np.unpackbits(packed, bitorder="little")[:36]
             assert np.flatnonzero(bits).tolist() == wrong
+            if (features, name) == page_of_study.OLD:
+                assert name not in of_map["taken"]
+            else:
+                taken = np.frombuffer(base64.b64decode(of_map["taken"][name]), np.uint16)
+                assert taken.tolist() == [(row + 1) % 3 for row in wrong]
+
+
+def test_answers_are_those_of_the_images_of_the_map():
+    # Of seven test images, of which the odd ones are wrong, a map has three.
+    cell = {"correct": pack(np.arange(7) % 2 == 0), "n_test": 7, "mistaken_for": [40, 50, 60]}
+    found = explorer._answers(cell, np.array([1, 4, 5]))
+    assert found.wrong.tolist() == [True, False, True]
+    assert found.taken.tolist() == [40, 60]
+
+
+def test_images_have_their_names_where_the_data_set_has_them(tmp_path, monkeypatch):
+    page_of_study.write_images(tmp_path / "images.h5")
+    (one,) = explorer.read_maps(page_of_study.write_maps(tmp_path)[:1], [RAW])
+    assert explorer.mapped_images(tmp_path / "images.h5", one, seed=0).names is None
+
+    def read_named(path, name):
+        split = read_split(path, name)
+        names = [f"{name}/{row}.png" for row in range(len(split.labels))]
+        return SimpleNamespace(**vars(split), names=names)
+
+    monkeypatch.setattr(explorer, "read_split", read_named)
+    names = explorer.mapped_images(tmp_path / "images.h5", one, seed=0).names
+    assert len(names) == 96 and names[:2] == ["train/0.png", "train/1.png"]
+    assert names[60:62] == ["test/0.png", "test/1.png"]
 
 
 def test_features_whose_classifiers_failed_have_a_map(tmp_path):

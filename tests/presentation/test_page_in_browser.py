@@ -262,7 +262,13 @@ def test_an_image_stays_chosen_when_the_features_change(explorer):
 def listed(page):
     page.locator("#explorer .list").evaluate("details => { details.open = true }")
     page.wait_for_selector("#explorer .list tbody tr")
-    return texts(page, "#explorer .list tbody td:nth-child(3)")
+    return column(page, "place")
+
+
+def column(page, name):
+    """What a column of the list says, under its head."""
+    place = texts(page, "#explorer .list thead th").index(name) + 1
+    return texts(page, f"#explorer .list tbody td:nth-child({place})")
 
 
 def test_mistakes_alone_are_a_list(explorer):
@@ -271,6 +277,53 @@ def test_mistakes_alone_are_a_list(explorer):
     assert "3 of 96 images shown" in explorer.inner_text("#explorer .status")
     explorer.get_by_label("right or wrong by").select_option("rf")
     assert listed(explorer) == ["test image 1"]
+
+
+def test_the_list_of_mistakes_says_what_they_are_taken_for_and_is_sorted(explorer):
+    explorer.get_by_label("mistakes only").check()
+    assert listed(explorer) == ["test image 0", "test image 7", "test image 30"]
+    first, second, third = page_of_study.CLASSES
+    # Each is taken for the class after its own.
+    assert column(explorer, "class") == [first, second.replace("\u2028", "").strip(), first]
+    assert [words.split()[0] for words in column(explorer, "taken for")] == ["a", third, "a"]
+    assert column(explorer, "classifier") == ["LDA: wrong"] * 3
+    explorer.locator("#explorer .list thead button >> text=taken for").click()
+    assert column(explorer, "place") == ["test image 0", "test image 30", "test image 7"]
+    assert explorer.locator("#explorer .list [aria-sort=ascending]").inner_text() == "taken for"
+    explorer.locator("#explorer .list thead button >> text=place").click()
+    explorer.locator("#explorer .list thead button >> text=place").click()
+    assert column(explorer, "place") == ["test image 30", "test image 7", "test image 0"]
+    # Without names of images there is no column for them.
+    assert not explorer.locator("#explorer .list th >> text=file").is_visible()
+
+
+def test_images_are_filtered_by_what_they_are_taken_for(explorer):
+    taken = explorer.locator("#explorer").get_by_label("taken for", exact=True)
+    taken.select_option("2")
+    # Of twelve test images of the class all are right, and one of another class is taken for it.
+    assert "13 of 96 images shown" in explorer.inner_text("#explorer .status")
+    explorer.get_by_label("mistakes only").check()
+    assert listed(explorer) == ["test image 7"]
+    # Results of an earlier version do not say it.
+    explorer.get_by_label("right or wrong by").select_option("rf")
+    assert not taken.is_visible() and listed(explorer) == ["test image 1"]
+    assert not explorer.locator("#explorer .list th >> text=taken for").is_visible()
+
+
+def test_pointing_at_an_image_says_what_it_is_taken_for_and_shows_its_neighbours(explorer):
+    explorer.locator("#explorer canvas").scroll_into_view_if_needed()
+    explorer.mouse.move(*place_of(explorer, 30))
+    assert 'LDA: wrong, takes it for a "quote" &' in explorer.inner_text(".hovered")
+    # On a line the nearest are those with the next numbers; every third is of its class.
+    assert "2 of 8 of its class" in explorer.inner_text(".near")
+    names = [b.get_attribute("aria-label") for b in explorer.locator(".near button").all()]
+    found = {int(name.rpartition("test image ")[2]) for name in names}
+    assert found == {26, 27, 28, 29, 31, 32, 33, 34}
+    assert explorer.locator(".near button.alike").count() == 2
+    explorer.locator(".near button[aria-label$='test image 31']").click()
+    assert "test image 31," in explorer.inner_text(".hovered")
+    explorer.get_by_label("right or wrong by").select_option("rf")
+    assert "random <i>forest</i>: right" in explorer.inner_text(".hovered")
 
 
 def test_classes_and_splits_are_filtered(explorer):

@@ -25,6 +25,8 @@ from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, ve
 from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
+#: One script, in this order.
+SCRIPTS = ("page.js", "curves.js", "explorer.js")
 #: By the category of a table or figure the part of the page that has it; others are behind the
 #: fold.
 PARTS = {
@@ -164,7 +166,8 @@ def _render(page: Mapping[str, Any]) -> str:
     )
     # Data sets and measures keep their order in the data of the script.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     template = environment.get_template("page.html")
     return template.render(**page, style=style, script=script, verdicts=VERDICTS)
 
