@@ -9,6 +9,11 @@ from PIL import Image
 
 from collapseflow.images.datasets import Splits, make_split, write_dataset
 from collapseflow.measures.paired import pack
+from collapseflow.measures.statistics import (
+    reduce_stream,
+    write_failed_statistics,
+    write_statistics,
+)
 from collapseflow.presentation.page.writing import Sources, write_page
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.presentation.tables.writing import write_table
@@ -132,6 +137,32 @@ def write_classification(folder):
     return paths
 
 
+def features_of(epoch, split, n_classes):
+    """Class means that move apart, with noise: features, labels."""
+    rng = np.random.default_rng([epoch, split])
+    labels = np.repeat(np.arange(n_classes), 12)
+    means = (1 + epoch) * np.eye(n_classes, n_classes + 2)
+    means[:, -1] = np.arange(n_classes)
+    return means[labels] + 0.3 * rng.normal(size=(len(labels), n_classes + 2)), labels
+
+
+def write_states(folder):
+    """The statistics of the epochs of a run; epoch 2 has failed."""
+    states = []
+    for epoch in (0, 1, 2, 4):
+        states.append((epoch, folder / f"state{epoch}.npz"))
+        if epoch == 2:
+            write_failed_statistics(states[-1][1], "lost")
+            continue
+        found, means = {}, None
+        for number, split in enumerate(("train_matched", "test")):
+            blocks = [(*features_of(epoch, number, len(CLASSES)), None)]
+            found[split], means = reduce_stream(lambda _, b=blocks: iter(b), 1, means, None)
+        write_statistics(states[-1][1], {"flatten": found}, [])
+    told = {"dataset": "digits", "heading": "Digits <i>run</i>", "layer": "flatten"}
+    return [{**told, "states": states}]
+
+
 def write_tables(folder):
     (folder / "tables").mkdir()
     (folder / "figures").mkdir()
@@ -195,6 +226,7 @@ def write(folder, measures=None, **changes):
         "classification": classification,
         "embeddings": write_maps(folder),
         "contents": contents(),
+        "geometry": write_states(folder),
         "study": {
             "study": "toy & co",
             "seeds": [0, 1],

@@ -20,7 +20,7 @@ from PIL import Image
 from collapseflow.images.datasets import read_split
 from collapseflow.measures import embedding
 from collapseflow.measures.paired import pack
-from collapseflow.presentation.page import explorer, numbers, writing
+from collapseflow.presentation.page import explorer, geometry, numbers, writing
 from collapseflow.presentation.rows import read_csv
 from collapseflow.presentation.tables.writing import Bold, write_table
 from collapseflow.running.code import read_module
@@ -116,7 +116,9 @@ def test_csv_files_are_within_the_page(page, tmp_path):
 
 
 def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
-    none = {"runs": [], "columns": [], "classification": [], "embeddings": [], "contents": []}
+    none = dict.fromkeys(
+        ("runs", "columns", "classification", "embeddings", "contents", "geometry"), []
+    )
     (tmp_path / "none.json").write_text("[]")
     path = page_of_study.write(tmp_path, **none, findings=tmp_path / "none.json")
     page = Page(path.read_text(encoding="utf-8"))
@@ -125,7 +127,7 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
 
 
 def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
-    page = Page(page_of_study.write(tmp_path, runs=[]).read_text(encoding="utf-8"))
+    page = Page(page_of_study.write(tmp_path, runs=[], geometry=[]).read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert {"features", "explore"} <= set(page.ids) and "key" not in page.ids
     assert not [words for words in page.texts if "A run is" in words]
@@ -284,6 +286,92 @@ def test_curves_have_every_layer_and_split(rows):
     assert found["layers"] == ["conv", "flatten"]
     assert "within-class" in found["quantities"]["nc1"]["title"]
     assert "lda" not in " ".join(found["quantities"])
+
+
+# --- class means over the epochs --------------------------------------------------------------
+
+
+def read_floats(text, dtype):
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def class_means(epoch, number, n_classes=3):
+    features, labels = page_of_study.features_of(epoch, number, n_classes)
+    return np.stack([features[labels == label].mean(axis=0) for label in range(n_classes)])
+
+
+def test_class_means_move_in_their_planes(page):
+    told = json.loads(page.scripts["moving"])
+    assert told["classes"] == {"digits": CLASSES}
+    (run,) = told["runs"]
+    # The epoch that failed is left out.
+    assert [state["epoch"] for state in run["states"]] == [0, 1, 4] and run["measured"] == 4
+    assert run["simplex"] == -0.5 and run["order"] == [0, 1, 2]
+    for state in run["states"]:
+        train, test = (class_means(state["epoch"], number) for number in (0, 1))
+        centre = train.mean(axis=0)
+        unit = np.linalg.norm(train - centre, axis=1).mean()
+        basis = np.linalg.svd(train - centre)[2][:2]
+        # Of three classes the plane has all; it may be turned, which leaves all products.
+        own, others = read_floats(state["means"], np.float32).reshape(2, 3, 2)
+        expected = np.concatenate([train - centre, (test - centre)]) @ basis.T / unit
+        drawn = np.concatenate([own, others])
+        np.testing.assert_allclose(drawn @ drawn.T, expected @ expected.T, atol=1e-5)
+        assert state["share"] == 1
+        # Lengths of the ellipse's axes.
+        features, labels = page_of_study.features_of(state["epoch"], 0, 3)
+        within = (features - train[labels]) @ basis.T / unit
+        xx, xy, yy = state["ellipse"]
+        lengths = np.linalg.eigvalsh(within.T @ within / len(within))
+        np.testing.assert_allclose(np.linalg.eigvalsh([[xx, xy], [xy, yy]]), lengths, rtol=1e-3)
+        cosines = read_floats(state["cosines"], np.int8).reshape(2, 3) / 127
+        for found, means in zip(cosines, (train, test), strict=True):
+            centred = means - means.mean(axis=0)
+            unit_means = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+            wanted = (unit_means @ unit_means.T)[np.triu_indices(3, 1)]
+            np.testing.assert_allclose(found, wanted, atol=0.5 / 127 + 1e-6)
+
+
+def test_planes_are_turned_to_be_like_the_next(page):
+    (run,) = json.loads(page.scripts["moving"])["runs"]
+    means = [read_floats(s["means"], np.float32).reshape(2, 3, 2)[0] for s in run["states"]]
+    for earlier, later in zip(means, means[1:], strict=False):
+        # No rotation or reflection, of two hundred, would bring them nearer.
+        apart = np.linalg.norm(earlier - later)
+        for angle in np.linspace(0, 2 * np.pi, 100):
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            for other in (turn, turn * [1, -1]):
+                assert np.linalg.norm(earlier @ other - later) > apart - 1e-3
+
+
+def test_class_means_take_the_room_that_they_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page_of_study.write_images(tmp_path / "images.h5")
+    (run,) = page_of_study.write_states(tmp_path)
+    many = {**run, "states": [run["states"][0]] + 40 * [run["states"][1]] + [run["states"][3]]}
+    images = {"digits": tmp_path / "images.h5"}
+
+    def made(n_bytes):
+        (found,) = geometry.moving([many], images, n_bytes)["runs"]
+        return found
+
+    found = made(2_000_000)
+    assert len(found["states"]) <= 24 and found["measured"] == 42
+    assert [found["states"][place]["epoch"] for place in (0, -1)] == [0, 4]
+    # Similar classes stand beside each other: by their number, which one feature is.
+    assert sorted(found["order"]) == list(range(120)) != found["order"]
+    few, none = made(100_000), made(20_000)
+    assert 3 <= len(few["states"]) < len(found["states"]) and "cosines" in few["states"][0]
+    assert "cosines" not in none["states"][0]
+    for n_bytes, of in ((2_000_000, found), (100_000, few), (20_000, none)):
+        assert len(json.dumps(of["states"])) < 1.1 * n_bytes
+
+
+def test_a_run_without_a_state_does_not_move(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    (run,) = page_of_study.write_states(tmp_path)
+    lost = {**run, "states": [run["states"][2]]}
+    assert geometry.moving([lost], {"digits": tmp_path / "images.h5"})["runs"] == []
 
 
 # --- the explorer -----------------------------------------------------------------------------

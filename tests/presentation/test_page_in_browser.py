@@ -106,6 +106,8 @@ def test_what_is_folded_is_printed(page):
     # Which are as many as epochs times lines.
     assert page.locator("#chooser .definition").is_visible()
     assert not page.locator("#chooser .values").is_visible()
+    assert page.locator("#geometry .plane").is_visible()
+    assert not page.locator("#geometry input").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
@@ -218,6 +220,65 @@ def test_a_measure_says_what_it_is(page):
     page.locator("#chooser").get_by_label("measure", exact=True).select_option("nc1")
     page.click("text=What this measure is")
     assert "ariance within the classes" in page.inner_text(".definition")
+
+
+# --- class means over the epochs --------------------------------------------------------------
+
+
+def means(page):
+    """The numbers of the picture: of each class the places of its means, and nearest classes."""
+    page.locator("#geometry .values").evaluate("details => { details.open = true }")
+    return [
+        row.locator("td").all_text_contents() for row in page.locator("#geometry tbody tr").all()
+    ]
+
+
+def cosines_of(epoch, split):
+    features, labels = page_of_study.features_of(epoch, split, 3)
+    centred = np.stack([features[labels == label].mean(axis=0) for label in range(3)])
+    centred -= centred.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def test_class_means_move_with_the_slider(page):
+    slider = page.locator("#geometry").get_by_label("epoch", exact=True)
+    words = page.locator("#geometry output")
+    assert words.inner_text().startswith("epoch 4: NC1 ")
+    after = means(page)
+    slider.fill("0")
+    assert words.inner_text().startswith("epoch 0, before training: NC1 ")
+    assert slider.get_attribute("aria-valuetext") == words.inner_text()
+    assert means(page) != after
+    # Left of it there is nothing, right of it the epoch after.
+    slider.press("ArrowRight")
+    assert words.inner_text().startswith("epoch 1: ")
+    # Of three classes three ellipses, and a sign for each mean of each split.
+    assert page.locator("#geometry .plane ellipse").count() == 3
+    assert page.locator("#geometry .plane path title").count() == 6
+    found = means(page)
+    for split, column in ((0, 3), (1, 4)):
+        values = cosines_of(1, split) - 2 * np.eye(3)
+        for label, row in enumerate(found):
+            nearest = values[label].argmax()
+            name, _, cosine = row[column].rpartition(" (")
+            assert name == page_of_study.CLASSES[nearest]
+            assert float(cosine.strip(")").replace("−", "-")) == pytest.approx(
+                values[label, nearest], abs=0.01
+            )
+
+
+def test_pointing_at_a_cosine_reads_it(page):
+    canvas = page.locator("#geometry canvas").nth(1)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    # The first class and the last, of test images.
+    canvas.hover(position={"x": 0.9 * box["width"], "y": 0.1 * box["height"]})
+    words = page.locator("#geometry [role=status]").inner_text()
+    first, _, last = page_of_study.CLASSES
+    assert words.startswith(f"test images: {first} and {last} ")
+    value = float(words.rpartition(" ")[2].replace("−", "-"))
+    assert value == pytest.approx(cosines_of(4, 1)[0, 2], abs=0.01)
 
 
 # --- the explorer -----------------------------------------------------------------------------

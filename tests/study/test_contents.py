@@ -3,7 +3,13 @@
 from pathlib import Path
 
 from collapseflow.study.plan import Plan
-from collapseflow.study.products import PRODUCTS, contents, everything
+from collapseflow.study.products import (
+    PRODUCTS,
+    contents,
+    everything,
+    geometry,
+    geometry_statistics,
+)
 from collapseflow.study.schema import load
 
 RESNET = {"model": "resnet18", "label": "ResNet18", "image_size": 32, "weights": ["random"]}
@@ -40,3 +46,23 @@ def test_words_are_those_of_the_data_set_and_the_run():
     of_run = "ResNet18, random, report_a, seed 0"
     assert geometry == [f"Digits 8×8, {of_run}", f"More, {of_run}"]
     assert not [one for one in found if "{" in one["heading"] + one["label"] + one["caption"]]
+
+
+def test_class_means_move_through_all_measured_epochs_of_the_first_seed():
+    found = geometry(Plan(load({**STUDY, "seeds": [3, 4]})))
+    assert [one["dataset"] for one in found] == ["digits", "more"]
+    folder = "results/toy/statistics/more/resnet18/random"
+    assert found[1] == {
+        "dataset": "more",
+        "heading": "More, ResNet18, random, report_a, seed 3",
+        "layer": "penultimate",
+        "states": [
+            (0, f"{folder}/s3/epoch000.npz"),
+            (1, f"{folder}/report_a/s3/epoch001.npz"),
+            (2, f"{folder}/report_a/s3/epoch002.npz"),
+        ],
+    }
+    made = geometry_statistics(Plan(load(STUDY)))
+    # A job makes the start, and one all epochs.
+    assert len(made) == 4 and f"{folder}/s0/epoch000.npz" in made
+    assert geometry(Plan(load({**STUDY, "runs": []}))) == []

@@ -15,6 +15,7 @@ from typing import Any
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
+from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
 
 #: What files a product is, by their suffixes; the text is the caption of a figure, and further
@@ -823,6 +824,39 @@ def comparison_tables(plan: Plan) -> dict[str, str]:
         for one in contents(plan)
         if one["rule"] == "tabulate_comparison"
     }
+
+
+def _moving(plan: Plan) -> list[tuple[str, list[State]]]:
+    """The runs whose class means the page moves: data sets, and starts with the measured epochs."""
+    return [
+        (dataset, [plan.runs.run(run).at(e) for e in (0, *plan.jobs.measured_epochs(run))])
+        for dataset in plan.study.datasets
+        for run in plan.geometry_runs(dataset)
+    ]
+
+
+def geometry(plan: Plan) -> list[dict[str, Any]]:
+    """The runs whose class means the page moves through their epochs: of each ``dataset``,
+    ``heading``, ``layer``, and ``states``, epochs with the files of their statistics."""
+    return [
+        {
+            "dataset": dataset,
+            "heading": plan.labels.run_heading(dataset, states[-1]),
+            "layer": plan.study.backbones[states[0].backbone].layers[-1],
+            "states": [(s.epoch, plan.files.statistics(dataset, s.path)) for s in states],
+        }
+        for dataset, states in _moving(plan)
+    ]
+
+
+def geometry_statistics(plan: Plan) -> list[str]:
+    """What jobs make of the statistics of these states."""
+    made = [
+        plan.files.statistics_made(dataset, FeatureSet(state=state))
+        for dataset, states in _moving(plan)
+        for state in states
+    ]
+    return list(dict.fromkeys(made))
 
 
 def small_results(plan: Plan) -> list[str]:

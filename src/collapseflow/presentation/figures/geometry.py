@@ -94,7 +94,7 @@ def plot_geometry(material: Material, outputs: Outputs) -> None:
     layer, style = material.layer, material.style
     appearance.apply(style)
     class_names = read_info(material.images).class_names
-    states = [_state(path, layer) for _, path in material.states]
+    states = [read_state(path, layer) for _, path in material.states]
     known = [state for state in states if not isinstance(state, str)]
     _, columns = appearance.grid(4, 4, style)
     rows = len(states) * 4 // columns
@@ -163,7 +163,7 @@ def _order_in_words(order: np.ndarray) -> str:
     return f"{words}; from the top: {', '.join(map(str, order))}."
 
 
-def _state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
+def read_state(path: str | Path, layer: str) -> dict[str, Statistics] | str:
     """The statistics of a layer by split, or why there is nothing to draw."""
     state = read_statistics(path)
     if state.failed is not None:

@@ -1,10 +1,5 @@
 // --- maps to explore ----------------------------------------------------------------------------
 
-function bytes(text) {
-  const raw = atob(text), found = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
-  return found;
-}
 const FINEST = 65535, ROWS = 40, NEAR = 8;
 
 function explore(place) {
@@ -65,8 +60,6 @@ function explore(place) {
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, takenField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),
     make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, near, status, worth, many, classes)), listed);
 
-  const colour = (label) => set.colours[label % set.colours.length];
-  const shape = (label) => Math.floor(label / set.colours.length) % SHAPES.length;
   /** Whether the classifier is wrong about a point; undefined where that is not known. */
   function isWrong(i) {
     const bits = map.wrong[by.value], n = i - set.n_train;
@@ -94,7 +87,7 @@ function explore(place) {
       (event) => { if (event.target.checked) hidden.delete(label); else hidden.add(label); filter(); }));
     const all = (checked) => () => { boxes.forEach(([, input], label) => { input.checked = checked; if (checked) hidden.delete(label); else hidden.add(label); }); filter(); };
     classes.replaceChildren(make("legend", {}, "classes ", make("button", { type: "button", onclick: all(true) }, "all"), " ", make("button", { type: "button", onclick: all(false) }, "none")), ...boxes.map(([label]) => label));
-    const signs = set.colours.length * SHAPES.length;
+    const signs = look.colours.length * SHAPES.length;
     many.hidden = set.classes.length <= signs;
     many.textContent = `Of ${set.classes.length} classes some share a sign, for there are ${signs}, and the map has no names: point at an image, or choose classes.`;
     zoomed(0)();
@@ -161,7 +154,7 @@ function explore(place) {
     context.strokeStyle = "#fff";
     context.fillStyle = "#16191c";
     for (const [label, middle] of names) {
-      const words = set.classes[label].length > 14 ? `${set.classes[label].slice(0, 13)}…` : set.classes[label];
+      const words = shortened(set.classes[label], 14);
       const at = [left + k * middle[0], top + k * middle[1]];
       context.strokeText(words, ...at);
       context.fillText(words, ...at);
@@ -241,7 +234,7 @@ function explore(place) {
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, ...line)));
     const others = neighbours(i), alike = others.filter((j) => set.labels[j] === set.labels[i]).length;
     const buttons = others.map((j) => make("button", { type: "button", class: set.labels[j] === set.labels[i] ? "alike" : "other", "aria-label": `${set.classes[set.labels[j]]}, ${where(j)}`, onclick: () => choose(j) }, thumbnail(j, 40), make("bdi", {}, set.classes[set.labels[j]])));
-    near.replaceChildren(...(others.length ? [make("div", { class: "note" }, `Nearest on this map, of what is shown: ${alike} of ${others.length} of its class.`), make("div", { class: "row" }, ...buttons)] : []));
+    near.replaceChildren(...(others.length ? [make("div", { class: "note" }, `Nearest on this map, of what is shown: ${alike} of ${others.length} of its class, others dashed.`), make("div", { class: "row" }, ...buttons)] : []));
   }
   function choose(i) {
     chosen = i;

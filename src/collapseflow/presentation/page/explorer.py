@@ -12,7 +12,6 @@ from PIL import Image
 
 from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, stratified_rows
 from collapseflow.measures.paired import unpack
-from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
 from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
@@ -182,7 +181,6 @@ def describe(
     named = {name for one in described for name in one["wrong"]}
     told = {
         "classes": read_info(dataset).class_names,
-        "colours": COLOURS,
         "classifiers": {name: label for name, label in classifiers.items() if name in named},
         "n": len(images.labels),
         "n_train": int(np.count_nonzero(images.split == 0)),

@@ -51,6 +51,18 @@ function sign(colour, shape, hollow = false) {
   });
 }
 
+/** Colour and shape of a class. */
+const colour = (label) => look.colours[label % look.colours.length];
+const shape = (label) => Math.floor(label / look.colours.length) % SHAPES.length;
+
+/** The content of base64. */
+function bytes(text) {
+  const raw = atob(text), found = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
+  return found;
+}
+const shortened = (name, letters) => name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
+
 // --- printing -----------------------------------------------------------------------------------
 
 addEventListener("beforeprint", () => {

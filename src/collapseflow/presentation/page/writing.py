@@ -15,18 +15,18 @@ from PIL import Image
 from collapseflow import __version__
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.measures.quantities import QUANTITIES
-from collapseflow.presentation.figures.appearance import LINES
+from collapseflow.presentation.figures.appearance import COLOURS, LINES
 from collapseflow.presentation.figures.curves import LONG
 from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.presentation.page import explorer, numbers
+from collapseflow.presentation.page import explorer, geometry, numbers
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
 from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
 from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
 #: One script, in this order.
-SCRIPTS = ("page.js", "curves.js", "explorer.js")
+SCRIPTS = ("page.js", "curves.js", "geometry.js", "explorer.js")
 #: By the category of a table or figure the part of the page that has it; others are behind the
 #: fold.
 PARTS = {
@@ -69,6 +69,8 @@ class Sources:
         For each of ``columns`` that of :func:`collapseflow.measures.embedding.embed`.
     contents
         The tables and figures (:func:`collapseflow.study.products.contents`).
+    geometry
+        The runs whose class means move (:func:`collapseflow.study.products.geometry`).
     study
         As :func:`collapseflow.presentation.summary.write_summary` has it.
     runs, columns
@@ -90,6 +92,7 @@ class Sources:
     classification: Sequence[str | Path]
     embeddings: Sequence[str | Path]
     contents: Sequence[Mapping[str, Any]]
+    geometry: Sequence[Mapping[str, Any]]
     study: Mapping[str, Any]
     runs: Sequence[DescribedRun]
     columns: Sequence[DescribedFeatures]
@@ -134,7 +137,11 @@ def write_page(sources: Sources, output: str | Path) -> None:
             for part in ("features", "explore", "collapse", "fold")
         },
         "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
+        "geometry": geometry.moving(
+            sources.geometry, dict(zip(sources.datasets, sources.images, strict=True))
+        ),
         "lines": LINES,
+        "colours": COLOURS,
         "long": LONG,
         "tables": [
             _download(path, folder)
