@@ -48,6 +48,14 @@ def test_words_are_those_of_the_data_set_and_the_run():
     assert not [one for one in found if "{" in one["heading"] + one["label"] + one["caption"]]
 
 
+def test_two_swept_keys_have_maps():
+    recipes = {"one": {"epochs": [1, 2]}, "two": {"weight_decay": [0, 0.1], "epochs": [1, 2]}}
+    plan = Plan(load({**STUDY, "recipes": recipes}))
+    assert "results/toy/figures/sweep_map.png" in everything(plan)
+    shown = plan.described.runs_swept_twice()
+    assert {run.recipe for run in shown} == {"two"} and len(shown) == 2 * 4
+
+
 def test_class_means_move_through_all_measured_epochs_of_the_first_seed():
     found = geometry(Plan(load({**STUDY, "seeds": [3, 4]})))
     assert [one["dataset"] for one in found] == ["digits", "more"]

@@ -232,6 +232,8 @@ def test_targets_are_of_all_data_sets_or_of_one_by_its_place():
         ("fig_similarity", {"analyses": ["similarity"]}, "no trained backbone of this study is "
          "read at several layers"),
         ("fig_sweep", {}, "no recipe of this study is run with several values of a list"),
+        ("fig_sweep_map", {"backbones": {"net": RESNET}, "recipes": {"a": {"epochs": [1, 2]}}},
+         "no recipe of this study is run with several values of two keys"),
         ("fig_variance", {}, "this study has no comparison of variances; it takes the key "
          "`variance`"),
     ],

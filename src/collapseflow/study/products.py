@@ -54,6 +54,7 @@ NO_FEATURES = "this study compares no features there; it takes names under the k
 ONE_FEATURE_SET = "this study has one feature set only there, and nothing to compare it with"
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 NO_SWEEP = "no recipe of this study is run with several values of a list"
+NO_MAP = "no recipe of this study is run with several values of two keys"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
 NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
 NO_FLAWS = (
@@ -102,6 +103,10 @@ def without_layers(plan: Plan, dataset: str) -> str | None:
 
 def without_sweep(plan: Plan, dataset: str) -> str | None:
     return None if plan.described.swept_runs() else NO_SWEEP
+
+
+def without_sweep_map(plan: Plan, dataset: str) -> str | None:
+    return None if plan.described.runs_swept_twice() else NO_MAP
 
 
 def without_flaws(plan: Plan, dataset: str) -> str | None:
@@ -605,6 +610,26 @@ PRODUCTS: tuple[Product, ...] = (
         category="Neural collapse",
         label="across swept values",
         caption=SWEPT,
+    ),
+    Product(
+        name="sweep_map",
+        draw="collapseflow.presentation.figures.sweep_map.plot_sweep_map",
+        makes=FIGURE,
+        message="Drawing the last epoch at the values of two keys of recipes",
+        reads=("measures", "failures", "training"),
+        shows=("runs_swept_twice", "datasets", "backbones", "style"),
+        targets=("fig_sweep_map",),
+        absent=without_sweep_map,
+        section="Across the values of the recipes",
+        category="Neural collapse",
+        label="two swept keys together",
+        caption="""
+            Accuracy of the network itself and NC1 of its last layer after the last epoch, at each
+            pair of values of two swept keys: the first key goes to the right, the second one down.
+            NC1 of training images: of as many of each class as there are test images. Several
+            seeds: the mean, of NC1 the geometric one. Colours have one scale for each quantity and
+            data set. Framed, where training images are held out: the point that is the best on
+            them. Look for a key whose best value depends on the other key.""",
     ),
     Product(
         name="transfer",
