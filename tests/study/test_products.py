@@ -269,7 +269,10 @@ def told(study):
 
 STUDY = {
     "backbones": {"net": {**RESNET, "layers": ["layer4", "penultimate"]}},
-    "recipes": {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1], "epochs": 2}},
+    "recipes": {
+        "plain": {"epochs": 3},
+        "decay": {"weight_decay": [0, 0.1], "batch_size": [16, 32], "epochs": 2},
+    },
     "classifiers": {
         "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"},
         "linear": {"estimator": "collapseflow.LinearProbe"},
@@ -282,7 +285,7 @@ OF_RUNS = {
     *("plot_accuracy_per_epoch", "plot_collapse", "plot_probes", "plot_training"),
     *("tabulate_collapse", "tabulate_training", "plot_transfer"),
 }
-OF_SOME = {"plot_layers", "plot_sweep", "tabulate_sweep"}
+OF_SOME = {"plot_layers", "plot_sweep", "plot_sweep_map", "tabulate_sweep"}
 
 
 def label_of(key, **entry):
@@ -307,7 +310,7 @@ CHANGES = {
         label_of("recipes", plain="Simple"),
         # Sweeps are of the other recipe.
         (OF_RUNS | OF_SOME | {"plot_geometry", "plot_similarity", "plot_embedding"})
-        - {"plot_sweep", "tabulate_sweep"}
+        - {"plot_sweep", "plot_sweep_map", "tabulate_sweep"}
         | {"tabulate_accuracy", "tabulate_comparison", "plot_confusion", "plot_few_shot"},
     ),
     "label of a classifier": (
