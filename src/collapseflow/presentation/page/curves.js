@@ -34,7 +34,7 @@ function chooseCurves(place) {
   controls.append(shown);
   const definition = make("p", { class: "note definition" });
   const about = make("details", {}, make("summary", {}, "What this measure is"), definition);
-  const picture = make("div"), legend = make("ul", { class: "legend" }), numbers = make("div", { class: "wide" });
+  const picture = make("div"), legend = make("ul", { class: "legend" }), numbers = wide("The numbers of the curves");
   const values = make("details", { class: "values" }, make("summary", {}, "The numbers of this picture"), numbers);
   place.append(controls, picture, legend, make("p", { class: "note" }, "Lines are means over seeds, bands one standard deviation (ddof = 1), on a logarithmic axis the geometric ones; an accuracy of one seed on test images has its 95 % interval."), about, values);
 

@@ -54,7 +54,7 @@ function explore(place) {
     order = { key, sign: ascending ? 1 : -1 };
     list();
   } }, head)));
-  const listed = make("details", { class: "list" }, make("summary", {}, "The images that are shown, as a table"), make("div", { class: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "image"), ...heads)), body)), more);
+  const listed = make("details", { class: "list" }, make("summary", {}, "The images that are shown, as a table"), wide("The images that are shown", make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "image"), ...heads)), body)), more);
   listed.addEventListener("toggle", list);
   place.replaceChildren(
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, takenField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),

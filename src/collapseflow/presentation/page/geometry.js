@@ -22,7 +22,7 @@ function moveGeometry(place) {
   const invite = "Point at a cosine to read it.", pointed = make("p", { class: "note", role: "status" }, invite);
   const scale = make("p", { class: "note" }), note = make("p", { class: "note" });
   const body = make("tbody"), heads = ["class", "x, y, training", "x, y, test", "nearest class (cosine), training", "nearest class (cosine), test"];
-  const values = make("details", { class: "values" }, make("summary", {}, "The numbers of this picture"), make("div", { class: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), body)));
+  const values = make("details", { class: "values" }, make("summary", {}, "The numbers of this picture"), wide("The numbers of the class means", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), body)));
   place.append(
     make("div", { class: "controls" }, ...(told.runs.length > 1 ? [runField] : []), make("label", { class: "field slider" }, words, slider)),
     make("div", { class: "planes" }, make("figure", {}, plane, share), ...maps.map((map, i) => make("figure", {}, map, titles[i]))), scale, pointed, note, values);

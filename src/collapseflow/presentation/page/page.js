@@ -20,6 +20,9 @@ const data = (id) => JSON.parse(find(id).textContent);
 const thousands = (n) => n.toLocaleString("en");
 const look = data("look");
 
+/** A part that is scrolled to the side where it is wider than the screen, with keys as well. */
+const wide = (words, ...children) => make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": words }, ...children);
+
 /** A list to choose one of: pairs of value and words. */
 function choice(words, options, change) {
   const select = make("select", { "aria-label": words, onchange: change });
