@@ -107,6 +107,13 @@ def test_what_is_folded_is_printed(page):
     assert page.locator("#chooser .definition").is_visible()
     assert not page.locator("#chooser .values").is_visible()
     assert page.locator("#geometry .plane").is_visible()
+    # Nothing that is asked of who has a mouse; the head of a table stays above its rows.
+    assert not page.locator(".difference").is_visible()
+    assert not page.locator("#geometry [role=status]").is_visible()
+    assert page.locator("#explore .on-paper").is_visible()
+    head, first = (picture.locator(f"t{part} tr").first for part in ("head", "body"))
+    assert head.bounding_box()["y"] < first.bounding_box()["y"]
+    assert picture.locator("th").first.evaluate("th => getComputedStyle(th).position") == "static"
     assert not page.locator("#geometry input").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
 

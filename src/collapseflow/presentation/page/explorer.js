@@ -58,7 +58,7 @@ function explore(place) {
   listed.addEventListener("toggle", list);
   place.replaceChildren(
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, takenField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),
-    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, near, status, worth, many, classes)), listed);
+    make("div", { class: "view" }, make("div", {}, canvas, zoom), make("div", { class: "side" }, info, near, status, worth, many), classes), listed);
 
   /** Whether the classifier is wrong about a point; undefined where that is not known. */
   function isWrong(i) {

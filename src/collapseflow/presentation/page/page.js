@@ -112,7 +112,9 @@ for (const table of document.querySelectorAll("table.compared")) {
   if (!Object.keys(pairs).length) continue;
   const output = table.parentElement.nextElementSibling;
   const invite = "Choose two feature sets with their buttons: their difference stands here.";
-  output.textContent = invite;
+  /** What stands below the table; an invitation is not printed. */
+  const say = (words) => { output.textContent = words; output.classList.toggle("invite", words === invite); };
+  say(invite);
   let picked = [];
   for (const row of table.tBodies[0].rows) {
     const name = row.cells[0].textContent.trim();
@@ -121,10 +123,10 @@ for (const table of document.querySelectorAll("table.compared")) {
       const one = { place: Number(row.dataset.place), name, button };
       picked = picked.some((p) => p.place === one.place) ? picked.filter((p) => p.place !== one.place) : [...picked, one].slice(-2);
       for (const other of table.querySelectorAll(".pick")) other.setAttribute("aria-pressed", picked.some((p) => p.button === other));
-      if (picked.length < 2) { output.textContent = invite; return; }
+      if (picked.length < 2) { say(invite); return; }
       const [a, b] = picked.toSorted((p, q) => p.place - q.place);
       const lines = pairs[`${a.place}-${b.place}`] ?? ["There are no results of one of the two."];
-      output.textContent = [`${b.name} minus ${a.name}, test accuracy with 95 % intervals on the same images:`, ...lines].join("\n");
+      say([`${b.name} minus ${a.name}, test accuracy with 95 % intervals on the same images:`, ...lines].join("\n"));
     });
     row.cells[0].append(button);
   }
