@@ -127,7 +127,7 @@ def test_every_table_and_figure_appears(tiny):
     tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
-    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
+    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex", "json")}
     expected |= {f"confusion_{d}.csv" for d in TINY["datasets"]}
     assert tables == {*expected, "training.csv"}
     for path in folder.rglob("*.*"):

@@ -531,8 +531,10 @@ def test_what_cannot_be_fitted_keeps_no_other_from_being(make_store, tmp_path, c
 def test_a_cell_tells_which_test_images_are_right(blobs, paths):
     (x, y), (z, w) = blobs
     cell = run(paths, NEIGHBOURS, {"n_neighbors": 1})
-    right = KNeighborsClassifier(1).fit(x, y).predict(z) == w
-    np.testing.assert_array_equal(unpack(cell["correct"], 400), right)
+    predicted = KNeighborsClassifier(1).fit(x, y).predict(z)
+    np.testing.assert_array_equal(unpack(cell["correct"], 400), predicted == w)
+    mistaken_for = [int(p) for p, own in zip(predicted, w, strict=True) if p != own]
+    assert cell["mistaken_for"] == mistaken_for and mistaken_for
     assert cell["chosen"] is None
 
 

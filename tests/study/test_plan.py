@@ -12,8 +12,8 @@ from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     Place,
+    contents,
     everything,
-    sections,
     small_results,
     target_files,
 )
@@ -469,7 +469,7 @@ def test_only_feature_sets_that_are_compared_are_computed():
 
 SMALL = {"backbones": {"res": RESNET}, "recipes": {"plain": {"epochs": 2}}}
 FIGURES = ("pdf", "png", "txt")
-TABLES = ("csv", "md", "tex")
+TABLES = ("csv", "md", "tex", "json")
 
 
 def figures(*names):
@@ -547,8 +547,17 @@ def test_a_study_makes_the_tables_and_figures_that_it_has_results_for(keys, expe
     assert len(files) == len(expected)
 
 
+def headed(made):
+    """The headings of a study with the tables and figures below each, as its summary has them."""
+    found = {}
+    for one in contents(made):
+        paths = [path for path in one["files"].values() if path.endswith((".png", ".md"))]
+        found.setdefault(one["heading"], []).extend(paths)
+    return found
+
+
 def test_every_result_stands_in_the_summary_once():
-    assert sections(plan(**SMALL, **VARIANCE)) == [
+    assert list(headed(plan(**SMALL, **VARIANCE)).items()) == [
         ("Digits 8×8: images", ["figures/samples_digits.png"]),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
@@ -590,7 +599,7 @@ def test_every_result_stands_in_the_summary_once():
 )
 def test_the_summary_shows_every_figure_and_table(keys):
     made = plan(**keys)
-    shown_files = [f"results/toy/{path}" for _, paths in sections(made) for path in paths]
+    shown_files = [f"results/toy/{path}" for paths in headed(made).values() for path in paths]
     assert sorted(shown_files) == sorted(p for p in everything(made) if p.endswith((".png", ".md")))
 
 
@@ -603,7 +612,7 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     files = everything(made)
     assert "results/toy/tables/accuracy_one.csv" in files
     assert not [path for path in files if re.search(r"(accuracy|embedding)_two", path)]
-    headings = [heading for heading, _ in sections(made)]
+    headings = [one["heading"] for one in contents(made) if one["rule"] != "plot_confusion"]
     assert headings.count("Digits 8×8: images") == 2
     assert headings.count("Digits 8×8: test accuracy") == 1
     # By default, its own columns.
@@ -957,11 +966,10 @@ def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
 
 
 def test_the_page_has_no_comparison_of_one_feature_set():
-    headings = [heading for heading, _ in sections(plan(features=["raw"]))]
+    headings = list(headed(plan(features=["raw"])))
     assert any(heading.endswith("test accuracy") for heading in headings)
     assert not any(heading.endswith("which differ") for heading in headings)
-    pages = dict(sections(plan()))
-    assert any("figures/confusion_digits.png" in paths for paths in pages.values())
+    assert any("figures/confusion_digits.png" in paths for paths in headed(plan()).values())
 
 
 def test_similarity_is_of_all_seeds_of_a_series():
@@ -1107,7 +1115,7 @@ def plan_all_of(n_datasets):
         analyses=["similarity", "transfer", "few_shot", "baselines"],
     )
     everything(made)
-    sections(made)
+    contents(made)
     small_results(made)
     _ = made.timed_jobs
     _ = made.described.runs

@@ -39,7 +39,6 @@ from collapseflow.study.products import (
     SHOWN,
     contents,
     everything,
-    sections,
     small_results,
     target_files,
     target_names,

@@ -174,7 +174,8 @@ def evaluate(
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
     closed-form or tree method), ``converged`` (None where nothing iterates), ``correct`` (which
-    test images are right: :func:`collapseflow.measures.paired.unpack`), ``confusion`` (numbers of
+    test images are right: :func:`collapseflow.measures.paired.unpack`), ``mistaken_for`` (the
+    classes that the others are taken for, in their order), ``confusion`` (numbers of
     test images by true and predicted class, C lists of C: all classes up to the largest label of
     both splits), ``flags``, ``chosen``
     (:class:`collapseflow.measures.linear_probes.LinearProbe`; None of others) and ``made_with``;
@@ -232,6 +233,7 @@ def evaluate(
             else None
         ),
         "correct": pack(right),
+        "mistaken_for": predicted[~right].tolist(),
         "confusion": confusion_counts(labels, predicted, n_classes).tolist(),
         "flags": flags,
         "chosen": getattr(pipeline[-1], "chosen_", None),

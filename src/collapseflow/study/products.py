@@ -15,12 +15,13 @@ from typing import Any
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
+from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
 
 #: What files a product is, by their suffixes; the text is the caption of a figure, and further
 #: formats of its picture are those of the study's style.
 FIGURE = ("pdf", "png", "txt")
-TABLE = ("csv", "md", "tex")
+TABLE = ("csv", "md", "tex", "json")
 FOLDERS = {**dict.fromkeys((*FIGURE, "svg"), "figures"), **dict.fromkeys(TABLE, "tables")}
 #: Those that the summary and Snakemake's report show.
 SHOWN = {"png": "figure", "md": "table"}
@@ -55,6 +56,7 @@ NO_FEATURES = "this study compares no features there; it takes names under the k
 ONE_FEATURE_SET = "this study has one feature set only there, and nothing to compare it with"
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 NO_SWEEP = "no recipe of this study is run with several values of a list"
+NO_MAP = "no recipe of this study is run with several values of two keys"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
 NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
 NO_FLAWS = (
@@ -111,6 +113,10 @@ def without_layers(plan: Plan, dataset: str) -> str | None:
 
 def without_sweep(plan: Plan, dataset: str) -> str | None:
     return None if plan.described.swept_runs() else NO_SWEEP
+
+
+def without_sweep_map(plan: Plan, dataset: str) -> str | None:
+    return None if plan.described.runs_swept_twice() else NO_MAP
 
 
 def without_flaws(plan: Plan, dataset: str) -> str | None:
@@ -639,6 +645,26 @@ PRODUCTS: tuple[Product, ...] = (
         caption=SWEPT,
     ),
     Product(
+        name="sweep_map",
+        draw="collapseflow.presentation.figures.sweep_map.plot_sweep_map",
+        makes=FIGURE,
+        message="Drawing the last epoch at the values of two keys of recipes",
+        reads=("measures", "failures", "training"),
+        shows=("runs_swept_twice", "datasets", "backbones", "style"),
+        targets=("fig_sweep_map",),
+        absent=without_sweep_map,
+        section="Across the values of the recipes",
+        category="Neural collapse",
+        label="two swept keys together",
+        caption="""
+            Accuracy of the network itself and NC1 of its last layer after the last epoch, at each
+            pair of values of two swept keys: the first key goes to the right, the second one down.
+            NC1 of training images: of as many of each class as there are test images. Several
+            seeds: the mean, of NC1 the geometric one. Colours have one scale for each quantity and
+            data set. Framed, where training images are held out: the point that is the best on
+            them. Look for a key whose best value depends on the other key.""",
+    ),
+    Product(
         name="transfer",
         draw="collapseflow.presentation.figures.transfer.plot_transfer",
         makes=(*FIGURE, "csv"),
@@ -815,62 +841,22 @@ def target_files(target: str, plan: Plan) -> list[str]:
     return files
 
 
-def sections(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The headings of the summary, with the figures and tables below each, relative to the page:
-    first those of one data set after the other, then those of the whole study."""
-    found: dict[tuple[str, str], list[str]] = {}
-    dataset_products = [product for product in PRODUCTS if "{title}" in product.section]
-    study_products = [
-        product for product in PRODUCTS if product.section and product not in dataset_products
-    ]
-    shown = [(dataset, product) for dataset in plan.study.datasets for product in dataset_products]
-    for dataset, product in shown + [("", product) for product in study_products]:
-        title = plan.labels.dataset(dataset) if dataset else ""
-        heading = dataset, product.section.format(title=title)
-        for place in product.places(plan, [dataset] if dataset else None):
-            for suffix, path in product.outputs(plan).items():
-                if suffix in SHOWN:
-                    found.setdefault(heading, []).append(path.format(**vars(place)))
-    return [(heading, paths) for (_, heading), paths in found.items()]
-
-
-def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
-    """By rule and data set (an empty text where there is one a study) the table or figure that a
-    reader opens, relative to the page; none of single runs."""
-    found = {}
-    for product in PRODUCTS:
-        shown = [path for suffix, path in product.outputs(plan).items() if suffix in SHOWN]
-        if shown and product.per != "run":
-            places = product.places(plan)
-            found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
-    return found
-
-
-def comparison_tables(plan: Plan) -> dict[str, str]:
-    """By data set the table of which feature sets differ, as CSV."""
-    found = shown_files(plan)["tabulate_comparison"]
-    return {
-        dataset: f"{plan.files.results}/{path.removesuffix('.md')}.csv"
-        for dataset, path in found.items()
-    }
-
-
-def key_figure(plan: Plan) -> str:
-    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
-    each network, or without networks the features of the first data set."""
-    found = shown_files(plan)
-    rules = ("plot_probes", "plot_vectors", "plot_embedding", "plot_samples", "tabulate_runtime")
-    rule = next(r for r in rules if found[r])
-    return next(iter(found[rule].values()))
-
-
 def contents(plan: Plan) -> list[dict[str, Any]]:
-    """The figures and tables that readers are shown, in the order of the list: of each ``name``,
-    ``dataset`` (empty where it is of the study), ``heading``, ``category``, ``label``, ``caption``,
-    and ``files``, paths relative to the page by their suffixes."""
+    """The figures and tables that readers are shown: first those of one data set after the other,
+    then those of the whole study.
+
+    Returns
+    -------
+    Of each ``rule``, ``dataset`` (empty where it is of the study), ``heading``, ``category``,
+    ``label``, ``caption``, and ``files``, paths relative to the page by their suffixes.
+    """
+    shown = [product for product in PRODUCTS if product.section]
+    of_datasets = [product for product in shown if "{title}" in product.section]
+    order = [(product, [dataset]) for dataset in plan.study.datasets for product in of_datasets]
+    order += [(product, None) for product in shown if product not in of_datasets]
     return [
         {
-            "name": product.name,
+            "rule": product.rule,
             "dataset": place.dataset,
             "heading": product.section.format(
                 title=plan.labels.dataset(place.dataset) if place.dataset else ""
@@ -884,10 +870,51 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
                 suffix: path.format(**vars(place)) for suffix, path in product.outputs(plan).items()
             },
         }
-        for product in PRODUCTS
-        if product.section
-        for place in product.places(plan)
+        for product, datasets in order
+        for place in product.places(plan, datasets)
     ]
+
+
+def comparison_tables(plan: Plan) -> dict[str, str]:
+    """By data set the table of which feature sets differ, as CSV."""
+    return {
+        one["dataset"]: f"{plan.files.results}/{one['files']['csv']}"
+        for one in contents(plan)
+        if one["rule"] == "tabulate_comparison"
+    }
+
+
+def _moving(plan: Plan) -> list[tuple[str, list[State]]]:
+    """The runs whose class means the page moves: data sets, and starts with the measured epochs."""
+    return [
+        (dataset, [plan.runs.run(run).at(e) for e in (0, *plan.jobs.measured_epochs(run))])
+        for dataset in plan.study.datasets
+        for run in plan.geometry_runs(dataset)
+    ]
+
+
+def geometry(plan: Plan) -> list[dict[str, Any]]:
+    """The runs whose class means the page moves through their epochs: of each ``dataset``,
+    ``heading``, ``layer``, and ``states``, epochs with the files of their statistics."""
+    return [
+        {
+            "dataset": dataset,
+            "heading": plan.labels.run_heading(dataset, states[-1]),
+            "layer": plan.study.backbones[states[0].backbone].layers[-1],
+            "states": [(s.epoch, plan.files.statistics(dataset, s.path)) for s in states],
+        }
+        for dataset, states in _moving(plan)
+    ]
+
+
+def geometry_statistics(plan: Plan) -> list[str]:
+    """What jobs make of the statistics of these states."""
+    made = [
+        plan.files.statistics_made(dataset, FeatureSet(state=state))
+        for dataset, states in _moving(plan)
+        for state in states
+    ]
+    return list(dict.fromkeys(made))
 
 
 def small_results(plan: Plan) -> list[str]:

@@ -80,7 +80,7 @@ def cosines(statistics: Statistics) -> np.ndarray:
 
 def plot_geometry(material: Material, outputs: Outputs) -> None:
     """The states of a run, from their files (:func:`draw_geometry`)."""
-    states = {epoch: _state(path, material.layer) for epoch, path in material.states}
+    states = {epoch: read_state(path, material.layer) for epoch, path in material.states}
     class_names = read_info(material.images).class_names
     heading = f"{material.run_heading}, {material.layer}"
     draw_geometry(states, class_names, heading, [TRAINING], material.style, outputs)
@@ -177,7 +177,7 @@ def _order_in_words(order: np.ndarray) -> str:
     return f"{words}; from the top: {', '.join(map(str, order))}."
 
 
-def _state(path: str | Path, layer: str) -> Mapping[str, Statistics] | str:
+def read_state(path: str | Path, layer: str) -> Mapping[str, Statistics] | str:
     """The statistics of a layer by split, or why there is nothing to draw."""
     state = read_statistics(path)
     return state.failed or drawable(state.layers[layer])
