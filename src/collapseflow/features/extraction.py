@@ -161,7 +161,8 @@ def write_network_features(
                     )
                     path = store(folder, layer, split)
                     head = extractor.head if name in last_inputs else None
-                    writer = open_writer(path, images.labels, images.ids, provenance, head)
+                    of_images = images.labels, images.ids, provenance, head, images.true_labels
+                    writer = open_writer(path, *of_images)
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(
                     extractor,

@@ -19,6 +19,8 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
         "source": entry.source,
         "subset.train": entry.subset.train,
         "subset.test": entry.subset.test,
+        # The reports have changed no labels, and have left out no class.
+        **entry.changes,
     }
     if features.name == "raw":
         return {**found, "features": "raw"}

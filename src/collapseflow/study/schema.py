@@ -35,6 +35,7 @@ from collapseflow.images.sources.known import (
     divided,
     n_images,
     n_used,
+    positions_of,
     torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
@@ -99,6 +100,10 @@ TRANSFER_PROBE = "linear"
 WITHOUT_NETWORK = ("raw", "scattering")
 #: The end of the name of a package's file.
 WHEEL = ".whl"
+#: Keys of a data set that change what its source holds; and those of them that decide which images
+#: and labels it has.
+DECISIVE_CHANGES = ("classes", "imbalance", "label_noise")
+CHANGES = (*DECISIVE_CHANGES, "mean", "std")
 DATA_SOURCES = (
     *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters"),
@@ -126,8 +131,46 @@ class Subset(Section):
     test: PositiveInt | None = None
 
 
+class Imbalance(Section):
+    """How much fewer training images the last class has than the first."""
+
+    kind: Literal["exponential", "step"]
+    ratio: between(1, 1e6)
+
+
+#: A mean or standard deviation that is measured on the training images.
+MEASURED = "measured"
+
+
+def _is_class(value: Any) -> Any:
+    """A name or a number of a class as it is."""
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("allowed", "names of classes, or their numbers in the source")
+
+
+def _per_channel(value: Any) -> Any:
+    """``measured``, or a number for each channel, as it is."""
+    numbers = list(map(number, value)) if isinstance(value, list) else []
+    if (
+        value == MEASURED
+        or len(numbers) in (1, 3)
+        and all(
+            isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n <= 1 for n in numbers
+        )
+    ):
+        return numbers or value
+    raise PydanticCustomError(
+        "allowed", "measured, or a list of a number from 0 to 1 for each channel (255 is 1)"
+    )
+
+
+ClassOfSource = Annotated[str | int, BeforeValidator(_is_class)]
+PerChannel = Annotated[Literal["measured"] | list[float], BeforeValidator(_per_channel)]
+
+
 class Dataset(Section):
-    """Where a data set comes from and how much of it is used."""
+    """Where a data set comes from, how much of it is used, and what is done to it."""
 
     source: Literal[DATA_SOURCES]
     label: Label | None = None
@@ -138,7 +181,12 @@ class Dataset(Section):
     size: Pixels | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[Label] | None = None
+    classes: Annotated[list[ClassOfSource], Field(min_length=2)] | None = None
     subset: Subset = Subset()
+    imbalance: Imbalance | None = None
+    label_noise: Fraction | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
     scattering: Scattering | None = None
 
     @model_validator(mode="before")
@@ -188,11 +236,35 @@ class Dataset(Section):
             from collapseflow.images.sources.folder import look_into
 
             try:
-                n_classes = len(look_into(self.location[0]).class_names)
+                found = look_into(self.location[0]).class_names
             except UserError as error:
                 raise ValueError(f"location: {error}") from None
-            self._every_class_has_a_name(n_classes, self.location[0])
+            self._every_class_has_a_name(len(found), self.location[0])
+            self._classes_are_known(found)
+        words = list(map(str, self.classes or []))
+        if twice := [word for number, word in enumerate(words) if word in words[:number]]:
+            raise ValueError(f"classes: {twice[0]!r} stands twice; allowed: each class once")
         return self
+
+    @model_validator(mode="after")
+    def _mean_and_std_go_together(self) -> "Dataset":
+        for key, other in (("mean", "std"), ("std", "mean")):
+            if getattr(self, key) is None and getattr(self, other) is not None:
+                raise ValueError(f"{key}: is missing; allowed: both 'mean' and 'std', or neither")
+        given = [value for value in (self.mean, self.std) if isinstance(value, list)]
+        if len(given) == 2 and len(given[0]) != len(given[1]):
+            raise ValueError(
+                f"std: {len(given[1])} numbers, but mean has {len(given[0])}; allowed: as many"
+            )
+        if isinstance(self.std, list) and min(self.std) == 0:
+            raise ValueError("std: 0 cannot be divided by; allowed: numbers above 0")
+        return self
+
+    def _classes_are_known(self, names: list[str]) -> None:
+        try:
+            positions_of(self.classes or [], self.class_names or names, range(len(names)))
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
     def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
         if self.class_names and len(self.class_names) != n_classes:
@@ -202,15 +274,26 @@ class Dataset(Section):
             )
 
     def entry(self) -> dict[str, Any]:
-        """What decides the images and their labels.
+        """What decides the images, their labels, and what the data set's file says of both.
 
-        A choice between stopping and skipping is none of it unless it is made: data sets that
-        were prepared before there was one stay as they are.
+        A choice between stopping and skipping is none of it unless it is made, and neither is a
+        change that is not asked for: data sets that were prepared before there were these keys stay
+        as they are.
         """
-        left_out = {"label", "scattering"}
+        left_out = {"label", "scattering"} | {key for key in CHANGES if getattr(self, key) is None}
         return self.model_dump(
             exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
         )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is done to the images and labels of the source beside a sample of them, by key."""
+        return self.model_dump(include=set(DECISIVE_CHANGES), exclude_none=True)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether images of the source are left out."""
+        return any([*vars(self.subset).values(), self.classes, self.imbalance])
 
     @property
     def image_size(self) -> int | None:
@@ -899,6 +982,7 @@ def _allowed_keys(location: tuple) -> list[str]:
     sections = {
         "scattering": Scattering,
         "subset": Subset,
+        "imbalance": Imbalance,
         "pretrain": Pretrain,
         "embedding": Embedding,
         "variance": Variance,
