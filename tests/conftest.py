@@ -51,7 +51,8 @@ def make_store(tmp_path: Path) -> Callable[..., Path]:
         true_labels: np.ndarray | None = None,
     ) -> Path:
         path, ids = tmp_path / name, np.arange(len(labels))
-        write_store(path, [(features, predictions)], labels, ids, PROVENANCE, true_labels)
+        batches = [(features, predictions)]
+        write_store(path, batches, labels, ids, PROVENANCE, true_labels=true_labels)
         return path
 
     return make

@@ -161,8 +161,14 @@ def write_network_features(
                     )
                     path = store(folder, layer, split)
                     head = extractor.head if name in last_inputs else None
-                    of_images = images.labels, images.ids, provenance, head, images.true_labels
-                    writer = open_writer(path, *of_images)
+                    writer = open_writer(
+                        path,
+                        images.labels,
+                        images.ids,
+                        provenance,
+                        head,
+                        true_labels=images.true_labels,
+                    )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(
                     extractor,

@@ -337,7 +337,8 @@ def write_features(
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
     batches = batches_of(images.images)
-    write_store(path, batches, images.labels, images.ids, provenance, images.true_labels)
+    of_images = images.labels, images.ids, provenance
+    write_store(path, batches, *of_images, true_labels=images.true_labels)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:

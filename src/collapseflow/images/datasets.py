@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import FileIO
 from pathlib import Path
 
@@ -43,8 +43,8 @@ class Split:
 
     def take(self, rows: np.ndarray) -> "Split":
         """The images at ``rows``, in that order."""
-        true = None if self.true_labels is None else self.true_labels[rows]
-        return Split(self.images[rows], self.labels[rows], self.ids[rows], true)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Split(**{k: None if part is None else part[rows] for k, part in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -351,4 +351,5 @@ def read_split(path: str | Path, split: str) -> Split:
         # Test labels are the source's.
         noisy = split == "train" and "true_labels" in file
         true = file["true_labels"][rows] if noisy else None
-        return Split(file["images"][rows], file["labels"][rows], file["ids"][rows], true)
+        parts = (file[name][rows] for name in ("images", "labels", "ids"))
+        return Split(*parts, true_labels=true)
