@@ -271,8 +271,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, label, location, name, on_bad_image, scattering, sha256, size, source, "
-        "subset",
+        "class_names, classes, imbalance, label, label_noise, location, mean, name, on_bad_image, "
+        "scattering, sha256, size, source, std, subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),

@@ -206,9 +206,9 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     split = np.repeat(np.arange(2, dtype=np.uint8), [len(part.labels) for part in parts])
-    decisive = [images, labels, split]
+    true_labels = None
     if splits.train.true_labels is not None:
-        decisive.append(np.concatenate([splits.train.true_labels, splits.test.labels]))
+        true_labels = np.concatenate([splits.train.true_labels, splits.test.labels])
     n_classes = len(splits.class_names)
     if labels.max() >= n_classes:
         raise UserError(f"label {labels.max()} has no name: there are {n_classes} class names")
@@ -220,18 +220,26 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
         file.create_dataset("labels", data=labels)
         file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
         file.create_dataset("split", data=split)
-        for true in decisive[3:]:
-            file.create_dataset("true_labels", data=true)
+        if true_labels is not None:
+            file.create_dataset("true_labels", data=true_labels)
         own = {"mean": splits.mean, "std": splits.std} if splits.mean else {}
         file.attrs.update(
             class_names=json.dumps(splits.class_names),
             source=splits.source,
             n_train=len(splits.train.labels),
             n_test=len(splits.test.labels),
-            sha256=content_digest(*decisive),
+            sha256=identity_of(images, labels, split, true_labels),
             **own,
             **{MADE_WITH: json.dumps(made_with())},
         )
+
+
+def identity_of(
+    images: np.ndarray, labels: np.ndarray, split: np.ndarray, true_labels: np.ndarray | None
+) -> str:
+    """What a data set is known by to whatever is made of it."""
+    optional = [] if true_labels is None else [true_labels]
+    return content_digest(images, labels, split, *optional)
 
 
 @dataclass(frozen=True)
