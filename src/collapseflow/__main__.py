@@ -52,19 +52,17 @@ def plan(arguments: argparse.Namespace) -> None:
 
 
 def layers(arguments: argparse.Namespace) -> None:
-    from collapseflow.features.networks import (
-        all_models,
-        layer_shapes,
-        penultimate_layer,
-        require_model,
-    )
+    from collapseflow.features.checks import layer_shapes
+    from collapseflow.features.families import all_models, family_of
+    from collapseflow.features.known import Architecture
+    from collapseflow.features.networks import penultimate_layer
 
     if arguments.model is None:
         print("\n".join(all_models()))
         return
-    require_model(arguments.model)
+    family_of(arguments.model).require(arguments.model)
     shapes = layer_shapes(arguments.model, arguments.image_size)
-    default = penultimate_layer(arguments.model)
+    default = penultimate_layer(Architecture(arguments.model, arguments.image_size))
     width = max(map(len, shapes))
     for name, shape in shapes.items():
         note = "   (default)" if name == default else ""
@@ -147,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("study", nargs="*", help="study files, as --configfile takes them")
     command.set_defaults(run=plan)
     command = commands.add_parser(
-        "layers", help="the layers of a torchvision model and the shapes of their outputs"
+        "layers", help="the layers of a network and the shapes of their outputs"
     )
     command.add_argument("model", nargs="?", help="without it: all models")
     command.add_argument("--image-size", type=positive, default=224, help="pixels a side (224)")

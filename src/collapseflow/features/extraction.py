@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from collapseflow.features.known import Architecture
 from collapseflow.features.loading import open_extractor
-from collapseflow.features.networks import computed_in, extract, layers_before_the_last, own_name
+from collapseflow.features.networks import layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
+from collapseflow.features.reading import computed_in, extract
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
 from collapseflow.features.weights import describe_weights, weights_made_with
 from collapseflow.images.datasets import SPLITS, read_info, read_split
@@ -37,11 +39,22 @@ class Reading:
 
     model: str
     layers: Sequence[str]
-    pool: Literal["average", "flatten"]
+    pool: str
     image_size: int
     normalize: Literal["imagenet", "none"]
     precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
+    head: str | None = None
+    model_code: str | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is read."""
+        return Architecture(self.model, self.image_size, self.head)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the features, JSON-like; keys that are not used are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def store(folder: str | Path, layer: str, split: str) -> Path:
@@ -136,11 +149,12 @@ def write_network_features(
         If the weights cannot be read.
     """
     info = read_info(dataset)
-    own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
+    network = reading.architecture
+    own_names = {layer: own_name(network, layer) for layer in reading.layers}
     extractor = open_extractor(
-        reading.model, weights, list(own_names.values()), reading.pool, info.sha256
+        network, weights, list(own_names.values()), reading.pool, info.sha256
     )
-    last_inputs = layers_before_the_last(reading.model)
+    last_inputs = layers_before_the_last(network)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
     description = describe_weights(weights)

@@ -34,8 +34,8 @@ def check_against_libraries(study: Study) -> list[str]:
 
     Returns one line for each; an empty list means that all is well. Imports the libraries.
     """
+    from collapseflow.features.checks import check_backbone
     from collapseflow.features.loading import check_weights
-    from collapseflow.features.networks import check_backbone
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier
@@ -74,7 +74,7 @@ def check_against_libraries(study: Study) -> list[str]:
 
 
 def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
-    """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
+    """What :func:`collapseflow.features.checks.check_backbone` is asked, by backbone."""
     questions = {}
     runs = study.run_names
     for key, backbone in study.backbones.items():

@@ -120,10 +120,10 @@ class Training(Section):
         n_classes = len(read_info(self.dataset).class_names)
         if self.start_weights is None:
             seed_everything(self.recipe.seed, 0)
-            return build(self.recipe.model, n_classes)
-        network, _ = load_network(self.recipe.model, self.start_weights)
+            return build(self.recipe.architecture, n_classes)
+        network, _ = load_network(self.recipe.architecture, self.start_weights)
         seed_everything(self.recipe.seed, 0)
-        return make_head(network, self.recipe.model, n_classes, self.recipe.head_gain)
+        return make_head(network, self.recipe.architecture, n_classes, self.recipe.head_gain)
 
 
 @dataclass(frozen=True)
@@ -533,7 +533,7 @@ def _train_epochs(
     if finished:
         logger.info("%s: going on after epoch %d", recipe.model, finished)
         newest = files[finished - 1].weights
-        network, _ = load_network(recipe.model, newest)
+        network, _ = load_network(recipe.architecture, newest)
         before = read_metadata(newest)
         # Of all processes together: what batch normalisation sees must not change.
         micro_batch = min(micro_batch, math.ceil(int(before["micro_batch"]) / n_processes()))

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from collapseflow.features.known import Architecture
 from collapseflow.running.section import Epochs, Fraction, PositiveFloat, Section, number, text
 
 #: What ``validation`` may be beside a share of the training images.
@@ -154,8 +155,10 @@ class NetworkRecipe(TrainingRecipe):
 
     Attributes
     ----------
-    model, image_size, normalize
+    model, image_size, normalize, head
         As in a backbone of the study file.
+    model_code
+        A digest of the user's own code behind the model; None where there is none.
     precision
         See :func:`collapseflow.running.hardware.pick_precision`; the weights and the optimiser's
         moments are float32 in any case.
@@ -166,6 +169,13 @@ class NetworkRecipe(TrainingRecipe):
     normalize: str
     precision: str
     seed: int
+    head: str | None = None
+    model_code: str | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is trained."""
+        return Architecture(self.model, self.image_size, self.head)
 
 
 def identity(recipe: NetworkRecipe) -> dict[str, Any]:
@@ -183,5 +193,7 @@ def identity(recipe: NetworkRecipe) -> dict[str, Any]:
         "label_smoothing": recipe.loss != "cross_entropy",
         "validation": recipe.validation == "none",
         "patience": recipe.patience is None,
+        "head": recipe.head is None,
+        "model_code": recipe.model_code is None,
     }
     return {key: value for key, value in recipe.model_dump().items() if not void.get(key, False)}
