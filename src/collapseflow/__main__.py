@@ -24,6 +24,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def check_config(arguments: argparse.Namespace) -> None:
+    from collapseflow.features.families.module import look_in
     from collapseflow.study.check import check_against_libraries
     from collapseflow.study.file import parse, read
     from collapseflow.study.schema import load
@@ -31,6 +32,7 @@ def check_config(arguments: argparse.Namespace) -> None:
     if arguments.file == "-":
         study = load(parse(sys.stdin.read(), "standard input"))
     else:
+        look_in([Path(arguments.file).parent])
         study = load(read(arguments.file))
     lines = check_against_libraries(study)
     if lines:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from collapseflow.features.families import family_of, weights_name
+from collapseflow.features.inputs import inputs_of
 from collapseflow.features.known import PENULTIMATE, Architecture
 from collapseflow.features.networks import (
     head_layer,
@@ -31,10 +32,12 @@ def check_backbone(
     model: str,
     layers: Sequence[str],
     weights: list[str],
-    image_size: int = 224,
+    image_size: int | str = 224,
     batch_size: int | None = None,
     pool: str = "average",
     head: str | None = None,
+    normalize: str = "imagenet",
+    preprocessing: str = "whole",
 ) -> None:
     """Refuse what a family does not have, and images that the network cannot take.
 
@@ -58,7 +61,19 @@ def check_backbone(
     family_of(model).require(model)
     for source in weights:
         weights_name(model, source)
-    network = Architecture(model, image_size, head)
+    of_weights = [
+        inputs_of(model, image_size, normalize, preprocessing, source)
+        for source in (weights or [None])
+    ]
+    for size in dict.fromkeys(inputs.image_size for inputs in of_weights):
+        check_network(Architecture(model, size, head), layers, batch_size, pool)
+
+
+def check_network(
+    network: Architecture, layers: Sequence[str], batch_size: int | None, pool: str
+) -> None:
+    """As :func:`check_backbone`, of one image size."""
+    model = network.model
     check_building(network)
     # A block goes by its own name, too: it is read where its last layer ends.
     paths = [name.split(".") for name in layer_names(network)]
@@ -76,7 +91,7 @@ def check_backbone(
             f"all: python -m collapseflow layers {model}"
         )
     layers = [own_name(network, layer) for layer in layers]
-    check_image_size(network, layers, image_size, batch_size)
+    check_image_size(network, layers, network.image_size, batch_size)
     poolings(network, layers, pool)
 
 

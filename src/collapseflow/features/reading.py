@@ -16,6 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 from collapseflow.features.batches import in_batches
 from collapseflow.features.hooks import Hooked
+from collapseflow.features.inputs import Normalization, Resizing
 from collapseflow.features.pooling import Pooling, pool
 from collapseflow.features.preprocessing import preprocess
 from collapseflow.features.stores import Head
@@ -240,11 +241,12 @@ def extract(
     extractor: FeatureExtractor,
     images: np.ndarray,
     image_size: int,
-    normalize: str,
+    normalize: str | Normalization,
     precision: str,
     device: torch.device,
     batch_size: int,
     what: str,
+    resizing: Resizing | None = None,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
     """Run images through a network in evaluation mode, a batch at a time.
 
@@ -254,6 +256,8 @@ def extract(
     Parameters
     ----------
     images : uint8 array (N, H, W) or (N, H, W, 3)
+    normalize, resizing
+        As in :class:`~collapseflow.features.inputs.Inputs`.
     precision
         As in :func:`computed_in`.
 
@@ -271,7 +275,7 @@ def extract(
     extractor = extractor.to(device, memory_format=in_memory)
 
     def forward(batch: torch.Tensor, n: int) -> OnTheirWay:
-        inputs = preprocess(batch, image_size, normalize, None, in_memory)
+        inputs = preprocess(batch, image_size, normalize, None, in_memory, resizing)
         with torch.inference_mode(), computing_in(number, device):
             features, logits = extractor(inputs)
             classes = None if logits is None else logits[:n].argmax(1)

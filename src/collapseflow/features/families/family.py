@@ -142,6 +142,15 @@ class Family:
         """
         return dict(state)
 
-    def described(self, model: str, name: str) -> Described:
-        """How weights of this name want their images."""
-        raise NotImplementedError
+    def described(self, model: str, name: str | None) -> Described:
+        """How weights of this name want their images; None are the usual ones.
+
+        Raises
+        ------
+        UserError
+            If nothing is said of them.
+        """
+        raise UserError(
+            f"normalize: {model!r} says nothing of the images that it wants; "
+            "allowed: imagenet, none (and an image_size, and no preprocessing)"
+        )

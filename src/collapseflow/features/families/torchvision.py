@@ -64,7 +64,9 @@ class Torchvision(Family):
         return state
 
     def described(self, model, name):
-        transform = _weights_of(model)[name].transforms()
+        if name is None and not self.weights(model):
+            return super().described(model, name)
+        transform = _weights_of(model)[name or self.imagenet_weights(model)].transforms()
         return Described(
             image_size=transform.crop_size[0],
             shorter_side=transform.resize_size[0],
