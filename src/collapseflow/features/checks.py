@@ -14,9 +14,11 @@ from collapseflow.features.families import family_of, weights_name
 from collapseflow.features.inputs import inputs_of
 from collapseflow.features.known import PENULTIMATE, Architecture
 from collapseflow.features.networks import (
+    REFUSALS,
+    SizeRefused,
+    failing,
     head_layer,
     images_for,
-    in_one_line,
     is_of_each_image,
     layer_names,
     own_name,
@@ -115,10 +117,6 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     return {n: tuple(o.shape[1:]) for n, o in outputs.items() if is_of_each_image(o, n_images)}
 
 
-#: What a network raises that cannot take its images, and a builder that cannot build for them.
-_REFUSALS = (RuntimeError, ValueError, AssertionError)
-
-
 def check_building(architecture: Architecture) -> None:
     """Refuse a size of images that a network cannot be built for.
 
@@ -130,8 +128,8 @@ def check_building(architecture: Architecture) -> None:
 
     def builds(size: int) -> bool:
         try:
-            skeleton(replace(architecture, image_size=size), 7)
-        except _REFUSALS:
+            layer_names(replace(architecture, image_size=size))
+        except (*REFUSALS, SizeRefused):
             return False
         return True
 
@@ -181,12 +179,10 @@ def check_image_size(
         except NotImplementedError:
             # An operation that cannot do without values says nothing about the size.
             return True
-        except (*_REFUSALS, UserError):
+        except (*REFUSALS, UserError):
             return False
         except Exception as error:
-            raise UserError(
-                f"model: {model} fails with images of {size} pixels ({in_one_line(error)})"
-            ) from None
+            raise failing(model, error) from None
         return True
 
     if not fits(image_size):

@@ -100,21 +100,22 @@ def head_parameters(model: Model) -> tuple[str, ...]:
     """
     small, large = skeleton(model, 7).state_dict(), skeleton(model, 11).state_dict()
     found = [name for name in small if small[name].shape != large.get(name, small[name]).shape]
+
+    def near(name: str) -> str:
+        layers = list(dict.fromkeys(filter(None, (n.rpartition(".")[0] for n in small))))
+        return f"{did_you_mean(name, layers)}the last ones are {', '.join(layers[-3:])}"
+
     head = model.head if isinstance(model, Architecture) else None
     if head is None and not found:
         raise UserError(
-            f"model: no layer of {model} depends on the number of classes; allowed: a network "
-            "that is built for n_classes"
+            f"head: no layer of {model} has another shape for another number of classes; allowed: "
+            f"a network built for n_classes, or the name of its last layer as head; {near('')}"
         )
     if head is None:
         return tuple(found)
     named = [name for name in small if name.startswith(f"{head}.")]
     if not named:
-        layers = dict.fromkeys(name.rpartition(".")[0] for name in small)
-        raise UserError(
-            f"head: {head!r} is no layer of {model} with parameters; "
-            f"{did_you_mean(head, layers)}all: python -m collapseflow layers {model}"
-        )
+        raise UserError(f"head: {head!r} is no layer of {model} that has parameters; {near(head)}")
     return tuple(dict.fromkeys([*named, *found]))
 
 
@@ -138,8 +139,10 @@ def layer_names(model: Model) -> tuple[str, ...]:
 
     Raises
     ------
-    UserError
+    SizeRefused
         If the network cannot be traced, and takes no images of the size that it is made for.
+    UserError
+        If it fails in another way.
     """
     network = skeleton(model, 7)
     names = traced_names(network)
@@ -147,12 +150,28 @@ def layer_names(model: Model) -> tuple[str, ...]:
         images = images_for(network, 2, image_size_of(model))
         try:
             names = hooks.names_in_order(network, head_layer(model), images)
-        except Exception as error:
-            raise UserError(
+        except REFUSALS as error:
+            raise SizeRefused(
                 f"image_size: {image_size_of(model)} is refused by {model} ({in_one_line(error)}); "
                 "allowed: another size"
             ) from None
+        except Exception as error:
+            raise failing(model, error) from None
     return tuple(names)
+
+
+#: What a network raises that cannot take its images, and a builder that cannot build for them.
+REFUSALS = (RuntimeError, ValueError, AssertionError)
+
+
+class SizeRefused(UserError):
+    """A network does not take images of a size."""
+
+
+def failing(model: Model, error: Exception) -> UserError:
+    """What else a network raises that is given images: a mistake in the user's own."""
+    size = image_size_of(model)
+    return UserError(f"model: {model} fails with images of {size} pixels ({in_one_line(error)})")
 
 
 def in_one_line(error: BaseException) -> str:

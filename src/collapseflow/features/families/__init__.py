@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from collapseflow.features.families import module, torchvision
+from collapseflow.features.families import module, timm, torchvision
 from collapseflow.features.families.family import Family
 from collapseflow.running.errors import UserError, instead
 
 #: The first that takes a model has it: torchvision takes all that the others leave.
-FAMILIES: tuple[Family, ...] = (module.Module(), torchvision.Torchvision())
+FAMILIES: tuple[Family, ...] = (timm.Timm(), module.Module(), torchvision.Torchvision())
 #: The word of the study file for a family's usual ImageNet weights.
 IMAGENET = "imagenet"
 

@@ -111,6 +111,25 @@ def resized_positions(given, shape: tuple[int, ...]):
     return torch.cat([given[:, :1], places.flatten(2).permute(0, 2, 1)], dim=1)
 
 
+def flat_names(network) -> dict[str, str]:
+    """torchvision's names of the layers inside MobileNetV2's blocks, by their flat names.
+
+    torchvision groups a block's convolutions with their normalisation and activation
+    (``features.2.conv.1.0``); other implementations number all layers of the block in one row
+    (``features.2.conv.3``).
+    """
+    from torchvision.models.mobilenetv2 import InvertedResidual
+
+    names = {}
+    for block, module in network.named_modules():
+        if isinstance(module, InvertedResidual):
+            parts = module.conv.named_modules()
+            leaves = [name for name, part in parts if not list(part.children())]
+            for row, layer in enumerate(leaves):
+                names[f"{block}.conv.{row}"] = f"{block}.conv.{layer}"
+    return names
+
+
 def download(weights, model: str, output: str | Path) -> None:
     """Take weights from torchvision's cache, or download them into it.
 
