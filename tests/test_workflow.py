@@ -714,10 +714,19 @@ def test_unequal_classes_and_wrong_labels_are_told_and_measured_by_both(tmp_path
                 "subset": {"train": 300, "test": 60},
                 "imbalance": {"kind": "step", "ratio": 4},
                 "label_noise": 0.2,
+                "mean": "measured",
+                "std": "measured",
                 "scattering": {"J": 1, "L": 4, "order": 1},
             }
         },
-        backbones={"net": {"model": "squeezenet1_1", "image_size": 32, "weights": ["random"]}},
+        backbones={
+            "net": {
+                "model": "squeezenet1_1",
+                "image_size": 32,
+                "weights": ["random"],
+                "normalize": "dataset",
+            }
+        },
         recipes={"report_a": {"epochs": 1, "batch_size": 40}},
         runs=None,
         features=["net-finetuned"],
@@ -751,6 +760,16 @@ def test_unequal_classes_and_wrong_labels_are_told_and_measured_by_both(tmp_path
     name = "Digits 8×8 (subset, 3 classes, step 4:1, 20 % label noise)"
     assert name in (results / "figures" / "collapse_noisy.txt").read_text()
     assert name in (results / "tables" / "accuracy_noisy.md").read_text()
+    # What the network was given: the data set's own mean and s.d.
+    with h5py.File(results / "data" / "noisy.h5") as file:
+        n_train = file.attrs["n_train"]
+        assert file.attrs["mean"] == pytest.approx(np.mean(file["images"][:n_train] / 255))
+        assert file.attrs["std"] == pytest.approx(np.std(file["images"][:n_train] / 255))
+    with h5py.File(results / "features" / "noisy" / last / "train.h5") as file:
+        assert "mean and s.d. of the data set" in file.attrs["preprocessing"]
+    # Nothing is planned anew, and nothing is said to be trained again.
+    again = snakemake(tmp_path, study, "fig5", "table1", "-n").text
+    assert "Nothing to be done" in again and "trained again" not in again
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA}")

@@ -493,6 +493,19 @@ CASES = {
         dataset(mean="measured", std=[0]),
         "datasets.mine.std: 0 cannot be divided by; allowed: numbers above 0",
     ),
+    "a data set's mean that it does not have": (
+        backbone(normalize="dataset"),
+        "backbones.net.normalize: 'dataset', but datasets.digits has no mean and std; allowed: "
+        "with both there, or imagenet or none here",
+    ),
+    "a mean that letters do not have": (
+        {
+            **backbone(normalize="dataset", weights=["pretrain"]),
+            "datasets": {"mine": {"source": "digits", "mean": "measured", "std": "measured"}},
+        },
+        "backbones.net.weights: 'pretrain' trains on letters, which have no mean and std for "
+        "normalize 'dataset'; allowed: pretrain-DATASET, or imagenet or none as normalize",
+    ),
     "no name of a width": (
         study(style={"width": "wide"}),
         'style.width: value "wide" is refused; allowed: column, full, or 1 to 20 inches',

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from collapseflow.features.inputs import Inputs, inputs_of
+from collapseflow.features.inputs import Inputs, inputs_on, own_statistics
 from collapseflow.features.known import Architecture
 from collapseflow.features.loading import open_extractor
 from collapseflow.features.networks import layers_before_the_last, own_name
@@ -49,6 +49,8 @@ class Reading:
     preprocessing: str = "whole"
     described_by: str | None = None
     model_code: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -59,11 +61,22 @@ class Reading:
     def inputs(self) -> Inputs:
         """What the network is given."""
         keys = (self.model, self.image_size, self.normalize)
-        return inputs_of(*keys, self.preprocessing, self.described_by)
+        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
+
+    def on(self, dataset: str | Path) -> "Reading":
+        """How a data set is read, with its own mean and s.d. where ``normalize`` asks for them.
+
+        Raises
+        ------
+        UserError
+            If it has none.
+        """
+        return replace(self, **own_statistics(self.normalize, dataset, read_info(dataset)))
 
     def identity(self) -> dict[str, Any]:
         """What decides the features, JSON-like; keys that are not used are left out."""
-        later = {"head": None, "preprocessing": "whole", "described_by": None, "model_code": None}
+        later = {"preprocessing": "whole"}
+        later |= dict.fromkeys(("head", "described_by", "model_code", "mean", "std"))
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
@@ -159,6 +172,7 @@ def write_network_features(
         If the weights cannot be read.
     """
     info = read_info(dataset)
+    reading = reading.on(dataset)
     network = reading.architecture
     own_names = {layer: own_name(network, layer) for layer in reading.layers}
     extractor = open_extractor(

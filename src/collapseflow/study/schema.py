@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from collapseflow.features.families import family_of
-from collapseflow.features.inputs import OF_WEIGHTS
+from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     IDX_FILES,
@@ -335,7 +335,7 @@ class Backbone(Section):
     layers: Annotated[list[LayerName], Field(min_length=1)] = [PENULTIMATE]
     pool: Literal["average", "average_all", "max", "class_token", "flatten"] = "average"
     image_size: ImageSize = 224
-    normalize: Literal["imagenet", "none", "weights"] = "imagenet"
+    normalize: Literal["imagenet", "none", "weights", "dataset"] = "imagenet"
     preprocessing: Literal["whole", "weights"] = "whole"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
     batch_size: PositiveInt = 256
@@ -696,7 +696,24 @@ class Study(Section):
                         f"backbones.{key}.weights: {source!r} is no file; "
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
+            if backbone.normalize == OF_DATASET:
+                self._data_sets_have_statistics(key, backbone)
         return self
+
+    def _data_sets_have_statistics(self, key: str, backbone: Backbone) -> None:
+        """What a network is normalised by stands in the file of every data set that it sees."""
+        for name, dataset in self.datasets.items():
+            if dataset.mean is None:
+                raise ValueError(
+                    f"backbones.{key}.normalize: 'dataset', but datasets.{name} has no mean and "
+                    "std; allowed: with both there, or imagenet or none here"
+                )
+        if "pretrain" in backbone.weights:
+            raise ValueError(
+                f"backbones.{key}.weights: 'pretrain' trains on letters, which have no mean and "
+                "std for normalize 'dataset'; allowed: pretrain-DATASET, or imagenet or none as "
+                "normalize"
+            )
 
     def _labels_tell_apart(self) -> None:
         """No two of what a figure may show beside one another have one label."""
