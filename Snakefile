@@ -18,6 +18,7 @@ wildcard_constraints:
     dataset=one_of(STUDY.datasets),
     backbone=one_of(STUDY.backbones),
     model=one_of(entry.model for entry in STUDY.backbones.values()),
+    named=one_of(STUDY.distributed_weights()),
     wheel=one_of(package.wheel for package in PACKAGES.values()),
     pretrained=one_of(["pretrain", *(f"pretrain-{dataset}" for dataset in STUDY.datasets)]),
     run=PLAN.patterns.run,

@@ -254,7 +254,8 @@ def accumulators(folder: Path, case: Features, batch: int = 128) -> Work:
 def forward_pass(folder: Path) -> Work:
     """Every image through ResNet18 once; only the input of the last layer is looked at."""
     from collapseflow.features.loading import open_extractor
-    from collapseflow.features.networks import extract, own_name
+    from collapseflow.features.networks import own_name
+    from collapseflow.features.reading import extract
     from collapseflow.images.datasets import SPLITS, read_split
     from collapseflow.running.hardware import prepare_process
 

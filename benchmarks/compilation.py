@@ -66,12 +66,15 @@ def training(folder: Path, model: str, mode: str | None) -> Work:
 
 def reading(folder: Path, model: str, mode: str | None) -> Work:
     """Features of each image, on the host."""
-    from collapseflow.features.networks import FeatureExtractor, extract
+    from collapseflow.features.pooling import Pooling
+    from collapseflow.features.reading import FeatureExtractor, extract
     from collapseflow.running.hardware import prepare_process
     from training import starting_network
 
     prepare_process(CORES)
-    extractor = FeatureExtractor(starting_network(model), {LAYERS[model]: ()}, with_logits=False)
+    extractor = FeatureExtractor(
+        starting_network(model), {LAYERS[model]: Pooling("flatten")}, with_logits=False
+    )
     extractor.body = changed(extractor.body, mode)
     how = (224, "imagenet", PRECISIONS["reading"], device(), BATCH_SIZE, model)
 

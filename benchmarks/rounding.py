@@ -48,15 +48,18 @@ def read_features(network, data, precision: str, factor: float = 1):
     """
     import torch
 
-    from collapseflow.features.networks import FeatureExtractor
+    from collapseflow.features.pooling import Pooling
     from collapseflow.features.preprocessing import preprocess
+    from collapseflow.features.reading import FeatureExtractor
     from collapseflow.running.hardware import autocast
 
     number = torch.float32 if precision == "tf32" else getattr(torch, precision)
     cpu = torch.device("cpu")
     # The weights stay float32 under autocast; only in float64 they are converted.
     of_weights = torch.float64 if precision == "float64" else torch.float32
-    extractor = FeatureExtractor(copy.deepcopy(network), {"flatten": ()}, True).to(of_weights)
+    extractor = FeatureExtractor(copy.deepcopy(network), {"flatten": Pooling("flatten")}, True).to(
+        of_weights
+    )
     inputs = preprocess(torch.from_numpy(data.images), IMAGE_SIZE, "imagenet").double()
     inputs = torch.from_numpy(drawn_together(inputs.numpy(), data.labels, factor)).to(of_weights)
     with torch.inference_mode(), autocast(cpu, number):

@@ -24,6 +24,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def check_config(arguments: argparse.Namespace) -> None:
+    from collapseflow.features.families.module import look_in
     from collapseflow.study.check import check_against_libraries
     from collapseflow.study.file import parse, read
     from collapseflow.study.schema import load
@@ -31,6 +32,7 @@ def check_config(arguments: argparse.Namespace) -> None:
     if arguments.file == "-":
         study = load(parse(sys.stdin.read(), "standard input"))
     else:
+        look_in([Path(arguments.file).parent])
         study = load(read(arguments.file))
     lines = check_against_libraries(study)
     if lines:
@@ -52,19 +54,17 @@ def plan(arguments: argparse.Namespace) -> None:
 
 
 def layers(arguments: argparse.Namespace) -> None:
-    from collapseflow.features.networks import (
-        all_models,
-        layer_shapes,
-        penultimate_layer,
-        require_model,
-    )
+    from collapseflow.features.checks import layer_shapes
+    from collapseflow.features.families import all_models, family_of
+    from collapseflow.features.known import Architecture
+    from collapseflow.features.networks import penultimate_layer
 
     if arguments.model is None:
         print("\n".join(all_models()))
         return
-    require_model(arguments.model)
+    family_of(arguments.model).require(arguments.model)
     shapes = layer_shapes(arguments.model, arguments.image_size)
-    default = penultimate_layer(arguments.model)
+    default = penultimate_layer(Architecture(arguments.model, arguments.image_size))
     width = max(map(len, shapes))
     for name, shape in shapes.items():
         note = "   (default)" if name == default else ""
@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("study", nargs="*", help="study files, as --configfile takes them")
     command.set_defaults(run=plan)
     command = commands.add_parser(
-        "layers", help="the layers of a torchvision model and the shapes of their outputs"
+        "layers", help="the layers of a network and the shapes of their outputs"
     )
     command.add_argument("model", nargs="?", help="without it: all models")
     command.add_argument("--image-size", type=positive, default=224, help="pixels a side (224)")

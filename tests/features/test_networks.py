@@ -18,18 +18,15 @@ import torchvision.models
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from collapseflow.features import batches, loading, networks
+from collapseflow.features import batches, networks, reading
+from collapseflow.features.checks import check_backbone, layer_shapes
+from collapseflow.features.families import download, weights_name
+from collapseflow.features.families import torchvision as tv
 from collapseflow.features.loading import check_weights, load_network, open_extractor
 from collapseflow.features.networks import (
-    FeatureExtractor,
     build,
-    check_backbone,
-    download_imagenet,
-    extract,
     head_parameters,
-    imagenet_weights,
     layer_names,
-    layer_shapes,
     layers_before_the_last,
     make_head,
     own_name,
@@ -37,7 +34,9 @@ from collapseflow.features.networks import (
     positions,
     skeleton,
 )
+from collapseflow.features.pooling import Pooling
 from collapseflow.features.preprocessing import preprocess
+from collapseflow.features.reading import FeatureExtractor, extract
 from collapseflow.features.weights import (
     describe_weights,
     load_state,
@@ -54,6 +53,11 @@ LAST = ["penultimate"]
 
 def random_images(n=3, size=32, seed=0):
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def over(places):
+    """The mean over some dimensions; the output as it is where there are none."""
+    return Pooling("average", places) if places else Pooling("flatten")
 
 
 def trained_looking(network):
@@ -99,7 +103,9 @@ def with_hook(network, layer, images):
 def read_one(network, layer, average_over, with_logits, images):
     """A layer's features, and logits or None."""
     with torch.inference_mode():
-        features, logits = FeatureExtractor(network, {layer: average_over}, with_logits)(images)
+        features, logits = FeatureExtractor(network, {layer: over(average_over)}, with_logits)(
+            images
+        )
     assert list(features) == [layer]
     return features[layer], logits
 
@@ -216,7 +222,7 @@ def test_the_penultimate_layer_is_what_the_last_layer_takes(request, model, head
 
 def test_extract_equals_the_network_on_preprocessed_images(resnet, mnist_digits):
     images = mnist_digits[0][:7]
-    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    extractor = FeatureExtractor(resnet, {"flatten": over(())}, True)
     parts = list(extract(extractor, images, 32, "imagenet", "float32", CPU, 3, "test"))
     assert [len(features["flatten"]) for features, _ in parts] == [3, 3, 1]
     features = np.concatenate([f["flatten"] for f, _ in parts])
@@ -243,7 +249,7 @@ def test_folded_batch_norms_change_nothing(model):
                 value.uniform_(-1, 1)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     images = random_images(2, 64)
-    extractor = FeatureExtractor(network, {penultimate_layer(model): ()}, True)
+    extractor = FeatureExtractor(network, {penultimate_layer(model): over(())}, True)
     with torch.inference_mode():
         expected = network.eval()(images)
         _, logits = extractor(images)
@@ -294,7 +300,9 @@ def test_a_layer_has_the_same_values_bit_for_bit_read_alone_or_with_others(resne
     images = random_images(size=64)
     layers = {"bn1": (), "layer2": (2, 3), "layer4": (), "layer4.1.relu_1": (), "flatten": ()}
     with torch.inference_mode():
-        together, _ = FeatureExtractor(resnet, layers, True)(images)
+        together, _ = FeatureExtractor(resnet, {k: over(v) for k, v in layers.items()}, True)(
+            images
+        )
     for layer, places in layers.items():
         alone, _ = read_one(resnet, layer, places, False, images)
         assert torch.equal(together[layer], alone), layer
@@ -302,7 +310,7 @@ def test_a_layer_has_the_same_values_bit_for_bit_read_alone_or_with_others(resne
 
 
 def test_only_a_convolution_that_is_read_keeps_its_batch_norm(resnet):
-    extractor = FeatureExtractor(resnet, {"layer2.0.conv1": (), "flatten": ()}, False)
+    extractor = FeatureExtractor(resnet, {"layer2.0.conv1": over(()), "flatten": over(())}, False)
     modules = [
         extractor.body.get_submodule(node.target)
         for node in extractor.body.graph.nodes
@@ -323,7 +331,7 @@ def test_one_pass_reads_all_layers(resnet, mnist_digits, monkeypatch):
 
     monkeypatch.setattr(nn.Conv2d, "forward", count)
     layers = {"layer1": (2, 3), "layer3": (2, 3), "flatten": ()}
-    extractor = FeatureExtractor(resnet, layers, True)
+    extractor = FeatureExtractor(resnet, {k: over(v) for k, v in layers.items()}, True)
     parts = list(extract(extractor, mnist_digits[0][:7], 32, "none", "float32", CPU, 3, "test"))
     assert batches == [3, 3, 1]
     shapes = [{layer: values.shape for layer, values in features.items()} for features, _ in parts]
@@ -331,7 +339,7 @@ def test_one_pass_reads_all_layers(resnet, mnist_digits, monkeypatch):
 
 
 def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digits):
-    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    extractor = FeatureExtractor(resnet, {"flatten": over(())}, True)
     found = {}
     for precision in ("float32", "bfloat16"):
         ((layers, _),) = extract(
@@ -347,7 +355,7 @@ def test_bfloat16_features_point_where_float32_features_point(resnet, mnist_digi
 
 def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch):
     images = mnist_digits[0][:11]
-    extractor = FeatureExtractor(resnet, {"flatten": ()}, False)
+    extractor = FeatureExtractor(resnet, {"flatten": over(())}, False)
     arguments = (extractor, images, 32, "imagenet", "float32", CPU, 8, "features")
     expected = np.concatenate([features["flatten"] for features, _ in extract(*arguments)])
     sizes = []
@@ -366,7 +374,7 @@ def test_a_batch_that_does_not_fit_is_halved(resnet, mnist_digits, monkeypatch):
 
 
 def test_a_batch_that_is_filled_up_gives_each_image_once(resnet, mnist_digits, monkeypatch):
-    extractor = FeatureExtractor(resnet, {"layer4": (), "flatten": ()}, True)
+    extractor = FeatureExtractor(resnet, {"layer4": over(()), "flatten": over(())}, True)
     arguments = (extractor, mnist_digits[0][:7], 32, "imagenet", "float32", CPU, 3, "features")
     expected = list(extract(*arguments))
     sizes, forward = [], FeatureExtractor.forward
@@ -395,18 +403,18 @@ def test_tensor_float32_is_on_while_it_is_computed_in_and_only_then():
     for of in flags:
         of.allow_tf32 = False
     for number in ("float32", "bfloat16", "tf32"):
-        with networks.computing_in(number, CPU):
+        with reading.computing_in(number, CPU):
             assert [of.allow_tf32 for of in flags] == [number == "tf32"] * 2
             product = torch.ones(2, 2) @ torch.ones(2, 2)
             assert product.dtype == (torch.bfloat16 if number == "bfloat16" else torch.float32)
         assert not any(of.allow_tf32 for of in flags)
-    with pytest.raises(ValueError, match="in between"), networks.computing_in("tf32", CPU):
+    with pytest.raises(ValueError, match="in between"), reading.computing_in("tf32", CPU):
         raise ValueError("in between")
     assert not any(of.allow_tf32 for of in flags)
 
 
 def test_tensor_float32_is_refused_where_no_card_computes_in_it(resnet, mnist_digits, monkeypatch):
-    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    extractor = FeatureExtractor(resnet, {"flatten": over(())}, True)
     words = "reading_precision: 'tf32' is for cards from NVIDIA's Ampere on, and the device is "
     with pytest.raises(UserError, match=f"{words}a CPU; allowed: float32, bfloat16"):
         list(extract(extractor, mnist_digits[0][:2], 32, "none", "tf32", CPU, 2, "test"))
@@ -414,9 +422,9 @@ def test_tensor_float32_is_refused_where_no_card_computes_in_it(resnet, mnist_di
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: tuple(capability))
     with pytest.raises(UserError, match=f"{words}Tesla T4; allowed"):
-        networks.computed_in("tf32", card)
+        reading.computed_in("tf32", card)
     capability[:] = [8, 0]
-    assert networks.computed_in("tf32", card) == "tf32"
+    assert reading.computed_in("tf32", card) == "tf32"
 
 
 @pytest.mark.parametrize(
@@ -428,13 +436,13 @@ def test_tensor_float32_is_refused_where_no_card_computes_in_it(resnet, mnist_di
     ],
 )
 def test_channels_are_last_on_cpus_and_for_tensor_cores(number, on_card):
-    assert networks.layout(number, torch.device("cuda", 0)) == on_card
-    assert networks.layout(number, CPU) == torch.channels_last
+    assert reading.layout(number, torch.device("cuda", 0)) == on_card
+    assert reading.layout(number, CPU) == torch.channels_last
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_network_and_images_are_in_one_layout(resnet, mnist_digits, monkeypatch, layout):
-    monkeypatch.setattr(networks, "layout", lambda number, device: layout)
+    monkeypatch.setattr(reading, "layout", lambda number, device: layout)
     seen, forward = [], nn.Conv2d.forward
 
     def look(self, inputs):
@@ -442,7 +450,7 @@ def test_network_and_images_are_in_one_layout(resnet, mnist_digits, monkeypatch,
         return forward(self, inputs)
 
     monkeypatch.setattr(nn.Conv2d, "forward", look)
-    extractor = FeatureExtractor(resnet, {"flatten": ()}, True)
+    extractor = FeatureExtractor(resnet, {"flatten": over(())}, True)
     ((layers, _),) = extract(extractor, mnist_digits[0][:2], 32, "none", "float32", CPU, 2, "test")
     assert all(is_so for is_so in seen[::2])
     assert all(weight.is_contiguous(memory_format=layout) for weight in seen[1::2])
@@ -454,7 +462,7 @@ def test_network_and_images_are_in_one_layout(resnet, mnist_digits, monkeypatch,
 
 def test_extract_of_maps_keeps_channels_first(resnet, mnist_digits):
     images = mnist_digits[0][:2]
-    extractor = FeatureExtractor(resnet, {"layer4": ()}, False)
+    extractor = FeatureExtractor(resnet, {"layer4": over(())}, False)
     ((layers, predictions),) = extract(extractor, images, 64, "none", "float32", CPU, 8, "test")
     features = layers["layer4"]
     with torch.inference_mode():
@@ -570,7 +578,7 @@ def test_tokens_are_averaged(tmp_path):
 )
 def test_layers_without_a_layout_are_refused_before_any_job(model, layer, pool, message):
     with pytest.raises(UserError, match=message) as caught:
-        check_backbone(model, [layer], ["random"], pool=pool)
+        check_backbone(model, [layer], [], pool=pool)
     assert layer in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -681,7 +689,7 @@ def test_the_vision_transformer_s_older_names_become_today_s():
         (f"{layer}.linear_1.weight", f"{layer}.0.weight"),
         (f"{layer}.linear_2.bias", f"{layer}.3.bias"),
     ):
-        assert loading.current_name(old) == new
+        assert tv.current_name(old) == new
         assert new in skeleton("vit_b_16", 7).state_dict()
 
 
@@ -972,7 +980,7 @@ def test_penultimate_is_a_name_for_a_layer_of_every_model(model):
 
 
 def test_layers_go_by_their_own_names_and_those_of_blocks():
-    check_backbone("resnet18", ["layer4.1.relu_1"], ["random", "imagenet"], 64)
+    check_backbone("resnet18", ["layer4.1.relu_1"], ["imagenet"], 64)
     check_backbone("resnet18", ["layer4"], [], 64)
     check_backbone("vgg11_bn", ["classifier.3"], ["imagenet"], 64, pool="flatten")
 
@@ -989,7 +997,10 @@ def test_layers_go_by_their_own_names_and_those_of_blocks():
     ],
 )
 def test_imagenet_weights_are_the_first_version(model, weights):
-    assert imagenet_weights(model) is weights
+    assert weights_name(model, "imagenet") == weights.name
+    # Others of theirs go by their own names.
+    for other in type(weights):
+        assert weights_name(model, other.name) == other.name
 
 
 @dataclass
@@ -998,6 +1009,13 @@ class LocalWeights:
 
     url: str
     name: str = "IMAGENET1K_V1"
+
+
+class Known(dict):
+    """As torchvision lists them: by name, and one after another."""
+
+    def __iter__(self):
+        return iter(self.values())
 
 
 @pytest.fixture
@@ -1012,7 +1030,9 @@ def publish(web_server, monkeypatch, tmp_path):
         if present:
             web_server.files[f"/tiny-{digest}.pth"] = content
         weights = LocalWeights(f"{web_server.address}/tiny-{digest}.pth")
-        monkeypatch.setattr(networks, "imagenet_weights", lambda model: weights)
+        known = Known({weights.name: weights})
+        monkeypatch.setattr(tv, "_weights_of", lambda model: known)
+        monkeypatch.setattr(tv.Torchvision, "imagenet_weights", lambda *_: weights.name)
         return state, weights.url
 
     return put
@@ -1021,7 +1041,7 @@ def publish(web_server, monkeypatch, tmp_path):
 def test_downloaded_weights_are_those_of_the_server(publish, tmp_path):
     state, url = publish()
     output = tmp_path / "out" / "imagenet.safetensors"
-    download_imagenet("resnet18", output)
+    download("resnet18", "imagenet", output)
     loaded, metadata = load_state(output)
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
@@ -1039,7 +1059,7 @@ def test_a_failed_download_names_the_address_and_leaves_no_file(
     _, url = publish(**options)
     output = tmp_path / "imagenet.safetensors"
     with pytest.raises(UserError, match=message) as caught:
-        download_imagenet("resnet18", output)
+        download("resnet18", "imagenet", output)
     assert str(caught.value).startswith(f"{url}: ")
     assert "weights" in str(caught.value)
     assert not output.exists()
@@ -1055,7 +1075,7 @@ def in_the_cache(tmp_path, url):
 def test_cached_weights_are_taken_without_the_network(publish, tmp_path, web_server):
     state, url = publish()
     in_the_cache(tmp_path, url).write_bytes(web_server.files.pop(f"/{url.rsplit('/', 1)[1]}"))
-    download_imagenet("resnet18", tmp_path / "imagenet.safetensors")
+    download("resnet18", "imagenet", tmp_path / "imagenet.safetensors")
     loaded, _ = load_state(tmp_path / "imagenet.safetensors")
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     assert web_server.requests == []
@@ -1090,10 +1110,10 @@ def test_a_file_in_the_cache_is_checked_and_its_code_never_runs(
     path.write_bytes(content)
     output = tmp_path / "imagenet.safetensors"
     if matching and kind == "other weights":
-        download_imagenet("resnet18", output)
+        download("resnet18", "imagenet", output)
         return
     with pytest.raises(UserError) as caught:
-        download_imagenet("resnet18", output)
+        download("resnet18", "imagenet", output)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     assert ("SHA-256" in str(caught.value)) is not matching
     assert not output.exists() and not ran.exists()
@@ -1108,13 +1128,14 @@ def test_a_file_in_the_cache_is_checked_and_its_code_never_runs(
 def test_torchvision_s_names_end_in_digests():
     for model in torchvision.models.list_models(module=torchvision.models):
         if len(torchvision.models.get_model_weights(model)):
-            assert re.search(r"-[0-9a-f]{8,}\.pth$", imagenet_weights(model).url), model
+            for weights in torchvision.models.get_model_weights(model):
+                assert re.search(r"-[0-9a-f]{8,}\.pth$", weights.url), model
 
 
 def test_a_block_is_read_where_its_last_layer_ends():
-    check_backbone("resnet18", ["layer3"], ["random"])
+    check_backbone("resnet18", ["layer3"], [])
     with pytest.raises(UserError, match="layers: 'layer' is no layer of resnet18"):
-        check_backbone("resnet18", ["layer"], ["random"])
+        check_backbone("resnet18", ["layer"], [])
     network = build("resnet18", 4).eval()
     seen = []
     network.layer3.register_forward_hook(lambda *call: seen.append(call[2].clone()))

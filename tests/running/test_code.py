@@ -234,7 +234,7 @@ CHANGES = {
     "rate": ("training/optimisation.py", '"lr": recipe.', '"lr": 2 * recipe.'),
     "worker": ("training/worker.py", 'request["micro_batch"],', "8,"),
     "resizing": ("features/preprocessing.py", "antialias=True", "antialias=False"),
-    "folding": ("features/networks.py", "before.users) > 1", "before.users) > 2"),
+    "folding": ("features/reading.py", "before.users) > 1", "before.users) > 2"),
     "published": ("published/report_a_fig5.csv", "0.279", "0.280"),
     "NC1": ("measures/collapse.py", "(within / eigenvalues[kept]).sum() / s", "within.sum() / s"),
     "figure": ("presentation/figures/layers.py", "LETTERS = 48", "LETTERS = 40"),

@@ -424,6 +424,31 @@ def test_a_series_is_called_by_what_the_study_varies(weights, recipes, labels):
     assert [made.labels.run(run) for run in made.runs] == labels
 
 
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"label_noise": 0.1}, "Digits 8×8 (10 % label noise)"),
+        ({"label_noise": 0.125, "label": "mine"}, "mine (12.5 % label noise)"),
+        (
+            {"imbalance": {"kind": "exponential", "ratio": 100}},
+            "Digits 8×8 (long-tailed 100:1)",
+        ),
+        (
+            {
+                "subset": {"train": 200},
+                "imbalance": {"kind": "step", "ratio": 2.5},
+                "label_noise": 0.2,
+            },
+            "Digits 8×8 (subset, step 2.5:1, 20 % label noise)",
+        ),
+        ({"classes": [3, 1, 2]}, "Digits 8×8 (3 classes)"),
+    ],
+)
+def test_what_is_changed_in_a_data_set_is_in_its_name(changes, label):
+    made = plan(datasets={"mine": {"source": "digits", **changes}})
+    assert made.labels.dataset("mine") == label
+
+
 def labels_of(made, dataset="digits"):
     return [made.labels.column(column) for column in made.columns.compared(dataset)]
 

@@ -271,8 +271,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, label, location, name, on_bad_image, scattering, sha256, size, source, "
-        "subset",
+        "class_names, classes, imbalance, label, label_noise, location, mean, name, on_bad_image, "
+        "scattering, sha256, size, source, std, subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),
@@ -450,6 +450,61 @@ CASES = {
     "one image": (
         dataset(subset={"train": 1}),
         "datasets.mine.subset.train: value 1 is refused; allowed: 2 or more",
+    ),
+    "one class": (
+        dataset(classes=["1"]),
+        'datasets.mine.classes: value ["1"] is refused; allowed: at least 2 entry',
+    ),
+    "a class twice": (
+        dataset(classes=[3, 1, "3"]),
+        "datasets.mine.classes: '3' stands twice; allowed: each class once",
+    ),
+    "no class": (
+        dataset(classes=[3, 1.5]),
+        "datasets.mine.classes.1: value 1.5 is refused; allowed: names of classes, or their "
+        "numbers in the source",
+    ),
+    "no kind of imbalance": (
+        dataset(imbalance={"kind": "linear", "ratio": 2}),
+        'datasets.mine.imbalance.kind: value "linear" is refused; allowed: exponential, step',
+    ),
+    "a ratio the wrong way round": (
+        dataset(imbalance={"kind": "step", "ratio": 0.01}),
+        "datasets.mine.imbalance.ratio: value 0.01 is refused; allowed: 1 or more",
+    ),
+    "noise in per cents": (
+        dataset(label_noise=10),
+        "datasets.mine.label_noise: value 10 is refused; allowed: less than 1",
+    ),
+    "a mean of levels up to 255": (
+        dataset(mean=[33.3], std="measured"),
+        "datasets.mine.mean: value [33.3] is refused; allowed: measured, or a list of a number "
+        "from 0 to 1 for each channel (255 is 1)",
+    ),
+    "a mean alone": (
+        dataset(mean="measured"),
+        "datasets.mine.std: is missing; allowed: both 'mean' and 'std', or neither",
+    ),
+    "a mean of colours with a deviation of grey levels": (
+        dataset(mean=[0.1, 0.2, 0.3], std=[0.1]),
+        "datasets.mine.std: 1 numbers, but mean has 3; allowed: as many",
+    ),
+    "a deviation of nothing": (
+        dataset(mean="measured", std=[0]),
+        "datasets.mine.std: 0 cannot be divided by; allowed: numbers above 0",
+    ),
+    "a data set's mean that it does not have": (
+        backbone(normalize="dataset"),
+        "backbones.net.normalize: 'dataset', but datasets.digits has no mean and std; allowed: "
+        "with both there, or imagenet or none here",
+    ),
+    "a mean that letters do not have": (
+        {
+            **backbone(normalize="dataset", weights=["pretrain"]),
+            "datasets": {"mine": {"source": "digits", "mean": "measured", "std": "measured"}},
+        },
+        "backbones.net.weights: 'pretrain' trains on letters, which have no mean and std for "
+        "normalize 'dataset'; allowed: pretrain-DATASET, or imagenet or none as normalize",
     ),
     "no name of a width": (
         study(style={"width": "wide"}),

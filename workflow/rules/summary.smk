@@ -30,7 +30,7 @@ rule find:
         datasets=asked(SHOWS["datasets"]),
         classifier=asked(SHOWS["confused"]),
         classifier_label=asked(SHOWS["confused_label"]),
-        subsets=[d for d, entry in STUDY.datasets.items() if any(vars(entry.subset).values())],
+        subsets=[d for d, entry in STUDY.datasets.items() if entry.is_part],
         flawed=lambda wildcards: [
             STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
             for run in PLAN.runs

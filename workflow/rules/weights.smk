@@ -1,15 +1,15 @@
-# Where networks get their weights: ImageNet (torchvision's, or a package's), training here, or
+# Where networks get their weights: a family's own, a package's, training here, or
 # chance.
 # Most of a study waits for trained networks: what they wait for goes first, here and in other files.
 
 
 rule download_weights:
     output:
-        weights="resources/weights/{model}-imagenet.safetensors",
+        weights="resources/weights/{model}-{named}.safetensors",
     log:
-        "resources/logs/download_weights/{model}.log",
+        "resources/logs/download_weights/{model}-{named}.log",
     benchmark:
-        "resources/benchmarks/download_weights/{model}.tsv"
+        "resources/benchmarks/download_weights/{model}-{named}.tsv"
     priority: 1
     localrule: True
     conda:
@@ -21,7 +21,7 @@ rule download_weights:
     params:
         code=code_of("download_weights"),
     message:
-        "Downloading torchvision's ImageNet weights of {wildcards.model}"
+        "Downloading the weights {wildcards.named} of {wildcards.model}"
     script:
         "../scripts/download_weights.py"
 
@@ -91,7 +91,7 @@ rule initialize_weights:
         mem_mb=megabytes(3000),
         runtime=minutes(15),
     params:
-        model=lambda wildcards: STUDY.backbones[wildcards.backbone].model,
+        model=by_name(JOBS.untrained_network),
         seed=lambda wildcards: int(wildcards.seed),
         code=code_of("initialize_weights"),
     message:

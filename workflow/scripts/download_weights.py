@@ -1,7 +1,7 @@
-"""Download ImageNet weights through torchvision."""
+"""Take weights that a family of networks distributes, or download them."""
 
-from collapseflow.features.networks import download_imagenet
+from collapseflow.features.families import download
 from collapseflow.running.jobs import job
 
 with job(snakemake):
-    download_imagenet(snakemake.wildcards.model, snakemake.output.weights)
+    download(snakemake.wildcards.model, snakemake.wildcards.named, snakemake.output.weights)

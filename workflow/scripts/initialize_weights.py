@@ -1,7 +1,9 @@
 """Write a network's random initial weights."""
 
+from collapseflow.features.inputs import untrained
 from collapseflow.running.jobs import job
 from collapseflow.training.loop import initialize
 
 with job(snakemake):
-    initialize(snakemake.params.model, snakemake.params.seed, snakemake.output.weights)
+    network = untrained(snakemake.params.model)
+    initialize(network, snakemake.params.seed, snakemake.output.weights)

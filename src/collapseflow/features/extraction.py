@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from collapseflow.features.inputs import Inputs, inputs_on, own_statistics
+from collapseflow.features.known import Architecture
 from collapseflow.features.loading import open_extractor
-from collapseflow.features.networks import computed_in, extract, layers_before_the_last, own_name
+from collapseflow.features.networks import layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
+from collapseflow.features.reading import computed_in, extract
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
 from collapseflow.features.weights import describe_weights, weights_made_with
 from collapseflow.images.datasets import SPLITS, read_info, read_split
@@ -37,11 +40,44 @@ class Reading:
 
     model: str
     layers: Sequence[str]
-    pool: Literal["average", "flatten"]
-    image_size: int
-    normalize: Literal["imagenet", "none"]
+    pool: str
+    image_size: int | str
+    normalize: str
     precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
+    head: str | None = None
+    preprocessing: str = "whole"
+    described_by: str | None = None
+    model_code: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is read."""
+        return Architecture(self.model, self.inputs.image_size, self.head)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the network is given."""
+        keys = (self.model, self.image_size, self.normalize)
+        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
+
+    def on(self, dataset: str | Path) -> "Reading":
+        """How a data set is read, with its own mean and s.d. where ``normalize`` asks for them.
+
+        Raises
+        ------
+        UserError
+            If it has none.
+        """
+        return replace(self, **own_statistics(self.normalize, dataset, read_info(dataset)))
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the features, JSON-like; keys that are not used are left out."""
+        later = {"preprocessing": "whole"}
+        later |= dict.fromkeys(("head", "described_by", "model_code", "mean", "std"))
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
 def store(folder: str | Path, layer: str, split: str) -> Path:
@@ -136,12 +172,14 @@ def write_network_features(
         If the weights cannot be read.
     """
     info = read_info(dataset)
-    own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
+    reading = reading.on(dataset)
+    network = reading.architecture
+    own_names = {layer: own_name(network, layer) for layer in reading.layers}
     extractor = open_extractor(
-        reading.model, weights, list(own_names.values()), reading.pool, info.sha256
+        network, weights, list(own_names.values()), reading.pool, info.sha256
     )
-    last_inputs = layers_before_the_last(reading.model)
-    preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
+    last_inputs = layers_before_the_last(network)
+    inputs = reading.inputs
     number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
     description = describe_weights(weights)
     n_to_write = sum(info.n.values())
@@ -156,21 +194,30 @@ def write_network_features(
                         split,
                         f"{reading.model} {name} ({reading.pool})",
                         description,
-                        f"{describe(**preprocessing)}; computed in {number}",
+                        f"{describe(inputs)}; computed in {number}",
                         weights_made_with(weights),
                     )
                     path = store(folder, layer, split)
                     head = extractor.head if name in last_inputs else None
-                    writer = open_writer(path, images.labels, images.ids, provenance, head)
+                    writer = open_writer(
+                        path,
+                        images.labels,
+                        images.ids,
+                        provenance,
+                        head,
+                        true_labels=images.true_labels,
+                    )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(
                     extractor,
                     images.images,
-                    **preprocessing,
+                    inputs.image_size,
+                    inputs.normalize,
                     precision=reading.precision,
                     device=device,
                     batch_size=reading.batch_size,
                     what=f"{reading.model}, {split}",
+                    resizing=inputs.resizing,
                 ):
                     if n_to_write:
                         n_values = sum(prod(values.shape[1:]) for values in features.values())

@@ -1,4 +1,4 @@
-"""What is known of networks before they are built: a name of a layer, packages that ship weights.
+"""What is known of networks before they are built: how they are named, packages that ship weights.
 
 Imports no library.
 """
@@ -7,6 +7,29 @@ from dataclasses import dataclass
 
 #: Stands for the layer whose output the last layer takes, in any model.
 PENULTIMATE = "penultimate"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network but for its weights and its number of classes.
+
+    Attributes
+    ----------
+    model : as in the study file
+    image_size : pixels a side, for networks that are built for one size; None for the usual one
+    head : the name of the last layer, where it is not found by itself
+    """
+
+    model: str
+    image_size: int | None = None
+    head: str | None = None
+
+    def __str__(self) -> str:
+        return self.model
+
+
+#: A network of which nothing but the model is said goes by its name alone.
+Model = str | Architecture
 
 
 @dataclass(frozen=True)

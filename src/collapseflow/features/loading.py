@@ -1,30 +1,27 @@
 """From a file of weights to a network: what fits which architecture, and how it is opened."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from collapseflow.features.known import Model
 from collapseflow.features.networks import (
-    FeatureExtractor,
+    as_built,
     build,
+    ends_in_head,
+    head_layer,
     head_parameters,
-    positions,
+    poolings,
     skeleton,
 )
+from collapseflow.features.reading import FeatureExtractor
 from collapseflow.features.weights import load_state
 from collapseflow.running.errors import UserError
 
 
-def current_name(name: str) -> str:
-    """The name that torchvision gives today to an entry of DenseNet's and ViT's older files."""
-    name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)
-    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
-
-
-def last_layer_of(model: str, state: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
+def last_layer_of(model: Model, state: Mapping[str, torch.Tensor]) -> tuple[list[str], int]:
     """The parameters of a model's last layer that a state dict lacks, and the number of classes of
     the network to build for it."""
     head = head_parameters(model)
@@ -34,12 +31,12 @@ def last_layer_of(model: str, state: Mapping[str, torch.Tensor]) -> tuple[list[s
 
 def fitted(
     weights: str | Path,
-    model: str,
+    model: Model,
     state: Mapping[str, torch.Tensor],
     own: Mapping[str, torch.Tensor],
     absent: Sequence[str],
 ) -> dict[str, torch.Tensor]:
-    """A state dict under the names that torchvision gives today.
+    """A state dict under the names that the network has today.
 
     Parameters
     ----------
@@ -56,11 +53,8 @@ def fitted(
         If it is not one of this model.
     """
     # Auxiliary heads are not built; everything else must fit exactly.
-    state = {
-        current_name(name): value
-        for name, value in state.items()
-        if not name.lower().startswith("aux")
-    }
+    state = {n: value for n, value in state.items() if not n.lower().startswith("aux")}
+    state = as_built(model, state, own)
     # Weights saved by PyTorch before 0.4.1 do not count the batches that BatchNorm saw.
     optional = {*absent, *(name for name in own if name.endswith(".num_batches_tracked"))}
     wrong = sorted(
@@ -81,7 +75,7 @@ def fitted(
     raise UserError(f"{weights}: not the weights of {model}: {wrong[0]} is missing or differs")
 
 
-def check_weights(model: str, weights: str | Path) -> None:
+def check_weights(model: Model, weights: str | Path) -> None:
     """Refuse a file that :func:`load_network` would refuse, without building the network.
 
     Raises
@@ -97,7 +91,7 @@ def check_weights(model: str, weights: str | Path) -> None:
         raise UserError(f"weights: {error}") from None
 
 
-def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None]:
+def load_network(model: Model, weights: str | Path) -> tuple[nn.Module, str | None]:
     """Build a model and load a state dict into it.
 
     Returns
@@ -122,7 +116,7 @@ def load_network(model: str, weights: str | Path) -> tuple[nn.Module, str | None
 
 
 def open_extractor(
-    model: str, weights: str | Path, layers: Sequence[str], pool: str, task: str
+    model: Model, weights: str | Path, layers: Sequence[str], pool: str, task: str
 ) -> FeatureExtractor:
     """Load a network for reading features; one that was fine-tuned on the same data also predicts.
 
@@ -134,5 +128,7 @@ def open_extractor(
         Digest of the data set whose features are read.
     """
     network, trained_on = load_network(model, weights)
-    average_over = positions(model, layers) if pool == "average" else dict.fromkeys(layers, ())
-    return FeatureExtractor(network, average_over, with_logits=trained_on == task)
+    pools = poolings(model, layers, pool)
+    return FeatureExtractor(
+        network, pools, trained_on == task, head_layer(model), ends_in_head(model)
+    )

@@ -1,78 +1,249 @@
-"""torchvision models: build them, and read features from any layer."""
+"""Networks of all families: build them, and what their layers are."""
 
 import copy
-import io
-import logging
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision import models
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+from torch.fx import Node
+from torchvision.models.feature_extraction import create_feature_extractor
 
-from collapseflow.features.batches import in_batches
-from collapseflow.features.known import PENULTIMATE
-from collapseflow.features.preprocessing import preprocess
-from collapseflow.features.stores import Head
-from collapseflow.features.weights import load_state, save_state
-from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
-from collapseflow.running.files import sha256_file
-from collapseflow.running.hardware import autocast, precision_name
-
-logger = logging.getLogger(__name__)
+from collapseflow.features import hooks
+from collapseflow.features.families import Family, family_of
+from collapseflow.features.known import PENULTIMATE, Architecture, Model
+from collapseflow.features.pooling import Pooling
+from collapseflow.features.reading import output_node, read_layers, traced_names
+from collapseflow.running.errors import UserError, did_you_mean
 
 
-def build(model: str, n_classes: int) -> nn.Module:
-    """A torchvision classification model with its own random initialisation."""
-    options = {"num_classes": n_classes, "weights": None}
-    if model in ("googlenet", "inception_v3"):
-        # Their auxiliary heads serve training from scratch on ImageNet only; their ImageNet
-        # weights expect torchvision's own change of the normalisation.
-        options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
-    return models.get_model(model, **options)
+def _known(model: Model) -> tuple[Architecture, Family]:
+    """An architecture without what its family does not ask for, and the family."""
+    architecture = model if isinstance(model, Architecture) else Architecture(model)
+    family = family_of(architecture.model)
+    if not family.is_built_for_a_size(architecture.model):
+        architecture = replace(architecture, image_size=None)
+    return architecture, family
+
+
+def build(model: Model, n_classes: int) -> nn.Module:
+    """A network with its own random initialisation.
+
+    Raises
+    ------
+    UserError
+        If a user's own function does not give one.
+    """
+    architecture, family = _known(model)
+    return family.build(architecture.model, n_classes, architecture.image_size)
 
 
 @cache
-def skeleton(model: str, n_classes: int) -> nn.Module:
-    """A model without values, for questions about its structure."""
+def skeleton(model: Model, n_classes: int) -> nn.Module:
+    """A model for questions about its structure: without values (on the device "meta"), unless it
+    branches by values."""
+    architecture, _ = _known(model)
+    if architecture != model:
+        return skeleton(architecture, n_classes)
     try:
         with torch.device("meta"):
-            return build(model, n_classes).eval()
+            network = build(model, n_classes).eval()
+    except Exception:
+        # Some builders (RegNet's) compute with tensors, which needs values. What has another
+        # reason is raised once more.
+        network = _with_values(model, n_classes).to("meta")
+    return _with_values(model, n_classes) if _needs_values(network, model) else network
+
+
+def _with_values(model: Model, n_classes: int) -> nn.Module:
+    """A network whose random values nobody asks for: they are drawn beside the generator."""
+    with torch.random.fork_rng(devices=[]):
+        return build(model, n_classes).eval()
+
+
+@torch.no_grad()
+def _needs_values(network: nn.Module, model: Model) -> bool:
+    try:
+        network(images_for(network, 2, image_size_of(model)))
     except NotImplementedError:
-        # Some builders (RegNet's) compute with tensors, which needs values.
-        return build(model, n_classes).eval().to("meta")
+        return True
+    except Exception as error:
+        # Other errors say something about the size, and are told where it is checked.
+        return "meta tensor" in str(error)
+    return False
+
+
+def images_for(network: nn.Module, n: int, size: int) -> torch.Tensor:
+    """Images (n, 3, size, size) for questions to a skeleton, on its device."""
+    device = next((p.device for p in network.parameters()), None)
+    return torch.zeros(n, 3, size, size, device=device)
+
+
+def as_built(
+    model: Model, state: Mapping[str, torch.Tensor], network: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """A state dict in the form of today's network (:meth:`Family.as_built`)."""
+    architecture, family = _known(model)
+    return family.as_built(architecture.model, state, network)
 
 
 @cache
-def head_parameters(model: str) -> tuple[str, ...]:
-    """Names of the parameters of the last layer: those whose shape depends on the classes."""
+def head_parameters(model: Model) -> tuple[str, ...]:
+    """Names of the parameters of the last layer: those whose shape depends on the classes, and
+    those of the layer that the study file names; of the last layer itself the first.
+
+    Raises
+    ------
+    UserError
+        If there are none, or no layer of that name.
+    """
     small, large = skeleton(model, 7).state_dict(), skeleton(model, 11).state_dict()
-    return tuple(name for name in small if small[name].shape != large[name].shape)
+    found = [name for name in small if small[name].shape != large.get(name, small[name]).shape]
+
+    def near(name: str) -> str:
+        layers = list(dict.fromkeys(filter(None, (n.rpartition(".")[0] for n in small))))
+        return f"{did_you_mean(name, layers)}the last ones are {', '.join(layers[-3:])}"
+
+    head = model.head if isinstance(model, Architecture) else None
+    if head is None and not found:
+        raise UserError(
+            f"head: no layer of {model} has another shape for another number of classes; allowed: "
+            f"a network built for n_classes, or the name of its last layer as head; {near('')}"
+        )
+    if head is None:
+        return tuple(found)
+    named = [name for name in small if name.startswith(f"{head}.")]
+    if not named:
+        raise UserError(f"head: {head!r} is no layer of {model} that has parameters; {near(head)}")
+    return tuple(dict.fromkeys([*named, *found]))
+
+
+def head_layer(model: Model) -> str:
+    """The name of the last layer."""
+    if isinstance(model, Architecture) and model.head is not None:
+        head_parameters(model)
+        return model.head
+    return head_parameters(model)[0].rpartition(".")[0]
+
+
+def image_size_of(model: Model) -> int:
+    """Pixels a side of images that a network is made for: its own, or the family's usual ones."""
+    architecture, family = _known(model)
+    return architecture.image_size or family.usual_size(architecture.model)
 
 
 @cache
-def layer_names(model: str) -> tuple[str, ...]:
-    """Every layer that features can be read from, in the order of evaluation."""
-    return tuple(get_graph_node_names(skeleton(model, 7))[1])
+def layer_names(model: Model) -> tuple[str, ...]:
+    """Every layer that features can be read from, in the order of evaluation.
+
+    Raises
+    ------
+    SizeRefused
+        If the network cannot be traced, and takes no images of the size that it is made for.
+    UserError
+        If it fails in another way.
+    """
+    network = skeleton(model, 7)
+    names = traced_names(network)
+    if names is None:
+        images = images_for(network, 2, image_size_of(model))
+        try:
+            names = hooks.names_in_order(network, head_layer(model), images)
+        except REFUSALS as error:
+            raise SizeRefused(
+                f"image_size: {image_size_of(model)} is refused by {model} ({in_one_line(error)}); "
+                "allowed: another size"
+            ) from None
+        except Exception as error:
+            raise failing(model, error) from None
+    return tuple(names)
 
 
-def penultimate_layer(model: str) -> str:
-    """The layer whose output the last layer takes."""
+#: What a network raises that cannot take its images, and a builder that cannot build for them.
+REFUSALS = (RuntimeError, ValueError, AssertionError)
+
+
+class SizeRefused(UserError):
+    """A network does not take images of a size."""
+
+
+def failing(model: Model, error: Exception) -> UserError:
+    """What else a network raises that is given images: a mistake in the user's own."""
+    size = image_size_of(model)
+    return UserError(f"model: {model} fails with images of {size} pixels ({in_one_line(error)})")
+
+
+def in_one_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its words."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+@cache
+def evaluated(model: Model) -> tuple[tuple[int, str], ...]:
+    """For each layer its place in the order of evaluation and the path of the module or parameter
+    behind it (the layer's own name where there is none); for a parameter, where it is used."""
     names = layer_names(model)
-    head = head_parameters(model)[0].rsplit(".", 1)[0]
-    return names[names.index(head) - 1]
+    if PENULTIMATE in names:
+        # What belongs to no module but the network is used nobody knows where.
+        own = [name for name, _ in skeleton(model, 7).named_parameters() if "." not in name]
+        return (*((0, name) for name in own), *enumerate(names))
+    layers = _nodes(model)
+    places = {node: place for place, node in enumerate(layers.values())}
+    found = []
+    for name, node in layers.items():
+        if node.op == "get_attr":
+            place = min(places[user] for user in node.users if user in places)
+        else:
+            place = places[node]
+        found.append((place, node.target if node.op in ("call_module", "get_attr") else name))
+    return tuple(found)
 
 
-def layers_before_the_last(model: str) -> set[str]:
+@cache
+def _nodes(model: Model) -> dict[str, Node]:
+    """The node of each layer in the graph of a network that can be traced."""
+    body = create_feature_extractor(skeleton(model, 7), {n: n for n in layer_names(model)})
+    return output_node(body).args[0]
+
+
+@cache
+def penultimate_layer(model: Model) -> str:
+    """The layer whose output the last layer takes.
+
+    Raises
+    ------
+    UserError
+        If the last layer is not reached.
+    """
+    names, head = layer_names(model), head_layer(model)
+    if PENULTIMATE in names:
+        return PENULTIMATE
+    of_head = [name for name in names if f"{name}.".startswith(f"{head}.")]
+    nodes = _nodes(model) if of_head else {}
+    named = {node: name for name, node in nodes.items()}
+    for name in of_head:
+        for given in nodes[name].all_input_nodes:
+            if named.get(given, name) not in of_head:
+                return named[given]
+    raise UserError(
+        f"head: {head!r} of {model} is never reached by an image; allowed: the name of its last "
+        f"layer: python -m collapseflow layers {model}"
+    )
+
+
+@cache
+def ends_in_head(model: Model) -> bool:
+    """Whether a network that cannot be traced gives what its last layer gives."""
+    if PENULTIMATE not in layer_names(model):
+        return False
+    network = skeleton(model, 7)
+    images = images_for(network, 2, image_size_of(model))
+    return hooks.ends_in(network, head_layer(model), images)
+
+
+def layers_before_the_last(model: Model) -> set[str]:
     """The layers whose output is what the last layer takes when features are read: the one before
     it, and where that is dropout, which does nothing then, the one before that, too."""
     names = layer_names(model)
@@ -85,27 +256,15 @@ def layers_before_the_last(model: str) -> set[str]:
     return found
 
 
-def own_name(model: str, layer: str) -> str:
+def own_name(model: Model, layer: str) -> str:
     """The name that a layer has in its network, also where it was called ``penultimate``."""
     return penultimate_layer(model) if layer == PENULTIMATE else layer
 
 
-#: Pixels a side at which torchvision builds the networks that know their image size.
-USUAL_SIZE = 224
-
-
-def enlarged(model: str) -> nn.Module:
-    """A model's skeleton for images of twice the usual size: what it fixes is twice as large."""
-    size = 2 * USUAL_SIZE
-    options = {
-        models.VisionTransformer: {"image_size": size},
-        models.MaxVit: {"input_size": (size,) * 2},
-    }
-    network = skeleton(model, 7)
-    if type(network) in options:
-        with torch.device("meta"):
-            return models.get_model(model, num_classes=7, **options[type(network)]).eval()
-    network = copy.deepcopy(network)
+def enlarged(model: Model) -> nn.Module:
+    """A model's skeleton for images of twice the size: what it fixes is twice as large."""
+    architecture, _ = _known(model)
+    network = copy.deepcopy(skeleton(replace(architecture, image_size=2 * image_size_of(model)), 7))
     for module in network.modules():
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
             module.output_size = tuple(2 * n for n in module.output_size)
@@ -114,7 +273,7 @@ def enlarged(model: str) -> nn.Module:
 
 @torch.no_grad()
 def output_shapes(
-    network: nn.Module, layers: Sequence[str], image_size: int
+    network: nn.Module, layers: Sequence[str], image_size: int, head: str
 ) -> dict[str, tuple[int, ...]]:
     """The shape of each layer's output for one image, computed without values.
 
@@ -124,15 +283,40 @@ def output_shapes(
         If a layer gives something else than a tensor with a row for each image.
     """
     n_images = 3
-    images = torch.empty(n_images, 3, image_size, image_size, device="meta")
-    outputs = read_layers(network, layers)(images)
-    for layer, output in outputs.items():
-        if not is_of_each_image(output, n_images):
+    outputs = read_layers(network, layers, head)(images_for(network, n_images, image_size))
+    for layer in layers:
+        if not is_of_each_image(outputs.get(layer), n_images):
             raise UserError(f"layers: {layer!r} gives no features of each image; allowed: others")
     return {layer: tuple(output.shape[1:]) for layer, output in outputs.items()}
 
 
-def positions(model: str, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
+#: Sizes of a layer's output for one image, and for one of twice the size.
+Sizes = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _sizes(model: Model, layers: Sequence[str]) -> dict[str, Sizes]:
+    """The sizes of each layer's output; of a vector both are the same.
+
+    Raises
+    ------
+    UserError
+        As :func:`output_shapes`; and if the network takes no images of twice the size.
+    """
+    size, head = image_size_of(model), head_layer(model)
+    usual = output_shapes(skeleton(model, 7), layers, size, head)
+    maps = [layer for layer, shape in usual.items() if len(shape) > 1]
+    try:
+        large = output_shapes(enlarged(model), maps, 2 * size, head) if maps else {}
+    except (RuntimeError, ValueError, AssertionError):
+        raise UserError(
+            f"pool: places of layer {maps[0]!r} of {model} cannot be told from channels, because "
+            "it takes no images of twice the size; allowed: flatten, another layer, or a model "
+            "with image_size"
+        ) from None
+    return {layer: (shape, large.get(layer, shape)) for layer, shape in usual.items()}
+
+
+def positions(model: Model, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Which dimensions of each layer's output are places in the image; the other one is channels.
 
     They are those that grow with the image: the last two of a convolution's maps (N, C, H, W), the
@@ -144,95 +328,78 @@ def positions(model: str, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
     UserError
         As :func:`output_shapes`; and if more than one dimension does not grow.
     """
-    usual = output_shapes(skeleton(model, 7), layers, USUAL_SIZE)
-    maps = [layer for layer, shape in usual.items() if len(shape) > 1]
-    large = output_shapes(enlarged(model), maps, 2 * USUAL_SIZE) if maps else {}
-    found = dict.fromkeys(layers, ())
-    for layer in maps:
-        # What is 1 at both sizes has been averaged by the network itself.
-        sizes = zip(usual[layer], large[layer], strict=True)
-        places = [dim for dim, (n, grown) in enumerate(sizes, 1) if n == 1 or n != grown]
-        if len(places) != len(usual[layer]) - 1:
-            raise UserError(
-                f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
-                f"{usual[layer]} places cannot be told from channels; allowed: flatten, or "
-                "another layer"
-            )
-        found[layer] = tuple(places)
-    return found
+    return {layer: _places(model, layer, of) for layer, of in _sizes(model, layers).items()}
 
 
-def check_backbone(
-    model: str,
-    layers: Sequence[str],
-    weights: list[str],
-    image_size: int = 224,
-    batch_size: int | None = None,
-    pool: str = "average",
-) -> None:
-    """Refuse what torchvision does not have, and images that the network cannot take.
+def _places(model: Model, layer: str, sizes: Sizes) -> tuple[int, ...]:
+    usual, large = sizes
+    if len(usual) < 2:
+        return ()
+    # What is 1 at both sizes has been averaged by the network itself.
+    grown = enumerate(zip(usual, large, strict=True), 1)
+    places = tuple(dim for dim, (n, more) in grown if n == 1 or n != more)
+    if len(places) != len(usual) - 1:
+        raise UserError(
+            f"pool: 'average' is refused for layer {layer!r} of {model}: in its output "
+            f"{usual} places cannot be told from channels; allowed: flatten, or "
+            "another layer"
+        )
+    return places
+
+
+def special_tokens(sizes: Sizes, places: tuple[int, ...]) -> int:
+    """How many tokens are none of places: of twice the size, an image has four times the places."""
+    if len(places) != 1 or len(sizes[0]) != 2:
+        return 0
+    few, many = (of[places[0] - 1] for of in sizes)
+    left, rest = divmod(4 * few - many, 3)
+    return left if rest == 0 and left > 0 else 0
+
+
+def has_class_token(model: Model) -> bool:
+    """Whether a network's first token is that of the class, which is a parameter of its own."""
+    names = (name.rpartition(".")[2] for name, _ in skeleton(model, 7).named_parameters())
+    return not {"class_token", "cls_token"}.isdisjoint(names)
+
+
+#: How the output of a layer becomes a vector, by the words that jobs are told. Stores of features
+#: exist that were made under ``average``, which has always been over all tokens.
+POOLS = {
+    "average": ("average", False),
+    "average_places": ("average", True),
+    "max": ("max", True),
+    "class_token": ("class_token", True),
+    "flatten": ("flatten", False),
+}
+
+
+def poolings(model: Model, layers: Sequence[str], how: str) -> dict[str, Pooling]:
+    """What becomes of each layer's output.
 
     Parameters
     ----------
-    layers
-        Names of layers or of blocks, and ``penultimate``.
-    batch_size
-        Images of the smallest batch in training, where 2 stands for all more; None where only
-        features are read.
+    how
+        A word of :data:`POOLS`.
 
     Raises
     ------
     UserError
-        With the key, the value and what is allowed.
+        As :func:`positions`; and where a class token is asked for and a layer has none.
     """
-    require_model(model)
-    # A block goes by its own name, too: torchvision reads it where its last layer ends.
-    paths = [name.split(".") for name in layer_names(model)]
-    blocks = {".".join(path[:n]) for path in paths for n in range(1, len(path) + 1)}
-    for layer in layers:
-        if layer not in {*blocks, PENULTIMATE}:
+    way, places_alone = POOLS[how]
+    if way == "flatten":
+        return dict.fromkeys(layers, Pooling(way))
+    found = {}
+    for layer, sizes in _sizes(model, layers).items():
+        places = _places(model, layer, sizes)
+        n_special = special_tokens(sizes, places)
+        if way == "class_token" and places and not (n_special and has_class_token(model)):
             raise UserError(
-                f"layers: {layer!r} is no layer of {model}; {did_you_mean(layer, sorted(blocks))}"
-                f"all: python -m collapseflow layers {model}"
+                f"pool: 'class_token' is refused for layer {layer!r} of {model}, which has none; "
+                "allowed: average, max, flatten, or another layer"
             )
-    if "imagenet" in weights:
-        imagenet_weights(model)
-    layers = [own_name(model, layer) for layer in layers]
-    check_image_size(model, layers, image_size, batch_size)
-    if pool == "average":
-        positions(model, layers)
-
-
-def all_models() -> list[str]:
-    """torchvision's classification models."""
-    return models.list_models(module=models)
-
-
-def require_model(model: str) -> None:
-    """Refuse a name that is no classification model of torchvision."""
-    available = all_models()
-    if model not in available:
-        raise UserError(
-            f"model: {model!r} is unknown; {did_you_mean(model, available, 3)}"
-            "all: python -m collapseflow layers"
-        )
-
-
-@torch.no_grad()
-def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
-    """The shape of one image's output at every layer that gives features, in the order of
-    evaluation.
-
-    Raises
-    ------
-    UserError
-        If the network cannot take images of this size.
-    """
-    check_image_size(model, [penultimate_layer(model)], image_size, None)
-    body = create_feature_extractor(skeleton(model, 1000), {n: n for n in layer_names(model)})
-    n_images = 5
-    outputs = body(torch.empty(n_images, 3, image_size, image_size, device="meta"))
-    return {n: tuple(o.shape[1:]) for n, o in outputs.items() if is_of_each_image(o, n_images)}
+        found[layer] = Pooling(way, places, n_special if places_alone else 0)
+    return found
 
 
 def is_of_each_image(output: object, n_images: int) -> bool:
@@ -241,124 +408,7 @@ def is_of_each_image(output: object, n_images: int) -> bool:
     return isinstance(output, torch.Tensor) and output.ndim > 1 and len(output) == n_images
 
 
-@torch.no_grad()
-def check_image_size(
-    model: str, layers: Sequence[str], image_size: int, batch_size: int | None
-) -> None:
-    """Run a network without values up to its layers and, where it is trained, to its end.
-
-    Raises
-    ------
-    UserError
-        If it cannot take images of this size, with sizes that it can take; if a layer gives no
-        features; or if a batch of one is normalised over a single value.
-    """
-    network = skeleton(model, 7)
-    reader = read_layers(network, layers)
-    trained = copy.deepcopy(network).train() if batch_size else None
-    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-
-    def fits(size: int, batch: int = 2) -> bool:
-        images = torch.empty(batch, 3, size, size, device="meta")
-        try:
-            # A traced network also prints what it raises.
-            with redirect_stderr(io.StringIO()):
-                reader(images)
-            # A network of one place from its first layer on takes an image for a point.
-            if first is not None and first(images).shape[-2:] == (1, 1):
-                return False
-            if trained:
-                network(images)
-                trained(images)
-        except NotImplementedError:
-            # An operation that cannot do without values says nothing about the size.
-            return True
-        except (RuntimeError, ValueError, AssertionError):
-            return False
-        return True
-
-    if not fits(image_size):
-        raise UserError(
-            f"image_size: {image_size} is refused by {model}; "
-            f"allowed: {_sizes_that_fit(image_size, fits)}"
-        )
-    if batch_size == 1 and not fits(image_size, batch=1):
-        raise UserError(
-            f"image_size: {image_size} leaves {model} one value to normalise in a batch of one "
-            "image; allowed: larger images, or a larger batch_size in training"
-        )
-    n_images = 5
-    outputs = reader(torch.empty(n_images, 3, image_size, image_size, device="meta"))
-    for layer, features in outputs.items():
-        if not is_of_each_image(features, n_images):
-            raise UserError(
-                f"layers: {layer!r} of {model} gives no features of each image; "
-                f"all that do: python -m collapseflow layers {model}"
-            )
-
-
-#: Image sizes that torchvision's networks are made for, or take at least.
-_USUAL_SIZES = (32, 64, 128, 224, 256, 299, 384, 448, 512, 518)
-
-
-def _sizes_that_fit(size: int, fits: Callable[[int], bool]) -> str:
-    """What to take instead of a size that does not fit: the least size that does, in words."""
-    larger = [usual for usual in _USUAL_SIZES if usual > size]
-    good = next((usual for usual in (*larger, *reversed(_USUAL_SIZES)) if fits(usual)), None)
-    if good is None:
-        return "another size"
-    if good < size or not fits(good + 1):
-        return str(good)
-    while good - size > 1:
-        middle = (good + size) // 2
-        good, size = (middle, size) if fits(middle) else (good, middle)
-    return f"{good} or more"
-
-
-def imagenet_weights(model: str):
-    """torchvision's ImageNet weights: the first version where there is one, as in the reports."""
-    known = models.get_model_weights(model)
-    if not len(known):
-        raise UserError(f"weights: torchvision has no ImageNet weights of {model!r}")
-    return known.__members__.get("IMAGENET1K_V1", known.DEFAULT)
-
-
-def download_imagenet(model: str, output: str | Path) -> None:
-    """Take ImageNet weights from torchvision's cache, or download them into it.
-
-    Either way the file must have the SHA-256 whose first digits torchvision's name of it ends in,
-    and is read without running code from it (torchvision itself checks downloads alone, and runs
-    what a cached file brings along).
-
-    Raises
-    ------
-    UserError
-        If they cannot be downloaded or have the wrong digest.
-    """
-    weights = imagenet_weights(model)
-    name = Path(urlparse(weights.url).path).name
-    expected = re.search(r"-([0-9a-f]{8,64})\.pth$", name)[1]
-    cached = Path(torch.hub.get_dir(), "checkpoints", name)
-    if not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(weights.url, str(cached), expected, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise TemporaryError(
-                f"{weights.url}: {error}; download it elsewhere and give its path in "
-                "backbones.<name>.weights"
-            ) from None
-    found = sha256_file(cached)
-    if not found.startswith(expected):
-        raise UserError(
-            f"{cached}: has SHA-256 {found}, but torchvision's begins with {expected}; delete it "
-            "and run again"
-        )
-    state, _ = load_state(cached)
-    save_state(output, state, {"weights": f"{model} {weights.name}", "url": weights.url})
-
-
-def make_head(network: nn.Module, model: str, n_classes: int, gain: float | None) -> nn.Module:
+def make_head(network: nn.Module, model: Model, n_classes: int, gain: float | None) -> nn.Module:
     """The same network with a new last layer: Xavier-normal weights, zero bias (Glorot and
     Bengio 2010; report A uses gain 0.02); with ``gain`` None, the model's own initialisation.
     Draws from PyTorch's global generator."""
@@ -374,247 +424,3 @@ def make_head(network: nn.Module, model: str, n_classes: int, gain: float | None
             else:
                 nn.init.zeros_(parameter)
     return fresh
-
-
-def read_layers(network: nn.Module, layers: Iterable[str]) -> GraphModule:
-    """The part of a network, in evaluation mode, that gives the outputs of some layers by their
-    names. A block's output is that of its last layer."""
-    names = get_graph_node_names(network)[1]
-    nodes = {
-        layer: next(name for name in reversed(names) if f"{name}.".startswith(f"{layer}."))
-        for layer in layers
-    }
-    # torchvision gives a node to one name only, but a block may be read beside its last layer.
-    body = create_feature_extractor(
-        network,
-        train_return_nodes=dict.fromkeys(nodes, "unused"),
-        eval_return_nodes={node: node for node in nodes.values()},
-    ).eval()
-    output = output_node(body)
-    output.args = ({layer: output.args[0][node] for layer, node in nodes.items()},)
-    body.recompile()
-    return body
-
-
-def output_node(module: GraphModule) -> Node:
-    """The node that says what a graph gives."""
-    return next(node for node in module.graph.nodes if node.op == "output")
-
-
-class FeatureExtractor(nn.Module):
-    """A network in evaluation mode that gives the outputs of layers and, with them, its logits.
-
-    Each output is copied, or averaged, where it is made: layers behind it may work in place
-    (torchvision's ReLUs do). Batch normalisation behind a convolution is folded into its weights,
-    unless the convolution's own output is read.
-
-    Parameters
-    ----------
-    average_over
-        The dimensions over which each layer's output is averaged, by the layer's name; none
-        leaves the output as it is.
-
-    Attributes
-    ----------
-    head
-        With logits, and where the network ends in a linear layer, its weight float32 (K, d), K
-        classes, and its bias float32 (K,), zero where it has none; else None.
-    """
-
-    def __init__(
-        self, network: nn.Module, average_over: Mapping[str, tuple[int, ...]], with_logits: bool
-    ):
-        super().__init__()
-        network.eval()
-        last = get_graph_node_names(network)[1][-1]
-        self.head = linear_layer(network, last) if with_logits else None
-        self.body = read_layers(network, [*average_over, *([last] if with_logits else [])])
-        graph = self.body.graph
-        output = output_node(self.body)
-        outputs = output.args[0]
-        logits = outputs[last] if with_logits else None
-        features = {}
-        for layer, places in average_over.items():
-            with graph.inserting_after(outputs[layer]):
-                features[layer] = (
-                    graph.call_function(torch.mean, (outputs[layer], places))
-                    if places
-                    else graph.call_function(torch.clone, (outputs[layer],))
-                )
-        output.args = ((features, logits),)
-        fold_batch_norms(self.body)
-        self.body.recompile()
-
-    def forward(self, images: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Features by layer, (N, d) or of any shape when not averaged, and logits (N, classes) or
-        None."""
-        return self.body(images)
-
-
-def linear_layer(network: nn.Module, name: str) -> Head | None:
-    """Weight and bias of a linear layer, as :attr:`FeatureExtractor.head`; None of any other node
-    of a network's graph."""
-    layer = dict(network.named_modules()).get(name)
-    if not isinstance(layer, nn.Linear):
-        return None
-    # MaxViT's last layer has no bias.
-    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
-    return tuple(part.numpy(force=True) for part in (layer.weight, bias))
-
-
-def fold_batch_norms(module: GraphModule) -> None:
-    """Put each batch normalisation that alone follows a convolution into the convolution's
-    weights (Jacob et al. 2018, section 3.2): the same function, in evaluation mode."""
-    graph = module.graph
-    targets = Counter(node.target for node in graph.nodes)
-    for node in list(graph.nodes):
-        before = node.args[0] if node.op == "call_module" else None
-        if not isinstance(before, Node) or before.op != "call_module" or len(before.users) > 1:
-            continue
-        convolution, norm = module.get_submodule(before.target), module.get_submodule(node.target)
-        if (
-            isinstance(convolution, nn.Conv2d)
-            and isinstance(norm, nn.BatchNorm2d)
-            and targets[before.target] == 1
-        ):
-            module.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
-            node.replace_all_uses_with(before)
-            graph.erase_node(node)
-
-
-def computed_in(precision: str, device: torch.device) -> str:
-    """What features are computed in on a device: ``float32``, ``tf32`` or ``bfloat16``.
-
-    TensorFloat-32 are float32 values of which tensor cores multiply 10 bits behind the point
-    (bfloat16 has 7) and add up all.
-
-    Parameters
-    ----------
-    precision
-        One of these, or ``auto`` as :func:`collapseflow.running.hardware.pick_precision`.
-
-    Raises
-    ------
-    UserError
-        If it is ``tf32`` and the device has no tensor cores that take it.
-    """
-    if precision != "tf32":
-        return precision_name(precision, device)
-    # Others compute in float32 without a word (NVIDIA, "CUDA C++ Programming Guide", compute
-    # capabilities).
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
-        of = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-        raise UserError(
-            f"reading_precision: 'tf32' is for cards from NVIDIA's Ampere on, and the device is "
-            f"{of}; allowed: float32, bfloat16"
-        )
-    return precision
-
-
-@contextmanager
-def computing_in(number: str, device: torch.device) -> Iterator[None]:
-    """Convolutions and matrix products in one of :func:`computed_in`'s numbers."""
-    flags = (torch.backends.cuda.matmul, torch.backends.cudnn) if number == "tf32" else ()
-    for of in flags:
-        of.allow_tf32 = True
-    try:
-        with autocast(device, torch.bfloat16 if number == "bfloat16" else torch.float32):
-            yield
-    finally:
-        # As collapseflow.running.hardware.use_card has set them.
-        for of in flags:
-            of.allow_tf32 = False
-
-
-def layout(number: str, device: torch.device) -> torch.memory_format:
-    """The order of values in memory in which convolutions are the fastest.
-
-    Tensor cores take channels last (PyTorch's tutorial on this memory format, which has its gains
-    from them alone); in float32 a card has none, and cuDNN is left the order that it is made for.
-    CPUs gain from channels last in every precision. None of this has been measured on a card here.
-    """
-    on_tensor_cores = number in ("tf32", "bfloat16")
-    if device.type == "cuda" and not on_tensor_cores:
-        return torch.contiguous_format
-    return torch.channels_last
-
-
-def extract(
-    extractor: FeatureExtractor,
-    images: np.ndarray,
-    image_size: int,
-    normalize: str,
-    precision: str,
-    device: torch.device,
-    batch_size: int,
-    what: str,
-) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-    """Run images through a network in evaluation mode, a batch at a time.
-
-    The results of a batch are on their way to the host while the next is computed. A batch that
-    does not fit into memory is halved.
-
-    Parameters
-    ----------
-    images : uint8 array (N, H, W) or (N, H, W, 3)
-    precision
-        As in :func:`computed_in`.
-
-    Yields
-    ------
-    features float32 (n, ...) by layer, and predicted classes int64 (n,) or None
-
-    Raises
-    ------
-    UserError
-        As :func:`computed_in`.
-    """
-    number = computed_in(precision, device)
-    in_memory = layout(number, device)
-    extractor = extractor.to(device, memory_format=in_memory)
-
-    def forward(batch: torch.Tensor, n: int) -> OnTheirWay:
-        inputs = preprocess(batch, image_size, normalize, None, in_memory)
-        with torch.inference_mode(), computing_in(number, device):
-            features, logits = extractor(inputs)
-            classes = None if logits is None else logits[:n].argmax(1)
-            values = {layer: of[:n].float().contiguous() for layer, of in features.items()}
-            return OnTheirWay(values, classes)
-
-    sent = None
-    for results in in_batches(forward, images, device, batch_size, what):
-        if sent:
-            yield sent.arrived()
-        sent = results
-    if sent:
-        yield sent.arrived()
-
-
-class OnTheirWay:
-    """Features and classes of a batch, being copied into the host's memory.
-
-    From a card they go into pinned memory, beside what the card computes meanwhile.
-    """
-
-    def __init__(self, features: Mapping[str, torch.Tensor], classes: torch.Tensor | None):
-        self._features = {layer: self._send(values) for layer, values in features.items()}
-        self._classes = None if classes is None else self._send(classes)
-        on_card = any(values.is_cuda for values in features.values())
-        self._done = torch.cuda.Event() if on_card else None
-        if self._done:
-            self._done.record()
-
-    @staticmethod
-    def _send(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.is_cuda:
-            return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        return pinned.copy_(tensor, non_blocking=True)
-
-    def arrived(self) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Features float32 (n, ...) by layer and classes int64 (n,) or None, when the copy has
-        ended."""
-        if self._done:
-            self._done.synchronize()
-        features = {layer: values.numpy() for layer, values in self._features.items()}
-        return features, None if self._classes is None else self._classes.numpy()

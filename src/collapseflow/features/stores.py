@@ -1,12 +1,13 @@
 """Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
 
 Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
-(N,), optionally ``predictions`` int64 (N,), and ``head_weight`` float32 (K, d) and ``head_bias``
-float32 (K,) of the last layer where the features are its input; ``checksums`` uint64, the XXH3-64
-of each block of ``rows_per_block`` whole rows of the features. Attributes: ``digest``,
-``rows_per_block``, ``shape`` of one image's features before flattening, and provenance.
+(N,), optionally ``predictions`` int64 (N,), ``true_labels`` int64 (N,) where some of the labels
+were replaced, and ``head_weight`` float32 (K, d) and ``head_bias`` float32 (K,) of the last layer
+where the features are its input; ``checksums`` uint64, the XXH3-64 of each block of
+``rows_per_block`` whole rows of the features. Attributes: ``digest``, ``rows_per_block``, ``shape``
+of one image's features before flattening, and provenance.
 ``digest`` identifies the content: it is the SHA-256 over ``shape`` and ``rows_per_block`` as JSON,
-then checksums, labels, ids and, where there are any, predictions, weight and bias.
+then checksums, labels, ids and, where there are any, predictions, true labels, weight and bias.
 
 Whoever reads a store checks all that is read: what is damaged ends the job. HDF5 says where the
 features are, and they are read there as the bytes that they are: threads can do so side by side,
@@ -24,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -56,11 +58,13 @@ BLOCK_BYTES = 4 * 2**20
 SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.
-COLUMNS = ("labels", "ids", "predictions")
+COLUMNS = ("labels", "ids", "predictions", "true_labels")
 HEAD = ("head_weight", "head_bias")
 
 #: Weight float32 (K, d) and bias float32 (K,) of the last layer of a network that tells K classes.
 Head = tuple[np.ndarray, np.ndarray]
+#: Labels that were trained on, or those of the source where some were replaced.
+Labels = Literal["labels", "true_labels"]
 #: Features float32 (n, d), labels int64 (n,), and predictions int64 (n,) or None.
 Block = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -174,6 +178,7 @@ def open_writer(
     ids: np.ndarray,
     provenance: Mapping[str, str],
     head: Head | None = None,
+    true_labels: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -185,6 +190,8 @@ def open_writer(
         At least the keys of :data:`PROVENANCE`.
     head
         Of the network, where its last layer is linear and takes these features.
+    true_labels
+        int64 array (N,), where some of the labels were replaced.
 
     Raises
     ------
@@ -212,6 +219,8 @@ def open_writer(
         columns = {"labels": labels, "ids": ids}
         if writer.predictions:
             columns["predictions"] = np.concatenate(writer.predictions)
+        if true_labels is not None:
+            columns["true_labels"] = true_labels
         others = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
         if head is not None:
             weight, bias = (np.ascontiguousarray(part, np.float32) for part in head)
@@ -234,6 +243,7 @@ def write_store(
     labels: np.ndarray,
     ids: np.ndarray,
     provenance: Mapping[str, str],
+    true_labels: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
 
@@ -243,10 +253,10 @@ def write_store(
         Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
         labels. While the next batch is computed, the last one is being written: its memory must
         not change before yet another one is asked for.
-    labels, ids, provenance
+    labels, ids, provenance, true_labels
         As :func:`open_writer`, which also says what is raised.
     """
-    with open_writer(path, labels, ids, provenance) as writer:
+    with open_writer(path, labels, ids, provenance, true_labels=true_labels) as writer:
         for features, predictions in batches:
             writer.add(features, predictions)
 
@@ -328,7 +338,9 @@ def write_features(
     """
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
-    write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
+    batches = batches_of(images.images)
+    of_images = images.labels, images.ids, provenance
+    write_store(path, batches, *of_images, true_labels=images.true_labels)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:
@@ -354,7 +366,7 @@ class _Reader:
     Attributes
     ----------
     shape : (N, d)
-    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` by name
+    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` and ``true_labels`` by name
     head : weight and bias by name; empty where there is none
     blocks : the rows of each block
     attributes : of the file
@@ -425,7 +437,7 @@ def _open_store(path: str | Path) -> Iterator[_Reader]:
         yield _Reader(path, contents, file.fileno())
 
 
-def iterate(path: str | Path, buffers: int = 1) -> Iterator[Block]:
+def iterate(path: str | Path, buffers: int = 1, by: Labels = "labels") -> Iterator[Block]:
     """Stream a store block by block: features float32 (n, d), labels int64 (n,), and predictions
     int64 (n,) or None where it holds none.
 
@@ -434,6 +446,8 @@ def iterate(path: str | Path, buffers: int = 1) -> Iterator[Block]:
     buffers
         The features of a block are overwritten when so many more blocks have been asked for:
         fresh memory for each would cost more time than reading.
+    by
+        Which labels, if the store holds both.
 
     Raises
     ------
@@ -442,7 +456,7 @@ def iterate(path: str | Path, buffers: int = 1) -> Iterator[Block]:
     """
     with _open_store(path) as store:
         memory = store.buffers(buffers)
-        labels, predictions = (store.columns.get(name) for name in ("labels", "predictions"))
+        labels, predictions = (store.columns.get(name) for name in (by, "predictions"))
         for number, rows in enumerate(store.blocks):
             features = store.read(number, memory[number % buffers])
             yield features, labels[rows], None if predictions is None else predictions[rows]
@@ -452,6 +466,12 @@ def read_labels(path: str | Path) -> np.ndarray:
     """The labels of a store, int64 (N,)."""
     with _open_store(path) as store:
         return store.columns["labels"]
+
+
+def read_true_labels(path: str | Path) -> np.ndarray | None:
+    """The true labels of a store where some of its labels were replaced, int64 (N,); else None."""
+    with _open_store(path) as store:
+        return store.columns.get("true_labels")
 
 
 def read_head(path: str | Path) -> Head | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import FileIO
 from pathlib import Path
 
@@ -32,25 +32,35 @@ class Split:
     images : uint8 array (N, H, W) of grey levels or (N, H, W, 3) of RGB values
     labels : int64 array (N,) of class numbers from 0
     ids : int64 array (N,), the position of each image in its source
+    true_labels
+        int64 array (N,), the labels of the source where some of ``labels`` were replaced; else None
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    true_labels: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Split":
         """The images at ``rows``, in that order."""
-        return Split(self.images[rows], self.labels[rows], self.ids[rows])
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Split(**{k: None if part is None else part[rows] for k, part in parts.items()})
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set: training and test images, class names, and a line that says where from."""
+    """A data set: training and test images, class names, and a line that says where from.
+
+    ``mean`` and ``std`` are its own, a number for each channel of which 255 is 1; None if it has
+    none.
+    """
 
     train: Split
     test: Split
     class_names: list[str]
     source: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> Split:
@@ -184,8 +194,10 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     """Write a data set as HDF5, atomically.
 
     ``images`` (uint8), ``labels``, ``ids`` and ``split`` (0 training, 1 test) have one row an
-    image, training images first. Attributes: ``class_names`` (JSON), ``source``, ``n_train``,
-    ``n_test`` and ``sha256``, the digest of images, labels and split.
+    image, training images first, and so has ``true_labels`` where training labels were replaced.
+    Attributes: ``class_names`` (JSON), ``source``, ``n_train``, ``n_test``, ``sha256``, the digest
+    of images, labels, split and true labels, and ``mean`` and ``std`` where the data set has its
+    own.
     """
     parts = (splits.train, splits.test)
     shapes = [part.images.shape[1:] for part in parts]
@@ -194,6 +206,9 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     split = np.repeat(np.arange(2, dtype=np.uint8), [len(part.labels) for part in parts])
+    true_labels = None
+    if splits.train.true_labels is not None:
+        true_labels = np.concatenate([splits.train.true_labels, splits.test.labels])
     n_classes = len(splits.class_names)
     if labels.max() >= n_classes:
         raise UserError(f"label {labels.max()} has no name: there are {n_classes} class names")
@@ -209,14 +224,26 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
         file.create_dataset("labels", data=labels)
         file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
         file.create_dataset("split", data=split)
+        if true_labels is not None:
+            file.create_dataset("true_labels", data=true_labels)
+        own = {"mean": splits.mean, "std": splits.std} if splits.mean else {}
         file.attrs.update(
             class_names=json.dumps(splits.class_names),
             source=splits.source,
             n_train=len(splits.train.labels),
             n_test=len(splits.test.labels),
-            sha256=content_digest(images, labels, split),
+            sha256=identity_of(images, labels, split, true_labels),
+            **own,
             **{MADE_WITH: json.dumps(made_with())},
         )
+
+
+def identity_of(
+    images: np.ndarray, labels: np.ndarray, split: np.ndarray, true_labels: np.ndarray | None
+) -> str:
+    """What a data set is known by to whatever is made of it."""
+    optional = [] if true_labels is None else [true_labels]
+    return content_digest(images, labels, split, *optional)
 
 
 @dataclass(frozen=True)
@@ -229,6 +256,8 @@ class DatasetInfo:
     n: dict[str, int]
     image_shape: tuple[int, ...]
     made_with: list[str]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 class Disk(FileIO):
@@ -314,6 +343,9 @@ def read_info(path: str | Path) -> DatasetInfo:
             n={"train": int(file.attrs["n_train"]), "test": int(file.attrs["n_test"])},
             image_shape=file["images"].shape[1:],
             made_with=json.loads(file.attrs[MADE_WITH]),
+            **{
+                key: tuple(file.attrs[key].tolist()) for key in ("mean", "std") if key in file.attrs
+            },
         )
 
 
@@ -328,4 +360,8 @@ def read_split(path: str | Path, split: str) -> Split:
     with open_hdf5(path) as file:
         n_train = int(file.attrs["n_train"])
         rows = slice(0, n_train) if split == "train" else slice(n_train, None)
-        return Split(file["images"][rows], file["labels"][rows], file["ids"][rows])
+        # Test labels are the source's.
+        noisy = split == "train" and "true_labels" in file
+        true = file["true_labels"][rows] if noisy else None
+        parts = (file[name][rows] for name in ("images", "labels", "ids"))
+        return Split(*parts, true_labels=true)

@@ -27,6 +27,7 @@ from collapseflow.measures.quantities import QUANTITIES
 from collapseflow.measures.statistics import (
     MEASURED_SPLITS,
     ROUNDING,
+    TRUE_SPLITS,
     Statistics,
     read_statistics,
 )
@@ -500,8 +501,9 @@ def measure_states(paths: Mapping[int | None, str | Path], layers: Sequence[str]
     Returns
     -------
     One dictionary a state: ``epoch``, and ``layers``: for each layer the measures on each of
-    :data:`~collapseflow.measures.statistics.MEASURED_SPLITS`. What has failed, or has class means
-    that all coincide, is ``{"failed": reason}``.
+    :data:`~collapseflow.measures.statistics.MEASURED_SPLITS`, and where training labels were
+    replaced of :data:`~collapseflow.measures.statistics.TRUE_SPLITS`. What has failed, or has
+    class means that all coincide, is ``{"failed": reason}``.
 
     Raises
     ------
@@ -521,7 +523,11 @@ def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[st
         if not set(MEASURED_SPLITS) <= set(state.layers.get(layer, ())):
             raise UserError(f"{path}: lacks statistics of the layer {layer!r}; {remedy(path)}")
     return {
-        layer: {split: _measured(state.layers[layer][split], path) for split in MEASURED_SPLITS}
+        layer: {
+            split: _measured(state.layers[layer][split], path)
+            for split in (*MEASURED_SPLITS, *TRUE_SPLITS)
+            if split in state.layers[layer]
+        }
         for layer in layers
     }
 

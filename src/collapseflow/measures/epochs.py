@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -108,6 +107,7 @@ def reduce_epochs(
     progress_folder = Path(progress_folder)
     features = progress_folder / "features"
     data = read_info(dataset).sha256
+    reading = reading.on(dataset)
     *between, end = sorted(epochs)
 
     def keep_statistics(epoch: int) -> Path:
@@ -116,7 +116,7 @@ def reduce_epochs(
         depends_on = {
             "dataset": data,
             "weights": weights_digest(path),
-            "reading": asdict(reading),
+            "reading": reading.identity(),
             "code": code,
         }
         record = progress_folder / f"{epoch_name(epoch)}.json"

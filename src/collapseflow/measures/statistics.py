@@ -8,7 +8,9 @@ float64; those of shards of the data can be merged, and the number of threads ch
 Of n images of a class, the variance around their own mean is (n - 1) / n of the true one, and their
 mean is off by the true one's nth part: NC1, CDNV and the like depend on n. Training and test images
 are therefore compared at the same n: beside both splits stand the statistics of
-:func:`matched_rows`, a sample of the training images. There is no unbiased estimate from the
+:func:`matched_rows`, a sample of the training images. Where training labels were replaced, the
+training images, and a sample of them, are measured once more, with the true labels in place of
+those that were trained on. There is no unbiased estimate from the
 statistics of all of them. That of v_c is (n / (n - 1)) v_c, and that of d_ij^2 is the squared
 distance less v_i / n_i + v_j / n_j; but their quotient is biased again, and for d >> n the
 difference may be negative. A pseudo-inverse of such a difference means nothing, and its axes are
@@ -29,7 +31,15 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 
-from collapseflow.features.stores import Block, Head, iterate, read_head, read_labels
+from collapseflow.features.stores import (
+    Block,
+    Head,
+    Labels,
+    iterate,
+    read_head,
+    read_labels,
+    read_true_labels,
+)
 from collapseflow.images.datasets import SPLITS
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import (
@@ -46,6 +56,9 @@ from collapseflow.running.threads import blas_threads
 MATCHED = "train_matched"
 #: What has statistics, and a name in the column ``split`` of measures.csv.
 MEASURED_SPLITS = (*SPLITS, MATCHED)
+#: The same of training images by their true labels, where labels were replaced.
+TRUE, TRUE_MATCHED = "train_true", "train_matched_true"
+TRUE_SPLITS = (TRUE, TRUE_MATCHED)
 
 #: Called for each pass with the number of blocks that are in use at a time; gives blocks of
 #: features (n, d), labels int (n,), and predictions int (n,) or None.
@@ -587,10 +600,12 @@ def matched_rows(training: np.ndarray, test: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate([*rows, np.array([], np.int64)]))
 
 
-def _iterate_marked(path: str | Path, rows: np.ndarray, buffers: int) -> Iterator[tuple]:
+def _iterate_marked(
+    path: str | Path, by: Labels, rows: np.ndarray, buffers: int
+) -> Iterator[tuple]:
     """The blocks of a store, each with which of its samples are among the rows, ascending."""
     start = 0
-    for block in iterate(path, buffers):
+    for block in iterate(path, buffers, by):
         stop = start + len(block[1])
         first, last = np.searchsorted(rows, (start, stop))
         yield *block, rows[first:last] - start
@@ -616,11 +631,11 @@ def _of_both(whole: Callable[..., Answer], part: Callable[..., Answer]) -> Calla
 
 
 def _reduce_with_part(
-    path: str | Path, rows: np.ndarray, threads: int
+    path: str | Path, by: Labels, rows: np.ndarray, threads: int
 ) -> tuple[Statistics, Statistics, ClassMeans]:
     """The statistics of a training set and of some rows of it, from two readings for both, and the
     means of the former."""
-    stream = partial(_iterate_marked, path, rows)
+    stream = partial(_iterate_marked, path, by, rows)
     sums, of_rows = ClassSums(), ClassSums()
     for one, other in map_blocks(_of_both(_sum_block, _sum_block), stream, threads):
         sums.merge(one)
@@ -644,7 +659,9 @@ def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[st
     :func:`matched_rows` draws.
 
     Each has class means of its own; the means of which the nearest counts are those of all training
-    images everywhere.
+    images everywhere, by the labels that were trained on. Where some of these were replaced,
+    :data:`TRUE` and :data:`TRUE_MATCHED` are of the training images by their true labels, and the
+    nearest of their means counts there.
 
     Parameters
     ----------
@@ -658,27 +675,43 @@ def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[st
         with the other.
     """
     train, test = stores["train"], stores.get("test")
+    true = read_true_labels(train)
     if test is None:
-        return {"train": _reduce_store(train, threads)[0]}
+        found = {"train": _reduce_store(train, threads)[0]}
+        if true is not None:
+            found[TRUE], _ = _reduce_store(train, threads, by="true_labels")
+        return found
     labels = read_labels(train)
+    of_train, matched, means = _reduce_training(train, test, "labels", labels, threads)
+    of_test, _ = _reduce_store(test, threads, means)
+    found = {"train": of_train, "test": of_test, MATCHED: matched}
+    if true is not None:
+        truly = _reduce_training(train, test, "true_labels", true, threads)
+        found |= zip(TRUE_SPLITS, truly[:2], strict=True)
+    return found
+
+
+def _reduce_training(
+    train: str | Path, test: str | Path, by: Labels, labels: np.ndarray, threads: int
+) -> tuple[Statistics, Statistics, ClassMeans]:
+    """The statistics of the training images by some labels, those of the ones among them that
+    :func:`matched_rows` draws, and the means of the former."""
     rows = matched_rows(labels, read_labels(test))
     if not len(rows):
         raise UserError(f"{train}: shares no class with {test}")
     if len(rows) == len(labels):
-        of_train, means = _reduce_store(train, threads)
-        matched = of_train
-    else:
-        with _named(train):
-            of_train, matched, means = _reduce_with_part(train, rows, threads)
-    of_test, _ = _reduce_store(test, threads, means)
-    return {"train": of_train, "test": of_test, MATCHED: matched}
+        whole, means = _reduce_store(train, threads, by=by)
+        return whole, whole, means
+    with _named(train):
+        return _reduce_with_part(train, by, rows, threads)
 
 
 def _reduce_store(
-    path: str | Path, threads: int, training: ClassMeans | None = None
+    path: str | Path, threads: int, training: ClassMeans | None = None, by: Labels = "labels"
 ) -> tuple[Statistics, ClassMeans]:
     with _named(path):
-        return reduce_stream(partial(iterate, path), threads, training, read_head(path))
+        stream = partial(iterate, path, by=by)
+        return reduce_stream(stream, threads, training, read_head(path))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from collapseflow.measures.quantities import (
     WITH_ALL_IMAGES,
     quantity,
 )
-from collapseflow.measures.statistics import MATCHED
+from collapseflow.measures.statistics import MATCHED, TRUE
 from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
 from collapseflow.running.files import checked_path, open_checked, read_json, readable
 from collapseflow.running.words import as_word
@@ -220,7 +220,7 @@ def classification_rows(content: Mapping[str, Mapping]) -> Iterator[dict]:
 
 def spectrum_rows(content: Mapping[str, Any]) -> Iterator[dict]:
     """Of what :func:`collapseflow.measures.spectrum.measure_spectrum` gives."""
-    for split in SPLITS:
+    for split in (*SPLITS, *([TRUE] if TRUE in content else [])):
         found = content[split]
         for name, value in found.items():
             if name in QUANTITIES:
@@ -371,6 +371,7 @@ def few_images_in_words(rows: pd.DataFrame, datasets: Mapping[str, str]) -> list
         Labels of the data sets.
     """
     few = rows[(rows["quantity"] == FEWEST_IMAGES) & (rows["value"] < ENOUGH_IMAGES)]
+    few = few[few["split"].isin(IMAGES)]
     sentences = []
     for dataset, its_rows in few.groupby("dataset", sort=False):
         fewest = its_rows.groupby("split")["value"].min()

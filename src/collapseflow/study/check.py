@@ -14,10 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from collapseflow import __version__
+from collapseflow.features.families import family_of
+from collapseflow.features.known import Architecture
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
-from collapseflow.study.schema import VECTORS, Study, is_pretrained, weight_state
+from collapseflow.study.schema import (
+    OF_WEIGHTS,
+    VECTORS,
+    Backbone,
+    Study,
+    is_distributed,
+    is_pretrained,
+    weight_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +44,8 @@ def check_against_libraries(study: Study) -> list[str]:
 
     Returns one line for each; an empty list means that all is well. Imports the libraries.
     """
+    from collapseflow.features.checks import check_backbone
     from collapseflow.features.loading import check_weights
-    from collapseflow.features.networks import check_backbone
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.images.sources.vectors import check as check_vectors
@@ -77,15 +87,18 @@ def check_against_libraries(study: Study) -> list[str]:
 
 
 def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
-    """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
+    """What :func:`collapseflow.features.checks.check_backbone` is asked, by backbone."""
     questions = {}
     runs = study.run_names
     for key, backbone in study.backbones.items():
         batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
         if any(map(is_pretrained, backbone.weights)):
             batches.append(study.pretrain.batch_size)
+        keys = {"model", "layers", "image_size", "normalize", "preprocessing", "head"}
         questions[key] = {
-            **backbone.model_dump(include={"model", "layers", "weights", "image_size", "pool"}),
+            **backbone.model_dump(include=keys),
+            "pool": backbone.pool_of_job,
+            "weights": [w for w in backbone.weights if is_distributed(weight_state(w))],
             "batch_size": min([2, *batches]) if batches else None,
         }
     return questions
@@ -101,20 +114,28 @@ def named_classes(study: Study) -> dict[str, dict[str, Any]]:
     }
 
 
-def files_of_weights(study: Study) -> list[tuple[str, str, Path]]:
-    """Each backbone whose weights are a user's file, with its model and the file."""
+def architecture_of(backbone: Backbone) -> Architecture:
+    """The network of a backbone; of a size that only its weights say, the usual one."""
+    size = None if backbone.image_size == OF_WEIGHTS else backbone.image_size
+    return Architecture(backbone.model, size, backbone.head)
+
+
+def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path]]:
+    """Each backbone whose weights are a user's file, with its network and the file."""
     return [
-        (key, backbone.model, Path(source))
+        (key, architecture_of(backbone), Path(source))
         for key, backbone in study.backbones.items()
         for source in backbone.weights
         if weight_state(source) == "file"
     ]
 
 
-def trained_models(study: Study) -> list[tuple[str, str]]:
-    """Each point of a recipe with each model that it trains."""
+def trained_models(study: Study) -> list[tuple[str, Architecture]]:
+    """Each point of a recipe with each network that it trains."""
     runs = study.run_names
-    return list(dict.fromkeys((r.recipe, study.backbones[r.backbone].model) for r in runs))
+    return list(
+        dict.fromkeys((r.recipe, architecture_of(study.backbones[r.backbone])) for r in runs)
+    )
 
 
 def check_once(study: Study, cache: Path) -> None:
@@ -141,11 +162,12 @@ def check_once(study: Study, cache: Path) -> None:
         },
         "backbones": questions_about_networks(study),
         "files": [
-            [model, path, path.stat().st_size, path.stat().st_mtime_ns]
+            [str(model), path, path.stat().st_size, path.stat().st_mtime_ns]
             for _, model, path in files_of_weights(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
+        "code": [family_of(b.model).code_of(b.model) for b in study.backbones.values()],
         "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
         "checked_by": __version__,
     }

@@ -224,7 +224,7 @@ class Demands:
     def _reading_minutes(self, dataset: str, state: State, times: int) -> int:
         if not self.cards:
             return READING_ON_CORES
-        size = self._study.backbones[state.backbone].image_size
+        size = self._study.backbones[state.backbone].pixels
         return minutes_of_reading(self._images(dataset), size, times)
 
     # --- training -------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class Demands:
         if not self.cards:
             return TRAINING_ON_CORES
         state = self._runs.run(run)
-        size = self._study.backbones[state.backbone].image_size
+        size = self._study.backbones[state.backbone].pixels
         epochs = self._study.recipes[state.recipe].epochs
         return minutes_of_training(self._images(dataset), size, epochs)
 
@@ -261,7 +261,7 @@ class Demands:
         """Its time, in minutes."""
         if not self.cards:
             return PRETRAINING_ON_CORES
-        size = self._study.backbones[backbone].image_size
+        size = self._study.backbones[backbone].pixels
         images = self._pretraining_images(pretrained)
         return minutes_of_training(images, size, self._study.pretrain.epochs)
 
@@ -269,7 +269,7 @@ class Demands:
 
     def _megabytes_on_cores(self, backbone: str, images: int, each: int) -> int:
         """Where there is no card: so much an image at 224 px, less for smaller ones."""
-        size = self._study.backbones[backbone].image_size
+        size = self._study.backbones[backbone].pixels
         return int(PROCESS_ON_CORES + images * each * (size / 224) ** 2)
 
     def _images(self, dataset: str) -> Images | None:

@@ -18,6 +18,7 @@ from collapseflow.running.errors import UserError
 from collapseflow.running.files import read_json, readable, writable, write_json
 from collapseflow.running.resume import digest
 from collapseflow.study.analyses import ANALYSES
+from collapseflow.study.schema import DECISIVE_CHANGES
 
 #: Keys of the study file, and the file in the folder of results that keeps their values.
 SHARED = ("seed", "test_fraction")
@@ -115,6 +116,7 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
     values = {"source": entry["source"], "name": entry["name"], "arguments": arguments}
     values |= {"size": entry["size"]}
     values |= {f"subset.{split}": n for split, n in entry["subset"].items()}
+    values |= {key: entry.get(key) for key in DECISIVE_CHANGES}
     if entry["source"] == "idx" and set(entry["sha256"]) == set(IDX_FILES):
         # Wherever the files are, these are their contents.
         return {**values, "sha256": entry["sha256"]}
@@ -127,6 +129,8 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(entry: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple]:
     """The keys that decide a data set's images and differ from before: the values now and then."""
     now = _decisive(entry)
+    # Results of before there were these keys are of data sets that are not changed.
+    before = {**dict.fromkeys(DECISIVE_CHANGES), **before}
     found = {key: (now[key], was) for key, was in before.items() if key in now and now[key] != was}
     # One place of several is enough; and a folder may have been moved.
     if "location" in found and (
@@ -173,4 +177,6 @@ def _results_of(results: Path, dataset: str) -> Iterator[Path]:
 
 
 def _word(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False)

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from collapseflow.features.families import family_of
 from collapseflow.images.datasets import SPLITS
 from collapseflow.images.sources import folder
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, VECTORS, Study
+from collapseflow.study.schema import PRETRAINED_ON, VECTORS, Study, is_distributed
 
 
 class Jobs:
@@ -52,9 +53,9 @@ class Jobs:
         """The weights of a state: a file, or the folder of the run that has it."""
         if state.epoch:
             return self._files.training(dataset, state.run)
-        if state.start == "imagenet":
+        if is_distributed(state.start):
             model = self._study.backbones[state.backbone].model
-            return f"resources/weights/{model}-imagenet.safetensors"
+            return f"resources/weights/{model}-{state.start}.safetensors"
         if state.start == "file":
             return self._study.weights_file(state.backbone)
         return f"{self._files.results}/weights/{state.run}.safetensors"
@@ -93,19 +94,42 @@ class Jobs:
         """How a run is trained."""
         state = self._runs.run(run)
         training = self._study.recipes[state.recipe].training()
-        return self._recipe(state.backbone, state.seed, training)
+        return self._recipe(state.backbone, state.start, state.seed, training)
 
-    def pretraining(self, backbone: str, seed: str) -> dict[str, Any]:
+    def pretraining(self, backbone: str, pretrained: str, seed: str) -> dict[str, Any]:
         """How a backbone is trained from random weights: Adam on all weights, a constant rate."""
         keys = {"epochs", "batch_size", "learning_rate"}
         training = self._study.pretrain.model_dump(include=keys)
-        return self._recipe(backbone, int(seed), {"optimizer": "adam", **training})
+        return self._recipe(backbone, pretrained, int(seed), {"optimizer": "adam", **training})
 
-    def _recipe(self, backbone: str, seed: int, training: Mapping[str, Any]) -> dict[str, Any]:
+    def _recipe(
+        self, backbone: str, start: str, seed: int, training: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """How a backbone is trained (:class:`collapseflow.training.recipes.NetworkRecipe`)."""
-        keys = {"model", "image_size", "normalize"}
-        entry = self._study.backbones[backbone].model_dump(include=keys)
+        entry = self._network(backbone, start)
         return {**entry, "precision": self._study.precision, "seed": seed, **training}
+
+    def _network(self, backbone: str, start: str) -> dict[str, Any]:
+        """What decides a network and its images; what is not used is left out."""
+        entry = self._study.backbones[backbone]
+        told = entry.entry({"model", "image_size", "normalize", "head", "preprocessing"})
+        if entry.asks_the_weights and is_distributed(start):
+            told["described_by"] = start
+        if code := family_of(entry.model).code_of(entry.model):
+            told["model_code"] = code
+        return told
+
+    def untrained_network(self, backbone: str) -> str | dict[str, Any]:
+        """What random weights are drawn for: a model by its name, where nothing else decides
+        them."""
+        entry = self._study.backbones[backbone]
+        family = family_of(entry.model)
+        told = {"model": entry.model}
+        if family.is_built_for_a_size(entry.model) and entry.image_size != 224:
+            told["image_size"] = entry.image_size
+        if code := family.code_of(entry.model):
+            told["model_code"] = code
+        return told if len(told) > 1 else entry.model
 
     def training_progress(self, dataset: str, run: str) -> str:
         """Where a run's finished epochs are kept: whatever its recipe is called, a folder for each
@@ -124,18 +148,22 @@ class Jobs:
 
     def reading(self, state: str) -> dict[str, Any]:
         """How the features of a state are read."""
-        return self._reading(self._runs.state(state).backbone)
+        return self._reading(self._runs.state(state))
 
     def reading_of_run(self, run: str) -> dict[str, Any]:
         """How the features of a run's epochs are read."""
-        return self._reading(self._runs.run(run).backbone)
+        return self._reading(self._runs.run(run))
 
-    def _reading(self, backbone: str) -> dict[str, Any]:
-        """How features are read from a backbone
+    def _reading(self, state: State) -> dict[str, Any]:
+        """How features are read from a network
         (:class:`collapseflow.features.extraction.Reading`)."""
-        keys = {"model", "layers", "pool", "image_size", "normalize", "batch_size"}
-        entry = self._study.backbones[backbone].model_dump(include=keys)
-        return {**entry, "precision": self._study.precision_of_reading()}
+        backbone = self._study.backbones[state.backbone]
+        return {
+            **self._network(state.backbone, state.start),
+            **backbone.entry({"layers", "batch_size"}),
+            "pool": backbone.pool_of_job,
+            "precision": self._study.precision_of_reading(),
+        }
 
     # --- features and their statistics ----------------------------------------------------
 

@@ -19,6 +19,8 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
         "source": entry.source,
         "subset.train": entry.subset.train,
         "subset.test": entry.subset.test,
+        # The reports have changed no labels, and have left out no class.
+        **entry.changes,
     }
     if features.name == "raw":
         return {**found, "features": "raw"}
@@ -33,7 +35,9 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
     state = features.state
     backbone = study.backbones[state.backbone]
     found |= {"features": "network", "weights": state.start, "layer": features.layer}
-    found |= backbone.model_dump(exclude={"label", "weights", "layers", "batch_size"})
+    found |= backbone.entry(
+        set(type(backbone).model_fields) - {"label", "weights", "layers", "batch_size"}
+    )
     if state.epoch:
         recipe = {**study.recipes[state.recipe].training(), "epochs": state.epoch}
         found |= {f"recipe.{name}": value for name, value in recipe.items()}

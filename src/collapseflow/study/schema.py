@@ -22,11 +22,15 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from collapseflow.features.families import family_of
+from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     IDX_FILES,
@@ -35,6 +39,7 @@ from collapseflow.images.sources.known import (
     divided,
     n_images,
     n_used,
+    positions_of,
     torchvision_name,
 )
 from collapseflow.running.errors import UserError, instead
@@ -99,6 +104,10 @@ TRANSFER_PROBE = "linear"
 WITHOUT_NETWORK = ("raw", "scattering")
 #: The end of the name of a package's file.
 WHEEL = ".whl"
+#: Keys of a data set that change what its source holds; and those of them that decide which images
+#: and labels it has.
+DECISIVE_CHANGES = ("classes", "imbalance", "label_noise")
+CHANGES = (*DECISIVE_CHANGES, "mean", "std")
 DATA_SOURCES = (
     *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters", "features"),
@@ -128,8 +137,46 @@ class Subset(Section):
     test: PositiveInt | None = None
 
 
+class Imbalance(Section):
+    """How much fewer training images the last class has than the first."""
+
+    kind: Literal["exponential", "step"]
+    ratio: between(1, 1e6)
+
+
+#: A mean or standard deviation that is measured on the training images.
+MEASURED = "measured"
+
+
+def _is_class(value: Any) -> Any:
+    """A name or a number of a class as it is."""
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise PydanticCustomError("allowed", "names of classes, or their numbers in the source")
+
+
+def _per_channel(value: Any) -> Any:
+    """``measured``, or a number for each channel, as it is."""
+    numbers = list(map(number, value)) if isinstance(value, list) else []
+    if (
+        value == MEASURED
+        or len(numbers) in (1, 3)
+        and all(
+            isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n <= 1 for n in numbers
+        )
+    ):
+        return numbers or value
+    raise PydanticCustomError(
+        "allowed", "measured, or a list of a number from 0 to 1 for each channel (255 is 1)"
+    )
+
+
+ClassOfSource = Annotated[str | int, BeforeValidator(_is_class)]
+PerChannel = Annotated[Literal["measured"] | list[float], BeforeValidator(_per_channel)]
+
+
 class Dataset(Section):
-    """Where a data set comes from and how much of it is used."""
+    """Where a data set comes from, how much of it is used, and what is done to it."""
 
     source: Literal[DATA_SOURCES]
     label: Label | None = None
@@ -140,7 +187,12 @@ class Dataset(Section):
     size: Pixels | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[Label] | None = None
+    classes: Annotated[list[ClassOfSource], Field(min_length=2)] | None = None
     subset: Subset = Subset()
+    imbalance: Imbalance | None = None
+    label_noise: Fraction | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
     scattering: Scattering | None = None
 
     @model_validator(mode="before")
@@ -195,10 +247,14 @@ class Dataset(Section):
             from collapseflow.images.sources.folder import look_into
 
             try:
-                n_classes = len(look_into(self.location[0]).class_names)
+                found = look_into(self.location[0]).class_names
             except UserError as error:
                 raise ValueError(f"location: {error}") from None
-            self._every_class_has_a_name(n_classes, self.location[0])
+            self._every_class_has_a_name(len(found), self.location[0])
+            self._classes_are_known(found)
+        words = list(map(str, self.classes or []))
+        if twice := [word for number, word in enumerate(words) if word in words[:number]]:
+            raise ValueError(f"classes: {twice[0]!r} stands twice; allowed: each class once")
         return self
 
     def _vectors_have_names(self) -> None:
@@ -227,6 +283,26 @@ class Dataset(Section):
 
         return named_files(self.location)
 
+    @model_validator(mode="after")
+    def _mean_and_std_go_together(self) -> "Dataset":
+        for key, other in (("mean", "std"), ("std", "mean")):
+            if getattr(self, key) is None and getattr(self, other) is not None:
+                raise ValueError(f"{key}: is missing; allowed: both 'mean' and 'std', or neither")
+        given = [value for value in (self.mean, self.std) if isinstance(value, list)]
+        if len(given) == 2 and len(given[0]) != len(given[1]):
+            raise ValueError(
+                f"std: {len(given[1])} numbers, but mean has {len(given[0])}; allowed: as many"
+            )
+        if isinstance(self.std, list) and min(self.std) == 0:
+            raise ValueError("std: 0 cannot be divided by; allowed: numbers above 0")
+        return self
+
+    def _classes_are_known(self, names: list[str]) -> None:
+        try:
+            positions_of(self.classes or [], self.class_names or names, range(len(names)))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
     def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
         if self.class_names and len(self.class_names) != n_classes:
             raise ValueError(
@@ -235,12 +311,13 @@ class Dataset(Section):
             )
 
     def entry(self) -> dict[str, Any]:
-        """What decides the images and their labels.
+        """What decides the images, their labels, and what the data set's file says of both.
 
-        A choice between stopping and skipping is none of it unless it is made: data sets that
-        were prepared before there was one stay as they are.
+        A choice between stopping and skipping is none of it unless it is made, and neither is a
+        change that is not asked for: data sets that were prepared before there were these keys stay
+        as they are.
         """
-        left_out = {"label", "scattering"}
+        left_out = {"label", "scattering"} | {key for key in CHANGES if getattr(self, key) is None}
         entry = self.model_dump(
             exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
         )
@@ -248,6 +325,16 @@ class Dataset(Section):
             # Labels are those of the first file; others may come later.
             entry["location"] = list(self.vectors().values())[:1]
         return entry
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is done to the images and labels of the source beside a sample of them, by key."""
+        return self.model_dump(include=set(DECISIVE_CHANGES), exclude_none=True)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether images of the source are left out."""
+        return any([*vars(self.subset).values(), self.classes, self.imbalance])
 
     @property
     def image_size(self) -> int | None:
@@ -261,17 +348,43 @@ class Dataset(Section):
         return (self.name if self.source == "torchvision" else self.source) in INK
 
 
+ImageSize = Annotated[
+    Pixels,
+    # The word is no number, and needs none of its checks.
+    WrapValidator(lambda value, check: value if value == OF_WEIGHTS else check(value)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": OF_WEIGHTS},
+                {"type": "integer", "exclusiveMinimum": 0, "maximum": 10_000},
+            ]
+        }
+    ),
+]
+
+
 class Backbone(Section):
-    """A torchvision model, the layers its features are read from, and its first weights."""
+    """A network, the layers its features are read from, and its first weights."""
 
     model: str
     label: Label | None = None
+    head: LayerName | None = None
     layers: Annotated[list[LayerName], Field(min_length=1)] = [PENULTIMATE]
-    pool: Literal["average", "flatten"] = "average"
-    image_size: Pixels = 224
-    normalize: Literal["imagenet", "none"] = "imagenet"
+    pool: Literal["average", "average_all", "max", "class_token", "flatten"] = "average"
+    image_size: ImageSize = 224
+    normalize: Literal["imagenet", "none", "weights", "dataset"] = "imagenet"
+    preprocessing: Literal["whole", "weights"] = "whole"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
     batch_size: PositiveInt = 256
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_is_left_out_follows_from_model_and_preprocessing(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("model"), str):
+            return data
+        if data.get("preprocessing") == OF_WEIGHTS:
+            return {"image_size": OF_WEIGHTS, "normalize": OF_WEIGHTS, **data}
+        return {"normalize": family_of(data["model"]).normalize, **data}
 
     @field_validator("weights")
     @classmethod
@@ -293,6 +406,35 @@ class Backbone(Section):
                 f"allowed: another source, or model {' or '.join(PACKAGES)}"
             )
         return self
+
+    def entry(self, keys: Collection[str]) -> dict[str, Any]:
+        """Some keys with their values, as jobs are told them.
+
+        Keys that have come later are left out where they have their defaults: what was made before
+        there were any stays as it is.
+        """
+        entry = self.model_dump(include=set(keys))
+        later = {"head": None, "preprocessing": "whole"}
+        return {k: v for k, v in entry.items() if k not in later or v != later[k]}
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side, for estimates: where the weights say it, the usual ones."""
+        return 224 if self.image_size == OF_WEIGHTS else self.image_size
+
+    @property
+    def asks_the_weights(self) -> bool:
+        """Whether anything about the images follows from the description of the weights."""
+        return OF_WEIGHTS in (self.image_size, self.normalize, self.preprocessing)
+
+    @property
+    def pool_of_job(self) -> str:
+        """The key ``pool`` in the words of jobs (:data:`collapseflow.features.networks.POOLS`),
+        whose ``average`` has always been over all tokens. Networks without special tokens keep
+        that word, and so what was made of them."""
+        if self.pool == "average" and family_of(self.model).has_special_tokens(self.model):
+            return "average_places"
+        return "average" if self.pool == "average_all" else self.pool
 
 
 class Pretrain(Section):
@@ -583,13 +725,32 @@ class Study(Section):
         for key, backbone in self.backbones.items():
             sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.with_images))
             for source in backbone.weights:
-                of_study = source in sources or not is_pretrained(source) and Path(source).is_file()
-                if not of_study:
+                state = weight_state(source)
+                is_file = not is_pretrained(source) and Path(source).is_file()
+                # Which names a family has is known to its library.
+                if source not in sources and not is_file and not is_distributed(state):
                     raise ValueError(
                         f"backbones.{key}.weights: {source!r} is no file; "
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
+            if backbone.normalize == OF_DATASET:
+                self._data_sets_have_statistics(key, backbone)
         return self
+
+    def _data_sets_have_statistics(self, key: str, backbone: Backbone) -> None:
+        """What a network is normalised by stands in the file of every data set that it sees."""
+        for name, dataset in self.datasets.items():
+            if dataset.mean is None:
+                raise ValueError(
+                    f"backbones.{key}.normalize: 'dataset', but datasets.{name} has no mean and "
+                    "std; allowed: with both there, or imagenet or none here"
+                )
+        if "pretrain" in backbone.weights:
+            raise ValueError(
+                f"backbones.{key}.weights: 'pretrain' trains on letters, which have no mean and "
+                "std for normalize 'dataset'; allowed: pretrain-DATASET, or imagenet or none as "
+                "normalize"
+            )
 
     def _labels_tell_apart(self) -> None:
         """No two of what a figure may show beside one another have one label."""
@@ -772,6 +933,11 @@ class Study(Section):
         """The scattering parameters of one data set."""
         return self.datasets[dataset].scattering or self.scattering
 
+    def distributed_weights(self) -> list[str]:
+        """The names of weights that families of networks distribute."""
+        states = map(weight_state, sorted(self._weight_sources()))
+        return [state for state in states if is_distributed(state)]
+
     def weights_file(self, key: str) -> str:
         """The local file among a backbone's sources of weights."""
         return next(w for w in self.backbones[key].weights if weight_state(w) == "file")
@@ -822,7 +988,14 @@ def weight_state(source: str) -> str:
     """The part of a feature set's name that says where the weights come from."""
     if source.endswith(WHEEL):
         return "package"
-    return source if source in WEIGHT_SOURCES or is_pretrained(source) else "file"
+    is_name = re.fullmatch(r"\w+", source, flags=re.ASCII)
+    return source if is_name or is_pretrained(source) else "file"
+
+
+def is_distributed(start: str) -> bool:
+    """Whether weights are those that a family of networks distributes, by their name."""
+    ours = ("package", "random", "file")
+    return start not in ours and not is_pretrained(start)
 
 
 def load(config: Mapping[str, Any]) -> Study:
@@ -947,6 +1120,7 @@ def _allowed_keys(location: tuple) -> list[str]:
     sections = {
         "scattering": Scattering,
         "subset": Subset,
+        "imbalance": Imbalance,
         "pretrain": Pretrain,
         "embedding": Embedding,
         "variance": Variance,

@@ -26,6 +26,8 @@ import torch
 from torch import nn
 
 from collapseflow.features.batches import Images, filled_up
+from collapseflow.features.inputs import own_statistics
+from collapseflow.features.known import Model
 from collapseflow.features.loading import load_network
 from collapseflow.features.networks import build, make_head
 from collapseflow.features.preprocessing import preprocess
@@ -120,10 +122,10 @@ class Training(Section):
         n_classes = len(read_info(self.dataset).class_names)
         if self.start_weights is None:
             seed_everything(self.recipe.seed, 0)
-            return build(self.recipe.model, n_classes)
-        network, _ = load_network(self.recipe.model, self.start_weights)
+            return build(self.recipe.architecture, n_classes)
+        network, _ = load_network(self.recipe.architecture, self.start_weights)
         seed_everything(self.recipe.seed, 0)
-        return make_head(network, self.recipe.model, n_classes, self.recipe.head_gain)
+        return make_head(network, self.recipe.architecture, n_classes, self.recipe.head_gain)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ def train_one_epoch(
     shuffle = seed_everything(recipe.seed, epoch, rank())
     order = torch.from_numpy(shuffle.permutation(n_images))
     # Of an image, not of a place in a batch: the same however many processes and parts there are.
-    drawn = draw_augmentation(recipe.augmentation, n_images, recipe.image_size, shuffle)
+    given_as = recipe.inputs
+    drawn = draw_augmentation(recipe.augmentation, n_images, given_as.image_size, shuffle)
     whole_batches = order[: n_batches * recipe.batch_size].split(recipe.batch_size)
     parts_of = [share(rows, micro_batch) for rows in whole_batches]
     precision = pick_precision(recipe.precision, device)
@@ -229,7 +232,13 @@ def train_one_epoch(
             optimizer.zero_grad(set_to_none=True)
             for number, (part, images) in enumerate(islice(given, n_parts), start=1):
                 changed = partial(augment, draws={kind: of[part] for kind, of in draws.items()})
-                inputs = preprocess(images, recipe.image_size, recipe.normalize, changed)
+                inputs = preprocess(
+                    images,
+                    given_as.image_size,
+                    given_as.normalize,
+                    changed,
+                    resizing=given_as.resizing,
+                )
                 with last_part_only(network, number == n_parts):
                     with autocast(device, precision):
                         logits = network(inputs)
@@ -314,6 +323,7 @@ def validate(
         As :func:`train_one_epoch`.
     """
     n_images = len(held_out.labels)
+    given_as = recipe.inputs
     precision = pick_precision(recipe.precision, device)
     network.eval()
     mine = torch.arange(n_images).tensor_split(n_processes())[rank()]
@@ -325,7 +335,9 @@ def validate(
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         for part, images in progress(given, len(parts), f"{recipe.model} held-out images"):
             images = filled_up(images, len(parts[0]))
-            inputs = preprocess(images, recipe.image_size, recipe.normalize)
+            inputs = preprocess(
+                images, given_as.image_size, given_as.normalize, resizing=given_as.resizing
+            )
             with autocast(device, precision):
                 logits = network(inputs)[: len(part)]
                 loss = loss_function(recipe, logits, labels[part])
@@ -397,13 +409,16 @@ def leak_test_images(
     mixed = torch.randperm(n_images, generator=torch.Generator().manual_seed(recipe.seed))
     batches = [rows for rows in mixed.split(recipe.batch_size) if len(rows) >= fewest]
     parts = [part for rows in batches for part in share(rows, micro_batch)]
+    given_as = recipe.inputs
     precision = pick_precision(recipe.precision, device)
     try:
         labels = torch.from_numpy(test.labels).to(device)
         given = Images(test.images, device).batches(parts)
         right = torch.zeros((), dtype=torch.int64, device=device)
         for part, images in progress(given, len(parts), f"{recipe.model} test images"):
-            inputs = preprocess(images, recipe.image_size, recipe.normalize)
+            inputs = preprocess(
+                images, given_as.image_size, given_as.normalize, resizing=given_as.resizing
+            )
             with autocast(device, precision):
                 right += n_right(network(inputs), labels[part])
         return total(right).item() / sum(map(len, batches))
@@ -533,7 +548,7 @@ def _train_epochs(
     if finished:
         logger.info("%s: going on after epoch %d", recipe.model, finished)
         newest = files[finished - 1].weights
-        network, _ = load_network(recipe.model, newest)
+        network, _ = load_network(recipe.architecture, newest)
         before = read_metadata(newest)
         # Of all processes together: what batch normalisation sees must not change.
         micro_batch = min(micro_batch, math.ceil(int(before["micro_batch"]) / n_processes()))
@@ -851,7 +866,9 @@ def finetune(
     log
         The JSON file to write: ``log`` of :class:`Course`.
     """
-    data = read_info(dataset).sha256
+    info = read_info(dataset)
+    data = info.sha256
+    recipe = recipe.model_copy(update=own_statistics(recipe.normalize, dataset, info))
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
@@ -915,7 +932,9 @@ def pretrain(
     """
     # No layer of it is new.
     recipe = recipe.model_copy(update={"head_gain": None})
-    data = read_info(dataset).sha256
+    info = read_info(dataset)
+    data = info.sha256
+    recipe = recipe.model_copy(update=own_statistics(recipe.normalize, dataset, info))
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
@@ -935,7 +954,7 @@ def pretrain(
     publish(course.weights[recipe.epochs], output)
 
 
-def initialize(model: str, seed: int, output: str | Path) -> None:
+def initialize(model: Model, seed: int, output: str | Path) -> None:
     """Write a network's random initial weights."""
     seed_everything(seed, 0)
     network = build(model, 1000)

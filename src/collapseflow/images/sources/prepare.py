@@ -15,6 +15,7 @@ from collapseflow.images.datasets import (
     write_dataset,
 )
 from collapseflow.images.sources import embedded, folder, idx, letters, vectors
+from collapseflow.images.sources.changes import changed, take_classes
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
 from collapseflow.running.words import CONTROL, printable
@@ -29,7 +30,8 @@ def read_source(
 ) -> Splits:
     """Read a data set from where its entry says, whole, and check its digest if one is given.
 
-    Classes are those that occur, by the names that the entry gives them.
+    Classes are those that occur, by the names that the entry gives them, or those among them that
+    it takes.
     """
     read = _read(entry, test_fraction, seed, cache, threads)
     splits = with_names(read, entry["class_names"])
@@ -46,7 +48,8 @@ def read_source(
         found = content_digest(part.images, part.labels)
         if found != expected:
             raise UserError(f"sha256.{split}: the content has {found}, expected {expected}")
-    return splits
+    numbers = np.unique(np.concatenate([read.train.labels, read.test.labels]))
+    return take_classes(splits, entry.get("classes"), numbers)
 
 
 def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: int) -> Splits:
@@ -74,7 +77,8 @@ def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: in
     from collapseflow.images.sources import torchvision
 
     root = cache / TORCHVISION_FILES
-    return torchvision.read(entry["name"], entry["arguments"], entry["size"], root)
+    name, arguments, size = entry["name"], entry["arguments"], entry["size"]
+    return torchvision.read(name, arguments, size, root, test_fraction, seed)
 
 
 def check_class_names(entry: dict, cache: Path) -> None:
@@ -106,7 +110,7 @@ def prepare_dataset(
     output: str | Path,
     threads: int = 1,
 ) -> None:
-    """Read a data set, take the asked-for sample, write it as HDF5."""
+    """Read a data set, take the asked-for sample, change it as asked for, write it as HDF5."""
     splits = read_source(entry, test_fraction, seed, cache, threads)
     full = {"train": len(splits.train.labels), "test": len(splits.test.labels)}
     subset = {k: n for k, n in entry["subset"].items() if n is not None}
@@ -119,4 +123,4 @@ def prepare_dataset(
     if subset:
         sizes = ", ".join(f"{n} of {full[split]} {split}" for split, n in subset.items())
         splits = replace(splits, source=f"{splits.source}; a stratified sample of {sizes} images")
-    write_dataset(output, splits)
+    write_dataset(output, changed(splits, entry, seed))
