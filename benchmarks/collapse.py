@@ -448,7 +448,8 @@ if __name__ == "__main__":
         f'part of the measures: "theirs" is that part alone, with products of float32, from the '
         f"store, and in a loop in batches of {BATCH}, of which {LOOP_BYTES // 2**20} MiB are kept "
         "in memory and all else in a temporary file. And the statistics of 18 layers of ResNet18 "
-        f"on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against that alone.",
+        f"on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against that "
+        "alone.",
         sides(),
         rows(),
         prepare=prepare,
