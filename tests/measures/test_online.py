@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from collapseflow.measures import Collapse, kept
+from collapseflow.measures import statistics as module
 from collapseflow.measures.definitions import compare_definitions
 
 ROOT = Path(__file__).parent.parent.parent
@@ -106,7 +107,8 @@ def test_vectors_of_other_types_are_taken_as_the_numbers_that_they_are(keep, kin
         given_head = layer
     else:
         labels_given, logits_given, given_head = labels, logits, (head[0], None)
-    collapse = fill(Collapse(5, keep=keep), given, labels_given, logits_given)
+    collapse = Collapse(5, keep=keep, products="float64")
+    fill(collapse, given, labels_given, logits_given)
     left_out = OF_SAMPLES if keep == "moments" else ()
     require_equal(collapse.compute(given_head), exact, labels, logits, head, left_out)
 
@@ -132,7 +134,7 @@ def test_what_memory_does_not_hold_is_kept_in_a_temporary_file(monkeypatch, memo
     monkeypatch.setattr(kept, "BLOCK_BYTES", 1000)
     features, labels, logits, head = make_case()
     given, exact = of_type(features, kind)
-    collapse = Collapse(5, memory=memory)
+    collapse = Collapse(5, memory=memory, products="float64")
     for _ in range(2):
         fill(collapse, given, labels, logits)
         in_memory = sum(b.nbytes for b in collapse._kept._blocks if isinstance(b, np.ndarray))
@@ -200,6 +202,93 @@ def test_threads_change_no_bit(monkeypatch):
     assert one == three
 
 
+# --- products in float32, and a part of the measures ------------------------------------------
+
+
+def counted_products(monkeypatch):
+    """A list that gets the type of the products of each second pass."""
+    types = []
+    original = module._SecondPass.__init__
+
+    def recorded(self, own, training, parts, products):
+        types.append(products)
+        original(self, own, training, parts, products)
+
+    monkeypatch.setattr(module._SecondPass, "__init__", recorded)
+    return types
+
+
+@pytest.mark.parametrize(("n", "d", "n_classes"), [(900, 40, 5), (3000, 64, 150), (2000, 20, 60)])
+def test_products_in_float32_are_off_by_less_than_a_millionth(monkeypatch, n, d, n_classes):
+    """Only of directional CDNV: of the nearest mean float64 is asked where float32 cannot tell."""
+    types = counted_products(monkeypatch)
+    features, labels, logits, head = make_case(n, d, n_classes)
+    features = (features + 100).astype(np.float32)
+    collapse = fill(Collapse(n_classes), features, labels, logits)
+    found = collapse.compute(head)
+    collapse.products = "float64"
+    exact = collapse.compute(head)
+    assert types == ["float32", "float64"]
+    require_equal(exact, features.astype(np.float64), labels, logits, head, rtol=1e-11)
+    assert 0 < abs(found["directional_cdnv"] / exact["directional_cdnv"] - 1) < 1e-6
+    for name in set(exact) - {"directional_cdnv"}:
+        assert found[name] == pytest.approx(exact[name], rel=1e-12), name
+    for name in ("nc4", "accuracy_nearest_mean"):
+        assert found[name] == exact[name]
+
+
+def test_of_means_as_near_as_float32_can_tell_float64_finds_the_nearest():
+    """Half of the class means are 1e-5 beside others: distances differ in the tenth digit."""
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(20, 8))
+    means[10:] = means[:10] + 1e-5 * rng.normal(size=(10, 8))
+    labels = np.arange(400) % 20
+    features = means[labels] + 1e-5 * rng.normal(size=(400, 8))
+    own = np.stack([features[labels == c].mean(axis=0) for c in range(20)])
+    nearest = ((features[:, None] - own) ** 2).sum(axis=2).argmin(axis=1)
+    share = np.mean(nearest == labels)
+    assert 0.6 < share < 1
+    collapse = Collapse(20, products="float32", measures=["accuracy_nearest_mean"])
+    assert fill(collapse, features, labels).compute() == {"accuracy_nearest_mean": share}
+
+
+def test_class_means_near_each_other_keep_products_in_float64(monkeypatch):
+    types = counted_products(monkeypatch)
+    features, labels, logits, head = make_case()
+    features = features.astype(np.float32)
+    features[labels == 1] = features[labels == 0].mean(axis=0) + 0.001 * features[labels == 1]
+    collapse = fill(Collapse(5), features, labels, logits)
+    found = collapse.compute(head)
+    require_equal(found, features.astype(np.float64), labels, logits, head, rtol=1e-9)
+    # Without what rounding would weigh on there is no need for it.
+    part = fill(Collapse(5, measures=["nc4", "nc1"]), features, labels, logits).compute()
+    assert types == ["float64", "float32"]
+    assert part["nc1"] == pytest.approx(found["nc1"], rel=1e-12)
+    assert (set(part), part["nc4"]) == ({"nc1", "nc4"}, found["nc4"])
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16", "torch.bfloat16"])
+def test_the_type_of_the_products_follows_that_of_the_vectors(monkeypatch, kind):
+    types = counted_products(monkeypatch)
+    features, labels, *_ = make_case()
+    collapse = fill(Collapse(5), of_type(features, kind)[0], labels)
+    collapse.compute()
+    collapse.update(features[:9], labels[:9])
+    collapse.compute()
+    assert types == ["float64" if kind == "float64" else "float32", "float64"]
+
+
+@pytest.mark.parametrize("definitions", [None, "papyan2020", "luthra_code", "papyan_notebook"])
+def test_a_part_of_the_measures_has_the_same_values(definitions):
+    features, labels, logits, head = make_case()
+    whole = fill(Collapse(5, definitions), features, labels, logits).compute(head)
+    for name, value in whole.items():
+        one = fill(Collapse(5, definitions, measures=[name]), features, labels, logits)
+        assert one.compute(head) == {name: value}
+    parts = fill(Collapse(5, measures=["nc1"]), features, labels, logits).statistics()
+    assert parts.directional is parts.nearest is parts.balanced is None
+
+
 # --- the definitions of others ----------------------------------------------------------------
 
 
@@ -243,6 +332,9 @@ def test_every_definition_is_what_the_command_prints():
         ({"n_classes": 1}, "n_classes: 1; at least two"),
         ({"definitions": "papyan"}, "definitions: 'papyan' is unknown; did you mean"),
         ({"keep": "feature"}, "keep: 'feature' is unknown; did you mean 'features'"),
+        ({"products": "float16"}, "products: 'float16' is unknown; did you mean"),
+        ({"measures": ["nc1", "nc5"]}, "measures: 'nc5' is unknown; did you mean 'nc"),
+        ({"measures": ["cdnv"], "definitions": "tirer"}, "measures: 'cdnv' is unknown; allowed"),
     ],
 )
 def test_arguments_that_do_not_exist_are_refused(arguments, words):

@@ -47,6 +47,8 @@ class KeptVectors:
         self._filling: np.ndarray | None = None
         self._filled = self._in_memory = self._in_file = 0
         self._file = None
+        #: Whether no feature has had more digits than float32.
+        self.narrow = True
         self._labels: list[np.ndarray] = []
         self._predictions: list[np.ndarray] = []
 
@@ -59,6 +61,7 @@ class KeptVectors:
             If the temporary file cannot be written.
         """
         self._labels.append(labels)
+        self.narrow &= features.itemsize <= 4
         if predictions is not None:
             self._predictions.append(predictions)
         while len(features):
