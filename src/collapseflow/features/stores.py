@@ -1,12 +1,12 @@
 """Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
 
 Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
-(N,), optionally ``predictions`` int64 (N,), and ``head_weight`` float32 (K, d) and ``head_bias``
-float32 (K,) of the last layer where the features are its input; ``checksums`` uint64, the XXH3-64
-of each block of ``rows_per_block`` whole rows of the features. Attributes: ``digest``,
+(N,), optionally ``predictions`` and ``groups`` int64 (N,), and ``head_weight`` float32 (K, d) and
+``head_bias`` float32 (K,) of the last layer where the features are its input; ``checksums`` uint64,
+the XXH3-64 of each block of ``rows_per_block`` whole rows of the features. Attributes: ``digest``,
 ``rows_per_block``, ``shape`` of one image's features before flattening, and provenance.
 ``digest`` identifies the content: it is the SHA-256 over ``shape`` and ``rows_per_block`` as JSON,
-then checksums, labels, ids and, where there are any, predictions, weight and bias.
+then checksums, labels, ids and, where there are any, predictions, groups, weight and bias.
 
 Whoever reads a store checks all that is read: what is damaged ends the job. HDF5 says where the
 features are, and they are read there as the bytes that they are: threads can do so side by side,
@@ -54,7 +54,7 @@ BLOCK_BYTES = 4 * 2**20
 SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.
-COLUMNS = ("labels", "ids", "predictions")
+COLUMNS = ("labels", "ids", "predictions", "groups")
 HEAD = ("head_weight", "head_bias")
 
 #: Weight float32 (K, d) and bias float32 (K,) of the last layer of a network that tells K classes.
@@ -172,6 +172,7 @@ def open_writer(
     ids: np.ndarray,
     provenance: Mapping[str, str],
     head: Head | None = None,
+    groups: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -183,6 +184,8 @@ def open_writer(
         At least the keys of :data:`PROVENANCE`.
     head
         Of the network, where its last layer is linear and takes these features.
+    groups
+        Of the images, int64 (N,), where they have some.
 
     Raises
     ------
@@ -210,6 +213,8 @@ def open_writer(
         columns = {"labels": labels, "ids": ids}
         if writer.predictions:
             columns["predictions"] = np.concatenate(writer.predictions)
+        if groups is not None:
+            columns["groups"] = groups
         others = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
         if head is not None:
             weight, bias = (np.ascontiguousarray(part, np.float32) for part in head)
@@ -232,6 +237,7 @@ def write_store(
     labels: np.ndarray,
     ids: np.ndarray,
     provenance: Mapping[str, str],
+    groups: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
 
@@ -241,10 +247,10 @@ def write_store(
         Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
         labels. While the next batch is computed, the last one is being written: its memory must
         not change before yet another one is asked for.
-    labels, ids, provenance
+    labels, ids, provenance, groups
         As :func:`open_writer`, which also says what is raised.
     """
-    with open_writer(path, labels, ids, provenance) as writer:
+    with open_writer(path, labels, ids, provenance, groups=groups) as writer:
         for features, predictions in batches:
             writer.add(features, predictions)
 
@@ -326,7 +332,8 @@ def write_features(
     """
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
-    write_store(path, batches_of(images.images), images.labels, images.ids, provenance)
+    batches = batches_of(images.images)
+    write_store(path, batches, images.labels, images.ids, provenance, images.groups)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:
@@ -352,7 +359,7 @@ class _Reader:
     Attributes
     ----------
     shape : (N, d)
-    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` by name
+    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` and ``groups`` by name
     head : weight and bias by name; empty where there is none
     blocks : the rows of each block
     attributes : of the file
@@ -379,7 +386,7 @@ class _Reader:
         digest = content_digest(self.attributes["shape"], self.rows, self.checksums, others)
         if digest != self.attributes["digest"] or self.shape != (n, d):
             raise UserError(
-                f"{path}: labels, ids, predictions, the head or checksums are damaged; "
+                f"{path}: labels, ids, predictions, groups, the head or checksums are damaged; "
                 f"{remedy(path)}"
             )
         _require_own_images(path, self.attributes)
@@ -450,6 +457,12 @@ def read_labels(path: str | Path) -> np.ndarray:
     """The labels of a store, int64 (N,)."""
     with _open_store(path) as store:
         return store.columns["labels"]
+
+
+def read_groups(path: str | Path) -> np.ndarray | None:
+    """The groups of a store's images, int64 (N,); None where they have none."""
+    with _open_store(path) as store:
+        return store.columns.get("groups")
 
 
 def read_head(path: str | Path) -> Head | None:

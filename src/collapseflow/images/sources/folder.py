@@ -141,11 +141,12 @@ def read(
         )
     labels = np.array([file.label for file in used])
     ids = np.array([file.position for file in used])
+    names = [_name(file.path, folder.root) for file in used]
     # Training images stand first.
     n = sum(file.part == 0 for file in used)
-    train = make_split(images[:n], labels[:n], ids[:n])
+    train = make_split(images[:n], labels[:n], ids[:n], names=names[:n])
     if len(folder.parts) == 2:
-        test = make_split(images[n:], labels[n:], ids[n:])
+        test = make_split(images[n:], labels[n:], ids[n:], names=names[n:])
     else:
         train, test = split_off_test(train, test_fraction, seed)
         _require_every_class(train, test, folder.class_names, folder.root, test_fraction)

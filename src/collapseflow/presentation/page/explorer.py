@@ -47,6 +47,8 @@ class Images:
         int (n,), the place of each image in its split.
     ids
         int (n,), its place in the source.
+    names
+        object (n,) of str, its file; None where images are no files.
     """
 
     images: np.ndarray
@@ -54,6 +56,7 @@ class Images:
     split: np.ndarray
     rows: np.ndarray
     ids: np.ndarray
+    names: np.ndarray | None
 
 
 def read_maps(paths: Iterable[str | Path], columns: Sequence[DescribedFeatures]) -> list[dict]:
@@ -81,7 +84,7 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
     UserError
         If the map is not of this data set.
     """
-    parts = []
+    parts, names = [], []
     for place, name in enumerate(SPLITS):
         split = read_split(dataset, name)
         n = int(np.count_nonzero(a_map["split"] == place))
@@ -91,10 +94,12 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
         small = [thumbnails(split.images[rows[i : i + 1000]]) for i in range(0, n, 1000)]
         of_split = np.concatenate(small), split.labels[rows], split.ids[rows]
         parts.append((*of_split, np.full(n, place, np.uint8), rows))
+        names.append(None if split.names is None else split.names[rows])
     images, labels, ids, places, rows = map(np.concatenate, zip(*parts, strict=True))
     if not np.array_equal(labels, a_map["labels"]):
         raise UserError(f"{dataset}: a t-SNE is not of these images; run the study again")
-    return Images(images, labels, places, rows, ids)
+    named = all(part is not None for part in names)
+    return Images(images, labels, places, rows, ids, np.concatenate(names) if named else None)
 
 
 def right_answers(
@@ -128,8 +133,9 @@ def describe(
     Returns
     -------
     ``classes``; ``n`` points, of which the first ``n_train`` are training images; ``labels``,
-    ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; of each map
-    which test images are ``wrong`` by classifier (a bit each, base64); and the :func:`thumbnails`.
+    ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; ``files``,
+    the images' names or None; of each map which test images are ``wrong`` by classifier (a bit
+    each, base64); and the :func:`thumbnails`.
     """
     images = mapped_images(dataset, maps[0], seed)
     right = right_answers(columns, classification, images)
@@ -158,6 +164,7 @@ def describe(
         "labels": _base64(images.labels.astype("<u4")),
         "rows": _base64(images.rows.astype("<u4")),
         "ids": _base64(images.ids.astype("<u4")),
+        "files": None if images.names is None else images.names.tolist(),
         "maps": described,
     }
     return told, images.images

@@ -300,7 +300,7 @@ function explore(place) {
   const zoom = make("div", { class: "controls" }, make("button", { type: "button", onclick: zoomed(1.6), "aria-label": "larger" }, "+"), make("button", { type: "button", onclick: zoomed(1 / 1.6), "aria-label": "smaller" }, "−"), make("button", { type: "button", onclick: zoomed(0) }, "whole map"));
   const body = make("tbody");
   const more = make("button", { type: "button", onclick: () => { page += 5 * ROWS; list(); } }, "more images");
-  const listed = make("details", { class: "list" }, make("summary", {}, "The images that are shown, as a table"), make("div", { class: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, ...["image", "class", "place", "classifier"].map((h) => make("th", { scope: "col" }, h)))), body)), more);
+  const listed = make("details", { class: "list" }, make("summary", {}, "The images that are shown, as a table"), make("div", { class: "wide" }, make("table", {}, make("thead", {}, make("tr", {}, ...["image", "class", "place", "file or row of its source", "classifier"].map((h) => make("th", { scope: "col" }, h)))), body)), more);
   listed.addEventListener("toggle", list);
   place.replaceChildren(
     make("div", { class: "controls" }, ...(sets.length > 1 ? [setField] : []), mapField, byField, make("fieldset", {}, testLabel, trainLabel, wrongLabel)),
@@ -447,9 +447,10 @@ function explore(place) {
     return make("span", { class: "thumbnail", style: `width:${side}px;height:${side}px;background-image:url(${urls.get(id)});background-size:${look.per_side * side}px auto;background-position:-${across}px -${down}px` });
   }
   const where = (i) => i < set.n_train ? `training image ${set.rows[i]}` : `test image ${set.rows[i]}`;
+  const origin = (i) => set.files ? make("bdi", { class: "file" }, set.files[i]) : `row ${set.ids[i]} of its source`;
   const verdict = (i) => ({ undefined: "", true: `${set.classifiers[by.value]}: wrong`, false: `${set.classifiers[by.value]}: right` })[isWrong(i)];
   function show(i) {
-    const lines = [make("bdi", {}, set.classes[set.labels[i]]), `${where(i)}, ${set.ids[i]} in its source`, verdict(i)].filter(Boolean);
+    const lines = [make("bdi", {}, set.classes[set.labels[i]]), where(i), origin(i), verdict(i)].filter(Boolean);
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, line)));
   }
   function choose(i) {
@@ -462,7 +463,7 @@ function explore(place) {
     if (!listed.open) return;
     body.replaceChildren(...visible.slice(0, page).map((i) => make("tr", { "data-image": i, "aria-current": String(i === chosen) },
       make("td", {}, make("button", { type: "button", "aria-label": `show ${where(i)} on the map`, onclick: () => choose(i) }, thumbnail(i, 42))),
-      make("td", {}, make("bdi", {}, set.classes[set.labels[i]])), make("td", {}, where(i)), make("td", {}, verdict(i)))));
+      make("td", {}, make("bdi", {}, set.classes[set.labels[i]])), make("td", {}, where(i)), make("td", {}, origin(i)), make("td", {}, verdict(i)))));
     more.hidden = visible.length <= page;
   }
 
