@@ -172,11 +172,15 @@ def warn_of_slow_spectra(study: Study) -> None:
         if dataset.image_size is None:
             continue
         scattering = study.scattering_of(key)
-        places = {"raw": dataset.image_size, "scattering": dataset.image_size // 2**scattering.J}
+        height, width = dataset.image_size
+        places = {
+            "raw": height * width,
+            "scattering": (height // 2**scattering.J) * (width // 2**scattering.J),
+        }
         for name in study.features if study.features is not None else places:
             if name not in places:
                 continue
-            values = places[name] ** 2 * (1 if dataset.is_ink else 3)
+            values = places[name] * (1 if dataset.is_ink else 3)
             d = values * (scattering.n_coefficients if name == "scattering" else 1)
             minutes = SPECTRUM_SECONDS * d**3 / 60
             if minutes >= SLOW:

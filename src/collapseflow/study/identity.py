@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from collapseflow.images.sources.known import IDX_FILES
+from collapseflow.images.sources.places import OWN
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import read_json, readable, writable, write_json
 from collapseflow.running.resume import digest
@@ -23,7 +24,9 @@ from collapseflow.study.analyses import ANALYSES
 SHARED = ("seed", "test_fraction")
 FILE = "identity.json"
 #: Sources whose images stand where the user says.
-LOCATED = ("folder", "idx")
+LOCATED = (*OWN, "idx")
+#: What stands for keys that were not recorded when a study was made: then there was no choice.
+BEFORE = {"fit": "crop", "columns": {}}
 #: Arguments of torchvision's data sets that say where files are, not which.
 WHERE = ("root", "download")
 #: The folders of results that have one for each data set.
@@ -113,7 +116,7 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a data set that decide which images it has, with their values."""
     arguments = {k: v for k, v in entry["arguments"].items() if k not in WHERE}
     values = {"source": entry["source"], "name": entry["name"], "arguments": arguments}
-    values |= {"size": entry["size"]}
+    values |= {key: entry[key] for key in ("size", *BEFORE)}
     values |= {f"subset.{split}": n for split, n in entry["subset"].items()}
     if entry["source"] == "idx" and set(entry["sha256"]) == set(IDX_FILES):
         # Wherever the files are, these are their contents.
@@ -126,7 +129,7 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differences(entry: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, tuple]:
     """The keys that decide a data set's images and differ from before: the values now and then."""
-    now = _decisive(entry)
+    now, before = _decisive(entry), {**BEFORE, **before}
     found = {key: (now[key], was) for key, was in before.items() if key in now and now[key] != was}
     # One place of several is enough; and a folder may have been moved.
     if "location" in found and (
@@ -153,7 +156,11 @@ def _path(location: str) -> Path | None:
 
 
 def _listing(locations: list[str]) -> str | None:
-    """A digest of the names and sizes of the files in the first folder that is there."""
+    """A digest of the names and sizes of the files in the first folder that is there; of a file its
+    size."""
+    files = [path for path in map(_path, locations) if path is not None and path.is_file()]
+    if files:
+        return digest({"size": files[0].stat().st_size})
     folders = (path for path in map(_path, locations) if path is not None and path.is_dir())
     folder = next(folders, None)
     if folder is None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from collapseflow.images.datasets import SPLITS
-from collapseflow.images.sources import folder
+from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
@@ -26,17 +26,16 @@ class Jobs:
 
     # --- images ---------------------------------------------------------------------------
 
-    def images_of_a_folder(self, dataset: str) -> str | None:
-        """What changes when an image is added to a user's folder, changed or removed; None for
-        other sources.
+    def images_of_a_user(self, dataset: str) -> str | None:
+        """What changes when an image is added to a user's own, changed or removed; None for other
+        sources.
 
         Raises
         ------
         UserError
-            If the folder cannot be read.
+            If they cannot be read.
         """
-        entry = self._study.datasets[dataset]
-        return folder.content(entry.location[0]) if entry.source == "folder" else None
+        return places.content(self._study.datasets[dataset].model_dump())
 
     # --- weights --------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ from pydantic_core import PydanticCustomError
 
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
+    COLUMNS,
+    DECODED,
     IDX_FILES,
     INK,
     SOURCES,
@@ -37,6 +39,7 @@ from collapseflow.images.sources.known import (
     n_used,
     torchvision_name,
 )
+from collapseflow.images.sources.places import OWN, n_classes
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -100,9 +103,13 @@ WITHOUT_NETWORK = ("raw", "scattering")
 #: The end of the name of a package's file.
 WHEEL = ".whl"
 DATA_SOURCES = (
-    *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
+    *("folder", "table", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters"),
 )
+
+
+#: Keys of a data set that there have not always been.
+CHOICES = ("on_bad_image", "fit", "columns")
 
 
 class Scattering(Section):
@@ -126,6 +133,15 @@ class Subset(Section):
     test: PositiveInt | None = None
 
 
+def _is_size(value: Any) -> Any:
+    """Pixels a side, or height and width."""
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 10_000 for n in sides)
+    if whole and len(sides) == (2 if isinstance(value, list) else 1):
+        return value
+    raise PydanticCustomError("allowed", "1 to 10000 pixels a side, or [height, width]")
+
+
 class Dataset(Section):
     """Where a data set comes from and how much of it is used."""
 
@@ -135,7 +151,12 @@ class Dataset(Section):
     sha256: dict[str, Sha256] = {}
     name: str | None = None
     arguments: dict[str, Any] = {}
-    size: Pixels | None = None
+    size: Annotated[
+        Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(lambda value: value if value is None else _is_size(value)),
+    ] = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    columns: dict[str, str | None] = {}
     on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[Label] | None = None
     subset: Subset = Subset()
@@ -150,16 +171,19 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> "Dataset":
-        needed = {"idx": "location", "folder": "location", "torchvision": "name"}.get(self.source)
+        needed = {"torchvision": "name"} | dict.fromkeys(("idx", *OWN), "location")
+        needed = needed.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": ("folder", "mnist", "fashion_mnist", "idx"),
+            "location": (*OWN, "mnist", "fashion_mnist", "idx"),
             "sha256": ("idx", "torchvision"),
             "name": ("torchvision",),
             "arguments": ("torchvision",),
-            "size": ("folder", "torchvision"),
-            "on_bad_image": ("folder",),
+            "size": (*OWN, "torchvision"),
+            "fit": (*OWN, "torchvision"),
+            "columns": tuple(COLUMNS),
+            "on_bad_image": DECODED,
         }
         for key, sources in allowed.items():
             given = getattr(self, key) != type(self).model_fields[key].default
@@ -174,25 +198,33 @@ class Dataset(Section):
                 raise ValueError(f"sha256: {part!r} is unknown; {instead(part, parts)}")
         if self.source in SOURCES:
             self._every_class_has_a_name(SOURCES[self.source].classes, self.source)
-        if self.source == "folder" and not _is_folder(self.location[0]):
-            raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
-        if self.source == "folder" and len(self.location) > 1:
-            raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
-        if self.location and not any(map(_may_exist, self.location)):
+        for role in self.columns:
+            if role not in COLUMNS[self.source]:
+                known = instead(role, COLUMNS[self.source])
+                raise ValueError(f"columns: {role!r} is unknown; {known}")
+        if self.fit != "crop" and self.size is None:
+            raise ValueError("fit: needs the key 'size'")
+        if self.source in OWN:
+            self._is_there()
+        elif self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
                 "allowed: existing folders, file:// and web addresses"
             )
-        if self.source == "folder":
-            # Reading images needs libraries; only folders of them wait for these.
-            from collapseflow.images.sources.folder import look_into
-
-            try:
-                n_classes = len(look_into(self.location[0]).class_names)
-            except UserError as error:
-                raise ValueError(f"location: {error}") from None
-            self._every_class_has_a_name(n_classes, self.location[0])
         return self
+
+    def _is_there(self) -> None:
+        """What a user has where the location says is what the source reads."""
+        place, what = self.location[0], "folder" if self.source == "folder" else "file"
+        if len(self.location) > 1:
+            raise ValueError(f"location: {len(self.location)} places; allowed: one {what}")
+        if not (_is_folder(place) if what == "folder" else _is_file(place)):
+            raise ValueError(f"location: {place} is no {what} here; allowed: a {what}")
+        try:
+            found = n_classes(self.model_dump())
+        except UserError as error:
+            raise ValueError(f"location: {error}") from None
+        self._every_class_has_a_name(found, place)
 
     def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
         if self.class_names and len(self.class_names) != n_classes:
@@ -204,19 +236,20 @@ class Dataset(Section):
     def entry(self) -> dict[str, Any]:
         """What decides the images and their labels.
 
-        A choice between stopping and skipping is none of it unless it is made: data sets that
-        were prepared before there was one stay as they are.
+        A choice is none of it unless it is made: data sets that were prepared before there was one
+        stay as they are.
         """
+        fields = type(self).model_fields
         left_out = {"label", "scattering"}
-        return self.model_dump(
-            exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
-        )
+        left_out |= {key for key in CHOICES if getattr(self, key) == fields[key].default}
+        return self.model_dump(exclude=left_out)
 
     @property
-    def image_size(self) -> int | None:
-        """Pixels on the shorter side, where they are known before the images are read."""
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, where they are known before the images are read."""
         known = SOURCES.get(self.source)
-        return known.image_size if known else self.size
+        size = known.image_size if known else self.size
+        return (size, size) if isinstance(size, int) else size and tuple(size)
 
     @property
     def is_ink(self) -> bool:
@@ -524,13 +557,13 @@ class Study(Section):
             )
         self._labels_tell_apart()
         for name, dataset in self.datasets.items():
-            J, size = self.scattering_of(name).J, dataset.image_size
+            J, size = self.scattering_of(name).J, dataset.image_size and min(dataset.image_size)
             key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
             too_small = size is not None and size.bit_length() <= J
             if too_small and dataset.size:
                 raise ValueError(
-                    f"datasets.{name}.size: {size} is less than the 2^{J} pixels that {key} "
-                    f"averages over; allowed: 2^{J} or more"
+                    f"datasets.{name}.size: {dataset.size} is less than the 2^{J} pixels that "
+                    f"{key} averages over; allowed: 2^{J} or more"
                 )
             if too_small:
                 raise ValueError(
@@ -754,6 +787,10 @@ def _may_exist(location: str) -> bool:
     if parts.scheme in ("http", "https"):
         return True
     return _is_folder(url2pathname(parts.path) if parts.scheme == "file" else location)
+
+
+def _is_file(path: str) -> bool:
+    return Path(os.path.expanduser(path)).is_file()
 
 
 def _is_folder(path: str) -> bool:

@@ -50,6 +50,10 @@ TORCHVISION = (
     *("KMNIST", "MNIST", "OxfordIIITPet", "PCAM", "Places365", "QMNIST", "RenderedSST2", "STL10"),
     *("SVHN", "StanfordCars", "USPS"),
 )
+#: Sources of encoded images, each of which takes a while to be decoded.
+DECODED = ("folder", "table")
+#: What the key ``columns`` may name, by source.
+COLUMNS = {"table": ("path", "label", "split", "group")}
 #: Light strokes or clothes on black, which their papers print as ink on paper: sources, and
 #: names in torchvision.
 INK = (

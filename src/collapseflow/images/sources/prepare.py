@@ -13,7 +13,7 @@ from collapseflow.images.datasets import (
     with_names,
     write_dataset,
 )
-from collapseflow.images.sources import embedded, folder, idx, letters
+from collapseflow.images.sources import embedded, folder, idx, letters, table
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
 
@@ -55,16 +55,20 @@ def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: in
         return embedded.digits(test_fraction, seed)
     if source == "letters":
         return letters.letters(LETTERS, test_fraction, seed, "data set")
+    # A data set of before there was a choice has no such key.
+    fit, choice = entry.get("fit", "crop"), entry.get("on_bad_image", "stop")
     if source == "folder":
-        # A data set of before there was a choice has no such key.
-        choice = entry.get("on_bad_image", "stop")
         location, size = entry["location"][0], entry["size"]
-        return folder.read(location, size, test_fraction, seed, threads, choice)
+        return folder.read(location, size, test_fraction, seed, threads, choice, fit)
+    if source == "table":
+        location, columns = entry["location"][0], entry.get("columns", {})
+        how = (entry["size"], test_fraction, seed, threads, choice, fit)
+        return table.read(location, columns, *how)
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.images.sources import torchvision
 
     root = cache / TORCHVISION_FILES
-    return torchvision.read(entry["name"], entry["arguments"], entry["size"], root)
+    return torchvision.read(entry["name"], entry["arguments"], entry["size"], root, fit)
 
 
 def check_class_names(entry: dict, cache: Path) -> None:
