@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from collapseflow import __version__
+from collapseflow.images.sources.places import content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Seconds that one core takes for the spectrum of d features, over d^3: four decompositions of
 #: d x d matrices with numpy and OpenBLAS, 24 s at d = 3,000 (2026-11-29).
 SPECTRUM_SECONDS = 9e-10
+#: Keys that decide what is found in a saved data set.
+SAVED = {"location", "name", "arguments", "columns", "class_names"}
 #: Minutes of one core from which on a spectrum is worth a warning.
 SLOW = 10
 
@@ -36,6 +39,7 @@ def check_against_libraries(study: Study) -> list[str]:
     """
     from collapseflow.features.loading import check_weights
     from collapseflow.features.networks import check_backbone
+    from collapseflow.images.sources.places import check_saved
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier
@@ -56,6 +60,8 @@ def check_against_libraries(study: Study) -> list[str]:
         here, readable = f"datasets.{key}", True
         if dataset.source == "torchvision":
             readable = ask(here, check_arguments, dataset.name, dataset.arguments)
+        if dataset.source == "huggingface":
+            readable = ask(here, check_saved, dataset.model_dump())
         if readable and key in named_classes(study):
             ask(here, check_class_names, dataset.model_dump(), DOWNLOADS)
     sound = [
@@ -129,6 +135,11 @@ def check_once(study: Study, cache: Path) -> None:
             key: [d.name, d.arguments]
             for key, d in study.datasets.items()
             if d.source == "torchvision"
+        },
+        "saved": {
+            key: [d.model_dump(include=SAVED), content(d.model_dump())]
+            for key, d in study.datasets.items()
+            if d.source == "huggingface"
         },
         "class_names": named_classes(study),
         "backbones": questions_about_networks(study),

@@ -24,7 +24,7 @@ from collapseflow.study.analyses import ANALYSES
 SHARED = ("seed", "test_fraction")
 FILE = "identity.json"
 #: Sources whose images stand where the user says.
-LOCATED = (*OWN, "idx")
+LOCATED = (*OWN, "huggingface", "idx")
 #: What stands for keys that were not recorded when a study was made: then there was no choice.
 BEFORE = {"fit": "crop", "columns": {}}
 #: Arguments of torchvision's data sets that say where files are, not which.
@@ -86,7 +86,7 @@ def record(study: Mapping[str, Any], results: str | Path) -> None:
     before = _kept(results).get("datasets", {})
     now = {name: _decisive(entry) for name, entry in study["datasets"].items()}
     for name, entry in study["datasets"].items():
-        if entry["source"] in LOCATED:
+        if entry["source"] in LOCATED and entry["location"]:
             now[name]["files"] = _listing(entry["location"])
     with writable():
         write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
@@ -121,7 +121,7 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry["source"] == "idx" and set(entry["sha256"]) == set(IDX_FILES):
         # Wherever the files are, these are their contents.
         return {**values, "sha256": entry["sha256"]}
-    if entry["source"] in LOCATED:
+    if entry["source"] in LOCATED and entry["location"]:
         values["location"] = list(map(_place, entry["location"]))
     # As it is read again.
     return json.loads(json.dumps(values, default=str))

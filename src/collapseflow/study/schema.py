@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
@@ -103,13 +104,22 @@ WITHOUT_NETWORK = ("raw", "scattering")
 #: The end of the name of a package's file.
 WHEEL = ".whl"
 DATA_SOURCES = (
-    *("folder", "table", "mnist", "fashion_mnist", "idx", "torchvision"),
+    *("folder", "table", "arrays", "huggingface", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters"),
 )
 
 
 #: Keys of a data set that there have not always been.
 CHOICES = ("on_bad_image", "fit", "columns")
+
+
+#: What stands at the location of a data set.
+PLACES = {
+    "folder": "folder",
+    "table": "file",
+    "arrays": "file or folder",
+    "huggingface": "folder",
+}
 
 
 class Scattering(Section):
@@ -176,12 +186,12 @@ class Dataset(Section):
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": (*OWN, "mnist", "fashion_mnist", "idx"),
+            "location": (*OWN, "huggingface", "mnist", "fashion_mnist", "idx"),
             "sha256": ("idx", "torchvision"),
-            "name": ("torchvision",),
-            "arguments": ("torchvision",),
-            "size": (*OWN, "torchvision"),
-            "fit": (*OWN, "torchvision"),
+            "name": ("torchvision", "huggingface"),
+            "arguments": ("torchvision", "huggingface"),
+            "size": (*OWN, "torchvision", "huggingface"),
+            "fit": (*OWN, "torchvision", "huggingface"),
             "columns": tuple(COLUMNS),
             "on_bad_image": DECODED,
         }
@@ -204,7 +214,17 @@ class Dataset(Section):
                 raise ValueError(f"columns: {role!r} is unknown; {known}")
         if self.fit != "crop" and self.size is None:
             raise ValueError("fit: needs the key 'size'")
-        if self.source in OWN:
+        if self.source == "huggingface":
+            if (self.location is None) == (self.name is None):
+                raise ValueError(
+                    "source 'huggingface' needs either the key 'location', a folder that "
+                    "save_to_disk has made, or 'name', of a data set in the cache"
+                )
+            if find_spec("datasets") is None:
+                raise ValueError(
+                    "source: 'huggingface' needs the package datasets: pip install datasets"
+                )
+        if self.source in OWN or (self.source == "huggingface" and self.location):
             self._is_there()
         elif self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
@@ -215,11 +235,14 @@ class Dataset(Section):
 
     def _is_there(self) -> None:
         """What a user has where the location says is what the source reads."""
-        place, what = self.location[0], "folder" if self.source == "folder" else "file"
+        place, what = self.location[0], PLACES[self.source]
         if len(self.location) > 1:
             raise ValueError(f"location: {len(self.location)} places; allowed: one {what}")
-        if not (_is_folder(place) if what == "folder" else _is_file(place)):
+        kinds = [word for word, is_one in KINDS.items() if is_one(place)]
+        if not set(kinds) & set(what.split(" or ")):
             raise ValueError(f"location: {place} is no {what} here; allowed: a {what}")
+        if self.source not in OWN:
+            return
         try:
             found = n_classes(self.model_dump())
         except UserError as error:
@@ -795,6 +818,9 @@ def _is_file(path: str) -> bool:
 
 def _is_folder(path: str) -> bool:
     return Path(os.path.expanduser(path)).is_dir()
+
+
+KINDS = {"file": _is_file, "folder": _is_folder}
 
 
 def is_pretrained(start: str) -> bool:

@@ -13,7 +13,7 @@ from collapseflow.images.datasets import (
     with_names,
     write_dataset,
 )
-from collapseflow.images.sources import embedded, folder, idx, letters, table
+from collapseflow.images.sources import arrays, embedded, folder, huggingface, idx, letters, table
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
 
@@ -64,6 +64,13 @@ def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: in
         location, columns = entry["location"][0], entry.get("columns", {})
         how = (entry["size"], test_fraction, seed, threads, choice, fit)
         return table.read(location, columns, *how)
+    if source == "arrays":
+        columns, size = entry.get("columns", {}), entry["size"]
+        return arrays.read(entry["location"][0], columns, size, test_fraction, seed, fit)
+    if source == "huggingface":
+        where = (entry["location"] or [None])[0], entry["name"], entry["arguments"]
+        how = (entry["size"], test_fraction, seed, threads, choice, fit)
+        return huggingface.read(*where, entry.get("columns", {}), *how)
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.images.sources import torchvision
 
