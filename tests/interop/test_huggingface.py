@@ -4,6 +4,7 @@ import io
 import os
 import re
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +237,15 @@ def test_the_content_changes_with_the_files(tmp_path):
     file = next((tmp_path / "mine").glob("*.arrow"))
     os.utime(file, ns=(1, 1))
     assert re.fullmatch("[0-9a-f]{16}", before) and places.content(entry) != before
+
+
+def test_the_documentation_s_data_set_is_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "images")
+    from my_images import execute
+
+    monkeypatch.chdir(tmp_path)
+    parts = {"train": make(range(14)), "validation": make(range(14, 20))}
+    datasets.DatasetDict(parts).save_to_disk("beans")
+    execute("Hugging Face")
+    test = read_split("results/beans/data/beans.h5", "test")
+    assert test.images.shape == (6, 64, 64, 3) and test.ids.tolist() == list(range(6))
