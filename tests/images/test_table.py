@@ -89,7 +89,7 @@ def test_a_group_on_both_sides_of_the_table_s_own_split_is_refused(pictures):
     rows = [(*row[:2], "test" if k % 4 == 0 else "train", row[2]) for k, row in enumerate(rows)]
     path = write_table(folder / "t.csv", rows)
     five = "patient 0, patient 1, patient 2, patient 3, patient 4 and 3 more"
-    assert f"8 groups have training and test images: {five}; put each" in refused(path)
+    assert f"groups with training and test images, 8: {five}; put each" in refused(path)
     # Without the split the groups are divided.
     splits = read(path, columns={"split": None})
     assert not set(splits.train.groups) & set(splits.test.groups)
@@ -178,10 +178,20 @@ TWO = [("a", "x", "train", "1"), ("b", "y", "test", "2")]
         (TWO, HEAD, {"label": None}, "columns.label: null; allowed: path, label"),
         ([], HEAD, {}, "has no rows"),
         ([("a", "x", "train", "1"), ("b", "x", "test", "2")], HEAD, {}, "all labels are 'x'"),
-        ([("a", "x", "train", "1"), ("b", "", "test", "2")], HEAD, {}, "1 rows have no value in"),
+        (
+            [("a", "x", "train", "1"), ("b", "", "test", "2")],
+            HEAD,
+            {},
+            "rows without a value in the",
+        ),
         ([("a", "x", "train", "1"), ("b", "y", "hold", "2")], HEAD, {}, "split 'hold' is unknown"),
         ([("a", "x", "train", "1"), ("b", "y", "val", "2")], HEAD, {}, "split has no test image"),
-        ([("a", "x", "train", "1"), ("./a", "y", "test", "2")], HEAD, {}, "1 files stand in more"),
+        (
+            [("a", "x", "train", "1"), ("./a", "y", "test", "2")],
+            HEAD,
+            {},
+            "files in more than one row",
+        ),
         ([("a", "x", "train", "1"), ("b", "y")], HEAD, {}, "line 3 has 2 values, the first line 4"),
         ([("a", "x", "train", "1"), ("b", "y\u202ez", "test", "2")], HEAD, {}, "the label 'y"),
     ],
@@ -282,3 +292,17 @@ def test_the_study_file_is_checked_against_the_table(told, keys, words):
 def test_a_folder_is_no_table(told):
     with pytest.raises(UserError, match="datasets.mine.location: .* is no file here"):
         load(study(told.parent))
+
+
+def test_only_regular_files_are_images(pictures):
+    folder, rows = pictures
+    for number, make in ((2, os.mkdir), (9, os.mkfifo)):
+        (folder / rows[number][0]).unlink()
+        make(folder / rows[number][0])
+    path = write_table(folder / "t.csv", rows, ("path", "label", "note"))
+    with pytest.raises(UserError, match="2 of 32 files are missing: scans/02.png; scans/09.png;"):
+        table.content(path, {}, "stop")
+    assert (
+        "left out 2 of 32 files: scans/02.png (no regular file)"
+        in read(path, on_bad_image="skip").source
+    )

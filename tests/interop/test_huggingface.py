@@ -123,7 +123,7 @@ def test_groups_stay_whole_and_are_refused_on_both_sides(tmp_path):
         name: make(range(i, i + 10), patient=patients) for i, name in ((0, "train"), (10, "test"))
     }
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "two")
-    assert "1 groups have training and test images: p2; put" in refused(tmp_path / "two")
+    assert "groups with training and test images, 1: p2; put" in refused(tmp_path / "two")
 
 
 def test_a_size_and_grey_among_colours(tmp_path):
@@ -163,7 +163,7 @@ def test_what_is_not_labelled_images_is_refused(tmp_path):
     part = make(range(20))
     missing = part.map(lambda row: {"kind": -1 if row["id"] == 103 else row["kind"]})
     missing.save_to_disk(tmp_path / "missing")
-    assert "1 images have no label in 'kind'" in refused(tmp_path / "missing")
+    assert "images without a label in 'kind', 1" in refused(tmp_path / "missing")
 
 
 def no_network(*arguments, **named):

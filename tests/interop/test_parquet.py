@@ -50,7 +50,9 @@ def test_a_table_of_pandas(tmp_path, frame, labels, names):
 def test_what_is_missing_has_no_value(tmp_path, frame):
     frame.loc[3, "label"] = np.nan
     frame.to_parquet(tmp_path / "t.pq")
-    with pytest.raises(UserError, match="1 rows have no value in the column 'label', rows 3 count"):
+    with pytest.raises(
+        UserError, match="rows without a value in the column 'label', 1: 3, counted"
+    ):
         table.look_into(tmp_path / "t.pq", {})
 
 

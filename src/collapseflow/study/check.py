@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from collapseflow import __version__
-from collapseflow.images.sources.places import content
+from collapseflow.images.sources.places import check_saved, content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
@@ -39,7 +39,6 @@ def check_against_libraries(study: Study) -> list[str]:
     """
     from collapseflow.features.loading import check_weights
     from collapseflow.features.networks import check_backbone
-    from collapseflow.images.sources.places import check_saved
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.measures.probes import build_classifier

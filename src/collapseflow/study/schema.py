@@ -107,12 +107,8 @@ DATA_SOURCES = (
     *("folder", "table", "arrays", "huggingface", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters"),
 )
-
-
 #: Keys of a data set that there have not always been.
 CHOICES = ("on_bad_image", "fit", "columns")
-
-
 #: What stands at the location of a data set.
 PLACES = {
     "folder": "folder",
@@ -820,6 +816,7 @@ def _is_folder(path: str) -> bool:
     return Path(os.path.expanduser(path)).is_dir()
 
 
+#: Whether what :data:`PLACES` names stands at a place.
 KINDS = {"file": _is_file, "folder": _is_folder}
 
 

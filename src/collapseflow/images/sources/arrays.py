@@ -303,7 +303,7 @@ def _classes(arrays: list[Array]) -> tuple[list[np.ndarray], list[str]]:
             wrong = of[(of < 0) | (of >= MOST_NUMBERS)]
             if len(wrong):
                 raise UserError(
-                    f"{array.name}: {len(wrong)} labels are out of range, the first {wrong[0]}; "
+                    f"{array.name}: labels out of range, {len(wrong)}, the first {wrong[0]}; "
                     f"allowed: class numbers from 0 to {MOST_NUMBERS - 1}"
                 )
         numbers = [of.astype(np.int64) for of in values]

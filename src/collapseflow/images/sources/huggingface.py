@@ -292,7 +292,7 @@ def _labels(
     values = [list(part[label]) for part in parts]
     missing = sum(value is None or value == -1 for of in values for value in of)
     if missing:
-        raise UserError(f"{missing} images have no label in {label!r}; allowed: one for each")
+        raise UserError(f"images without a label in {label!r}, {missing}; allowed: one for each")
     if isinstance(feature, datasets.ClassLabel):
         return [np.array(of, np.int64) for of in values], list(feature.names)
     together, names = classes_of([str(value) for of in values for value in of])

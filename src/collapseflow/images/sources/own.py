@@ -140,7 +140,7 @@ def groups_of(values: Sequence[str], parts: np.ndarray | None) -> np.ndarray:
         both = np.intersect1d(groups[parts == 0], groups[parts == 1])
         if len(both):
             raise UserError(
-                f"{len(both)} groups have training and test images: "
+                f"groups with training and test images, {len(both)}: "
                 f"{first(list(names[both]), FIRST, ', ')}; put each on one side, or leave the "
                 "division to test_fraction (columns: {split: null})"
             )

@@ -128,6 +128,8 @@ def decode_one(file: Path | BinaryIO, size: Size, fit: Fit = "crop") -> Picture 
 
     Of 16-bit colours and of 16-bit levels with transparency, Pillow reads the upper 8 bits.
     """
+    if isinstance(file, Path) and file.exists() and not file.is_file():
+        return "no regular file"
     try:
         with Image.open(file, formats=formats()) as image:
             kind = image.format

@@ -178,13 +178,12 @@ def content(
     table = look_into(location, columns)
     listing, missing = [], []
     for name, place in zip(table.files, table.places(), strict=True):
-        try:
+        if place.is_file():
             status = place.stat()
-        except OSError:
+            listing.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+        else:
             missing.append(name)
             listing.append(name)
-            continue
-        listing.append(f"{name} {status.st_size} {status.st_mtime_ns}")
     if missing and on_bad_image == "stop":
         raise UserError(
             f"{table.path}: {len(missing)} of {len(listing)} files are missing: "
@@ -209,16 +208,16 @@ def _understood(path: Path, columns: Mapping[str, str | None]) -> Table:
         empty = [str(row) for row, value in enumerate(of_role) if not value.strip()]
         if empty:
             raise UserError(
-                f"{len(empty)} rows have no value in the column {chosen[role]!r}, rows "
-                f"{first(empty, FIRST, ', ')} counted from 0; fill them, or remove the rows"
+                f"rows without a value in the column {chosen[role]!r}, {len(empty)}: "
+                f"{first(empty, FIRST, ', ')}, counted from 0; fill or remove them"
             )
     files = found["path"]
     places = Counter(os.path.normpath(file) for file in files)
     several = [file for file, n in places.items() if n > 1]
     if several:
         raise UserError(
-            f"{len(several)} files stand in more than one row: {first(several, FIRST)}; allowed: "
-            "a row for each image"
+            f"files in more than one row, {len(several)}: {first(several, FIRST)}; allowed: a row "
+            "for each image"
         )
     parts = parts_of(found["split"]) if "split" in found else None
     groups = groups_of(found["group"], parts) if "group" in found else None
