@@ -130,7 +130,9 @@ def stratified_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def grouped_rows(labels: np.ndarray, groups: np.ndarray, n: int, seed: int) -> np.ndarray:
+def grouped_rows(
+    labels: np.ndarray, groups: np.ndarray, n: int, seed: int | Sequence[int]
+) -> np.ndarray:
     """A seeded sample of whole groups with about ``n`` rows, in which each class has about its
     share.
 
