@@ -128,6 +128,27 @@ def test_the_digest_is_of_the_last_layer_too(tmp_path, provenance, with_head):
     assert len(digests) == 4
 
 
+def test_groups_come_back_and_are_part_of_the_digest(tmp_path, good, provenance):
+    assert stores.read_groups(good) is None
+    digests = {stores.read_attributes(good)["digest"]}
+    for number in range(2):
+        path, groups = tmp_path / f"{number}.h5", (np.arange(30) + number) // 4
+        predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+        stores.write_store(path, [(FEATURES, predictions)], LABELS, IDS, provenance, groups)
+        np.testing.assert_array_equal(stores.read_groups(path), groups)
+        digests.add(stores.read_attributes(path)["digest"])
+    assert len(digests) == 3
+
+
+def test_the_features_of_a_data_set_have_its_groups(tmp_path):
+    images, labels = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
+    split = make_split(images, labels, groups=np.array([3, 3, 8, 9]))
+    write_dataset(tmp_path / "images.h5", Splits(split, split, ["a", "b"], "made up"))
+    path = tmp_path / "features.h5"
+    stores.write_features(tmp_path / "images.h5", "train", path, raw_pixels, "raw", "none", "none")
+    assert stores.read_groups(path).tolist() == [3, 3, 8, 9]
+
+
 def expected_checksums(features, rows):
     """XXH3-64 of every so many rows, from the bytes."""
     content = features.astype("<f4").tobytes()

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from collapseflow.images.datasets import stratified_rows
-from collapseflow.measures import probes
+from collapseflow.features.stores import write_store
+from collapseflow.images.datasets import held_out_rows, stratified_rows
+from collapseflow.measures import linear_probes, probes
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.paired import unpack
 from collapseflow.measures.probes import (
@@ -590,3 +591,30 @@ def test_every_classifier_of_this_package_is_explained():
     page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
     missing = [name for name in probes.OWN if f"`{name}`" not in page]
     assert not missing, f"config/README.md does not explain {missing}"
+
+
+@pytest.mark.parametrize("scaling", ["none", "standard"])
+def test_the_probe_is_told_the_groups_of_the_images_that_it_is_fitted_to(
+    tmp_path, provenance, monkeypatch, scaling
+):
+    rng = np.random.default_rng(0)
+    x, y, groups = (
+        rng.normal(size=(60, 3)).astype(np.float32),
+        np.arange(60) % 2,
+        np.arange(60) // 5,
+    )
+    path = tmp_path / "store.h5"
+    write_store(path, [(x, None)], y, np.arange(60), provenance, groups)
+    told = []
+
+    def recorded(labels, n, seed, groups):
+        told.append(groups)
+        return held_out_rows(labels, n, seed, groups)
+
+    monkeypatch.setattr(linear_probes, "held_out_rows", recorded)
+    for n_train in (None, 40):
+        for estimator in ("collapseflow.LinearProbe", "collapseflow.NearestClassMean"):
+            found = evaluate(path, path, estimator, {}, scaling, n_train, 0, 1)
+            assert "failed" not in found
+    rows = stratified_rows(y, 40, 0)
+    assert [one.tolist() for one in told] == [groups.tolist(), groups[rows].tolist()]

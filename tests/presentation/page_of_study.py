@@ -46,12 +46,17 @@ def grey_of(split, row):
     return 10 + 3 * row if split == "train" else 12 + 6 * row
 
 
+#: Whether images are files.
+NAMED = False
+
+
 def write_images(path):
     def of(split, n_of_class):
         n = len(CLASSES) * n_of_class
         images = np.zeros((n, 28, 28), np.uint8)
         images[:] = np.array([grey_of(split, row) for row in range(n)])[:, None, None]
-        return make_split(images, np.arange(n) % len(CLASSES), 1000 + np.arange(n))
+        names = [f"{split}/{row} ü.jpg" for row in range(n)] if NAMED else None
+        return make_split(images, np.arange(n) % len(CLASSES), 1000 + np.arange(n), names=names)
 
     write_dataset(path, Splits(of("train", N_TRAIN), of("test", N_TEST), CLASSES, "made up"))
 

@@ -310,7 +310,7 @@ def test_pointing_at_an_image_shows_it(explorer, row):
     explorer.locator("#explorer canvas").scroll_into_view_if_needed()
     explorer.mouse.move(*place_of(explorer, row))
     words = explorer.inner_text(".hovered")
-    assert f"test image {row}, {1000 + row} in its source" in words
+    assert f"test image {row}\nrow {1000 + row} of its source" in words
     assert page_of_study.CLASSES[row % 3].split()[0] in words
     assert ("LDA: wrong" in words) == (row in page_of_study.WRONG["raw"]["lda"])
     assert abs(shown_grey(explorer) - grey_of("test", row)) < 5
@@ -321,10 +321,10 @@ def test_an_image_stays_chosen_when_the_features_change(explorer):
     explorer.mouse.click(*place_of(explorer, 7))
     assert "LDA: wrong" in explorer.inner_text(".hovered")
     explorer.get_by_label("features", exact=True).select_option(label=TUNED.label)
-    assert "test image 7," in explorer.inner_text(".hovered")
+    assert "test image 7\n" in explorer.inner_text(".hovered")
     assert "LDA: right" in explorer.inner_text(".hovered")
     explorer.mouse.move(*place_of(explorer, 30, flipped=True))
-    assert "test image 30," in explorer.inner_text(".hovered")
+    assert "test image 30\n" in explorer.inner_text(".hovered")
 
 
 def listed(page):
@@ -392,6 +392,19 @@ def test_pointing_at_an_image_says_what_it_is_taken_for_and_shows_its_neighbours
     assert "test image 31," in explorer.inner_text(".hovered")
     explorer.get_by_label("right or wrong by").select_option("rf")
     assert "random <i>forest</i>: right" in explorer.inner_text(".hovered")
+
+
+def test_images_that_are_files_are_called_by_them(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_of_study, "NAMED", True)
+    page = open_page(address=page_of_study.write(tmp_path).as_uri())
+    page.click("#open-explorer")
+    page.locator("#explorer canvas").scroll_into_view_if_needed()
+    page.mouse.move(*place_of(page, 17))
+    assert "test image 17\ntest/17 ü.jpg\n" in page.inner_text(".hovered")
+    page.get_by_label("mistakes only").check()
+    listed(page)
+    found = texts(page, "#explorer .list tbody td:nth-child(6)")
+    assert found == ["test/0 ü.jpg", "test/7 ü.jpg", "test/30 ü.jpg"]
 
 
 def test_classes_and_splits_are_filtered(explorer):

@@ -884,17 +884,17 @@ def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
     assert jobs.training_progress("digits", run) == progress
 
 
-def test_images_of_a_folder_are_told_apart_when_one_is_added(tmp_path):
+def test_images_of_a_user_are_told_apart_when_one_is_added(tmp_path):
     for name in ("a/1.png", "b/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     mine = {"source": "folder", "location": [str(tmp_path)], "size": 32}
     jobs = plan(datasets={"mine": mine, **DIGITS}).jobs
-    before = jobs.images_of_a_folder("mine")
-    assert before and jobs.images_of_a_folder("mine") == before
+    before = jobs.images_of_a_user("mine")
+    assert before and jobs.images_of_a_user("mine") == before
     (tmp_path / "a/3.png").touch()
-    assert jobs.images_of_a_folder("mine") != before
-    assert jobs.images_of_a_folder("digits") is None
+    assert jobs.images_of_a_user("mine") != before
+    assert jobs.images_of_a_user("digits") is None
 
 
 def test_statistics_of_a_trained_state_are_made_with_those_of_the_other_epochs():

@@ -206,6 +206,7 @@ def write_network_features(
                         provenance,
                         head,
                         true_labels=images.true_labels,
+                        groups=images.groups,
                     )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(

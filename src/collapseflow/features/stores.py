@@ -1,13 +1,14 @@
 """Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
 
 Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
-(N,), optionally ``predictions`` int64 (N,), ``true_labels`` int64 (N,) where some of the labels
-were replaced, and ``head_weight`` float32 (K, d) and ``head_bias`` float32 (K,) of the last layer
-where the features are its input; ``checksums`` uint64, the XXH3-64 of each block of
+(N,), optionally ``predictions`` and ``groups`` int64 (N,), ``true_labels`` int64 (N,) where some of
+the labels were replaced, and ``head_weight`` float32 (K, d) and ``head_bias`` float32 (K,) of the
+last layer where the features are its input; ``checksums`` uint64, the XXH3-64 of each block of
 ``rows_per_block`` whole rows of the features. Attributes: ``digest``, ``rows_per_block``, ``shape``
 of one image's features before flattening, and provenance.
 ``digest`` identifies the content: it is the SHA-256 over ``shape`` and ``rows_per_block`` as JSON,
-then checksums, labels, ids and, where there are any, predictions, true labels, weight and bias.
+then checksums, labels, ids and, where there are any, predictions, true labels, groups, weight and
+bias.
 
 Whoever reads a store checks all that is read: what is damaged ends the job. HDF5 says where the
 features are, and they are read there as the bytes that they are: threads can do so side by side,
@@ -58,7 +59,7 @@ BLOCK_BYTES = 4 * 2**20
 SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.
-COLUMNS = ("labels", "ids", "predictions", "true_labels")
+COLUMNS = ("labels", "ids", "predictions", "true_labels", "groups")
 HEAD = ("head_weight", "head_bias")
 
 #: Weight float32 (K, d) and bias float32 (K,) of the last layer of a network that tells K classes.
@@ -179,6 +180,7 @@ def open_writer(
     provenance: Mapping[str, str],
     head: Head | None = None,
     true_labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -192,6 +194,8 @@ def open_writer(
         Of the network, where its last layer is linear and takes these features.
     true_labels
         int64 array (N,), where some of the labels were replaced.
+    groups
+        Of the images, int64 (N,), where they have some.
 
     Raises
     ------
@@ -221,6 +225,8 @@ def open_writer(
             columns["predictions"] = np.concatenate(writer.predictions)
         if true_labels is not None:
             columns["true_labels"] = true_labels
+        if groups is not None:
+            columns["groups"] = groups
         others = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
         if head is not None:
             weight, bias = (np.ascontiguousarray(part, np.float32) for part in head)
@@ -244,6 +250,7 @@ def write_store(
     ids: np.ndarray,
     provenance: Mapping[str, str],
     true_labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
 
@@ -253,10 +260,11 @@ def write_store(
         Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
         labels. While the next batch is computed, the last one is being written: its memory must
         not change before yet another one is asked for.
-    labels, ids, provenance, true_labels
+    labels, ids, provenance, true_labels, groups
         As :func:`open_writer`, which also says what is raised.
     """
-    with open_writer(path, labels, ids, provenance, true_labels=true_labels) as writer:
+    more = {"true_labels": true_labels, "groups": groups}
+    with open_writer(path, labels, ids, provenance, **more) as writer:
         for features, predictions in batches:
             writer.add(features, predictions)
 
@@ -339,8 +347,8 @@ def write_features(
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
     batches = batches_of(images.images)
-    of_images = images.labels, images.ids, provenance
-    write_store(path, batches, *of_images, true_labels=images.true_labels)
+    more = {"true_labels": images.true_labels, "groups": images.groups}
+    write_store(path, batches, images.labels, images.ids, provenance, **more)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:
@@ -366,7 +374,9 @@ class _Reader:
     Attributes
     ----------
     shape : (N, d)
-    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` and ``true_labels`` by name
+    columns
+        ``labels``, ``ids`` and, if there are any, ``predictions``, ``true_labels`` and ``groups``,
+        by name
     head : weight and bias by name; empty where there is none
     blocks : the rows of each block
     attributes : of the file
@@ -393,7 +403,7 @@ class _Reader:
         digest = content_digest(self.attributes["shape"], self.rows, self.checksums, others)
         if digest != self.attributes["digest"] or self.shape != (n, d):
             raise UserError(
-                f"{path}: labels, ids, predictions, the head or checksums are damaged; "
+                f"{path}: labels, ids, predictions, groups, the head or checksums are damaged; "
                 f"{remedy(path)}"
             )
         _require_own_images(path, self.attributes)
@@ -472,6 +482,12 @@ def read_true_labels(path: str | Path) -> np.ndarray | None:
     """The true labels of a store where some of its labels were replaced, int64 (N,); else None."""
     with _open_store(path) as store:
         return store.columns.get("true_labels")
+
+
+def read_groups(path: str | Path) -> np.ndarray | None:
+    """The groups of a store's images, int64 (N,); None where they have none."""
+    with _open_store(path) as store:
+        return store.columns.get("groups")
 
 
 def read_head(path: str | Path) -> Head | None:

@@ -16,6 +16,7 @@ from typing import Any
 from collapseflow import __version__
 from collapseflow.features.families import family_of
 from collapseflow.features.known import Architecture
+from collapseflow.images.sources.places import check_saved, content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 #: Seconds that one core takes for the spectrum of d features, over d^3: four decompositions of
 #: d x d matrices with numpy and OpenBLAS, 24 s at d = 3,000 (2026-11-29).
 SPECTRUM_SECONDS = 9e-10
+#: Keys that decide what is found in a saved data set.
+SAVED = {"location", "name", "arguments", "columns", "class_names"}
 #: Minutes of one core from which on a spectrum is worth a warning.
 SLOW = 10
 
@@ -69,6 +72,8 @@ def check_against_libraries(study: Study) -> list[str]:
             readable = ask(here, check_arguments, dataset.name, dataset.arguments)
         if dataset.source == VECTORS:
             readable = ask(here, check_vectors, dataset.location)
+        if dataset.source == "huggingface":
+            readable = ask(here, check_saved, dataset.model_dump())
         if readable and key in named_classes(study):
             ask(here, check_class_names, dataset.model_dump(), DOWNLOADS)
     sound = [
@@ -154,6 +159,11 @@ def check_once(study: Study, cache: Path) -> None:
             for key, d in study.datasets.items()
             if d.source == "torchvision"
         },
+        "saved": {
+            key: [d.model_dump(include=SAVED), content(d.model_dump())]
+            for key, d in study.datasets.items()
+            if d.source == "huggingface"
+        },
         "class_names": named_classes(study),
         "vectors": {
             key: [(p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files.values()]
@@ -202,11 +212,15 @@ def warn_of_slow_spectra(study: Study) -> None:
         if dataset.image_size is None:
             continue
         scattering = study.scattering_of(key)
-        places = {"raw": dataset.image_size, "scattering": dataset.image_size // 2**scattering.J}
+        height, width = dataset.image_size
+        places = {
+            "raw": height * width,
+            "scattering": (height // 2**scattering.J) * (width // 2**scattering.J),
+        }
         for name in study.features if study.features is not None else places:
             if name not in places:
                 continue
-            values = places[name] ** 2 * (1 if dataset.is_ink else 3)
+            values = places[name] * (1 if dataset.is_ink else 3)
             d = values * (scattering.n_coefficients if name == "scattering" else 1)
             minutes = SPECTRUM_SECONDS * d**3 / 60
             if minutes >= SLOW:

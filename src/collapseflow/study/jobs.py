@@ -1,16 +1,15 @@
 """What jobs read and are told, by the names that Snakemake's wildcards have: folders and keys."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from collapseflow.features.families import family_of
 from collapseflow.images.datasets import SPLITS
-from collapseflow.images.sources import folder
+from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, VECTORS, Study, is_distributed
+from collapseflow.study.schema import PRETRAINED_ON, Study, is_distributed
 
 
 class Jobs:
@@ -28,20 +27,16 @@ class Jobs:
 
     # --- images ---------------------------------------------------------------------------
 
-    def images_of_a_folder(self, dataset: str) -> str | None:
-        """What changes when an image is added to a user's folder, changed or removed, or the file
-        that has the labels of vectors; None for other sources.
+    def images_of_a_user(self, dataset: str) -> str | None:
+        """What changes when an image is added to a user's own, changed or removed, or the file that
+        has the labels of vectors; None for other sources.
 
         Raises
         ------
         UserError
-            If the folder cannot be read.
+            If they cannot be read.
         """
-        entry = self._study.datasets[dataset]
-        if entry.source == VECTORS:
-            status = Path(next(iter(self._study.vectors[dataset].values()))).stat()
-            return f"{status.st_size} {status.st_mtime_ns}"
-        return folder.content(entry.location[0]) if entry.source == "folder" else None
+        return places.content(self._study.datasets[dataset].model_dump())
 
     def vectors(self, dataset: str, vectors: str) -> str:
         """The file that vectors of a data set are read from."""

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
@@ -33,6 +34,8 @@ from collapseflow.features.families import family_of
 from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
+    COLUMNS,
+    DECODED,
     IDX_FILES,
     INK,
     SOURCES,
@@ -42,6 +45,7 @@ from collapseflow.images.sources.known import (
     positions_of,
     torchvision_name,
 )
+from collapseflow.images.sources.places import OWN, n_classes
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -109,11 +113,20 @@ WHEEL = ".whl"
 DECISIVE_CHANGES = ("classes", "imbalance", "label_noise")
 CHANGES = (*DECISIVE_CHANGES, "mean", "std")
 DATA_SOURCES = (
-    *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
+    *("folder", "table", "arrays", "huggingface", "mnist", "fashion_mnist", "idx", "torchvision"),
     *("mnist5k", "digits", "letters", "features"),
 )
 #: The source of vectors that were computed elsewhere: it has no images.
 VECTORS = "features"
+#: Keys of a data set that there have not always been.
+CHOICES = ("on_bad_image", "fit", "columns")
+#: What stands at the location of a data set.
+PLACES = {
+    "folder": "folder",
+    "table": "file",
+    "arrays": "file or folder",
+    "huggingface": "folder",
+}
 
 
 class Scattering(Section):
@@ -175,6 +188,15 @@ ClassOfSource = Annotated[str | int, BeforeValidator(_is_class)]
 PerChannel = Annotated[Literal["measured"] | list[float], BeforeValidator(_per_channel)]
 
 
+def _is_size(value: Any) -> Any:
+    """Pixels a side, or height and width."""
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 10_000 for n in sides)
+    if whole and len(sides) == (2 if isinstance(value, list) else 1):
+        return value
+    raise PydanticCustomError("allowed", "1 to 10000 pixels a side, or [height, width]")
+
+
 class Dataset(Section):
     """Where a data set comes from, how much of it is used, and what is done to it."""
 
@@ -184,7 +206,12 @@ class Dataset(Section):
     sha256: dict[str, Sha256] = {}
     name: str | None = None
     arguments: dict[str, Any] = {}
-    size: Pixels | None = None
+    size: Annotated[
+        Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(lambda value: value if value is None else _is_size(value)),
+    ] = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    columns: dict[str, str | None] = {}
     on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[Label] | None = None
     classes: Annotated[list[ClassOfSource], Field(min_length=2)] | None = None
@@ -204,19 +231,19 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> "Dataset":
-        needed = {
-            **dict.fromkeys(("idx", "folder", VECTORS), "location"),
-            "torchvision": "name",
-        }.get(self.source)
+        needed = {"torchvision": "name"} | dict.fromkeys(("idx", VECTORS, *OWN), "location")
+        needed = needed.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": ("folder", "mnist", "fashion_mnist", "idx", VECTORS),
+            "location": (*OWN, "huggingface", "mnist", "fashion_mnist", "idx", VECTORS),
             "sha256": ("idx", "torchvision"),
-            "name": ("torchvision",),
-            "arguments": ("torchvision",),
-            "size": ("folder", "torchvision"),
-            "on_bad_image": ("folder",),
+            "name": ("torchvision", "huggingface"),
+            "arguments": ("torchvision", "huggingface"),
+            "size": (*OWN, "torchvision", "huggingface"),
+            "fit": (*OWN, "torchvision", "huggingface"),
+            "columns": tuple(COLUMNS),
+            "on_bad_image": DECODED,
         }
         for key, sources in allowed.items():
             given = getattr(self, key) != type(self).model_fields[key].default
@@ -231,31 +258,55 @@ class Dataset(Section):
                 raise ValueError(f"sha256: {part!r} is unknown; {instead(part, parts)}")
         if self.source in SOURCES:
             self._every_class_has_a_name(SOURCES[self.source].classes, self.source)
-        if self.source == "folder" and not _is_folder(self.location[0]):
-            raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
-        if self.source == "folder" and len(self.location) > 1:
-            raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
-        if self.source == VECTORS:
+        for role in self.columns:
+            if role not in COLUMNS[self.source]:
+                known = instead(role, COLUMNS[self.source])
+                raise ValueError(f"columns: {role!r} is unknown; {known}")
+        if self.fit != "crop" and self.size is None:
+            raise ValueError("fit: needs the key 'size'")
+        if self.source == "huggingface":
+            if (self.location is None) == (self.name is None):
+                raise ValueError(
+                    "source 'huggingface' needs either the key 'location', a folder that "
+                    "save_to_disk has made, or 'name', of a data set in the cache"
+                )
+            if find_spec("datasets") is None:
+                raise ValueError(
+                    "source: 'huggingface' needs the package datasets: pip install datasets"
+                )
+        if self.source in OWN or (self.source == "huggingface" and self.location):
+            self._is_there()
+        elif self.source == VECTORS:
             self._vectors_have_names()
         elif self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
                 "allowed: existing folders, file:// and web addresses"
             )
-        if self.source == "folder":
-            # Reading images needs libraries; only folders of them wait for these.
-            from collapseflow.images.sources.folder import look_into
-
-            try:
-                found = look_into(self.location[0]).class_names
-            except UserError as error:
-                raise ValueError(f"location: {error}") from None
-            self._every_class_has_a_name(len(found), self.location[0])
-            self._classes_are_known(found)
         words = list(map(str, self.classes or []))
         if twice := [word for number, word in enumerate(words) if word in words[:number]]:
             raise ValueError(f"classes: {twice[0]!r} stands twice; allowed: each class once")
         return self
+
+    def _is_there(self) -> None:
+        """What a user has where the location says is what the source reads."""
+        place, what = self.location[0], PLACES[self.source]
+        if len(self.location) > 1:
+            raise ValueError(f"location: {len(self.location)} places; allowed: one {what}")
+        kinds = [word for word, is_one in KINDS.items() if is_one(place)]
+        if not set(kinds) & set(what.split(" or ")):
+            raise ValueError(f"location: {place} is no {what} here; allowed: a {what}")
+        if self.source not in OWN:
+            return
+        try:
+            found = n_classes(self.model_dump())
+        except UserError as error:
+            raise ValueError(f"location: {error}") from None
+        self._every_class_has_a_name(found, place)
+        if self.source == "folder":
+            from collapseflow.images.sources.folder import look_into
+
+            self._classes_are_known(look_into(place).class_names)
 
     def _vectors_have_names(self) -> None:
         try:
@@ -317,10 +368,10 @@ class Dataset(Section):
         change that is not asked for: data sets that were prepared before there were these keys stay
         as they are.
         """
+        fields = type(self).model_fields
         left_out = {"label", "scattering"} | {key for key in CHANGES if getattr(self, key) is None}
-        entry = self.model_dump(
-            exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
-        )
+        left_out |= {key for key in CHOICES if getattr(self, key) == fields[key].default}
+        entry = self.model_dump(exclude=left_out)
         if self.source == VECTORS:
             # Labels are those of the first file; others may come later.
             entry["location"] = list(self.vectors().values())[:1]
@@ -337,10 +388,11 @@ class Dataset(Section):
         return any([*vars(self.subset).values(), self.classes, self.imbalance])
 
     @property
-    def image_size(self) -> int | None:
-        """Pixels on the shorter side, where they are known before the images are read."""
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, where they are known before the images are read."""
         known = SOURCES.get(self.source)
-        return known.image_size if known else self.size
+        size = known.image_size if known else self.size
+        return (size, size) if isinstance(size, int) else size and tuple(size)
 
     @property
     def is_ink(self) -> bool:
@@ -703,13 +755,13 @@ class Study(Section):
             )
         self._labels_tell_apart()
         for name, dataset in self.datasets.items():
-            J, size = self.scattering_of(name).J, dataset.image_size
+            J, size = self.scattering_of(name).J, dataset.image_size and min(dataset.image_size)
             key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
             too_small = size is not None and size.bit_length() <= J
             if too_small and dataset.size:
                 raise ValueError(
-                    f"datasets.{name}.size: {size} is less than the 2^{J} pixels that {key} "
-                    f"averages over; allowed: 2^{J} or more"
+                    f"datasets.{name}.size: {dataset.size} is less than the 2^{J} pixels that "
+                    f"{key} averages over; allowed: 2^{J} or more"
                 )
             if too_small:
                 raise ValueError(
@@ -970,8 +1022,16 @@ def _may_exist(location: str) -> bool:
     return _is_folder(url2pathname(parts.path) if parts.scheme == "file" else location)
 
 
+def _is_file(path: str) -> bool:
+    return Path(os.path.expanduser(path)).is_file()
+
+
 def _is_folder(path: str) -> bool:
     return Path(os.path.expanduser(path)).is_dir()
+
+
+#: Whether what :data:`PLACES` names stands at a place.
+KINDS = {"file": _is_file, "folder": _is_folder}
 
 
 def is_pretrained(start: str) -> bool:

@@ -323,6 +323,12 @@ def read(location: Sequence[str], test_fraction: float, seed: int) -> Splits:
     return Splits(train, test, names, f"vectors in {Path(path).name}")
 
 
+def content(location: Sequence[str]) -> str:
+    """Size and time of change of the file that has the labels."""
+    status = Path(next(iter(named_files(location).values()))).stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def numbered(
     path: str | Path, labels: np.ndarray, class_names: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str]]:

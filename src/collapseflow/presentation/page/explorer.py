@@ -47,7 +47,7 @@ class Images:
     ids
         int (n,), its place in the source.
     names
-        Of each what the source calls it, as the path of its file; None where there are no names.
+        object (n,) of str, its file; None where images are no files.
     """
 
     images: np.ndarray
@@ -55,7 +55,7 @@ class Images:
     split: np.ndarray
     rows: np.ndarray
     ids: np.ndarray
-    names: list[str] | None
+    names: np.ndarray | None
 
 
 def read_maps(paths: Iterable[str | Path], columns: Sequence[DescribedFeatures]) -> list[dict]:
@@ -93,13 +93,12 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
         small = [thumbnails(split.images[rows[i : i + 1000]]) for i in range(0, n, 1000)]
         of_split = np.concatenate(small), split.labels[rows], split.ids[rows]
         parts.append((*of_split, np.full(n, place, np.uint8), rows))
-        # A data set has names where its source has them.
-        named = getattr(split, "names", None)
-        names += [] if named is None else [named[row] for row in rows]
+        names.append(None if split.names is None else split.names[rows])
     images, labels, ids, places, rows = map(np.concatenate, zip(*parts, strict=True))
     if not np.array_equal(labels, a_map["labels"]):
         raise UserError(f"{dataset}: a t-SNE is not of these images; run the study again")
-    return Images(images, labels, places, rows, ids, names or None)
+    named = all(part is not None for part in names)
+    return Images(images, labels, places, rows, ids, np.concatenate(names) if named else None)
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def describe(
         "labels": _base64(images.labels.astype("<u4")),
         "rows": _base64(images.rows.astype("<u4")),
         "ids": _base64(images.ids.astype("<u4")),
-        "names": images.names,
+        "names": None if images.names is None else images.names.tolist(),
         "maps": described,
     }
     return told, images.images
