@@ -348,8 +348,8 @@ PRODUCTS: tuple[Product, ...] = (
             where the largest class has 1.5 times the test images of the smallest, the balanced
             accuracy. More than 20 classes have no names, and similar ones stand beside each other;
             of more than 100 only those most often taken for each other are shown. The CSV has all
-            counts, and with them the recall of each class. Look for dark cells beside the diagonal: classes
-            that are taken for each other.""",
+            counts, and with them the recall of each class. Look for dark cells beside the diagonal:
+            classes that are taken for each other.""",
     ),
     Product(
         name="few_shot",
@@ -503,10 +503,10 @@ PRODUCTS: tuple[Product, ...] = (
             with its share of the variance of these means and an ellipse of one standard deviation
             within the classes, pooled over them, and those of the test images (hollow) in the same
             plane; cosines between the centred class means of training and of test images, grey
-            where they are those of a simplex and lighter where means are nearer, many classes in an order in which similar ones stand
-            beside each other; norms of the centred class means and, where the network's last layer
-            tells the classes of the data set, of the rows of its weight, over their mean. Look for
-            cosines that turn grey and norms that come to 1 from row to row: class means that
+            where they are those of a simplex and lighter where means are nearer, many classes in an
+            order in which similar ones stand beside each other; norms of the centred class means
+            and, where the network's last layer tells the classes of the data set, of the rows of
+            its weight, over their mean. Look for cosines that turn grey and norms that come to 1 from row to row: class means that
             become a simplex.""",
     ),
     Product(

@@ -13,8 +13,8 @@ from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.running.files import read_arrays
 
-#: Of more classes than can be named (:data:`collapseflow.presentation.figures.appearance.MOST_NAMED`)
-#: so many are, and the others are grey.
+#: Of more classes than :data:`collapseflow.presentation.figures.appearance.MOST_NAMED` so many are
+#: named, and the others are grey.
 NAMED_OF_MANY = 20
 OTHERS = ("#bbbbbb", "o")
 #: Training images behind test images.
@@ -45,8 +45,8 @@ def _plot(
     """Draw embeddings, each with its title, side by side in the colours of their classes.
 
     Of a map of training and test images the training images lie faint behind. Of many classes
-    those with the most images are coloured and named, and the others are grey. Under each panel: the
-    number of points (and of how many they are a sample), the perplexity, and the share of each
+    those with the most images are coloured and named, and the others are grey. Under each panel:
+    the number of points (and of how many they are a sample), the perplexity, and the share of each
     point's 10 nearest neighbours that the picture keeps. A panel without points, of features that
     do not exist, says why (``failed`` of its file).
     """
