@@ -540,14 +540,16 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
         words = [words for words, _ in glyphs_of(every_figure[name])]
         assert "VGG11: common start" in words
         axis = every_figure[name].axes[name == "probes"]
+        # In panels of one data set the third line has a marker of its own.
+        its_marker = "^" if name == "collapse" else "o"
         at_start = [
             (to_hex(line.get_color()), line.get_marker())
             for line in marked(axis)
-            if 0 in line.get_xdata() and line.get_marker() == "o"
+            if 0 in line.get_xdata() and line.get_marker() in ("o", its_marker)
         ]
         # The start that two lines have in common, and that of ResNet18, on two splits each.
         own = appearance.line_colours({s: s for s in "abc"}, list("abc"))["c"].lower()
-        assert sorted(at_start) == sorted([(appearance.NEUTRAL, "o"), (own, "o")] * 2)
+        assert sorted(at_start) == sorted([(appearance.NEUTRAL, "o"), (own, its_marker)] * 2)
         # Bands of what has a common start begin after it, those of ResNet18 at epoch 0.
         begins = {
             (to_hex(band.get_facecolor()[0]), band.get_paths()[0].vertices[:, 0].min())
@@ -564,6 +566,19 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
 
 
 # --- axes and intervals -----------------------------------------------------------------------
+
+
+def test_lines_in_panels_of_one_data_set_have_markers_of_their_own(crowd, figures):
+    epochs.plot_collapse(crowd, {})
+    epochs.plot_accuracy(crowd, {})
+    for figure in figures:
+        seen = {}
+        for line in marked(figure.axes[0]):
+            seen.setdefault(to_hex(line.get_color()), set()).add(line.get_marker())
+        assert sorted(map(min, seen.values())) == ["^", "o", "s"]
+        glyphs = dict(glyphs_of(figure))
+        # The legend has both.
+        assert {glyphs[BACKBONES[name]][2] for name in BACKBONES} == {"o", "s", "^"}
 
 
 def test_panels_that_are_compared_have_the_same_axes(crowd, figures):

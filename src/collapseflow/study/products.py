@@ -506,8 +506,8 @@ PRODUCTS: tuple[Product, ...] = (
             where they are those of a simplex and lighter where means are nearer, many classes in an
             order in which similar ones stand beside each other; norms of the centred class means
             and, where the network's last layer tells the classes of the data set, of the rows of
-            its weight, over their mean. Look for cosines that turn grey and norms that come to 1 from row to row: class means that
-            become a simplex.""",
+            its weight, over their mean. Look for cosines that turn grey and norms that come to 1
+            from row to row: class means that become a simplex.""",
     ),
     Product(
         name="training",

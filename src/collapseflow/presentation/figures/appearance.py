@@ -26,11 +26,12 @@ COLOURS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"),
 )
-#: Colours of backbones: Paul Tol's "vibrant" scheme without its grey, and black.
-LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222222")
+#: Colours of backbones and runs, after Paul Tol's "vibrant" and "muted" schemes: as light as no
+#: other, so that a print in grey tells them apart, too.
+LINES = ("#0077BB", "#EE8844", "#009988", "#882255", "#66CCEE", "#332288", "#111111")
 #: What is of no backbone: raw pixels, scattering, and the keys of legends.
 NEUTRAL = "#777777"
-#: Markers of data sets, and of classes.
+#: Markers of data sets, of classes, and of runs where data sets have panels of their own.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: In inches: least width of a panel with what stands around it, of which so much is the words at
 #: its axis; and least height of a row of curves.
