@@ -259,7 +259,8 @@ SWEPT = f"""
     on test images and the collapse of training images part."""
 VARIANCES = """
     Variances within classes and between pairs of classes, as report B computed them (t-SNE
-    coordinates) and as it meant them (features). Look for variances within classes that are small
+    coordinates) and as it meant them (features). Of more than 60 classes the largest variances and
+    the nearest pairs; the CSV has all. Look for variances within classes that are small
     beside the distances between their means, and for whether they are so on test images."""
 
 PRODUCTS: tuple[Product, ...] = (
@@ -319,7 +320,8 @@ PRODUCTS: tuple[Product, ...] = (
         caption="""
             t-SNE of ``{embedding_heading}``: training and test images in one map, in which all are
             neighbours of each other; training images, which a fine-tuned network has learned to
-            keep apart, are faint. Under each panel: the number of points, the perplexity, and the
+            keep apart, are faint. Of more than 60 classes the 20 with the most images are named and
+            coloured. Under each panel: the number of points, the perplexity, and the
             share of each point's 10 nearest neighbours among the features that are among its 10
             nearest in the picture. Look for classes that are mixed with each other; how large a
             cloud is and how far it is from another says little.""",
@@ -360,11 +362,12 @@ PRODUCTS: tuple[Product, ...] = (
             What the classifier ``{confused_label}`` takes for what on the test images of
             ``{title}``, a panel for each feature set: of each true class (rows) the shares that are
             taken for each class (columns), of all seeds together. Colours go by the root of the
-            share. Below a panel: the class that is recognised least and, where the largest class
-            has 1.5 times the test images of the smallest, the balanced accuracy. More than 20
-            classes have no names, and similar ones stand beside each other. The CSV has all counts,
-            and with them the recall of each class. Look for dark cells beside the diagonal: classes
-            that are taken for each other.""",
+            share. Below a panel: the class that is recognised least, of many classes three, and,
+            where the largest class has 1.5 times the test images of the smallest, the balanced
+            accuracy. More than 20 classes have no names, and similar ones stand beside each other;
+            of more than 100 only those most often taken for each other are shown. The CSV has all
+            counts, and with them the recall of each class. Look for dark cells beside the diagonal:
+            classes that are taken for each other.""",
     ),
     Product(
         name="few_shot",
@@ -538,12 +541,12 @@ PRODUCTS: tuple[Product, ...] = (
             From the left: their class means (full) in the plane of their first two principal axes,
             with its share of the variance of these means and an ellipse of one standard deviation
             within the classes, pooled over them, and those of the test images (hollow) in the same
-            plane; cosines between the centred class means of training and of test images, white
-            where they are those of a simplex, many classes in an order in which similar ones stand
-            beside each other; norms of the centred class means and, where the network's last layer
-            tells the classes of the data set, of the rows of its weight, over their mean. Look for
-            cosines that turn white and norms that come to 1 from row to row: class means that
-            become a simplex.""",
+            plane; cosines between the centred class means of training and of test images, grey
+            where they are those of a simplex and lighter where means are nearer, many classes in an
+            order in which similar ones stand beside each other; norms of the centred class means
+            and, where the network's last layer tells the classes of the data set, of the rows of
+            its weight, over their mean. Look for cosines that turn grey and norms that come to 1
+            from row to row: class means that become a simplex.""",
     ),
     Product(
         name="training",

@@ -15,7 +15,7 @@ from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import read_csv, run_rows, several_seeds
 
 #: Lines of small panels.
-SMALL = {"markersize": 2.5, "linewidth": 1.0}
+SMALL = {"markersize": 3, "linewidth": 1.0}
 #: What was published of training and of test images.
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
 #: Ours by the published definition, where that is not the measure of the panel.
@@ -114,7 +114,12 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
                     )
                 curve = 100 * curves.mean_and_spread(chosen[chosen["split"] == split], "epoch")
                 x = curve.index.to_numpy() + beside[series]
-                line = {"color": colour, "marker": "o", **split_line, **SMALL}
+                line = {
+                    "color": colour,
+                    "marker": shared.series_markers[series],
+                    **split_line,
+                    **SMALL,
+                }
                 begins = shared.has_common_start(series)
                 curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, chosen, colour)
@@ -133,7 +138,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     words = dict(curves.SPLIT_WORDS)
     words["test"] += "" if seeded else ", 95 % interval"
     groups = [
-        shared.series_keys(),
+        shared.series_keys(marked=True),
         curves.split_keys(words),
         [*shared.seeds_key(more=""), *(_onset_key() if any_onset else [])],
     ]
@@ -218,7 +223,7 @@ def draw_collapse(
             for split, line in curves.SPLITS.items():
                 rows = by_split[split]
                 curve = curves.mean_and_spread(rows[rows["series"] == series], "epoch", geometric)
-                line = {"color": colour, "marker": "o", **line, **SMALL}
+                line = {"color": colour, "marker": shared.series_markers[series], **line, **SMALL}
                 begins = shared.has_common_start(series)
                 curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, table[table["series"] == series], colour)
@@ -231,7 +236,7 @@ def draw_collapse(
     appearance.title(figure, label, style)
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
-        shared.series_keys(),
+        shared.series_keys(marked=True),
         curves.split_keys(split_words),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [*shared.seeds_key(), *(_onset_key() if any_onset else [])],
