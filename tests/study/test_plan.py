@@ -807,7 +807,7 @@ def test_letters_are_trained_on_with_adam():
 )
 def test_features_are_read_in_float32_unless_another_precision_is_named(keys, reading):
     made = plan(**keys, **LAYERS)
-    told = made.jobs.reading("res/random/s0/epoch000")
+    told = made.jobs.reading("digits", "res/random/s0/epoch000")
     assert made.described.study()["precision_of_reading"] == reading
     assert told == {
         "model": "resnet18",

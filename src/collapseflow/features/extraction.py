@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from collapseflow.features.loading import open_extractor
+from collapseflow.features.loading import describe_weights, open_extractor
 from collapseflow.features.networks import computed_in, extract, layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
-from collapseflow.features.weights import describe_weights, weights_made_with
+from collapseflow.features.weights import weights_made_with
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import (
@@ -32,7 +32,8 @@ class Reading:
     """How features are read from a network: the keys of a backbone in the study file, and the
     precision of :meth:`~collapseflow.study.schema.Study.precision_of_reading`.
 
-    ``layers`` may contain ``penultimate``, the input of the last layer.
+    ``layers`` may contain ``penultimate``, the input of the last layer. ``classes_told`` says that
+    the weights' last layer tells the data set's classes in their order, whatever the file says.
     """
 
     model: str
@@ -42,6 +43,13 @@ class Reading:
     normalize: Literal["imagenet", "none"]
     precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
+    classes_told: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the features, without the choices that are left at their defaults: what was
+        made before there was a choice stays valid."""
+        keys = fields(self)
+        return {k.name: v for k in keys if (v := getattr(self, k.name)) != k.default}
 
 
 def store(folder: str | Path, layer: str, split: str) -> Path:
@@ -122,9 +130,9 @@ def write_network_features(
 ) -> None:
     """Store the features of a data set's splits at each layer in a folder (:func:`store`).
 
-    The network sees each image once, however many layers are read. One that was trained on this
-    data set also predicts, and where its last layer is linear, the stores of that layer's input
-    hold its weight and bias.
+    The network sees each image once, however many layers are read. One whose last layer tells the
+    data set's classes (:func:`~collapseflow.features.loading.rows_of_classes`) also predicts, and
+    where that layer is linear, the stores of its input hold its weight and bias.
 
     Raises
     ------
@@ -137,13 +145,14 @@ def write_network_features(
     """
     info = read_info(dataset)
     own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
+    classes = info.sha256, info.class_names, reading.classes_told
     extractor = open_extractor(
-        reading.model, weights, list(own_names.values()), reading.pool, info.sha256
+        reading.model, weights, list(own_names.values()), reading.pool, *classes
     )
     last_inputs = layers_before_the_last(reading.model)
     preprocessing = {"image_size": reading.image_size, "normalize": reading.normalize}
     number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
-    description = describe_weights(weights)
+    description = describe_weights(reading.model, weights, *classes)
     n_to_write = sum(info.n.values())
     try:
         for split in SPLITS:

