@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -43,13 +43,11 @@ class Reading:
     normalize: Literal["imagenet", "none"]
     precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
-    classes_told: bool = False
+    classes_told: bool | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What decides the features, without the choices that are left at their defaults: what was
-        made before there was a choice stays valid."""
-        keys = fields(self)
-        return {k.name: v for k in keys if (v := getattr(self, k.name)) != k.default}
+        """What decides the features, JSON-like; keys that are not used are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def store(folder: str | Path, layer: str, split: str) -> Path:
@@ -145,7 +143,7 @@ def write_network_features(
     """
     info = read_info(dataset)
     own_names = {layer: own_name(reading.model, layer) for layer in reading.layers}
-    classes = info.sha256, info.class_names, reading.classes_told
+    classes = info.sha256, info.class_names, bool(reading.classes_told)
     extractor = open_extractor(
         reading.model, weights, list(own_names.values()), reading.pool, *classes
     )

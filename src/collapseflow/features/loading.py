@@ -39,7 +39,7 @@ class NetworkWeights:
     tensors, metadata
         As the file has them (:func:`~collapseflow.features.weights.load_state`).
     state
-        The tensors by the network's names; auxiliary heads, which are not built, are left out.
+        The tensors by the network's names.
     changes
         How the state follows from the file, in words; empty where it is all that is there.
     absent
@@ -102,14 +102,14 @@ def prefix_of(names: Iterable[str], needed: Iterable[str]) -> str:
 def without_prefix(
     model: str, state: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """A state dict under the names that a model's own has, and what was changed, in words.
+    """A state dict without what stands before a model's names, and what was changed, in words.
 
     Raises
     ------
     UserError
         As :func:`prefix_of`.
     """
-    state = {current_name(WRAPPERS.sub("", name).lstrip(".")): state[name] for name in state}
+    state = {WRAPPERS.sub("", name).lstrip("."): value for name, value in state.items()}
     head = head_parameters(model)
     own = [name for name in skeleton(model, 7).state_dict() if name not in head]
     prefix = prefix_of(state, (name for name in own if not name.endswith(NOT_NEEDED)))
@@ -121,9 +121,7 @@ def without_prefix(
             plural = "s" if len(others) > 1 else ""
             words.append(f"{len(others)} tensor{plural} beside it left out ({first_of(others)})")
     return {
-        name.removeprefix(prefix): value
-        for name, value in state.items()
-        if name.startswith(prefix) and not name.removeprefix(prefix).lower().startswith("aux")
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }, words
 
 
@@ -204,6 +202,9 @@ def read_weights(model: str, weights: str | Path) -> NetworkWeights:
         state, words = without_prefix(model, tensors)
     except UserError as error:
         raise UserError(f"{weights}: {error}") from None
+    # Auxiliary heads are not built.
+    state = {n: value for n, value in state.items() if not n.lower().startswith("aux")}
+    state = {current_name(name): value for name, value in state.items()}
     absent, n_classes = last_layer_of(model, state)
     if wrong := differences(skeleton(model, n_classes).state_dict(), state, absent):
         under = f" ({', '.join(words)})" if words else ""

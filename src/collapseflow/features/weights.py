@@ -140,7 +140,9 @@ def _python_objects(path: str | Path, error: Exception) -> str:
         return ""
     try:
         with torch.serialization.safe_globals([*PLAIN]):
-            return first_of(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            # Of a network its own classes say more than PyTorch's.
+            return first_of(sorted(found, key=lambda name: (name.startswith("torch."), name)))
     except UNREADABLE:
         # Before version 1.6 PyTorch wrote files that cannot be asked.
         return "such as a whole network"
