@@ -120,8 +120,9 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         inside = [
             f"torch.load(...)[{key!r}]" for key, value in content.items() if _is_state_dict(value)
         ]
+        others = first_of(k for k, value in content.items() if not isinstance(value, torch.Tensor))
         raise UserError(
-            f"{path}: holds {first_of(content)}, which are no tensors of a network; "
+            f"{path}: holds {others}, which are no tensors of a network; "
             f"allowed: a state dict{f' alone, here {inside[0]}' if inside else ''}"
         )
     taken, *others = entries
