@@ -31,7 +31,9 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
     state = features.state
     backbone = study.backbones[state.backbone]
     found |= {"features": "network", "weights": state.start, "layer": features.layer}
-    found |= backbone.model_dump(exclude={"label", "weights", "layers", "batch_size"})
+    found |= backbone.model_dump(
+        exclude={"label", "weights", "classes_of_weights", "layers", "batch_size"}
+    )
     if state.epoch:
         recipe = {**study.recipes[state.recipe].training(), "epochs": state.epoch}
         found |= {f"recipe.{name}": value for name, value in recipe.items()}
