@@ -848,7 +848,7 @@ def test_letters_are_trained_on_with_adam():
 )
 def test_features_are_read_in_float32_unless_another_precision_is_named(keys, reading):
     made = plan(**keys, **LAYERS)
-    told = made.jobs.reading("res/random/s0/epoch000")
+    told = made.jobs.reading("digits", "res/random/s0/epoch000")
     assert made.described.study()["precision_of_reading"] == reading
     assert told == {
         "model": "resnet18",
@@ -860,6 +860,26 @@ def test_features_are_read_in_float32_unless_another_precision_is_named(keys, re
         "batch_size": 256,
     }
     assert Reading(**told).layers == ["layer4", "penultimate"]
+
+
+def test_only_a_file_that_is_read_on_the_data_set_whose_classes_it_tells_is_told_so(tmp_path):
+    weights = tmp_path / "mine.pth"
+    weights.touch()
+    entry = {"model": "resnet18", "weights": ["random", str(weights)]}
+    of_digits = {**entry, "classes_of_weights": "digits"}
+    datasets = {"digits": {"source": "digits"}, "letters": {"source": "letters"}}
+    jobs = plan(datasets=datasets, backbones={"a": entry, "b": of_digits}).jobs
+    first = jobs.reading("digits", "b/file/epoch000")
+    assert first["classes_told"] and Reading(**first).classes_told
+    for dataset, state in (
+        ("letters", "b/file/epoch000"),
+        ("digits", "b/random/s0/epoch000"),
+        ("digits", "b/file/finetuned/s0/epoch010"),
+        ("digits", "a/file/epoch000"),
+    ):
+        # Parameters and what is kept of earlier jobs are as they were without the key.
+        told = jobs.reading(dataset, state)
+        assert "classes_told" not in told and told == Reading(**told).identity()
 
 
 def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():

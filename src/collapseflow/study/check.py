@@ -16,7 +16,8 @@ from typing import Any
 from collapseflow import __version__
 from collapseflow.features.families import family_of
 from collapseflow.features.known import Architecture
-from collapseflow.images.sources.places import check_saved, content
+from collapseflow.images.sources.known import SOURCES
+from collapseflow.images.sources.places import OWN, check_saved, content, n_classes
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
@@ -45,7 +46,8 @@ def check_against_libraries(study: Study) -> list[str]:
     """Data sets, models, layers, image sizes, files of weights and classifier parameters that the
     libraries refuse, and names for more or fewer classes than there are.
 
-    Returns one line for each; an empty list means that all is well. Imports the libraries.
+    Returns one line for each; an empty list means that all is well. How a file of weights is taken
+    is logged. Imports the libraries.
     """
     from collapseflow.features.checks import check_backbone
     from collapseflow.features.loading import check_weights
@@ -80,8 +82,8 @@ def check_against_libraries(study: Study) -> list[str]:
         ask(f"backbones.{key}", check_backbone, **questions)
         for key, questions in questions_about_networks(study).items()
     ]
-    for key, model, path in files_of_weights(study) if all(sound) else []:
-        ask(f"backbones.{key}", check_weights, model, path)
+    for key, *question in files_of_weights(study) if all(sound) else []:
+        ask(f"backbones.{key}", check_weights, *question)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -125,14 +127,31 @@ def architecture_of(backbone: Backbone) -> Architecture:
     return Architecture(backbone.model, size, backbone.head)
 
 
-def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path]]:
-    """Each backbone whose weights are a user's file, with its network and the file."""
+def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path, bool, int | None]]:
+    """What :func:`collapseflow.features.loading.check_weights` is asked of each backbone whose
+    weights are a user's file, behind the backbone's key."""
     return [
-        (key, architecture_of(backbone), Path(source))
+        (
+            *(key, architecture_of(backbone), Path(source)),
+            backbone.classes_of_weights is not None,
+            number_of_classes(study, backbone.classes_of_weights),
+        )
         for key, backbone in study.backbones.items()
         for source in backbone.weights
         if weight_state(source) == "file"
     ]
+
+
+def number_of_classes(study: Study, dataset: str | None) -> int | None:
+    """The number of classes of a data set, where it is known before its images are prepared."""
+    if dataset is None:
+        return None
+    entry = study.datasets[dataset]
+    if entry.classes is not None:
+        return len(entry.classes)
+    if entry.source in SOURCES:
+        return SOURCES[entry.source].classes
+    return n_classes(entry.model_dump()) if entry.source in OWN else None
 
 
 def trained_models(study: Study) -> list[tuple[str, Architecture]]:
@@ -172,8 +191,8 @@ def check_once(study: Study, cache: Path) -> None:
         },
         "backbones": questions_about_networks(study),
         "files": [
-            [str(model), path, path.stat().st_size, path.stat().st_mtime_ns]
-            for _, model, path in files_of_weights(study)
+            [str(model), path, path.stat().st_size, path.stat().st_mtime_ns, *classes]
+            for _, model, path, *classes in files_of_weights(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},

@@ -141,9 +141,13 @@ class Jobs:
         """The epoch of a state."""
         return self._runs.state(state).epoch
 
-    def reading(self, state: str) -> dict[str, Any]:
-        """How the features of a state are read."""
-        return self._reading(self._runs.state(state))
+    def reading(self, dataset: str, state: str) -> dict[str, Any]:
+        """How the features of a state are read on a data set."""
+        found = self._runs.state(state)
+        told = found.start == "file" and not found.epoch
+        told = told and self._study.backbones[found.backbone].classes_of_weights == dataset
+        # Of other states no parameter says it: what was read before there was a choice stays valid.
+        return {**self._reading(found), **({"classes_told": True} if told else {})}
 
     def reading_of_run(self, run: str) -> dict[str, Any]:
         """How the features of a run's epochs are read."""

