@@ -179,8 +179,8 @@ def open_writer(
     ids: np.ndarray,
     provenance: Mapping[str, str],
     head: Head | None = None,
-    true_labels: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    true_labels: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -249,8 +249,8 @@ def write_store(
     labels: np.ndarray,
     ids: np.ndarray,
     provenance: Mapping[str, str],
-    true_labels: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    true_labels: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
 

@@ -45,9 +45,9 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
-    true_labels: np.ndarray | None = None
     groups: np.ndarray | None = None
     names: np.ndarray | None = None
+    true_labels: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Split":
         """The images at ``rows``, in that order."""
@@ -481,7 +481,7 @@ def read_split(path: str | Path, split: str) -> Split:
             file["images"][rows],
             file["labels"][rows],
             file["ids"][rows],
-            file["true_labels"][rows] if noisy else None,
             file["groups"][rows] if "groups" in file else None,
             file["names"].asstr()[rows] if "names" in file else None,
+            file["true_labels"][rows] if noisy else None,
         )
