@@ -541,8 +541,9 @@ def test_every_source_of_study_files_is_read_and_explained(tmp_path, monkeypatch
     monkeypatch.setattr(torchvision, "read", forgotten)
     # Nothing is read here.
     splits = embedded.digits(test_fraction=0.2, seed=0)
-    for module, name in ((letters, "letters"), (idx, "read"), (folder, "read")):
-        monkeypatch.setattr(module, name, lambda *_: splits)
+    monkeypatch.setattr(letters, "letters", lambda *_: splits)
+    for module in (idx, folder, table, arrays, huggingface, vectors):
+        monkeypatch.setattr(module, "read", lambda *_: splits)
     entry = {"source": source, "location": [str(tmp_path)], "size": None, "sha256": {}}
     entry |= {"name": None, "arguments": {}, "class_names": None}
     assert prepare.read_source(entry, 0.2, 0, tmp_path).class_names

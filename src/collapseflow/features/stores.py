@@ -541,15 +541,18 @@ def read_rows(
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """All that a store holds: features float32 (N, d), labels and ids int64 (N,), predictions
-    int64 (N,) or None, the last layer or None, and the attributes of the file."""
+    """All that a store holds: features float32 (N, d), labels and ids int64 (N,), predictions,
+    groups and true labels int64 (N,) or None, the last layer or None, and the attributes of the
+    file."""
 
     features: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
-    predictions: np.ndarray | None
     head: Head | None
     attributes: dict
+    predictions: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    true_labels: np.ndarray | None = None
 
 
 def read_store(path: str | Path) -> StoredFeatures:
@@ -564,9 +567,8 @@ def read_store(path: str | Path) -> StoredFeatures:
         features = np.empty(store.shape, np.float32)
         for number, rows in enumerate(store.blocks):
             store.read(number, features[rows])
-        columns = (store.columns.get(name) for name in COLUMNS)
         head = tuple(store.head[name] for name in HEAD) if store.head else None
-        return StoredFeatures(features, *columns, head, store.attributes)
+        return StoredFeatures(features, head=head, attributes=store.attributes, **store.columns)
 
 
 def read_attributes(path: str | Path) -> dict:
