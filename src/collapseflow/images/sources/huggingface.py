@@ -183,13 +183,15 @@ def _library() -> ModuleType:
     try:
         import datasets
         import huggingface_hub
-    except ImportError:
+
+        datasets.config.HF_HUB_OFFLINE = True
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+        datasets.disable_progress_bars()
+    # A folder of this name can be imported, too, and has nothing in it.
+    except (ImportError, AttributeError):
         raise UserError(
             "source: 'huggingface' needs the package datasets: pip install datasets"
         ) from None
-    datasets.config.HF_HUB_OFFLINE = True
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
-    datasets.disable_progress_bars()
     return datasets
 
 
@@ -247,7 +249,12 @@ def _understood(
     labels, class_names = _labels(datasets, parts, label)
     groups = None
     if group is not None:
-        members = [str(value) for part in parts for value in part[group]]
+        values = [value for part in parts for value in part[group]]
+        if missing := values.count(None):
+            raise UserError(
+                f"images without a group in {group!r}, {missing}; allowed: one for each"
+            )
+        members = list(map(str, values))
         sides = np.repeat(np.arange(len(parts)), list(map(len, parts)))
         numbers = groups_of(members, sides if len(parts) == 2 else None)
         groups = np.split(numbers, [len(parts[0])])
@@ -273,12 +280,13 @@ def _parts(data: Any) -> tuple[list[Any], list[str]]:
         part: [name for name in data if name.casefold() in words] for part, words in PARTS.items()
     }
     validation = [name for name in data if name.casefold() in VALIDATION]
-    if names["train"] and not names["test"]:
-        names["test"] = validation[:1]
     if not names["train"]:
         raise UserError(f"has the splits {', '.join(data)}; allowed: a split train")
+    notes = []
+    if not names["test"] and validation:
+        names["test"] = validation
+        notes.append(f"the test images are those of {validation[0]}")
     used = [names["train"][0], *names["test"][:1]]
-    notes = [f"the test images are those of {used[1]}"] if used[1:] == validation[:1] else []
     others = [name for name in data if name not in used]
     notes += [f"not read: {', '.join(others)}"] if others else []
     return [data[name] for name in used], notes
@@ -290,10 +298,12 @@ def _labels(
     """Numbers of classes of each part, and their names by number."""
     feature = parts[0].features[label]
     values = [list(part[label]) for part in parts]
-    missing = sum(value is None or value == -1 for of in values for value in of)
+    named = isinstance(feature, datasets.ClassLabel)
+    # -1 is what the library has for a class that is not known.
+    missing = sum(value is None or (named and value == -1) for of in values for value in of)
     if missing:
         raise UserError(f"images without a label in {label!r}, {missing}; allowed: one for each")
-    if isinstance(feature, datasets.ClassLabel):
+    if named:
         return [np.array(of, np.int64) for of in values], list(feature.names)
     together, names = classes_of([str(value) for of in values for value in of])
     return np.split(together, [len(values[0])])[: len(parts)], names
