@@ -166,6 +166,33 @@ def test_a_group_that_is_missing_is_none(tmp_path):
     assert "images without a group in 'patient', 5" in refused(tmp_path / "mine")
 
 
+def test_16_bit_levels_are_divided_by_one_number_for_all(tmp_path):
+    # 12 bits in the training images, 10 in the test images.
+    levels = {"train": [4000, 100] * 2, "test": [1000, 100] * 2}
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    parts = {}
+    for split, values in levels.items():
+        pictures = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in values]
+        rows = {"image": pictures, "label": [0, 1] * 2}
+        parts[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    assert splits.train.images[:, 0, 0].tolist() == [4000 // 16, 100 // 16] * 2
+    assert splits.test.images[:, 0, 0].tolist() == [1000 // 16, 100 // 16] * 2
+    assert splits.source.endswith("; 8 of 16 bits use 12, divided by 16")
+
+
+def test_an_image_that_is_missing_cannot_be_read(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    pictures = [None, *map(Image.fromarray, IMAGES[1:])]
+    rows = {"image": pictures, "label": LABELS.tolist()}
+    parts = {"train": datasets.Dataset.from_dict(rows, features=features), "test": make(range(4))}
+    parts["test"] = parts["test"].rename_columns({"picture": "image", "kind": "label"})
+    parts["test"] = parts["test"].remove_columns("id")
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    assert "1 of 24 images cannot be read: row 0 of train (no" in refused(tmp_path / "mine")
+
+
 def test_what_is_not_labelled_images_is_refused(tmp_path):
     make(range(20)).save_to_disk(tmp_path / "mine")
     assert "columns.image: 'id' has no images, but" in refused(tmp_path / "mine", {"image": "id"})
@@ -177,6 +204,9 @@ def test_what_is_not_labelled_images_is_refused(tmp_path):
     part = make(range(20))
     missing = part.map(lambda row: {"kind": -1 if row["id"] == 103 else row["kind"]})
     missing.save_to_disk(tmp_path / "missing")
+    turned = datasets.ClassLabel(names=["a", "b\u202ec"])
+    make(range(20), turned).save_to_disk(tmp_path / "turned")
+    assert "the label 'b\\u202ec' has control characters" in refused(tmp_path / "turned")
     assert "images without a label in 'kind', 1" in refused(tmp_path / "missing")
 
 

@@ -22,6 +22,7 @@ from collapseflow.images.sources.own import (
     divide,
     first,
     groups_of,
+    require_printable,
     require_trained_classes,
 )
 from collapseflow.images.sources.pictures import Fit, Size, read_pictures, stack, unequal_sizes
@@ -96,21 +97,26 @@ def read(
         As :func:`look_into`, or naming what cannot be read.
     """
     found = look_into(location, name, arguments, columns)
-    bad, notes, read_parts = [], list(found.notes), []
-    for part in found.parts:
+    starts = np.cumsum([0, *map(len, found.parts)])
 
-        def load(row: int, part: Any = part) -> Path | BinaryIO:
-            held = part[row][found.image]
-            if held["bytes"] is None:
-                return Path(held["path"])
-            return io.BytesIO(held["bytes"])
+    def place(number: int) -> tuple[Any, int]:
+        """The part that an image is of, and its row there."""
+        of = int(np.searchsorted(starts, number, "right")) - 1
+        return found.parts[of], int(number - starts[of])
 
-        pictures = read_pictures(load, len(part), size, fit, threads, found.words)
-        of = f" of {part.split}" if part.split else ""
-        bad += [f"row {row}{of} ({words})" for row, words in pictures.bad.items()]
-        notes += pictures.notes
-        read_parts.append(pictures)
-    n = sum(map(len, found.parts))
+    def load(number: int) -> Path | BinaryIO:
+        part, row = place(number)
+        held = part[row][found.image] or {"bytes": b""}
+        return Path(held["path"]) if held["bytes"] is None else io.BytesIO(held["bytes"])
+
+    def called(number: int) -> str:
+        part, row = place(number)
+        return f"row {row} of {part.split}" if part.split else f"row {row}"
+
+    n = int(starts[-1])
+    pictures = read_pictures(load, n, size, fit, threads, found.words)
+    bad = [f"{called(number)} ({words})" for number, words in pictures.bad.items()]
+    notes = [*found.notes, *pictures.notes]
     if bad and on_bad_image == "stop":
         raise UserError(
             f"{found.words}: {len(bad)} of {n} images cannot be read: {first(bad, NAMED)}; set the "
@@ -119,18 +125,18 @@ def read(
     if bad:
         notes.append(f"left out {len(bad)} of {n} images: {first(bad, NAMED_IN_SOURCE)}")
         logger.warning("%s: left out %d of %d: %s", found.words, len(bad), n, "; ".join(bad))
-    images = [image for part in read_parts for image in part.images]
-    names = [f"row {row}" for part in read_parts for row in part.rows]
-    if unequal := unequal_sizes(images, names):
+    if not pictures.rows:
+        raise UserError(f"{found.words}: no image can be read")
+    if unequal := unequal_sizes(pictures.images, list(map(called, pictures.rows))):
         raise UserError(f"{found.words}: {unequal}")
     # Together, because grey ones among colours get three channels.
-    stacked, start, splits = stack(images), 0, []
-    for number, part in enumerate(read_parts):
-        rows = np.array(part.rows, np.int64)
-        groups = None if found.groups is None else found.groups[number][rows]
-        mine = stacked[start : start + len(rows)]
-        start += len(rows)
-        splits.append(make_split(mine, found.labels[number][rows], rows, groups))
+    images, numbers = stack(pictures.images), np.array(pictures.rows)
+    splits = []
+    for of in range(len(found.parts)):
+        mine = (numbers >= starts[of]) & (numbers < starts[of + 1])
+        rows = numbers[mine] - starts[of]
+        groups = None if found.groups is None else found.groups[of][rows]
+        splits.append(make_split(images[mine], found.labels[of][rows], rows, groups))
     train, test = _divided(splits, found, test_fraction, seed)
     return Splits(train, test, found.class_names, "; ".join([found.words, *notes]))
 
@@ -304,6 +310,7 @@ def _labels(
     if missing:
         raise UserError(f"images without a label in {label!r}, {missing}; allowed: one for each")
     if named:
+        require_printable(feature.names)
         return [np.array(of, np.int64) for of in values], list(feature.names)
     together, names = classes_of([str(value) for of in values for value in of])
     return np.split(together, [len(values[0])])[: len(parts)], names
