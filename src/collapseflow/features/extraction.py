@@ -162,7 +162,7 @@ def write_network_features(
                     path = store(folder, layer, split)
                     head = extractor.head if name in last_inputs else None
                     writer = open_writer(
-                        path, images.labels, images.ids, provenance, head, images.groups
+                        path, images.labels, images.ids, provenance, head, groups=images.groups
                     )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(

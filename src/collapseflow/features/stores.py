@@ -333,7 +333,7 @@ def write_features(
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
     batches = batches_of(images.images)
-    write_store(path, batches, images.labels, images.ids, provenance, images.groups)
+    write_store(path, batches, images.labels, images.ids, provenance, groups=images.groups)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:

@@ -40,7 +40,7 @@ from collapseflow.images.sources.known import (
     n_used,
     torchvision_name,
 )
-from collapseflow.images.sources.places import OWN, n_classes
+from collapseflow.images.sources.places import OWN, class_names
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -240,10 +240,10 @@ class Dataset(Section):
         if self.source not in OWN:
             return
         try:
-            found = n_classes(self.model_dump())
+            found = class_names(self.model_dump())
         except UserError as error:
             raise ValueError(f"location: {error}") from None
-        self._every_class_has_a_name(found, place)
+        self._every_class_has_a_name(len(found), place)
 
     def _every_class_has_a_name(self, n_classes: int, of: str) -> None:
         if self.class_names and len(self.class_names) != n_classes:

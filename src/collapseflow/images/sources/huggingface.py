@@ -48,7 +48,8 @@ class Found:
     Attributes
     ----------
     words : what it is called
-    parts : the rows of training and of test images, or all of them where they come undivided
+    splits : what training and test images are called; one name, perhaps empty, of undivided ones
+    parts : their rows, as many
     image : the column of images
     labels : int64 (N,), of each of the parts
     class_names : by number
@@ -57,6 +58,7 @@ class Found:
     """
 
     words: str
+    splits: list[str]
     parts: list[Any]
     image: str
     labels: list[np.ndarray]
@@ -99,19 +101,19 @@ def read(
     found = look_into(location, name, arguments, columns)
     starts = np.cumsum([0, *map(len, found.parts)])
 
-    def place(number: int) -> tuple[Any, int]:
-        """The part that an image is of, and its row there."""
+    def place(number: int) -> tuple[int, int]:
+        """The number of the part that an image is of, and its row there."""
         of = int(np.searchsorted(starts, number, "right")) - 1
-        return found.parts[of], int(number - starts[of])
+        return of, int(number - starts[of])
 
     def load(number: int) -> Path | BinaryIO:
-        part, row = place(number)
-        held = part[row][found.image] or {"bytes": b""}
+        of, row = place(number)
+        held = found.parts[of][row][found.image] or {"bytes": b""}
         return Path(held["path"]) if held["bytes"] is None else io.BytesIO(held["bytes"])
 
     def called(number: int) -> str:
-        part, row = place(number)
-        return f"row {row} of {part.split}" if part.split else f"row {row}"
+        of, row = place(number)
+        return f"row {row} of {found.splits[of]}" if found.splits[of] else f"row {row}"
 
     n = int(starts[-1])
     pictures = read_pictures(load, n, size, fit, threads, found.words)
@@ -235,7 +237,7 @@ def _cached(datasets: ModuleType, name: str, arguments: Mapping[str, Any]) -> An
 def _understood(
     datasets: ModuleType, data: Any, columns: Mapping[str, str | None], name: str
 ) -> Found:
-    parts, notes = _parts(data)
+    splits, parts, notes = _parts(data)
     features = parts[0].features
     of_type = {
         "image": [k for k, v in features.items() if isinstance(v, datasets.Image)],
@@ -267,6 +269,7 @@ def _understood(
         notes.append(f"{len(np.unique(numbers))} groups by {group}")
     return Found(
         f"{name} of the library datasets",
+        splits,
         undecoded,
         image,
         labels,
@@ -276,12 +279,13 @@ def _understood(
     )
 
 
-def _parts(data: Any) -> tuple[list[Any], list[str]]:
-    """The rows of training and of test images, or all; and which splits are others."""
+def _parts(data: Any) -> tuple[list[str], list[Any], list[str]]:
+    """The names and the rows of training and of test images, or of all; and which splits are
+    others."""
     if not isinstance(data, dict):
-        return [data], []
+        return [""], [data], []
     if len(data) == 1:
-        return list(data.values()), []
+        return list(data), list(data.values()), []
     names = {
         part: [name for name in data if name.casefold() in words] for part, words in PARTS.items()
     }
@@ -295,7 +299,7 @@ def _parts(data: Any) -> tuple[list[Any], list[str]]:
     used = [names["train"][0], *names["test"][:1]]
     others = [name for name in data if name not in used]
     notes += [f"not read: {', '.join(others)}"] if others else []
-    return [data[name] for name in used], notes
+    return used, [data[name] for name in used], notes
 
 
 def _labels(
