@@ -180,4 +180,6 @@ def _results_of(results: Path, dataset: str) -> Iterator[Path]:
 
 
 def _word(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False)
