@@ -12,7 +12,19 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torchvision import datasets, transforms
 
 from collapseflow.images.datasets import read_info, read_split
-from collapseflow.images.sources import embedded, folder, idx, known, letters, prepare, torchvision
+from collapseflow.images.sources import (
+    arrays,
+    embedded,
+    folder,
+    huggingface,
+    idx,
+    known,
+    letters,
+    prepare,
+    table,
+    torchvision,
+    vectors,
+)
 from collapseflow.images.sources.prepare import prepare_dataset, read_source
 from collapseflow.running.errors import UserError
 from collapseflow.study.schema import DATA_SOURCES, Dataset
@@ -541,9 +553,9 @@ def test_every_source_of_study_files_is_read_and_explained(tmp_path, monkeypatch
     monkeypatch.setattr(torchvision, "read", forgotten)
     # Nothing is read here.
     splits = embedded.digits(test_fraction=0.2, seed=0)
-    monkeypatch.setattr(letters, "letters", lambda *_: splits)
-    for module in (idx, folder, table, arrays, huggingface, vectors):
-        monkeypatch.setattr(module, "read", lambda *_: splits)
+    readers = [(module, "read") for module in (arrays, folder, huggingface, idx, table, vectors)]
+    for module, name in ((letters, "letters"), *readers):
+        monkeypatch.setattr(module, name, lambda *_: splits)
     entry = {"source": source, "location": [str(tmp_path)], "size": None, "sha256": {}}
     entry |= {"name": None, "arguments": {}, "class_names": None}
     assert prepare.read_source(entry, 0.2, 0, tmp_path).class_names

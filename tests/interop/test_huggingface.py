@@ -81,6 +81,7 @@ def test_undivided_images_are_divided(tmp_path):
         (("train", "validation", "test"), (0, 2), "; not read: validation"),
         (("train", "validation"), (0, 1), "; the test images are those of validation"),
         (("Training", "TEST", "extra"), (0, 1), "; not read: extra"),
+        (("Test", "train"), (1, 0), ""),
     ],
 )
 def test_splits_by_their_usual_names(tmp_path, names, used, note):
@@ -92,6 +93,14 @@ def test_splits_by_their_usual_names(tmp_path, names, used, note):
         np.testing.assert_array_equal(part.images, IMAGES[rows[place]])
         assert part.ids.tolist() == list(range(len(rows[place])))
     assert splits.source == f"mine of the library datasets{note}"
+
+
+def test_training_images_beside_others_are_divided(tmp_path):
+    parts = {"train": make(range(10)), "unlabelled": make(range(10, 20))}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(10))
+    assert splits.source == "mine of the library datasets; not read: unlabelled"
 
 
 def test_splits_without_training_images_are_refused(tmp_path):
@@ -152,6 +161,38 @@ def test_images_that_cannot_be_read_are_named_or_left_out(tmp_path):
     assert "left out 1 of 20 images: row 0" in splits.source
 
 
+def test_a_group_that_is_missing_is_none(tmp_path):
+    make(range(20), patient=["a", "b", None, "c"] * 5).save_to_disk(tmp_path / "mine")
+    assert "images without a group in 'patient', 5" in refused(tmp_path / "mine")
+
+
+def test_16_bit_levels_are_divided_by_one_number_for_all(tmp_path):
+    # 12 bits in the training images, 10 in the test images.
+    levels = {"train": [4000, 100] * 2, "test": [1000, 100] * 2}
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    parts = {}
+    for split, values in levels.items():
+        pictures = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in values]
+        rows = {"image": pictures, "label": [0, 1] * 2}
+        parts[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    assert splits.train.images[:, 0, 0].tolist() == [4000 // 16, 100 // 16] * 2
+    assert splits.test.images[:, 0, 0].tolist() == [1000 // 16, 100 // 16] * 2
+    assert splits.source.endswith("; 8 of 16 bits use 12, divided by 16")
+
+
+def test_an_image_that_is_missing_cannot_be_read(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    pictures = [None, *map(Image.fromarray, IMAGES[1:])]
+    rows = {"image": pictures, "label": LABELS.tolist()}
+    parts = {"train": datasets.Dataset.from_dict(rows, features=features), "test": make(range(4))}
+    parts["test"] = parts["test"].rename_columns({"picture": "image", "kind": "label"})
+    parts["test"] = parts["test"].remove_columns("id")
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    assert "1 of 24 images cannot be read: row 0 of train (no" in refused(tmp_path / "mine")
+
+
 def test_what_is_not_labelled_images_is_refused(tmp_path):
     make(range(20)).save_to_disk(tmp_path / "mine")
     assert "columns.image: 'id' has no images, but" in refused(tmp_path / "mine", {"image": "id"})
@@ -163,6 +204,9 @@ def test_what_is_not_labelled_images_is_refused(tmp_path):
     part = make(range(20))
     missing = part.map(lambda row: {"kind": -1 if row["id"] == 103 else row["kind"]})
     missing.save_to_disk(tmp_path / "missing")
+    turned = datasets.ClassLabel(names=["a", "b\u202ec"])
+    make(range(20), turned).save_to_disk(tmp_path / "turned")
+    assert "the label 'b\\u202ec' has control characters" in refused(tmp_path / "turned")
     assert "images without a label in 'kind', 1" in refused(tmp_path / "missing")
 
 
@@ -192,6 +236,24 @@ def test_a_data_set_that_is_not_in_the_cache_is_refused_without_a_server(monkeyp
 def test_other_arguments_are_refused():
     message = refused(None, name="mnist", arguments={"token": "x"})
     assert message.startswith("arguments: 'token' is unknown; allowed: name, revision")
+
+
+def test_a_data_set_of_the_hub_is_read_from_the_cache(cached, tmp_path, monkeypatch):
+    # What the library leaves in its cache, under the name that a data set of the hub has there.
+    datasets.load_dataset(cached, cache_dir=str(tmp_path / "made"))
+    (made,) = (path for path in (tmp_path / "made").iterdir() if path.is_dir())
+    (tmp_path / "cache").mkdir()
+    made.rename(tmp_path / "cache" / "somebody___animals")
+    for path in (tmp_path / "cache").rglob("*.arrow"):
+        path.rename(path.with_name(path.name.replace(made.name, "animals")))
+    for path in (tmp_path / "cache").rglob("dataset_info.json"):
+        content = path.read_text().replace(f'"{made.name}"', '"animals"')
+        path.write_text(content)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    splits = read(None, name="somebody/animals")
+    assert splits.class_names == ["a", "b"] and len(splits.train.ids) == 10
+    assert splits.source == "somebody/animals of the library datasets"
 
 
 def test_a_data_set_by_its_name(cached):

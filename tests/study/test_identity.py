@@ -3,7 +3,7 @@
 import pytest
 
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import write_json
+from collapseflow.running.files import read_json, write_json
 from collapseflow.study.identity import record, refuse_another
 from collapseflow.study.schema import load
 
@@ -66,6 +66,9 @@ def folders(tmp_path):
             path = tmp_path / name / label / "image.png"
             path.parent.mkdir(parents=True)
             path.write_bytes(bytes(10 + n))
+        rows = [f"{name}/a/image.png,a,x", f"{name}/b/image.png,b,y"]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label,site", *rows, ""]))
+    (tmp_path / "two.csv").write_text((tmp_path / "two.csv").read_text() + "three.png,a,y\n")
     return tmp_path
 
 
@@ -102,6 +105,26 @@ def made(folder, **datasets):
             {"source": "folder", "location": "one", "size": 32},
             {"source": "folder", "location": "one", "size": 64},
             *("size", "64", "32"),
+        ),
+        (
+            {"source": "folder", "location": "one", "size": [8, 16]},
+            {"source": "folder", "location": "one", "size": [8, 32]},
+            *("size", "8, 32", "8, 16"),
+        ),
+        (
+            {"source": "folder", "location": "one", "size": 8},
+            {"source": "folder", "location": "one", "size": 8, "fit": "pad"},
+            *("fit", '"pad"', '"crop"'),
+        ),
+        (
+            {"source": "table", "location": "one.csv"},
+            {"source": "table", "location": "one.csv", "columns": {"label": "site"}},
+            *("columns", '{"label": "site"}', "{}"),
+        ),
+        (
+            {"source": "table", "location": "one.csv"},
+            {"source": "table", "location": "two.csv"},
+            *("location", "HERE/two.csv", "HERE/one.csv"),
         ),
         (
             {"source": "digits"},
@@ -173,6 +196,26 @@ def test_the_same_images_reached_in_another_way_are_accepted(folders, monkeypatc
     record(study_of(mine={"source": "folder", "location": "moved"}), results)
     (folders / "moved" / "a" / "another.png").write_bytes(bytes(5))
     refuse_another(study_of(mine={"source": "folder", "location": "moved"}), results)
+
+
+def test_results_of_before_there_was_a_fit_are_cropped(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    entry = {"source": "folder", "location": "one", "size": 8}
+    results = made(folders, mine=entry)
+    kept = read_json(results / "identity.json")
+    for key in ("fit", "columns"):
+        del kept["datasets"]["mine"][key]
+    write_json(results / "identity.json", kept)
+    refuse_another(study_of(mine=entry), results)
+    with pytest.raises(UserError, match='mine.fit: value "squash", but .* was made with "crop"'):
+        refuse_another(study_of(mine={**entry, "fit": "squash"}), results)
+
+
+def test_a_table_that_was_moved_is_the_same(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    results = made(folders, mine={"source": "table", "location": "one.csv"})
+    (folders / "one.csv").rename(folders / "moved.csv")
+    refuse_another(study_of(mine={"source": "table", "location": "moved.csv"}), results)
 
 
 def test_where_files_of_known_content_are_does_not_matter(folders, monkeypatch):

@@ -904,7 +904,7 @@ def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
     assert jobs.training_progress("digits", run) == progress
 
 
-def test_images_of_a_user_are_told_apart_when_one_is_added(tmp_path):
+def test_images_of_a_folder_are_told_apart_when_one_is_added(tmp_path):
     for name in ("a/1.png", "b/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()

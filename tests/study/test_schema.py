@@ -274,8 +274,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, classes, imbalance, label, label_noise, location, mean, name, on_bad_image, "
-        "scattering, sha256, size, source, std, subset",
+        "class_names, classes, columns, fit, imbalance, label, label_noise, location, mean, name, "
+        "on_bad_image, scattering, sha256, size, source, std, subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),
@@ -345,8 +345,8 @@ CASES = {
     ),
     "source": (
         study(datasets={"mine": {"source": "cifar"}}),
-        'datasets.mine.source: value "cifar" is refused; allowed: folder, mnist, '
-        "fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+        'datasets.mine.source: value "cifar" is refused; allowed: folder, table, arrays, '
+        "huggingface, mnist, fashion_mnist, idx, torchvision, mnist5k, digits, letters",
     ),
     "source that is a name in torchvision": (
         study(datasets={"mine": {"source": "cifar-10"}}),
@@ -356,12 +356,13 @@ CASES = {
     "source that is ours and torchvision's": (
         study(datasets={"mine": {"source": "FashionMNIST"}}),
         'datasets.mine.source: value "FashionMNIST" is refused; did you mean '
-        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
-        "digits, letters",
+        "'fashion_mnist'? allowed: folder, table, arrays, huggingface, mnist, fashion_mnist, "
+        "idx, torchvision, mnist5k, digits, letters",
     ),
-    "choice that only folders have": (
+    "choice that only sources of files have": (
         study(datasets={"mine": {"source": "digits", "on_bad_image": "skip"}}),
-        "datasets.mine: key 'on_bad_image' goes only with source folder, not with 'digits'",
+        "datasets.mine: key 'on_bad_image' goes only with source folder or table or huggingface, "
+        "not with 'digits'",
     ),
     "size smaller than what scattering averages over": (
         study(datasets={"mine": {"source": "torchvision", "name": "DTD", "size": 1}}),
@@ -799,8 +800,8 @@ CASES = {
     "source with a slip": (
         study(datasets={"mine": {"source": "fashoin_mnist"}}),
         'datasets.mine.source: value "fashoin_mnist" is refused; did you mean '
-        "'fashion_mnist'? allowed: folder, mnist, fashion_mnist, idx, torchvision, mnist5k, "
-        "digits, letters",
+        "'fashion_mnist'? allowed: folder, table, arrays, huggingface, mnist, fashion_mnist, "
+        "idx, torchvision, mnist5k, digits, letters",
     ),
     "key of sha256": (
         study(

@@ -104,13 +104,8 @@ def make_split(
         raise UserError(f"label {labels.min()}; allowed: class numbers from 0")
     ids = np.arange(len(images)) if ids is None else ids
     groups = None if groups is None else groups.astype(np.int64)
-    return Split(
-        images,
-        labels,
-        ids.astype(np.int64),
-        groups,
-        None if names is None else np.array(names, dtype=object),
-    )
+    names = None if names is None else np.array(names, dtype=object)
+    return Split(images, labels, ids.astype(np.int64), groups=groups, names=names)
 
 
 def stratified_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -478,10 +473,8 @@ def read_split(path: str | Path, split: str) -> Split:
         # Test labels are the source's.
         noisy = split == "train" and "true_labels" in file
         return Split(
-            file["images"][rows],
-            file["labels"][rows],
-            file["ids"][rows],
-            file["groups"][rows] if "groups" in file else None,
-            file["names"].asstr()[rows] if "names" in file else None,
-            file["true_labels"][rows] if noisy else None,
+            *(file[name][rows] for name in ("images", "labels", "ids")),
+            groups=file["groups"][rows] if "groups" in file else None,
+            names=file["names"].asstr()[rows] if "names" in file else None,
+            true_labels=file["true_labels"][rows] if noisy else None,
         )

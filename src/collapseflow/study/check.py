@@ -17,7 +17,7 @@ from collapseflow import __version__
 from collapseflow.features.families import family_of
 from collapseflow.features.known import Architecture
 from collapseflow.images.sources.known import SOURCES
-from collapseflow.images.sources.places import OWN, check_saved, content, n_classes
+from collapseflow.images.sources.places import OWN, check_saved, class_names, content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
@@ -151,7 +151,7 @@ def number_of_classes(study: Study, dataset: str | None) -> int | None:
         return len(entry.classes)
     if entry.source in SOURCES:
         return SOURCES[entry.source].classes
-    return n_classes(entry.model_dump()) if entry.source in OWN else None
+    return len(class_names(entry.model_dump())) if entry.source in OWN else None
 
 
 def trained_models(study: Study) -> list[tuple[str, Architecture]]:

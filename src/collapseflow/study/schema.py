@@ -45,7 +45,7 @@ from collapseflow.images.sources.known import (
     positions_of,
     torchvision_name,
 )
-from collapseflow.images.sources.places import OWN, n_classes
+from collapseflow.images.sources.places import OWN, class_names
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -299,14 +299,11 @@ class Dataset(Section):
         if self.source not in OWN:
             return
         try:
-            found = n_classes(self.model_dump())
+            found = class_names(self.model_dump())
         except UserError as error:
             raise ValueError(f"location: {error}") from None
-        self._every_class_has_a_name(found, place)
-        if self.source == "folder":
-            from collapseflow.images.sources.folder import look_into
-
-            self._classes_are_known(look_into(place).class_names)
+        self._every_class_has_a_name(len(found), place)
+        self._classes_are_known(found)
 
     def _vectors_have_names(self) -> None:
         try:

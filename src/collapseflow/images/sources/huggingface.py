@@ -22,6 +22,7 @@ from collapseflow.images.sources.own import (
     divide,
     first,
     groups_of,
+    require_printable,
     require_trained_classes,
 )
 from collapseflow.images.sources.pictures import Fit, Size, read_pictures, stack, unequal_sizes
@@ -47,7 +48,8 @@ class Found:
     Attributes
     ----------
     words : what it is called
-    parts : the rows of training and of test images, or all of them where they come undivided
+    splits : what training and test images are called; one name, perhaps empty, of undivided ones
+    parts : their rows, as many
     image : the column of images
     labels : int64 (N,), of each of the parts
     class_names : by number
@@ -56,6 +58,7 @@ class Found:
     """
 
     words: str
+    splits: list[str]
     parts: list[Any]
     image: str
     labels: list[np.ndarray]
@@ -96,21 +99,26 @@ def read(
         As :func:`look_into`, or naming what cannot be read.
     """
     found = look_into(location, name, arguments, columns)
-    bad, notes, read_parts = [], list(found.notes), []
-    for part in found.parts:
+    starts = np.cumsum([0, *map(len, found.parts)])
 
-        def load(row: int, part: Any = part) -> Path | BinaryIO:
-            held = part[row][found.image]
-            if held["bytes"] is None:
-                return Path(held["path"])
-            return io.BytesIO(held["bytes"])
+    def place(number: int) -> tuple[int, int]:
+        """The number of the part that an image is of, and its row there."""
+        of = int(np.searchsorted(starts, number, "right")) - 1
+        return of, int(number - starts[of])
 
-        pictures = read_pictures(load, len(part), size, fit, threads, found.words)
-        of = f" of {part.split}" if part.split else ""
-        bad += [f"row {row}{of} ({words})" for row, words in pictures.bad.items()]
-        notes += pictures.notes
-        read_parts.append(pictures)
-    n = sum(map(len, found.parts))
+    def load(number: int) -> Path | BinaryIO:
+        of, row = place(number)
+        held = found.parts[of][row][found.image] or {"bytes": b""}
+        return Path(held["path"]) if held["bytes"] is None else io.BytesIO(held["bytes"])
+
+    def called(number: int) -> str:
+        of, row = place(number)
+        return f"row {row} of {found.splits[of]}" if found.splits[of] else f"row {row}"
+
+    n = int(starts[-1])
+    pictures = read_pictures(load, n, size, fit, threads, found.words)
+    bad = [f"{called(number)} ({words})" for number, words in pictures.bad.items()]
+    notes = [*found.notes, *pictures.notes]
     if bad and on_bad_image == "stop":
         raise UserError(
             f"{found.words}: {len(bad)} of {n} images cannot be read: {first(bad, NAMED)}; set the "
@@ -119,18 +127,18 @@ def read(
     if bad:
         notes.append(f"left out {len(bad)} of {n} images: {first(bad, NAMED_IN_SOURCE)}")
         logger.warning("%s: left out %d of %d: %s", found.words, len(bad), n, "; ".join(bad))
-    images = [image for part in read_parts for image in part.images]
-    names = [f"row {row}" for part in read_parts for row in part.rows]
-    if unequal := unequal_sizes(images, names):
+    if not pictures.rows:
+        raise UserError(f"{found.words}: no image can be read")
+    if unequal := unequal_sizes(pictures.images, list(map(called, pictures.rows))):
         raise UserError(f"{found.words}: {unequal}")
     # Together, because grey ones among colours get three channels.
-    stacked, start, splits = stack(images), 0, []
-    for number, part in enumerate(read_parts):
-        rows = np.array(part.rows, np.int64)
-        groups = None if found.groups is None else found.groups[number][rows]
-        mine = stacked[start : start + len(rows)]
-        start += len(rows)
-        splits.append(make_split(mine, found.labels[number][rows], rows, groups))
+    images, numbers = stack(pictures.images), np.array(pictures.rows)
+    splits = []
+    for of in range(len(found.parts)):
+        mine = (numbers >= starts[of]) & (numbers < starts[of + 1])
+        rows = numbers[mine] - starts[of]
+        groups = None if found.groups is None else found.groups[of][rows]
+        splits.append(make_split(images[mine], found.labels[of][rows], rows, groups))
     train, test = _divided(splits, found, test_fraction, seed)
     return Splits(train, test, found.class_names, "; ".join([found.words, *notes]))
 
@@ -183,13 +191,15 @@ def _library() -> ModuleType:
     try:
         import datasets
         import huggingface_hub
-    except ImportError:
+
+        datasets.config.HF_HUB_OFFLINE = True
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+        datasets.disable_progress_bars()
+    # A folder of this name can be imported, too, and has nothing in it.
+    except (ImportError, AttributeError):
         raise UserError(
             "source: 'huggingface' needs the package datasets: pip install datasets"
         ) from None
-    datasets.config.HF_HUB_OFFLINE = True
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
-    datasets.disable_progress_bars()
     return datasets
 
 
@@ -227,7 +237,7 @@ def _cached(datasets: ModuleType, name: str, arguments: Mapping[str, Any]) -> An
 def _understood(
     datasets: ModuleType, data: Any, columns: Mapping[str, str | None], name: str
 ) -> Found:
-    parts, notes = _parts(data)
+    splits, parts, notes = _parts(data)
     features = parts[0].features
     of_type = {
         "image": [k for k, v in features.items() if isinstance(v, datasets.Image)],
@@ -247,13 +257,19 @@ def _understood(
     labels, class_names = _labels(datasets, parts, label)
     groups = None
     if group is not None:
-        members = [str(value) for part in parts for value in part[group]]
+        values = [value for part in parts for value in part[group]]
+        if missing := values.count(None):
+            raise UserError(
+                f"images without a group in {group!r}, {missing}; allowed: one for each"
+            )
+        members = list(map(str, values))
         sides = np.repeat(np.arange(len(parts)), list(map(len, parts)))
         numbers = groups_of(members, sides if len(parts) == 2 else None)
         groups = np.split(numbers, [len(parts[0])])
         notes.append(f"{len(np.unique(numbers))} groups by {group}")
     return Found(
         f"{name} of the library datasets",
+        splits,
         undecoded,
         image,
         labels,
@@ -263,25 +279,27 @@ def _understood(
     )
 
 
-def _parts(data: Any) -> tuple[list[Any], list[str]]:
-    """The rows of training and of test images, or all; and which splits are others."""
+def _parts(data: Any) -> tuple[list[str], list[Any], list[str]]:
+    """The names and the rows of training and of test images, or of all; and which splits are
+    others."""
     if not isinstance(data, dict):
-        return [data], []
+        return [""], [data], []
     if len(data) == 1:
-        return list(data.values()), []
+        return list(data), list(data.values()), []
     names = {
         part: [name for name in data if name.casefold() in words] for part, words in PARTS.items()
     }
     validation = [name for name in data if name.casefold() in VALIDATION]
-    if names["train"] and not names["test"]:
-        names["test"] = validation[:1]
     if not names["train"]:
         raise UserError(f"has the splits {', '.join(data)}; allowed: a split train")
+    notes = []
+    if not names["test"] and validation:
+        names["test"] = validation
+        notes.append(f"the test images are those of {validation[0]}")
     used = [names["train"][0], *names["test"][:1]]
-    notes = [f"the test images are those of {used[1]}"] if used[1:] == validation[:1] else []
     others = [name for name in data if name not in used]
     notes += [f"not read: {', '.join(others)}"] if others else []
-    return [data[name] for name in used], notes
+    return used, [data[name] for name in used], notes
 
 
 def _labels(
@@ -290,10 +308,13 @@ def _labels(
     """Numbers of classes of each part, and their names by number."""
     feature = parts[0].features[label]
     values = [list(part[label]) for part in parts]
-    missing = sum(value is None or value == -1 for of in values for value in of)
+    named = isinstance(feature, datasets.ClassLabel)
+    # -1 is what the library has for a class that is not known.
+    missing = sum(value is None or (named and value == -1) for of in values for value in of)
     if missing:
         raise UserError(f"images without a label in {label!r}, {missing}; allowed: one for each")
-    if isinstance(feature, datasets.ClassLabel):
+    if named:
+        require_printable(feature.names)
         return [np.array(of, np.int64) for of in values], list(feature.names)
     together, names = classes_of([str(value) for of in values for value in of])
     return np.split(together, [len(values[0])])[: len(parts)], names

@@ -91,16 +91,21 @@ def classes_of(values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     names = sorted(set(values))
     if len(names) < 2:
         raise UserError(f"all labels are {names[0]!r}; allowed: two classes or more")
-    for name in names:
-        if NO_NAME.search(name):
-            raise UserError(
-                f"the label {name!r} has control characters, or is no text; give it another name"
-            )
+    require_printable(names)
     if all(name.isascii() and name.isdecimal() and int(name) < MOST_NUMBERS for name in names):
         numbers = np.array(list(map(int, values)), np.int64)
         return numbers, [str(number) for number in range(numbers.max() + 1)]
     places = {name: number for number, name in enumerate(names)}
     return np.array([places[value] for value in values], np.int64), names
+
+
+def require_printable(names: Sequence[str]) -> None:
+    """Refuse names of classes that cannot be printed."""
+    for name in names:
+        if NO_NAME.search(name):
+            raise UserError(
+                f"the label {name!r} has control characters, or is no text; give it another name"
+            )
 
 
 def parts_of(values: Sequence[str]) -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import Any
 OWN = ("folder", "table", "arrays")
 
 
-def n_classes(entry: Mapping[str, Any]) -> int:
-    """The number of classes of a data set of one of :data:`OWN`, of which what can be known without
-    a look at the images is in order.
+def class_names(entry: Mapping[str, Any]) -> list[str]:
+    """The classes of a data set of one of :data:`OWN`, of which what can be known without a look at
+    the images is in order.
 
     Parameters
     ----------
@@ -28,10 +28,9 @@ def n_classes(entry: Mapping[str, Any]) -> int:
 
     location = entry["location"][0]
     if entry["source"] == "folder":
-        return len(folder.look_into(location).class_names)
-    source = table if entry["source"] == "table" else arrays
-    labels = source.look_into(location, entry["columns"]).labels
-    return len(set(np.concatenate(labels) if source is arrays else labels))
+        return folder.look_into(location).class_names
+    found = (table if entry["source"] == "table" else arrays).look_into(location, entry["columns"])
+    return [found.class_names[number] for number in np.unique(np.hstack(found.labels))]
 
 
 def check_saved(entry: Mapping[str, Any]) -> None:
@@ -60,7 +59,7 @@ def content(entry: Mapping[str, Any]) -> str | None:
     Raises
     ------
     UserError
-        As :func:`n_classes`, and if files are missing.
+        As :func:`class_names`, and if files are missing.
     """
     from collapseflow.images.sources import arrays, folder, huggingface, table, vectors
 
