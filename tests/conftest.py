@@ -8,6 +8,7 @@ import os
 # bit for bit must not depend on how many cores it has.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ["MPLBACKEND"] = "Agg"
 
 import shutil
 import subprocess
@@ -40,16 +41,19 @@ def provenance() -> dict[str, str]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes features and labels, and predictions if given, as a store."""
+    """A function that writes features and labels, and predictions and true labels if given, as a
+    store."""
 
     def make(
         features: np.ndarray,
         labels: np.ndarray,
         predictions: np.ndarray | None = None,
         name: str = "store.h5",
+        true_labels: np.ndarray | None = None,
     ) -> Path:
-        path = tmp_path / name
-        write_store(path, [(features, predictions)], labels, np.arange(len(labels)), PROVENANCE)
+        path, ids = tmp_path / name, np.arange(len(labels))
+        batches = [(features, predictions)]
+        write_store(path, batches, labels, ids, PROVENANCE, true_labels=true_labels)
         return path
 
     return make

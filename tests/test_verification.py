@@ -1,6 +1,7 @@
 """Every kind of file that a study leaves: whole ones are named, damaged ones refused."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -24,6 +25,8 @@ def folder(tmp_path, make_store):
     labels = np.arange(30) % 3
     split = make_split(images, labels)
     write_dataset(tmp_path / "data.h5", Splits(split, split, ["a", "b", "c"], "noise"))
+    noisy = replace(split, true_labels=(labels + 1) % 3)
+    write_dataset(tmp_path / "noisy.h5", Splits(noisy, split, ["a", "b", "c"], "noise"))
     make_store(rng.normal(size=(30, 6)).astype(np.float32), labels)
     safetensors.torch.save_file(
         {"w": torch.ones(200), "b": torch.zeros(3)}, tmp_path / "w.safetensors", {"task": "toy"}
@@ -40,6 +43,7 @@ def folder(tmp_path, make_store):
 
 WHOLE = {
     "data.h5": "data set of 30 training and 30 test images of 12 x 12, 3 classes, noise",
+    "noisy.h5": "data set of 30 training and 30 test images of 12 x 12, 3 classes, noise",
     "store.h5": "30 x 6 features, {",
     "w.safetensors": "2 tensors; task: toy",
     "w.pth": "1 tensors",
@@ -71,9 +75,9 @@ def test_a_file_that_is_cut_off_is_named_in_one_line(folder, name):
         checksum_file(path).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("what", ["labels", "split", "images"])
+@pytest.mark.parametrize("what", ["labels", "split", "images", "true_labels"])
 def test_a_data_set_with_one_changed_value_is_damaged(folder, what):
-    path = folder / "data.h5"
+    path = folder / ("noisy.h5" if what == "true_labels" else "data.h5")
     with h5py.File(path, "r+") as file:
         file[what][0] = file[what][0] ^ 1
     with pytest.raises(UserError, match=f"{path}: damaged between its bytes 0 and .*; delete it"):

@@ -127,7 +127,7 @@ def test_every_table_and_figure_appears(tiny):
     tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
-    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
+    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex", "json")}
     expected |= {f"confusion_{d}.csv" for d in TINY["datasets"]}
     assert tables == {*expected, "training.csv"}
     for path in folder.rglob("*.*"):
@@ -696,12 +696,85 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     snakemake(tmp_path, TINY, "results/tiny/data/digits.h5")
     path = tmp_path / "results" / "tiny" / "data" / "digits.h5"
     path.write_bytes(path.read_bytes()[:3000])
+    # A dry run reads it too, where it says what is trained again.
+    answer = snakemake(tmp_path, TINY, "--dry-run", check=False)
+    assert answer.returncode != 0
+    assert answer.text.splitlines()[-1].startswith("results/tiny/data/digits.h5: has 3000 bytes of")
+    assert "Traceback" not in answer.text
     answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
     assert "results/tiny/data/digits.h5: has 3000 bytes of " in answer.text
     assert "delete it and start again: it is made anew" in answer.text
     assert "Traceback" not in answer.text
     assert not (tmp_path / "results" / "tiny" / "features" / "digits" / "raw" / "train.h5").exists()
+
+
+def test_unequal_classes_and_wrong_labels_are_told_and_measured_by_both(tmp_path):
+    study = changed(
+        study="wrong",
+        datasets={
+            "noisy": {
+                "source": "digits",
+                "classes": [3, 1, 2],
+                "subset": {"train": 300, "test": 60},
+                "imbalance": {"kind": "step", "ratio": 4},
+                "label_noise": 0.2,
+                "mean": "measured",
+                "std": "measured",
+                "scattering": {"J": 1, "L": 4, "order": 1},
+            }
+        },
+        backbones={
+            "net": {
+                "model": "squeezenet1_1",
+                "image_size": 32,
+                "weights": ["random"],
+                "normalize": "dataset",
+            }
+        },
+        recipes={"report_a": {"epochs": 1, "batch_size": 40}},
+        runs=None,
+        features=["net-finetuned"],
+        analyses=["spectrum"],
+        variance=None,
+    )
+    snakemake(tmp_path, study, "fig5", "table1")
+    results = tmp_path / "results" / "wrong"
+    last = "net/random/report_a/s0/epoch001/penultimate"
+    with h5py.File(results / "features" / "noisy" / last / "train.h5") as file:
+        features = file["features"][:].astype(float)
+        labels = {name: file[name][:] for name in ("labels", "true_labels", "predictions")}
+    noisy, true = labels["labels"], labels["true_labels"]
+    assert np.mean(noisy != true) == pytest.approx(0.2, abs=0.5 / len(true))
+    counts = np.bincount(true)
+    assert abs(counts - [100, 100, 25]).max() <= 3
+    table = pd.read_csv(results / "measures.csv")
+    after = table[(table["epoch"] == 1) & (table["dataset"] == "noisy")]
+    for split, by in {"train": noisy, "train_true": true}.items():
+        means = np.stack([features[by == c].mean(axis=0) for c in range(3)])
+        within = features - means[by]
+        centred = means - features.mean(axis=0)
+        nc1 = np.trace(within.T @ within / len(by) @ pinv(centred.T @ centred / 3)) / 3
+        found = after[after["split"] == split].set_index("quantity")["value"]
+        assert found["nc1"] == pytest.approx(nc1, rel=1e-6)
+        assert found["accuracy"] == np.mean(labels["predictions"] == by)
+        assert "h_score" in found
+    assert set(after["split"]) == {
+        *("train", "test", "train_matched", "train_true", "train_matched_true")
+    }
+    name = "Digits 8×8 (subset, 3 classes, step 4:1, 20 % label noise)"
+    assert name in (results / "figures" / "collapse_noisy.txt").read_text()
+    assert name in (results / "tables" / "accuracy_noisy.md").read_text()
+    # What the network was given: the data set's own mean and s.d.
+    with h5py.File(results / "data" / "noisy.h5") as file:
+        n_train = file.attrs["n_train"]
+        assert file.attrs["mean"] == pytest.approx(np.mean(file["images"][:n_train] / 255))
+        assert file.attrs["std"] == pytest.approx(np.std(file["images"][:n_train] / 255))
+    with h5py.File(results / "features" / "noisy" / last / "train.h5") as file:
+        assert "mean and s.d. of the data set" in file.attrs["preprocessing"]
+    # Nothing is planned anew, and nothing is said to be trained again.
+    again = snakemake(tmp_path, study, "fig5", "table1", "-n").text
+    assert "Nothing to be done" in again and "trained again" not in again
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA}")

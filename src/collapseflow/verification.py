@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collapseflow.features import stores
-from collapseflow.images.datasets import content_digest, open_hdf5, read_info
+from collapseflow.images.datasets import identity_of, open_hdf5, read_info
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import check, read_arrays, read_json, readable, remedy
 
@@ -105,8 +105,9 @@ def _hdf5(path: Path) -> str:
 def _dataset(path: Path) -> str:
     with open_hdf5(path) as file:
         images, labels, split = (file[name][:] for name in ("images", "labels", "split"))
+        optional = [file[name][:] if name in file else None for name in ("true_labels", "groups")]
         expected, n_train = file.attrs["sha256"], file.attrs["n_train"]
-    if content_digest(images, labels, split) != expected:
+    if identity_of(images, labels, split, *optional) != expected:
         raise UserError(f"{path}: the images or labels are damaged; {remedy(path)}")
     info = read_info(path)
     shape = " x ".join(map(str, images.shape[1:]))

@@ -1,5 +1,7 @@
 """The folder of a state: stores of all its layers, or why there are none."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import safetensors.torch
 import torch
 import torchvision.models
 from torch import nn
+from torchvision.transforms.functional import normalize
 
 from collapseflow.features import networks
 from collapseflow.features.extraction import (
@@ -122,6 +125,39 @@ def test_every_layer_of_both_splits_equals_a_hook_on_a_plain_network(
             with h5py.File(path) as file:
                 np.testing.assert_array_equal(file["predictions"][:], classes)
                 np.testing.assert_array_equal(file["ids"][:], data.ids)
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std"),
+    [(1, (0.3,), (0.2,)), (3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))],
+)
+def test_a_data_set_s_own_mean_and_deviation_are_subtracted_and_divided_by(
+    splits, network, tmp_path, channels, mean, std
+):
+    def with_channels(split):
+        images = split.images if channels == 1 else np.stack([split.images] * 3, axis=-1)
+        return replace(split, images=images)
+
+    of = {name: with_channels(split) for name, split in splits.items()}
+    dataset = tmp_path / "own.h5"
+    names = list("0123456789")
+    write_dataset(dataset, Splits(**of, class_names=names, source="x", mean=mean, std=std))
+    weights = tmp_path / "weights"
+    metadata = {"weights": "some", "task": read_info(dataset).sha256}
+    save_state(weights_after(weights, 2), network.state_dict(), metadata)
+    reading = replace(READING, layers=["penultimate"], normalize="dataset")
+    write_state_features(dataset, weights, 2, reading, CPU, tmp_path / "out")
+    values = preprocess(torch.from_numpy(of["test"].images), 32, "none")
+    values = normalize(values, mean * (3 // len(mean)), std * (3 // len(std)))
+    with torch.inference_mode():
+        expected = network.features(values).mean((2, 3)).numpy()
+    path = store(tmp_path / "out", "penultimate", "test")
+    np.testing.assert_allclose(read_rows(path)[0], expected, rtol=1e-4, atol=1e-5)
+    assert "mean and s.d. of the data set" in read_attributes(path)["preprocessing"]
+    # What is kept of another epoch depends on these numbers.
+    told = reading.on(dataset).identity()
+    assert (told["mean"], told["std"]) == (list(mean), list(std))
+    assert not {"mean", "std"} & READING.on(dataset).identity().keys()
 
 
 def test_a_store_says_which_layer_of_which_weights_it_holds(dataset, weights, tmp_path):

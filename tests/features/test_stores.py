@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -42,6 +43,18 @@ def good(tmp_path, provenance):
     predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
     batches = [(FEATURES[:13], predictions[:13]), (FEATURES[13:], predictions[13:])]
     stores.write_store(path, batches, LABELS, IDS, provenance)
+    return path
+
+
+#: Where some of the labels were replaced.
+TRUE_LABELS = np.where(np.arange(30) % 4 == 0, LABELS + 1, LABELS)
+
+
+@pytest.fixture
+def with_true_labels(tmp_path, provenance):
+    path = tmp_path / "true.h5"
+    batches = [(FEATURES, LABELS)]
+    stores.write_store(path, batches, LABELS, IDS, provenance, true_labels=TRUE_LABELS)
     return path
 
 
@@ -86,6 +99,19 @@ def test_the_last_layer_comes_back(with_head, good):
     assert stores.read_head(good) is None
 
 
+def test_a_whole_store_is_read_with_all_that_it_holds(good, with_head, provenance):
+    whole = stores.read_store(good)
+    np.testing.assert_array_equal(whole.features, FEATURES)
+    np.testing.assert_array_equal(whole.labels, LABELS)
+    np.testing.assert_array_equal(whole.ids, IDS)
+    assert (whole.predictions == LABELS).sum() == 20
+    assert whole.head is None
+    assert {key: whole.attributes[key] for key in provenance} == provenance
+    weight, bias = stores.read_store(with_head).head
+    np.testing.assert_array_equal(weight, WEIGHT)
+    np.testing.assert_array_equal(bias, BIAS)
+
+
 def test_the_last_layer_is_kept_as_float32_rows(tmp_path, provenance, with_head):
     # As other code may hand it over: float64, and transposed in memory.
     other = np.asfortranarray(WEIGHT, np.float64), BIAS.astype(np.float64)
@@ -100,6 +126,27 @@ def test_the_digest_is_of_the_last_layer_too(tmp_path, provenance, with_head):
         path = write_with_head(tmp_path / f"{number}.h5", provenance, head)
         digests.add(stores.read_attributes(path)["digest"])
     assert len(digests) == 4
+
+
+def test_groups_come_back_and_are_part_of_the_digest(tmp_path, good, provenance):
+    assert stores.read_groups(good) is None
+    digests = {stores.read_attributes(good)["digest"]}
+    for number in range(2):
+        path, groups = tmp_path / f"{number}.h5", (np.arange(30) + number) // 4
+        predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+        stores.write_store(path, [(FEATURES, predictions)], LABELS, IDS, provenance, groups)
+        np.testing.assert_array_equal(stores.read_groups(path), groups)
+        digests.add(stores.read_attributes(path)["digest"])
+    assert len(digests) == 3
+
+
+def test_the_features_of_a_data_set_have_its_groups(tmp_path):
+    images, labels = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
+    split = make_split(images, labels, groups=np.array([3, 3, 8, 9]))
+    write_dataset(tmp_path / "images.h5", Splits(split, split, ["a", "b"], "made up"))
+    path = tmp_path / "features.h5"
+    stores.write_features(tmp_path / "images.h5", "train", path, raw_pixels, "raw", "none", "none")
+    assert stores.read_groups(path).tolist() == [3, 3, 8, 9]
 
 
 def expected_checksums(features, rows):
@@ -431,6 +478,28 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path, provenance, 
     assert said == (f"{foreseen} 1" if n == 1024 and not unforeseen else f"True {path}")
 
 
+def test_true_labels_come_back_and_are_read_on_request(good, with_true_labels):
+    assert stores.read_true_labels(good) is None
+    np.testing.assert_array_equal(stores.read_true_labels(with_true_labels), TRUE_LABELS)
+    np.testing.assert_array_equal(stores.read_labels(with_true_labels), LABELS)
+    for by, expected in {"labels": LABELS, "true_labels": TRUE_LABELS}.items():
+        (block,) = stores.iterate(with_true_labels, by=by)
+        np.testing.assert_array_equal(block[0], FEATURES)
+        np.testing.assert_array_equal(block[1], expected)
+        np.testing.assert_array_equal(block[2], LABELS)
+
+
+def test_write_features_takes_true_labels_from_the_data_set(tmp_path):
+    part = make_split(np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 1, 0]))
+    noisy = replace(part, true_labels=np.array([0, 0, 1, 1]))
+    write_dataset(tmp_path / "toy.h5", Splits(noisy, part, ["a", "b"], "x"))
+    for split, expected in {"train": [0, 0, 1, 1], "test": None}.items():
+        path = tmp_path / f"{split}.h5"
+        stores.write_features(tmp_path / "toy.h5", split, path, raw_pixels, "raw", "none", "/255")
+        found = stores.read_true_labels(path)
+        assert found is None if expected is None else found.tolist() == expected
+
+
 def test_write_features_takes_provenance_from_the_data_set(tmp_path):
     images = RNG.integers(0, 256, (8, 3, 3), dtype=np.uint8)
     part = make_split(images, np.arange(8) % 2, np.arange(8) + 50)
@@ -490,6 +559,7 @@ def readers(path):
         "read_rows": lambda: stores.read_rows(path),
         "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
         "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
+        "read_store": lambda: stores.read_store(path),
         "verify": lambda: stores.verify(path),
     }
 
@@ -514,8 +584,11 @@ def test_blocks_that_are_not_read_are_not_checked(wide):
 
 
 @pytest.mark.parametrize("reader", [*READERS, "read_labels"])
-@pytest.mark.parametrize("column", ["checksums", "labels", "ids", "predictions"])
-def test_whoever_reads_finds_a_flipped_bit_of_the_other_columns(good, reader, column):
+@pytest.mark.parametrize("column", ["checksums", "labels", "ids", "predictions", "true_labels"])
+def test_whoever_reads_finds_a_flipped_bit_of_the_other_columns(
+    good, with_true_labels, reader, column
+):
+    good = with_true_labels if column == "true_labels" else good
     flip_a_bit(good, column, 0)
     of_columns = {"read_labels": lambda: stores.read_labels(good)}
     with pytest.raises(UserError, match="damaged; delete it") as caught:

@@ -175,7 +175,7 @@ def read_torchvision(name, cache, **keys):
 @pytest.mark.parametrize("arguments", [{}, {"size": 6, "image_size": (3, 4, 4)}])
 def test_fake_data_equals_torchvision_s_own(install, tmp_path, arguments):
     name = install(SplitFakeData)
-    splits = torchvision.read(name, arguments, None, tmp_path)
+    splits = torchvision.read(name, arguments, None, tmp_path, 0.2, 0)
     for part, train in ((splits.train, True), (splits.test, False)):
         reference = SplitFakeData(train, **arguments)
         assert len(part.labels) == len(reference)
@@ -190,7 +190,7 @@ def test_fake_data_equals_torchvision_s_own(install, tmp_path, arguments):
 def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp_path, size):
     train = [(noise("RGB", (40, 20), 1), 0), (noise("RGB", (20, 40), 2), 1)]
     name = install(train=train, test=[(noise("RGB", (60, 20), 3), 0)])
-    splits = torchvision.read(name, {}, size, tmp_path)
+    splits = torchvision.read(name, {}, size, tmp_path, 0.2, 0)
     reference = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
     assert splits.train.images.shape == (2, size, size, 3)
     for row, (image, _) in enumerate(train):
@@ -200,14 +200,14 @@ def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp
 def test_images_of_different_sizes_need_the_key_size(install, tmp_path):
     name = install(train=[(noise(size=(9, 9)), 0), (noise(size=(9, 8)), 1)], test=[(noise(), 0)])
     with pytest.raises(UserError, match="'size'"):
-        torchvision.read(name, {}, None, tmp_path)
-    assert torchvision.read(name, {}, 8, tmp_path).train.images.shape == (2, 8, 8)
+        torchvision.read(name, {}, None, tmp_path, 0.2, 0)
+    assert torchvision.read(name, {}, 8, tmp_path, 0.2, 0).train.images.shape == (2, 8, 8)
 
 
 def test_grey_among_coloured_images_becomes_coloured(install, tmp_path):
     grey, coloured, palette = noise("L", seed=1), noise("RGB", seed=2), noise("P", seed=3)
     name = install(train=[(grey, 0), (coloured, 1), (palette, 1)], test=[(coloured, 0)])
-    images = torchvision.read(name, {}, None, tmp_path).train.images
+    images = torchvision.read(name, {}, None, tmp_path, 0.2, 0).train.images
     for channel in range(3):
         np.testing.assert_array_equal(images[0, ..., channel], np.asarray(grey))
     np.testing.assert_array_equal(images[1], np.asarray(coloured))
@@ -228,6 +228,21 @@ def test_class_names_of_torchvision(install, tmp_path, classes, given, expected)
     assert read_torchvision(name, tmp_path, class_names=given).class_names == expected
 
 
+@pytest.mark.parametrize(("name", "shown"), [("c\nat", r"c\nat"), ("c\u202eat", r"c\u202eat")])
+def test_a_class_name_that_is_no_line_is_refused_unless_another_is_given(
+    install, tmp_path, name, shown
+):
+    album = install(train=[(noise(), 0), (noise(), 1)], test=[(noise(), 0)], classes=["dog", name])
+    with pytest.raises(UserError) as refused:
+        read_torchvision(album, tmp_path)
+    assert str(refused.value) == (
+        f"class_names: the class '{shown}' of torchvision.datasets.{album} has a name that ends a "
+        "line or turns the text; name the classes with the key 'class_names'"
+    )
+    read = read_torchvision(album, tmp_path, class_names=["dog", "cat"])
+    assert read.class_names == ["dog", "cat"]
+
+
 def test_a_download_goes_into_the_folder_given(install, tmp_path):
     seen = []
 
@@ -238,7 +253,7 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
             seen.append((root, split, download))
             super().__init__(root, split)
 
-    torchvision.read(install(Downloaded), {}, None, tmp_path)
+    torchvision.read(install(Downloaded), {}, None, tmp_path, 0.2, 0)
     assert seen == [(str(tmp_path), "train", True), (str(tmp_path), "test", True)]
 
 
@@ -247,7 +262,6 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
     [
         ("NoSuchData", {}, "no 'NoSuchData'"),
         ("mnist", {}, "no 'mnist'"),
-        ("FakeData", {}, "FakeData has no training and test split"),
         (
             "SplitFakeData",
             {"colour": 1},
@@ -258,7 +272,7 @@ def test_a_download_goes_into_the_folder_given(install, tmp_path):
 def test_what_torchvision_does_not_have_is_refused(install, tmp_path, name, arguments, message):
     install(SplitFakeData)
     with pytest.raises(UserError, match=message):
-        torchvision.read(name, arguments, None, tmp_path)
+        torchvision.read(name, arguments, None, tmp_path, 0.2, 0)
 
 
 @pytest.mark.parametrize(
@@ -269,8 +283,7 @@ def test_what_torchvision_does_not_have_is_refused(install, tmp_path, name, argu
         (
             "ImageFolder",
             {"root": "mine"},
-            "name: torchvision.datasets.ImageFolder has no training and test split; allowed: data "
-            "sets with an argument 'train' or 'split'",
+            "name: 'ImageFolder' is of a folder; write source: folder, location: FOLDER",
         ),
         (
             "EMNIST",
@@ -321,8 +334,63 @@ def test_both_splits_of_a_data_set_have_names_that_torchvision_takes(name, tmp_p
             {"root": str(tmp_path), "download": False} | CLASSIFICATION[name],
             None,
             tmp_path,
+            0.2,
+            0,
         )
     assert "Unknown value" not in str(caught.value)
+
+
+def test_what_comes_undivided_is_divided_class_by_class(install, tmp_path):
+    # As torchvision has its EuroSAT on disk: a folder a class.
+    for label, (name, n) in enumerate({"Forest": 10, "River": 5}.items()):
+        folder = tmp_path / prepare.TORCHVISION_FILES / "eurosat" / "2750" / name
+        folder.mkdir(parents=True)
+        for number in range(n):
+            pixels = np.full((4, 4, 3), 100 * label + number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    splits = read_torchvision("EuroSAT", tmp_path)
+    assert splits.class_names == ["Forest", "River"]
+    assert np.bincount(splits.train.labels).tolist() == [8, 4]
+    assert np.bincount(splits.test.labels).tolist() == [2, 1]
+    # Each image is in one of the parts, with its label and its place in the source.
+    both = {}
+    for part in (splits.train, splits.test):
+        for image, label, place in zip(part.images, part.labels, part.ids, strict=True):
+            assert image[0, 0, 0] == (place if place < 10 else 100 + place - 10)
+            assert label == (place >= 10)
+            both[int(place)] = both.get(int(place), 0) + 1
+    assert both == dict.fromkeys(range(15), 1)
+
+
+@pytest.mark.parametrize("name", known.TORCHVISION_UNDIVIDED)
+def test_undivided_data_sets_are_known_to_torchvision(name, tmp_path):
+    torchvision.check_arguments(name, {})
+    assert known.torchvision_name(name.lower()) == name
+    # Without files torchvision says that they are absent.
+    with pytest.raises(UserError, match=f"{name}: "):
+        torchvision.read(name, {"root": str(tmp_path), "download": False}, None, tmp_path, 0.2, 0)
+
+
+@pytest.mark.parametrize("key", ["classes", "categories"])
+def test_labels_and_names_of_undivided_data_sets(install, tmp_path, key):
+    class Undivided:
+        """As Caltech101 keeps them: labels are called y, names categories."""
+
+        def __init__(self, root):
+            self.y = [0, 1, 0, 1, 1]
+            setattr(self, key, ["cat", "dog"])
+
+        def __getitem__(self, index):
+            return noise(seed=index), self.y[index]
+
+        def __len__(self):
+            return len(self.y)
+
+    name = install(Undivided)
+    splits = torchvision.read(name, {}, None, tmp_path, 0.4, 0)
+    assert splits.class_names == ["cat", "dog"]
+    assert [len(splits.train.labels), len(splits.test.labels)] == [3, 2]
+    assert torchvision.labels_on_disk(name, {}, tmp_path).tolist() == [0, 1, 0, 1, 1]
 
 
 def test_a_class_number_without_any_image_is_no_class(install, tmp_path):
@@ -365,7 +433,7 @@ def test_a_download_that_fails_is_one_line(install, tmp_path, error):
             raise error
 
     with pytest.raises(UserError, match=r"torchvision\.datasets\.Broken: ") as caught:
-        torchvision.read(install(Broken), {}, None, tmp_path)
+        torchvision.read(install(Broken), {}, None, tmp_path, 0.2, 0)
     assert "\n" not in str(caught.value)
     # What is wrong with the files is said with the folder that they are looked for in.
     where = f"; its files belong into {tmp_path}"
@@ -376,7 +444,7 @@ def test_a_download_that_fails_is_one_line(install, tmp_path, error):
 def test_images_without_a_class_are_refused(install, tmp_path, label):
     name = install(train=[(noise(), label)], test=[(noise(), label)])
     with pytest.raises(UserError, match="does not give images with a class"):
-        torchvision.read(name, {}, None, tmp_path)
+        torchvision.read(name, {}, None, tmp_path, 0.2, 0)
 
 
 def test_labels_on_disk_are_read_without_a_download_or_images(install, tmp_path):
@@ -417,7 +485,7 @@ def digest_of(part):
 
 def test_sha256_of_a_torchvision_data_set_is_checked(install, tmp_path):
     name = install(SplitFakeData)
-    good = torchvision.read(name, {}, None, tmp_path)
+    good = torchvision.read(name, {}, None, tmp_path, 0.2, 0)
     digests = {"train": digest_of(good.train), "test": digest_of(good.test)}
 
     def read(sha256):

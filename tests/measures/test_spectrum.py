@@ -20,6 +20,7 @@ from collapseflow.measures.spectrum import (
     reduce_blocks,
     two_nn,
 )
+from collapseflow.presentation.rows import spectrum_rows
 from collapseflow.running.errors import UserError
 
 #: Samples, features, classes: more samples than features, fewer, more classes than features.
@@ -384,6 +385,21 @@ def test_stores_are_measured_on_each_split(stores):
         assert alpha == pytest.approx(alpha_req(moments_of(features, labels)))
 
 
+def test_what_depends_on_labels_is_measured_by_the_true_ones_too(stores, make_store):
+    features, true = gaussian(240, 12, 4, seed=240)
+    features = features.astype(np.float32)
+    noisy = np.where(np.arange(240) % 5 == 0, (true + 1) % 4, true)
+    paths = {**stores, "train": make_store(features, noisy, name="n.h5", true_labels=true)}
+    answer = measure_spectrum(paths, seed=0, threads=1)
+    for split, labels in {"train": noisy, "train_true": true}.items():
+        for name, by_hand in {"h_score": h_score_by_hand, "logme": logme_by_hand}.items():
+            assert answer[split][name] == pytest.approx(by_hand(features.astype(float), labels))
+    assert set(answer["train_true"]) == {"h_score", "logme", "n_samples"}
+    rows = [row for row in spectrum_rows(answer) if row["split"] == "train_true"]
+    assert [row["quantity"] for row in rows] == ["h_score", "logme"]
+    assert [row["n"] for row in rows] == [240, 240]
+
+
 def test_the_number_of_threads_does_not_count(stores):
     one, two = (measure_spectrum(stores, seed=0, threads=n) for n in (1, 2))
     for split in stores:
@@ -447,3 +463,12 @@ def test_points_that_are_equally_far_apart_have_no_dimension(n):
         None,
         0,
     )
+
+
+def test_more_features_than_memory_has_room_for_are_refused_before_they_are_read(
+    stores, monkeypatch
+):
+    # Four matrices of 12 x 12 numbers of 8 bytes.
+    monkeypatch.setattr("collapseflow.running.memory.cgroup_limits", lambda: [4607])
+    with pytest.raises(UserError, match="train.h5: the spectrum of 12 features takes"):
+        measure_spectrum(stores, seed=0, threads=1)

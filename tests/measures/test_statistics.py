@@ -15,6 +15,8 @@ from collapseflow.measures import statistics as module
 from collapseflow.measures.collapse import measure
 from collapseflow.measures.statistics import (
     MATCHED,
+    TRUE,
+    TRUE_MATCHED,
     ClassSums,
     map_blocks,
     matched_rows,
@@ -329,6 +331,46 @@ def test_as_many_test_images_as_training_images_match_all_of_them(make_store):
     paths = {"train": make_store(*train, "train.h5"), "test": make_store(*test, "test.h5")}
     found = reduce_stores(paths)
     assert bits(found[MATCHED]) == bits(found["train"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_where_labels_were_replaced_the_true_ones_are_measured_too(
+    make_store, monkeypatch, threads
+):
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 400)
+    train, test = split_case([60, 30, 20], 5, 17), split_case([20, 12, 11], 5, 18)
+    features, true, predictions = train
+    rng = np.random.default_rng(19)
+    noisy = np.where(rng.random(len(true)) < 0.2, rng.integers(0, 3, len(true)), true)
+    paths = {
+        "train": make_store(features, noisy, predictions, "train.h5", true),
+        "test": make_store(*test, "test.h5"),
+    }
+    found = reduce_stores(paths, threads)
+    assert list(found) == ["train", "test", MATCHED, TRUE, TRUE_MATCHED]
+    # By the labels that were trained on: as if there were no others.
+    without = {**paths, "train": make_store(features, noisy, predictions, "without.h5")}
+    for split, alone in reduce_stores(without, threads).items():
+        assert bits(found[split]) == bits(alone)
+    # By the true ones: the same images, with the means of these classes.
+    check(found[TRUE], features, true, predictions)
+    of_true = loops(features, true, predictions)
+    rows = matched_rows(true, test[1])
+    means = of_true["classes"], of_true["means"]
+    check(found[TRUE_MATCHED], features[rows], true[rows], predictions[rows], means)
+    # NC1 and accuracy by the dense formula.
+    x = features.astype(np.float64)
+    centres = np.stack([x[true == c].mean(axis=0) for c in range(3)])
+    within = (x - centres[true]).T @ (x - centres[true]) / len(x)
+    away = centres - x.mean(axis=0)
+    nc1 = np.trace(within @ np.linalg.pinv(away.T @ away / 3, rcond=1e-9)) / 3
+    measured = measure(found[TRUE])
+    assert measured["nc1"] == pytest.approx(nc1, rel=1e-9)
+    assert measured["accuracy"] == np.mean(predictions == true)
+    assert measure(found["train"])["accuracy"] == np.mean(predictions == noisy)
+    alone = reduce_stores({"train": paths["train"]}, threads)
+    assert list(alone) == ["train", TRUE]
+    assert bits(alone[TRUE]) == bits(found[TRUE])
 
 
 def test_splits_without_a_class_in_common_are_refused(make_store):

@@ -109,6 +109,21 @@ def made(folder, **datasets):
             *("subset.train", "100", "null"),
         ),
         (
+            {"source": "digits"},
+            {"source": "digits", "label_noise": 0.1},
+            *("label_noise", "0.1", "null"),
+        ),
+        (
+            {"source": "digits", "imbalance": {"kind": "step", "ratio": 5}},
+            {"source": "digits", "imbalance": {"kind": "step", "ratio": 10}},
+            *("imbalance", '{"kind": "step", "ratio": 10.0}', '{"kind": "step", "ratio": 5.0}'),
+        ),
+        (
+            {"source": "digits", "classes": [1, 2]},
+            {"source": "digits", "classes": [2, 1]},
+            *("classes", "2, 1", "1, 2"),
+        ),
+        (
             {"source": "folder", "location": "one"},
             {"source": "folder", "location": "two"},
             *("location", "HERE/two", "HERE/one"),

@@ -1,15 +1,18 @@
 """The study file: what is wrong is reported in one line each, before any job runs."""
 
+import logging
 import math
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
+from collapseflow.features.networks import build
 from collapseflow.running.errors import UserError
 from collapseflow.running.section import Section
 from collapseflow.study import check
@@ -271,8 +274,8 @@ CASES = {
     "unknown key in a data set": (
         dataset(sise=3),
         "datasets.mine.sise: is unknown; did you mean 'size'? allowed: arguments, "
-        "class_names, label, location, name, on_bad_image, scattering, sha256, size, source, "
-        "subset",
+        "class_names, classes, imbalance, label, label_noise, location, mean, name, on_bad_image, "
+        "scattering, sha256, size, source, std, subset",
     ),
     "unknown key in a section": (
         study(pretrain={"epoch": 3}),
@@ -451,6 +454,61 @@ CASES = {
         dataset(subset={"train": 1}),
         "datasets.mine.subset.train: value 1 is refused; allowed: 2 or more",
     ),
+    "one class": (
+        dataset(classes=["1"]),
+        'datasets.mine.classes: value ["1"] is refused; allowed: at least 2 entry',
+    ),
+    "a class twice": (
+        dataset(classes=[3, 1, "3"]),
+        "datasets.mine.classes: '3' stands twice; allowed: each class once",
+    ),
+    "no class": (
+        dataset(classes=[3, 1.5]),
+        "datasets.mine.classes.1: value 1.5 is refused; allowed: names of classes, or their "
+        "numbers in the source",
+    ),
+    "no kind of imbalance": (
+        dataset(imbalance={"kind": "linear", "ratio": 2}),
+        'datasets.mine.imbalance.kind: value "linear" is refused; allowed: exponential, step',
+    ),
+    "a ratio the wrong way round": (
+        dataset(imbalance={"kind": "step", "ratio": 0.01}),
+        "datasets.mine.imbalance.ratio: value 0.01 is refused; allowed: 1 or more",
+    ),
+    "noise in per cents": (
+        dataset(label_noise=10),
+        "datasets.mine.label_noise: value 10 is refused; allowed: less than 1",
+    ),
+    "a mean of levels up to 255": (
+        dataset(mean=[33.3], std="measured"),
+        "datasets.mine.mean: value [33.3] is refused; allowed: measured, or a list of a number "
+        "from 0 to 1 for each channel (255 is 1)",
+    ),
+    "a mean alone": (
+        dataset(mean="measured"),
+        "datasets.mine.std: is missing; allowed: both 'mean' and 'std', or neither",
+    ),
+    "a mean of colours with a deviation of grey levels": (
+        dataset(mean=[0.1, 0.2, 0.3], std=[0.1]),
+        "datasets.mine.std: 1 numbers, but mean has 3; allowed: as many",
+    ),
+    "a deviation of nothing": (
+        dataset(mean="measured", std=[0]),
+        "datasets.mine.std: 0 cannot be divided by; allowed: numbers above 0",
+    ),
+    "a data set's mean that it does not have": (
+        backbone(normalize="dataset"),
+        "backbones.net.normalize: 'dataset', but datasets.digits has no mean and std; allowed: "
+        "with both there, or imagenet or none here",
+    ),
+    "a mean that letters do not have": (
+        {
+            **backbone(normalize="dataset", weights=["pretrain"]),
+            "datasets": {"mine": {"source": "digits", "mean": "measured", "std": "measured"}},
+        },
+        "backbones.net.weights: 'pretrain' trains on letters, which have no mean and std for "
+        "normalize 'dataset'; allowed: pretrain-DATASET, or imagenet or none as normalize",
+    ),
     "no name of a width": (
         study(style={"width": "wide"}),
         'style.width: value "wide" is refused; allowed: column, full, or 1 to 20 inches',
@@ -541,6 +599,16 @@ CASES = {
         backbone(weights=["no/such/file.pth"]),
         "backbones.net.weights: 'no/such/file.pth' is no file; allowed: imagenet, "
         "package, pretrain, random, pretrain-digits, or the path of a state dict or wheel",
+    ),
+    "classes of weights without a file": (
+        backbone(classes_of_weights="digits"),
+        "backbones.net.classes_of_weights: is of the last layer of a file; allowed: with the path "
+        "of one among weights",
+    ),
+    "classes of weights of no data set": (
+        backbone(weights=[__file__], classes_of_weights="digit"),
+        "backbones.net.classes_of_weights: 'digit' is no data set of the study; did you mean "
+        "'digits'? allowed: digits",
     ),
     "batch larger than the subset": (
         {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
@@ -992,6 +1060,22 @@ def assert_four_lines(lines):
         "config key classifiers.bad_class.estimator: 'sklearn.linear_model.LinearRegression' is no "
         "classifier of scikit-learn; did you mean 'sklearn.linear_model.LogisticRegression'?"
     )
+
+
+def test_a_file_whose_last_layer_tells_other_classes_than_the_study_says_is_refused(
+    tmp_path, caplog
+):
+    path = tmp_path / "w.pth"
+    torch.save({"net": build("squeezenet1_1", 9).state_dict(), "classes": list("abcdefghi")}, path)
+    net = {"model": "squeezenet1_1", "weights": [str(path)], "image_size": 64}
+    caplog.set_level(logging.INFO, logger="collapseflow")
+    assert check_against_libraries(load(study(backbones={"net": net}))) == []
+    assert f"{path}: the entry net; a last layer of 9 classes (a, b, c, ...)" in caplog.text
+    told = study(backbones={"net": {**net, "classes_of_weights": "digits"}})
+    assert check_against_libraries(load(told)) == [
+        "config key backbones.net.classes_of_weights: the last layer of the file tells 9 classes, "
+        "and the data set has 10; allowed: equal numbers, or without this key"
+    ]
 
 
 def test_what_the_libraries_do_not_have_is_a_line_each():

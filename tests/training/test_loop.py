@@ -688,6 +688,39 @@ def test_what_changes_the_weights_trains_anew_and_leaves_the_old_parts(
     assert same is (changed == "code")
 
 
+def test_a_data_set_s_own_mean_and_deviation_are_taken_from_its_file(
+    data, start, tmp_path, trained
+):
+    def files(mean, std, name):
+        # Colours, so that each channel has a number of its own.
+        colours = replace(data, images=np.stack([data.images] * 3, axis=-1))
+        names = [f"class {n}" for n in range(N_CLASSES)]
+        splits = Splits(colours, held_out(colours), names, "digits", mean, std)
+        write_dataset(tmp_path / name, splits)
+        return tmp_path / name
+
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    own = with_keys(RECIPE, normalize="dataset")
+    dataset = files(*imagenet, "digits.h5")
+    (expected,) = run(tmp_path / "imagenet", 1, dataset, start)
+    (found,) = run(tmp_path, 1, dataset, start, own)
+    assert_equal(found, expected)
+    # Other numbers train anew, and the same ones nothing, although the images are the same.
+    trained.clear()
+    other = files((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "other.h5")
+    (found,) = run(tmp_path, 1, other, start, own)
+    assert trained == [1]
+    assert any(not torch.equal(found[name], value) for name, value in expected.items())
+    trained.clear()
+    (found,) = run(tmp_path, 1, dataset, start, own)
+    assert trained == []
+    assert_equal(found, expected)
+    without = files(None, None, "without.h5")
+    line = f"{without}: has no mean and s.d., which normalize 'dataset' takes; set 'mean' and 'std'"
+    with pytest.raises(UserError, match=line):
+        run(tmp_path, 1, without, start, own)
+
+
 def test_the_same_data_and_weights_in_other_files_train_nothing_anew(
     data, start, keep, tmp_path, trained
 ):

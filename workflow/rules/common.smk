@@ -23,6 +23,7 @@ SEARCH_PATH = "PYTHONPATH"
 os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(SEARCH_PATH)]))
 
 from collapseflow.features.families.module import look_in
+from collapseflow.features.inputs import own_statistics
 from collapseflow.features.known import PACKAGES
 from collapseflow.images.datasets import read_info
 from collapseflow.running import code, engine, slurm
@@ -40,7 +41,6 @@ from collapseflow.study.products import (
     SHOWN,
     contents,
     everything,
-    sections,
     small_results,
     target_files,
     target_names,
@@ -118,6 +118,7 @@ def code_of(script, *functions):
 # --- before the first job and after the last ----------------------------------------------------
 
 
+@in_one_line
 def announce():
     """Say once what is trained again, and what was set aside; where the plan was asked for, all
     of it."""
@@ -144,23 +145,25 @@ def planned_trainings():
     """The trainings among the planned jobs, with what their epochs depend on."""
     jobs = engine.planned_jobs(workflow)
     made = {path for job in jobs for path in job.output}
-    digests = {}
+    infos = {}
     for job in jobs:
         if job.rule.name not in ("finetune", "pretrain"):
             continue
         inputs = {"the data set": job.input.dataset, "the first weights": job.input.get("weights")}
         again = tuple(words for words, path in inputs.items() if path in made)
         path = job.input.dataset
-        if path not in made and path not in digests:
-            digests[path] = read_info(path).sha256
+        if path not in made and path not in infos:
+            infos[path] = read_info(path)
+        info, recipe = infos.get(path), job.params.recipe
+        own = own_statistics(recipe["normalize"], path, info) if info else {}
         yield announcements.Training(
             name="/".join(job.wildcards),
             progress=job.params.progress,
-            recipe=job.params.recipe,
+            recipe={**recipe, **own},
             kept=job.params.get("kept") or [job.params.recipe["epochs"]],
             code=job.params.code,
             log=job.output.get("log"),
-            data=digests.get(path),
+            data=info and info.sha256,
             made_again=again,
         )
 
@@ -181,6 +184,7 @@ def before_the_first_job():
         sys.exit(str(error))
 
 
+@in_one_line
 def after_the_last_job():
     """Say what was found and where the summary is, if it was made now, and what failed."""
     finished = engine.finished_rules(workflow)

@@ -4,17 +4,23 @@ file, and as weights describe it themselves.
 Imports no library: planning asks.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from collapseflow.features.families import family_of, weights_name
 from collapseflow.features.families.family import Described
 from collapseflow.features.known import Architecture, Model
+from collapseflow.running.errors import UserError
 
-#: What follows from the description that weights have of the images that they want.
-OF_WEIGHTS = "weights"
+if TYPE_CHECKING:
+    from collapseflow.images.datasets import DatasetInfo
+
+#: What follows from the description that weights have of the images that they want; and the
+#: normalisation by what the file of a data set says of its images.
+OF_WEIGHTS, OF_DATASET = "weights", "dataset"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,42 @@ class Inputs:
     image_size: int
     normalize: str | Normalization
     resizing: Resizing | None = None
+
+
+def own_statistics(normalize: str, dataset: str | Path, info: "DatasetInfo") -> dict[str, list]:
+    """``mean`` and ``std`` of a data set, as recipes and readings have them; empty unless
+    ``normalize`` asks for them.
+
+    Parameters
+    ----------
+    dataset, info
+        A data set's file, and what it says of itself.
+
+    Raises
+    ------
+    UserError
+        If it has none.
+    """
+    if normalize != OF_DATASET:
+        return {}
+    if info.mean is None:
+        raise UserError(
+            f"{dataset}: has no mean and s.d., which normalize 'dataset' takes; set 'mean' and "
+            "'std' of the data set"
+        )
+    return {"mean": list(info.mean), "std": list(info.std)}
+
+
+def inputs_on(
+    statistics: tuple[Sequence[float] | None, Sequence[float] | None], *keys: Any
+) -> Inputs:
+    """As :func:`inputs_of`, with mean and s.d. of :func:`own_statistics` where there are some;
+    those of grey images are of all three channels."""
+    inputs = inputs_of(*keys)
+    if None in statistics:
+        return inputs
+    mean, std = (tuple(values) * (3 // len(values)) for values in statistics)
+    return replace(inputs, normalize=Normalization(mean, std, "mean and s.d. of the data set"))
 
 
 @cache

@@ -107,6 +107,7 @@ def reduce_epochs(
     progress_folder = Path(progress_folder)
     features = progress_folder / "features"
     data = read_info(dataset).sha256
+    reading = reading.on(dataset)
     *between, end = sorted(epochs)
 
     def keep_statistics(epoch: int) -> Path:

@@ -14,10 +14,19 @@ import numpy as np
 import scipy.linalg
 import xxhash
 
-from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
+from collapseflow.features.stores import (
+    iterate,
+    read_attributes,
+    read_labels,
+    read_made_with,
+    read_rows,
+    read_true_labels,
+)
 from collapseflow.images.datasets import stratified_rows
+from collapseflow.measures.statistics import TRUE
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, made_with, remedy
+from collapseflow.running.memory import require_memory
 from collapseflow.running.threads import blas_threads
 
 #: Indices, from 1, of the eigenvalues to which alpha-ReQ's line is fitted: its authors' code's.
@@ -281,10 +290,11 @@ def _neighbour_ratios(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return distances[:, 1] / distances[:, 0]
 
 
-#: What follows from the moments.
+#: What follows from the moments; and what of it depends on the labels.
 OF_MOMENTS: dict[str, Callable[[Moments], float | None]] = {
     function.__name__: function for function in (effective_rank, rankme, alpha_req, h_score, logme)
 }
+OF_LABELS = ("h_score", "logme")
 
 
 def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) -> dict:
@@ -300,17 +310,24 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
     Returns
     -------
     By split: the values that are defined by the names of the functions here, with ``n_samples``
-    (N), ``n_sample`` (TwoNN's images) and ``duplicates`` (of these, left out); and ``made_with``.
+    (N), ``n_sample`` (TwoNN's images) and ``duplicates`` (of these, left out); where training
+    labels were replaced also under :data:`~collapseflow.measures.statistics.TRUE` what depends on
+    them, by the true ones; and ``made_with``.
 
     Raises
     ------
     UserError
-        If a store is missing or damaged, or holds features that are not finite.
+        If a store is missing or damaged, or holds features that are not finite, or more of them
+        than the machine has memory for.
     """
     answer = {}
     with blas_threads(threads):
         for split, path in stores.items():
             labels = read_labels(path)
+            d = read_attributes(path)["n_features"]
+            # The scatter matrix, another one, and the eigenvectors of both.
+            instead = "fewer features, or a study without the spectrum"
+            require_memory(4 * 8 * d**2, f"{path}: the spectrum of {d:,} features", instead)
             try:
                 moments = reduce_blocks(iterate(path), labels)
             except ValueError as error:
@@ -326,4 +343,10 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
                 "n_sample": len(rows),
                 "duplicates": duplicates,
             }
+            true = read_true_labels(path)
+            if true is not None:
+                moments = reduce_blocks(iterate(path, by="true_labels"), true)
+                values = {name: OF_MOMENTS[name](moments) for name in OF_LABELS}
+                answer[TRUE] = {name: value for name, value in values.items() if value is not None}
+                answer[TRUE] |= {"n_samples": len(true)}
     return answer | {MADE_WITH: made_with(*map(read_made_with, stores.values()))}

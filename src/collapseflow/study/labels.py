@@ -27,11 +27,20 @@ class Labels:
         self._study = study
 
     def dataset(self, dataset: str) -> str:
-        """The name of a data set as figures print it; a subset is called one."""
+        """The name of a data set as figures print it; a subset is called one, and what is changed
+        in its training images is told."""
         entry = self._study.datasets[dataset]
         label = entry.label or DATASET_LABELS.get(entry.source, entry.name or dataset)
         cut = entry.subset.train or entry.subset.test
-        return f"{label} (subset)" if cut and not label.endswith("subset") else label
+        words = ["subset"] if cut and not label.endswith("subset") else []
+        if entry.classes:
+            words.append(f"{len(entry.classes)} classes")
+        if entry.imbalance:
+            kind = {"exponential": "long-tailed", "step": "step"}[entry.imbalance.kind]
+            words.append(f"{kind} {as_word(entry.imbalance.ratio)}:1")
+        if entry.label_noise:
+            words.append(f"{as_word(100 * entry.label_noise)} % label noise")
+        return f"{label} ({', '.join(words)})" if words else label
 
     def datasets(self) -> dict[str, str]:
         """The data sets as figures print them."""

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from collapseflow.features.batches import Images, filled_up
+from collapseflow.features.inputs import own_statistics
 from collapseflow.features.known import Model
 from collapseflow.features.loading import load_network
 from collapseflow.features.networks import build, make_head
@@ -865,7 +866,9 @@ def finetune(
     log
         The JSON file to write: ``log`` of :class:`Course`.
     """
-    data = read_info(dataset).sha256
+    info = read_info(dataset)
+    data = info.sha256
+    recipe = recipe.model_copy(update=own_statistics(recipe.normalize, dataset, info))
     training = Training(
         dataset=str(dataset),
         recipe=recipe,
@@ -929,7 +932,9 @@ def pretrain(
     """
     # No layer of it is new.
     recipe = recipe.model_copy(update={"head_gain": None})
-    data = read_info(dataset).sha256
+    info = read_info(dataset)
+    data = info.sha256
+    recipe = recipe.model_copy(update=own_statistics(recipe.normalize, dataset, info))
     training = Training(
         dataset=str(dataset),
         recipe=recipe,

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from collapseflow.features.inputs import Inputs, inputs_of
+from collapseflow.features.inputs import Inputs, inputs_on
 from collapseflow.features.known import Architecture
 from collapseflow.running.section import Epochs, Fraction, PositiveFloat, Section, number, text
 
@@ -163,6 +163,8 @@ class NetworkRecipe(TrainingRecipe):
         the model's usual ones.
     model_code
         A digest of the user's own code behind the model; None where there is none.
+    mean, std
+        Of the data set, where ``normalize`` is ``dataset``: what trains takes them from its file.
     precision
         See :func:`collapseflow.running.hardware.pick_precision`; the weights and the optimiser's
         moments are float32 in any case.
@@ -177,6 +179,8 @@ class NetworkRecipe(TrainingRecipe):
     preprocessing: str = "whole"
     described_by: str | None = None
     model_code: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -187,7 +191,7 @@ class NetworkRecipe(TrainingRecipe):
     def inputs(self) -> Inputs:
         """What the network is given."""
         keys = (self.model, self.image_size, self.normalize)
-        return inputs_of(*keys, self.preprocessing, self.described_by)
+        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
 
 
 def identity(recipe: NetworkRecipe) -> dict[str, Any]:
@@ -209,5 +213,7 @@ def identity(recipe: NetworkRecipe) -> dict[str, Any]:
         "preprocessing": recipe.preprocessing == "whole",
         "described_by": recipe.described_by is None,
         "model_code": recipe.model_code is None,
+        "mean": recipe.mean is None,
+        "std": recipe.std is None,
     }
     return {key: value for key, value in recipe.model_dump().items() if not void.get(key, False)}

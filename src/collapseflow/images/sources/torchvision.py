@@ -7,12 +7,20 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from collapseflow.images.datasets import Split, Splits, make_split
-from collapseflow.images.sources.pictures import square, stack
+from collapseflow.images.datasets import Split, Splits, make_split, split_off_test
+from collapseflow.images.sources.pictures import Fit, Size, fitted, stack
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
 
 
-def read(name: str, arguments: dict, size: int | None, root: Path) -> Splits:
+def read(
+    name: str,
+    arguments: dict,
+    size: Size,
+    root: Path,
+    test_fraction: float,
+    seed: int,
+    fit: Fit = "crop",
+) -> Splits:
     """Read a data set of torchvision, downloaded by torchvision where it has to be.
 
     Parameters
@@ -21,16 +29,19 @@ def read(name: str, arguments: dict, size: int | None, root: Path) -> Splits:
         Class in ``torchvision.datasets``, for example ``CIFAR10``.
     arguments
         Further arguments of that class.
-    size
-        Images are reduced or enlarged to ``size`` pixels on the shorter side and cut to a
-        square. None leaves them as they are; then all must have one size.
+    size, fit
+        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
+        one.
     root
         Folder for torchvision's downloads.
+    test_fraction, seed
+        The share of test images, class by class, where torchvision has no argument ``train`` or
+        ``split``.
 
     Raises
     ------
     UserError
-        If there is no such data set, it has no two splits, or its images differ in size.
+        If there is no such data set, or its images differ in size.
     """
     cls, choices = _class_of(name), _choices(name, arguments)
     accepted = _parameters(cls)
@@ -44,12 +55,15 @@ def read(name: str, arguments: dict, size: int | None, root: Path) -> Splits:
         where = f"; its files belong into {options['root']}" if "root" in options else ""
         line = " ".join(str(error).split())
         raise TemporaryError(f"torchvision.datasets.{name}: {line}{where}") from None
-    train, test = (_to_split(part, size, name) for part in parts)
-    n_classes = max(train.labels.max(), test.labels.max()) + 1
-    class_names = getattr(parts[0], "classes", None) or map(str, range(n_classes))
+    splits = [_to_split(part, size, fit, name) for part in parts]
+    n_classes = max(split.labels.max() for split in splits) + 1
+    named = (getattr(parts[0], key, None) for key in ("classes", "categories"))
+    class_names = next(filter(None, named), map(str, range(n_classes)))
     # Some data sets list tuples of synonyms.
     class_names = [c if isinstance(c, str) else c[0] for c in class_names]
-    return Splits(train, test, class_names, f"torchvision.datasets.{name}")
+    if len(splits) == 1:
+        splits = split_off_test(splits[0], test_fraction, seed)
+    return Splits(*splits, class_names, f"torchvision.datasets.{name}")
 
 
 def labels_on_disk(name: str, arguments: dict, root: Path) -> np.ndarray | None:
@@ -68,7 +82,7 @@ def labels_on_disk(name: str, arguments: dict, root: Path) -> np.ndarray | None:
         except Exception:
             # Whatever it is about the files, it is told by what reads them.
             return None
-        labels = (getattr(part, key, None) for key in ("targets", "labels", "_labels"))
+        labels = (getattr(part, key, None) for key in ("targets", "labels", "_labels", "y"))
         found.append(next((x for x in labels if x is not None), None))
     if any(labels is None for labels in found):
         return None
@@ -116,6 +130,8 @@ SPLITS = {
 def _class_of(name: str) -> type:
     from torchvision import datasets
 
+    if name in ("ImageFolder", "DatasetFolder"):
+        raise UserError(f"name: {name!r} is of a folder; write source: folder, location: FOLDER")
     cls = getattr(datasets, name, None)
     if not inspect.isclass(cls):
         hint = did_you_mean(name, datasets.__all__).rstrip()
@@ -124,17 +140,15 @@ def _class_of(name: str) -> type:
 
 
 def _choices(name: str, arguments: dict) -> list[dict]:
-    """The arguments that choose the training images and the test images."""
+    """The arguments that choose the training images and the test images; none, once, where they
+    come undivided."""
     accepted = _parameters(_class_of(name))
     if "train" in accepted:
         key, values = "train", (True, False)
     elif "split" in accepted:
         key, values = "split", SPLITS.get(name, ("train", "test"))
     else:
-        raise UserError(
-            f"name: torchvision.datasets.{name} has no training and test split; allowed: data "
-            "sets with an argument 'train' or 'split'"
-        )
+        key, values = None, ()
     unknown = sorted(set(arguments) - set(accepted))
     if unknown:
         known = sorted(set(accepted) - {key})
@@ -152,7 +166,7 @@ def _choices(name: str, arguments: dict) -> list[dict]:
         values = getattr(_class_of(name), f"{missing[0]}s", None)
         allowed = f"; allowed: {', '.join(map(str, values))}" if values else ""
         raise UserError(f"arguments: torchvision.datasets.{name} needs {missing[0]!r}{allowed}")
-    return [{key: value} for value in values]
+    return [{key: value} for value in values] or [{}]
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -169,14 +183,14 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _to_split(part, size: int | None, name: str) -> Split:
+def _to_split(part, size: Size, fit: Fit, name: str) -> Split:
     images, labels = [], []
     for image, label in part:
         if not isinstance(image, Image.Image) or not np.isscalar(label):
             raise UserError(f"name: torchvision.datasets.{name} does not give images with a class")
         if image.mode not in ("L", "RGB"):
             image = image.convert("RGB")
-        images.append(np.asarray(image if size is None else square(image, size)))
+        images.append(np.asarray(fitted(image, size, fit)))
         labels.append(label)
     if len({image.shape[:2] for image in images}) > 1:
         raise UserError(f"torchvision.datasets.{name}: images differ in size; set the key 'size'")
