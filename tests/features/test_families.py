@@ -221,7 +221,7 @@ def test_by_hooks_nothing_is_computed_behind_the_last_layer_that_is_read(mine):
 def test_layers_by_hooks_are_listed_with_their_shapes(mine):
     shapes = layer_shapes("mine:branching", 32)
     assert shapes["one"] == (8, 16, 16) and shapes["two.2"] == (16, 8, 8)
-    assert shapes["penultimate"] == (16,) and shapes["classifier2"] == (7,)
+    assert shapes["penultimate"] == (16,) and shapes["classifier2"] == (1000,)
     assert list(shapes)[-2:] == ["penultimate", "classifier2"]
 
 

@@ -110,7 +110,7 @@ def layer_shapes(model: str, image_size: int) -> dict[str, tuple[int, ...]]:
     architecture = Architecture(model, image_size)
     check_building(architecture)
     check_image_size(architecture, [penultimate_layer(architecture)], image_size, None)
-    network = skeleton(architecture, 7)
+    network = skeleton(architecture, 1000)
     body = read_layers(network, layer_names(architecture), head_layer(architecture))
     n_images = 5
     outputs = body(images_for(network, n_images, image_size))
