@@ -89,6 +89,22 @@ def test_position_embeddings_are_interpolated_as_timm_does(tmp_path):
     torch.testing.assert_close(small.pos_embed, expected)
 
 
+def test_position_embeddings_may_have_none_for_registers():
+    # Four registers, a class token, and position embeddings of the places alone.
+    network = {"cls_token": torch.zeros(1, 1, 8), "reg_token": torch.zeros(1, 4, 8)}
+    places = torch.randn(1, 16, 8)
+    small = {**network, "pos_embed": torch.zeros(1, 4, 8)}
+    found = family_of("timm/x").as_built("timm/x", {"pos_embed": places}, small)
+    expected = timm.layers.resample_abs_pos_embed(places, [2, 2], num_prefix_tokens=0)
+    torch.testing.assert_close(found["pos_embed"], expected)
+    # With those of all five: nine embeddings are no square of three.
+    all_of_them = torch.cat([torch.randn(1, 5, 8), places], dim=1)
+    small = {**network, "pos_embed": torch.zeros(1, 9, 8)}
+    found = family_of("timm/x").as_built("timm/x", {"pos_embed": all_of_them}, small)
+    expected = timm.layers.resample_abs_pos_embed(all_of_them, [2, 2], num_prefix_tokens=5)
+    torch.testing.assert_close(found["pos_embed"], expected)
+
+
 @pytest.mark.parametrize("model", ["timm/test_vit", "timm/test_convnext", "timm/resnet18.tv_in1k"])
 def test_preprocessing_is_that_of_timm_s_own_transform(model):
     from PIL import Image
