@@ -33,7 +33,8 @@ from collapseflow.features.pooling import Pooling, pool
 from collapseflow.features.reading import FeatureExtractor
 from collapseflow.features.weights import save_state
 from collapseflow.running.errors import UserError
-from collapseflow.training.trained import trained_parameters
+from collapseflow.training.recipes import NetworkRecipe
+from collapseflow.training.trained import set_to_train, trained_parameters
 
 # A network of ten lines, and one that branches by what it sees, which no tracer follows.
 MINE = '''
@@ -221,8 +222,19 @@ def test_by_hooks_nothing_is_computed_behind_the_last_layer_that_is_read(mine):
 def test_layers_by_hooks_are_listed_with_their_shapes(mine):
     shapes = layer_shapes("mine:branching", 32)
     assert shapes["one"] == (8, 16, 16) and shapes["two.2"] == (16, 8, 8)
-    assert shapes["penultimate"] == (16,) and shapes["classifier2"] == (7,)
+    assert shapes["penultimate"] == (16,) and shapes["classifier2"] == (1000,)
     assert list(shapes)[-2:] == ["penultimate", "classifier2"]
+
+
+@pytest.mark.parametrize("model", ["mine:plain", "mine:branching"])
+def test_what_is_not_trained_stays_in_evaluation_mode_by_hooks_too(mine, model):
+    network = build(model, 7)
+    recipe = NetworkRecipe(
+        model=model, image_size=32, normalize="none", precision="float32", seed=0, trained="two.1"
+    )
+    set_to_train(network, recipe)
+    assert network.two[1].training and network.classifier2.training
+    assert not network.two[0].training and not network.one[1].training
 
 
 @pytest.mark.parametrize("model", ["mine:plain", "mine:branching"])

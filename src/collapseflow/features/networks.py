@@ -186,9 +186,15 @@ def evaluated(model: Model) -> tuple[tuple[int, str], ...]:
     behind it (the layer's own name where there is none); for a parameter, where it is used."""
     names = layer_names(model)
     if PENULTIMATE in names:
-        # What belongs to no module but the network is used nobody knows where.
+        # Where a module uses its own parameters, beside the modules in it, nobody knows: where it
+        # begins.
         own = [name for name, _ in skeleton(model, 7).named_parameters() if "." not in name]
-        return (*((0, name) for name in own), *enumerate(names))
+        begins: dict[str, int] = {}
+        for place, name in enumerate(names):
+            parts = name.split(".")
+            for n in range(1, len(parts) + 1):
+                begins.setdefault(".".join(parts[:n]), place)
+        return (*((0, name) for name in own), *((begins[name], name) for name in names))
     layers = _nodes(model)
     places = {node: place for place, node in enumerate(layers.values())}
     found = []

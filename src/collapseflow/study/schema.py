@@ -21,6 +21,7 @@ from urllib.request import url2pathname
 from pydantic import (
     BeforeValidator,
     Field,
+    PlainSerializer,
     PositiveInt,
     ValidationError,
     WithJsonSchema,
@@ -401,6 +402,7 @@ ImageSize = Annotated[
     Pixels,
     # The word is no number, and needs none of its checks.
     WrapValidator(lambda value, check: value if value == OF_WEIGHTS else check(value)),
+    PlainSerializer(lambda value: value, return_type=Any),
     WithJsonSchema(
         {
             "anyOf": [

@@ -3,6 +3,7 @@
 timm is optional; nothing but its own names and its own files is asked of it.
 """
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -72,11 +73,14 @@ class Timm(Family):
         from timm.layers import resample_abs_pos_embed
 
         state, name = dict(state), "pos_embed"
-        grids = [of[name] for of in (state, network) if name in of]
-        if len(grids) == 2 and grids[0].ndim == 3 and grids[0].shape[1] != grids[1].shape[1]:
-            side, special = _grid(grids[1].shape[1])
+        given, wanted = (of.get(name) for of in (state, network))
+        if given is None or wanted is None or given.shape == wanted.shape or given.ndim != 3:
+            return state
+        n_special = _special_positions(given.shape[1], wanted.shape[1], network)
+        if n_special is not None:
+            side = math.isqrt(wanted.shape[1] - n_special)
             state[name] = resample_abs_pos_embed(
-                grids[0], [side, side], num_prefix_tokens=special, verbose=False
+                given, [side, side], num_prefix_tokens=n_special, verbose=False
             )
         return state
 
@@ -92,10 +96,15 @@ class Timm(Family):
         )
 
 
-def _grid(n_tokens: int) -> tuple[int, int]:
-    """The side of the largest square of so many tokens, and the tokens that are left."""
-    side = int(n_tokens**0.5)
-    return side, n_tokens - side**2
+def _special_positions(given: int, wanted: int, network) -> int | None:
+    """How many of so many position embeddings are of special tokens: of none, or of all that the
+    network has, whichever leaves squares of both; None if neither does."""
+    tokens = (network.get(name) for name in ("cls_token", "dist_token", "reg_token"))
+    special = sum(token.shape[1] for token in tokens if token is not None)
+    for n in (0, 1, special):
+        if all(math.isqrt(of - n) ** 2 == of - n > 0 for of in (given, wanted)):
+            return n
+    return None
 
 
 def _timm():
