@@ -212,7 +212,7 @@ def state(make_store, tmp_path):
 
 
 def test_definitions_by_the_true_labels(make_store, tmp_path, capsys):
-    # By the labels trained on both means are 0; truly the classes are at (2, 0) and (-2, 0).
+    # By the labels trained on the means are (0, 0.5) and (0, -0.5), truly (2, 0) and (-2, 0).
     features = np.array([[1, 0], [3, 0], [-1, 1], [-3, -1]], np.float32)
     noisy, true = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     store = make_store(features, noisy, true_labels=true)
