@@ -6,6 +6,7 @@ DEVICE ?= cuda
 VENV := .venv
 INSTALLED := $(VENV)/installed
 TESTABLE := $(VENV)/testable
+INTEROP := .venv-interop
 export OLDEST_PYTHON = 3.11
 
 # Runs under any Python, so that an old one can say that it is too old.
@@ -18,7 +19,17 @@ if sys.version_info < needed:
 endef
 export CHECK_PYTHON
 
-.PHONY: run report test test-gpu lock
+# Run by the Python of $(INTEROP): gives it all that is installed in $(VENV), so that PyTorch is not
+# installed twice.
+define TAKE_WHAT_IS_INSTALLED
+import os, sys, sysconfig
+theirs = sysconfig.get_path("purelib", vars={"base": os.path.abspath(sys.argv[1])})
+with open(os.path.join(sysconfig.get_path("purelib"), "installed.pth"), "w") as file:
+    file.write("import site; site.addsitedir(%r)\n" % theirs)
+endef
+export TAKE_WHAT_IS_INSTALLED
+
+.PHONY: run report test test-interop torture test-gpu lock
 
 run: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG)
@@ -33,6 +44,10 @@ test: $(TESTABLE)
 	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
 	$(VENV)/bin/pytest
+
+# What works together with libraries that are not needed: timm, datasets, Lightning and others.
+test-interop: $(INTEROP)/installed
+	$(INTEROP)/bin/python -m pytest tests/interop
 
 # Fifty times the attacks of `make test` (docs/reliability.md), for hours; EFFORT=5 takes a tenth of
 # it, another SEED tries other cases.
@@ -63,10 +78,18 @@ $(TESTABLE): $(INSTALLED) requirements-test.lock
 	$(VENV)/bin/pip install --quiet --require-hashes --requirement requirements-test.lock
 	touch $@
 
-# Renews the lock files, of what runs and of what tests; needs uv.
+$(INTEROP)/installed: $(TESTABLE) requirements-interop.lock
+	$(VENV)/bin/python -m venv --clear $(INTEROP)
+	$(INTEROP)/bin/python -c "$$TAKE_WHAT_IS_INSTALLED" $(VENV)
+	$(INTEROP)/bin/pip install --quiet --require-hashes --requirement requirements-interop.lock
+	touch $@
+
+# Renews the lock files, of what runs, of what tests and of what only test-interop needs; needs uv.
 COMPILE = uv pip compile --quiet --universal --generate-hashes --python-version $(OLDEST_PYTHON) \
     pyproject.toml
 lock:
-	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --output-file requirements-test.lock --extra test --no-annotate \
+	$(COMPILE) --output-file requirements.lock --extra workflow
+	$(COMPILE) --output-file requirements-test.lock --extra workflow --extra test --no-annotate \
 	    --constraint requirements.lock
+	$(COMPILE) --output-file requirements-interop.lock --extra workflow --extra test \
+	    --extra interop --no-annotate --constraint requirements-test.lock

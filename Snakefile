@@ -26,6 +26,7 @@ wildcard_constraints:
     state=PLAN.patterns.state,
     untrained=PLAN.patterns.untrained,
     features=PLAN.patterns.features,
+    vectors=PLAN.patterns.vectors,
     seed=one_of(map(str, STUDY.training_seeds())),
     embedded="both|train|test",
     method="opentsne|sklearn",

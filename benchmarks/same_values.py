@@ -60,6 +60,8 @@ LAST_RULES = {
 }
 #: What results say of the machine, and of the versions that made them.
 OF_MACHINE = {"seconds", "fit_seconds", "predict_seconds", "images_per_second", "made_with"}
+#: What results of earlier code lack, which readers do without.
+ADDED = {"mistaken_for"}
 SGD = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32}
 ADAM = {"optimizer": "adam", "learning_rate": 0.001, "epochs": 2, "batch_size": 32}
 
@@ -176,7 +178,9 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
             "",
             json.loads(
                 path.read_text(),
-                object_hook=lambda found: {k: v for k, v in found.items() if k not in OF_MACHINE},
+                object_hook=lambda found: {
+                    key: value for key, value in found.items() if key not in OF_MACHINE | ADDED
+                },
             ),
         )
     elif path.suffix == ".safetensors":
@@ -195,6 +199,9 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
                 )
             )
         for name, array in found:
+            # Names of files, which no value depends on.
+            if name == "names":
+                continue
             yield name, (str(array.dtype), array.shape, np.asarray(array).tobytes())
 
 

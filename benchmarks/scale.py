@@ -79,6 +79,26 @@ def vectors(folder: Path, n: int) -> None:
         write_store(path, [(features, None)], labels, np.arange(k), PROVENANCE)
 
 
+def elsewhere(folder: Path, n: int) -> None:
+    """A file of vectors, with the labels beside it, and its data set."""
+    import numpy as np
+
+    from collapseflow.images.sources.prepare import prepare_dataset
+
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % C
+    means = random.normal(size=(C, VECTOR)).astype(np.float32)
+    path = folder / "elsewhere.npy"
+    file = np.lib.format.open_memmap(path, "w+", np.float32, (n, VECTOR))
+    for start in range(0, n, 100_000):
+        rows = slice(start, start + 100_000)
+        file[rows] = means[labels[rows]] + random.standard_normal(file[rows].shape, np.float32)
+    np.save(path.with_suffix(".labels.npy"), labels)
+    entry = {"source": "features", "location": [str(path)], "class_names": None}
+    entry["subset"] = {"train": None, "test": None}
+    prepare_dataset(entry, 0.2, 0, folder, folder / "elsewhere.h5")
+
+
 # --- the stages ---------------------------------------------------------------------------------
 
 
@@ -133,6 +153,22 @@ def collapse(folder: Path, size: int) -> Work:
     from collapseflow.measures.statistics import reduce_stores
 
     return lambda: measure(reduce_stores({"train": folder / "features.h5"}, CORES)["train"])
+
+
+def from_elsewhere(folder: Path, size: int) -> Work:
+    """A file of vectors to its stores, and all measures of both splits."""
+    from collapseflow.features.vectors import write_vectors
+    from collapseflow.measures.collapse import measure
+    from collapseflow.measures.statistics import reduce_stores
+
+    def work() -> dict:
+        stores = folder / "stores"
+        write_vectors(folder / "elsewhere.h5", folder / "elsewhere.npy", stores)
+        paths = {split: stores / f"{split}.h5" for split in ("train", "test")}
+        nc1 = measure(reduce_stores(paths, CORES)["train"])["nc1"]
+        return {"nc1": nc1, "bytes": sum(path.stat().st_size for path in paths.values())}
+
+    return work
 
 
 def scattering(folder: Path, size: int) -> Work:
@@ -226,6 +262,7 @@ STAGES = (
     Stage("raw pixels to a store", "N", PIXEL_SIZES, raw, images),
     Stage("reading a store", "N", PIXEL_SIZES, read),
     Stage("collapse measures", "N", PIXEL_SIZES, collapse),
+    Stage("vectors of a file", "N", (20_000, 200_000, 2_000_000), from_elsewhere, elsewhere),
     Stage("scattering", "N", IMAGE_SIZES, scattering, images),
     Stage("network features", "N", IMAGE_SIZES, network, images),
     Stage("epoch of fine-tuning", "N", (1_000, 3_000, 10_000), epoch, images),

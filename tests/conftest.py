@@ -8,6 +8,7 @@ import os
 # bit for bit must not depend on how many cores it has.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ["MPLBACKEND"] = "Agg"
 
 import shutil
 import subprocess

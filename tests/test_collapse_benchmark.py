@@ -37,14 +37,22 @@ def test_the_sides_agree(tmp_path, case):
     collapse.write_features(case, case.store(tmp_path))
     answers = {
         side.__name__: side(tmp_path, case)()
-        for side in (collapse.suite, collapse.dense, collapse.accumulators, collapse.reading)
+        for side in (
+            *(collapse.suite, collapse.shared, collapse.loop),
+            *(collapse.dense, collapse.accumulators, collapse.reading),
+        )
     }
     assert answers["reading"] == {"rows": case.n}
     agree, words = collapse.same_measures(answers["suite"], answers["dense"])
     assert agree, words
-    agree, words = collapse.similar_measures(answers["suite"], answers["accumulators"])
-    assert agree, words
-    assert words.startswith("5 measures")
+    for ours in ("suite", "shared", "loop"):
+        agree, words = collapse.similar_measures(answers[ours], answers["accumulators"])
+        assert agree, words
+        assert words.startswith("5 measures")
+    for ours in ("shared", "loop"):
+        assert answers[ours] == pytest.approx(
+            {name: answers["suite"][name] for name in collapse.SHARED}, rel=1e-12
+        )
     # Some are told apart and some are not: the comparison would see either.
     assert 0.1 < answers["dense"]["accuracy_nearest_mean"] < 1
 

@@ -1,22 +1,28 @@
 """What `make` does with Pythons and environments; stubs stand for what would install gigabytes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("Makefile", "pyproject.toml", "requirements.lock", "requirements-test.lock")
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-interop.lock")
+FILES = ("Makefile", "pyproject.toml", *LOCKS)
 STUB = """#!{shell}
 echo "$(basename $0) $*" >> {log}
-case "$1" in
-    -c) exec {python} -c "import sys; sys.version_info = {version}; exec(sys.argv[1])" "$2" ;;
-    -m) rm -rf .venv; mkdir -p .venv/bin; touch .venv/pyvenv.cfg
-        for name in python pip snakemake ruff snakefmt pytest; do cp "$0" .venv/bin/$name; done ;;
-    install) test ! -e no-network ;;
+case "$*" in
+    -c*sys.version_info*)
+        exec {python} -c "import sys; sys.version_info = {version}; exec(sys.argv[1])" "$2" ;;
+    "-m venv "*)
+        for venv; do :; done
+        rm -rf $venv; mkdir -p $venv/bin; touch $venv/pyvenv.cfg
+        for name in python pip snakemake ruff snakefmt pytest; do cp "$0" $venv/bin/$name; done ;;
+    install*) test ! -e no-network ;;
 esac
 """
 
@@ -86,6 +92,34 @@ def test_running_installs_what_runs_and_testing_what_tests(make):
     for target in ("run", "test"):
         assert make(target).returncode == 0
         assert not make.did("install") and not make.did("-m venv")
+
+
+def test_other_libraries_are_installed_beside_what_is_there_and_only_for_their_tests(make):
+    assert make("test").returncode == 0
+    assert not make.did("interop")
+    assert make("test-interop").returncode == 0
+    assert make.did("interop") == [
+        "python -m venv --clear .venv-interop",
+        "pip install --quiet --require-hashes --requirement requirements-interop.lock",
+        "python -m pytest tests/interop",
+    ]
+    assert make("test-interop").returncode == 0
+    assert make.did("") == ["python -m pytest tests/interop"]
+
+
+def test_what_is_installed_is_taken_over_into_the_environment_of_other_libraries(tmp_path):
+    name = "TAKE_WHAT_IS_INSTALLED"
+    (code,) = re.findall(rf"define {name}\n(.*?)endef", (ROOT / "Makefile").read_text(), re.DOTALL)
+    for folder in (tmp_path / "base", tmp_path / "top"):
+        venv.create(folder, with_pip=False)
+    packages = next((tmp_path / "base").glob("lib/python*/site-packages"))
+    (packages / "there.py").touch()
+    # As an editable installation is.
+    (packages / "elsewhere.pth").write_text(f"{tmp_path}\n")
+    (tmp_path / "editable.py").touch()
+    python = tmp_path / "top" / "bin" / "python"
+    subprocess.run([python, "-c", code, "base"], cwd=tmp_path, check=True)
+    subprocess.run([python, "-Ic", "import there, editable"], cwd="/", check=True)
 
 
 def test_checks_of_a_card_take_the_python_that_is_given_as_it_is(make):

@@ -19,6 +19,7 @@ ROOMS = (
     ("presentation",),
     ("study",),
 )
+LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-interop.lock")
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 
 
@@ -32,23 +33,34 @@ def locked(name="requirements.lock"):
     return {(canonical(pin[1]), pin[2]) for pin in pins if pin}
 
 
-def test_every_direct_dependency_is_locked():
+def direct(*extras):
+    """The dependencies of pyproject.toml that all need, and those of extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    runs, tests = (
-        {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
-        for lines in (project["dependencies"], project["optional-dependencies"]["test"])
-    )
-    assert runs <= {name for name, _ in locked()}
-    assert tests <= {name for name, _ in locked("requirements-test.lock")}
-    # What only tests need is not installed for running.
-    assert not tests & {name for name, _ in locked()}
+    parts = (project["optional-dependencies"][extra] for extra in extras)
+    lines = project["dependencies"] if not extras else [line for part in parts for line in part]
+    return {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
+
+
+def test_every_direct_dependency_is_locked():
+    runs, tests, more = ({name for name, _ in locked(lock)} for lock in LOCKS)
+    assert direct() | direct("workflow") <= runs
+    assert direct("test") <= tests
+    assert direct("interop") <= more
+    # What only tests need is not installed for running, nor for tests what only these need;
+    # PyTorch brings setuptools.
+    assert not direct("test") & runs - {"setuptools"}
+    assert not direct("interop") & tests
 
 
 def test_tests_run_with_the_versions_that_run():
-    assert locked() < locked("requirements-test.lock")
+    assert locked() < locked("requirements-test.lock") < locked("requirements-interop.lock")
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-test.lock"])
+def test_the_library_needs_neither_a_workflow_nor_networks():
+    assert not direct() & {"snakemake", "torch", "torchvision"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_what_is_installed_is_named_by_its_digest_and_no_index_is(name):
     text = re.sub(r" *#.*", "", (ROOT / name).read_text()).replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip()]
@@ -64,9 +76,7 @@ def test_the_conda_environment_pins_the_direct_dependencies_as_the_lock_file_doe
     lines = [pin.partition(" ;")[0] for pin in content["dependencies"][-1]["pip"]]
     pins = {tuple(line.split("==")) for line in lines}
     assert {(canonical(name), version) for name, version in pins} <= locked()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
-    assert {canonical(name) for name, _ in pins} == direct
+    assert {canonical(name) for name, _ in pins} == direct() | direct("workflow")
 
 
 def test_every_script_belongs_to_a_rule():
@@ -106,5 +116,5 @@ def test_every_folder_of_the_package_has_its_place_and_tests():
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert folders == {room for rooms in ROOMS for room in rooms}
     tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    # What wants a card, and what attacks, runs all of them.
-    assert tests == folders - {"published"} | {"gpu", "torture"}
+    # What wants a card or other libraries, and what attacks, runs all of them.
+    assert tests - {"interop"} == folders - {"published"} | {"gpu", "torture"}

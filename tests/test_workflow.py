@@ -127,7 +127,7 @@ def test_every_table_and_figure_appears(tiny):
     tables = visible(results / "tables")
     stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
     stems += ["collapse", "variance", "runtime"]
-    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex")}
+    expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex", "json")}
     expected |= {f"confusion_{d}.csv" for d in TINY["datasets"]}
     assert tables == {*expected, "training.csv"}
     for path in folder.rglob("*.*"):
@@ -696,6 +696,11 @@ def test_a_damaged_data_set_ends_in_one_line_that_names_the_file(tmp_path):
     snakemake(tmp_path, TINY, "results/tiny/data/digits.h5")
     path = tmp_path / "results" / "tiny" / "data" / "digits.h5"
     path.write_bytes(path.read_bytes()[:3000])
+    # A dry run reads it too, where it says what is trained again.
+    answer = snakemake(tmp_path, TINY, "--dry-run", check=False)
+    assert answer.returncode != 0
+    assert answer.text.splitlines()[-1].startswith("results/tiny/data/digits.h5: has 3000 bytes of")
+    assert "Traceback" not in answer.text
     answer = snakemake(tmp_path, TINY, "results/tiny/features/digits/raw", check=False)
     assert answer.returncode != 0
     assert "results/tiny/data/digits.h5: has 3000 bytes of " in answer.text

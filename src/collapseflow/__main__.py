@@ -3,6 +3,7 @@ layers, compare studies and definitions."""
 
 import argparse
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,9 @@ def check_config(arguments: argparse.Namespace) -> None:
     else:
         look_in([Path(arguments.file).parent])
         study = load(read(arguments.file))
+    # What is found beside mistakes.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("collapseflow").setLevel(logging.INFO)
     lines = check_against_libraries(study)
     if lines:
         raise UserError("\n".join(lines))
@@ -173,6 +177,11 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         print(error)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name in (None, "collapseflow") or "." in error.name:
+            raise
+        print(f"{error.name}: not installed; it comes with pip install 'collapseflow[workflow]'")
         return 1
     except (ImportError, MemoryError) as error:
         if isinstance(error, ImportError) and "failed to map" not in str(error):

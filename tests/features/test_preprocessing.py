@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torchvision import transforms
 
+from collapseflow.features.inputs import Inputs, Normalization, Resizing, inputs_of
 from collapseflow.features.preprocessing import describe, preprocess, resize
 
 
@@ -110,8 +112,40 @@ def test_the_output_lies_channels_last_in_memory():
 
 
 def test_the_description_says_what_was_done():
-    assert "224 px" in describe(224, "imagenet") and "ImageNet" in describe(224, "imagenet")
-    assert "no normalisation" in describe(32, "none")
+    words = describe(Inputs(224, "imagenet"))
+    assert words == "bilinear (antialiased) to 224 px, 3 channels, [0, 1], ImageNet mean and s.d."
+    assert "no normalisation" in describe(Inputs(32, "none"))
+    own = Normalization((0.5, 0.4, 0.3), (0.2, 0.1, 0.6), "mean and s.d. of mine")
+    words = describe(Inputs(96, own, Resizing(104, "bicubic")))
+    assert "bicubic (antialiased), shorter side to 104 px, middle 96 px" in words
+    assert words.endswith("mean and s.d. of mine (0.5, 0.4, 0.3), (0.2, 0.1, 0.6)")
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (2, 40, 57, 3), (2, 57, 40, 3)])
+@pytest.mark.parametrize(
+    ("model", "image_size"),
+    [("resnet18", "weights"), ("regnet_y_16gf", "weights"), ("swin_t", 96)],
+)
+def test_images_as_weights_want_them_equal_torchvision_s_own_transform(shape, model, image_size):
+    # Of the last two the interpolation is bicubic for the newest of the one and for the other.
+    weights = torchvision.models.get_model_weights(model).DEFAULT
+    inputs = inputs_of(model, image_size, "weights", "weights", weights.name)
+    own = weights.transforms()
+    if image_size != "weights":
+        share = own.resize_size[0] / own.crop_size[0]
+        own = type(own)(
+            crop_size=image_size,
+            resize_size=round(share * image_size),
+            interpolation=own.interpolation,
+        )
+    images = noise(shape)
+    expected = torch.stack([own(Image.fromarray(image).convert("RGB")) for image in images])
+    found = preprocess(
+        torch.from_numpy(images), inputs.image_size, inputs.normalize, resizing=inputs.resizing
+    )
+    assert found.shape == expected.shape
+    # PIL rounds to grey levels after each of its two passes.
+    assert (found - expected).abs().max() * min(own.std) * 255 <= 2
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((2, 9, 9), 1), ((2, 9, 9, 3), 3)])

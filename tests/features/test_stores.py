@@ -99,6 +99,19 @@ def test_the_last_layer_comes_back(with_head, good):
     assert stores.read_head(good) is None
 
 
+def test_a_whole_store_is_read_with_all_that_it_holds(good, with_head, provenance):
+    whole = stores.read_store(good)
+    np.testing.assert_array_equal(whole.features, FEATURES)
+    np.testing.assert_array_equal(whole.labels, LABELS)
+    np.testing.assert_array_equal(whole.ids, IDS)
+    assert (whole.predictions == LABELS).sum() == 20
+    assert whole.head is None
+    assert {key: whole.attributes[key] for key in provenance} == provenance
+    weight, bias = stores.read_store(with_head).head
+    np.testing.assert_array_equal(weight, WEIGHT)
+    np.testing.assert_array_equal(bias, BIAS)
+
+
 def test_the_last_layer_is_kept_as_float32_rows(tmp_path, provenance, with_head):
     # As other code may hand it over: float64, and transposed in memory.
     other = np.asfortranarray(WEIGHT, np.float64), BIAS.astype(np.float64)
@@ -113,6 +126,27 @@ def test_the_digest_is_of_the_last_layer_too(tmp_path, provenance, with_head):
         path = write_with_head(tmp_path / f"{number}.h5", provenance, head)
         digests.add(stores.read_attributes(path)["digest"])
     assert len(digests) == 4
+
+
+def test_groups_come_back_and_are_part_of_the_digest(tmp_path, good, provenance):
+    assert stores.read_groups(good) is None
+    digests = {stores.read_attributes(good)["digest"]}
+    for number in range(2):
+        path, groups = tmp_path / f"{number}.h5", (np.arange(30) + number) // 4
+        predictions = np.where(np.arange(30) % 3 == 0, LABELS + 1, LABELS)
+        stores.write_store(path, [(FEATURES, predictions)], LABELS, IDS, provenance, groups)
+        np.testing.assert_array_equal(stores.read_groups(path), groups)
+        digests.add(stores.read_attributes(path)["digest"])
+    assert len(digests) == 3
+
+
+def test_the_features_of_a_data_set_have_its_groups(tmp_path):
+    images, labels = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
+    split = make_split(images, labels, groups=np.array([3, 3, 8, 9]))
+    write_dataset(tmp_path / "images.h5", Splits(split, split, ["a", "b"], "made up"))
+    path = tmp_path / "features.h5"
+    stores.write_features(tmp_path / "images.h5", "train", path, raw_pixels, "raw", "none", "none")
+    assert stores.read_groups(path).tolist() == [3, 3, 8, 9]
 
 
 def expected_checksums(features, rows):
@@ -525,6 +559,7 @@ def readers(path):
         "read_rows": lambda: stores.read_rows(path),
         "read_rows of a sample": lambda: stores.read_rows(path, np.arange(11)),
         "read_rows on two threads": lambda: stores.read_rows(path, threads=2),
+        "read_store": lambda: stores.read_store(path),
         "verify": lambda: stores.verify(path),
     }
 

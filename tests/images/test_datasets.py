@@ -1,14 +1,19 @@
 """Samples, checks and files of data sets against counts by hand and hashlib."""
 
 import hashlib
+import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 
 from collapseflow.images.datasets import (
     Splits,
     content_digest,
+    grouped_rows,
+    held_out_rows,
     make_split,
     raw_pixels,
     read_info,
@@ -19,6 +24,7 @@ from collapseflow.images.datasets import (
     write_dataset,
 )
 from collapseflow.running.errors import UserError
+from collapseflow.verification import verify
 
 
 def toy_split(n=12, seed=0, shape=(5, 4), n_classes=3):
@@ -234,3 +240,122 @@ def test_raw_pixels_are_the_grey_levels_over_255_in_order():
     values = np.concatenate([features for features, _ in batches])
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, images / 255, rtol=1e-6)
+
+
+# --- groups and names ---------------------------------------------------------------------------
+
+
+def patients(n_groups, seed=0, n_classes=3):
+    """Labels and groups of patients with 1 to 20 images, most of them of one class."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 21, n_groups)
+    groups = np.repeat(np.arange(n_groups), sizes)
+    labels = np.repeat(rng.integers(0, n_classes, n_groups), sizes)
+    odd = rng.random(len(labels)) < 0.1
+    labels[odd] = rng.integers(0, n_classes, odd.sum())
+    mixed = rng.permutation(len(labels))
+    return labels[mixed], groups[mixed]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_grouped_rows_are_whole_groups_near_each_class_s_share(share):
+    labels, groups = patients(120)
+    n = round(share * len(labels))
+    for seed in range(5):
+        rows = grouped_rows(labels, groups, n, seed)
+        others = np.setdiff1d(np.arange(len(labels)), rows)
+        assert not set(groups[rows]) & set(groups[others])
+        assert abs(len(rows) - n) <= 20
+        for c in range(3):
+            assert abs(np.sum(labels[rows] == c) - share * np.sum(labels == c)) <= 20
+
+
+def test_grouped_rows_are_as_near_as_scikit_learn_s():
+    labels, groups = patients(120)
+
+    def distance(rows):
+        return np.abs(np.bincount(labels[rows], minlength=3) - np.bincount(labels) / 5).sum()
+
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(labels, labels, groups)
+    theirs = np.mean([distance(test) for _, test in folds])
+    n = round(len(labels) / 5)
+    ours = np.mean([distance(grouped_rows(labels, groups, n, seed)) for seed in range(5)])
+    assert ours <= theirs
+
+
+def test_grouped_rows_depend_on_the_seed_and_not_on_the_groups_numbers():
+    labels, groups = patients(40)
+    rows = grouped_rows(labels, groups, 80, seed=1)
+    assert rows.tolist() == grouped_rows(labels, 7 * groups + 3, 80, seed=1).tolist()
+    assert rows.tolist() != grouped_rows(labels, groups, 80, seed=2).tolist()
+
+
+def test_grouped_rows_take_one_group_and_leave_one_however_large_they_are():
+    labels, groups = np.array([0, 1, 0, 1, 0]), np.array([5, 5, 5, 9, 9])
+    assert grouped_rows(labels, groups, 1, seed=0).tolist() == [3, 4]
+    assert grouped_rows(labels, groups, 4, seed=0).tolist() in ([0, 1, 2], [3, 4])
+    assert grouped_rows(labels, groups, 0, seed=0).tolist() == []
+    with pytest.raises(UserError, match="all images are of one group"):
+        grouped_rows(labels, np.zeros(5), 1, seed=0)
+
+
+def test_without_groups_a_division_is_the_one_that_it_was():
+    rows = held_out_rows(UNBALANCED, 200, 1)
+    assert rows.tolist() == stratified_rows(UNBALANCED, 200, 1).tolist()
+
+
+def test_split_off_test_keeps_groups_together():
+    labels, groups = patients(60)
+    images = np.zeros((len(labels), 1, 1), np.uint8)
+    names = [f"{g}/{k}.png" for k, g in enumerate(groups)]
+    train, test = split_off_test(make_split(images, labels, None, groups, names), 0.2, seed=0)
+    assert not set(train.groups) & set(test.groups)
+    for part in (train, test):
+        assert [name.split("/")[0] for name in part.names] == list(map(str, part.groups))
+        np.testing.assert_array_equal(part.labels, labels[part.ids])
+
+
+def named_splits(groups=(0, 0, 1)):
+    images, labels = np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 0])
+    train = make_split(images, labels, groups=np.array(groups), names=["a.png", "ü/b.png", "c"])
+    test = make_split(images, labels, groups=np.array([2, 2, 3]), names=["d", "e", "f"])
+    return Splits(train, test, ["no", "yes"], "made here")
+
+
+def test_groups_and_names_come_back(tmp_path):
+    write_dataset(tmp_path / "named.h5", named_splits())
+    train, test = (read_split(tmp_path / "named.h5", split) for split in ("train", "test"))
+    assert train.names.tolist() == ["a.png", "ü/b.png", "c"]
+    assert test.names.tolist() == ["d", "e", "f"]
+    assert train.groups.tolist() == [0, 0, 1] and test.groups.tolist() == [2, 2, 3]
+    assert test.groups.dtype == np.int64
+    assert "whole" in verify(tmp_path / "named.h5")
+
+
+def test_a_data_set_is_known_by_its_groups_but_not_by_its_names(tmp_path):
+    splits = named_splits()
+    plain = Splits(
+        *(make_split(p.images, p.labels) for p in (splits.train, splits.test)), ["no", "yes"], ""
+    )
+    for name, one in {
+        "with": splits,
+        "renamed": replace(splits, train=replace(splits.train, names=splits.test.names)),
+        "regrouped": named_splits((0, 1, 1)),
+        "plain": plain,
+    }.items():
+        write_dataset(tmp_path / f"{name}.h5", one)
+    digests = {p.stem: read_info(p).sha256 for p in tmp_path.glob("*.h5")}
+    assert digests["with"] == digests["renamed"]
+    assert len({digests["with"], digests["regrouped"], digests["plain"]}) == 3
+    assert read_split(tmp_path / "plain.h5", "train").names is None
+    assert read_split(tmp_path / "plain.h5", "train").groups is None
+
+
+def test_a_flipped_bit_among_the_names_is_found(tmp_path):
+    path = tmp_path / "named.h5"
+    write_dataset(path, named_splits())
+    content = bytearray(path.read_bytes())
+    content[content.index("ü/b.png".encode())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        read_split(path, "train")

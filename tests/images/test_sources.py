@@ -228,6 +228,21 @@ def test_class_names_of_torchvision(install, tmp_path, classes, given, expected)
     assert read_torchvision(name, tmp_path, class_names=given).class_names == expected
 
 
+@pytest.mark.parametrize(("name", "shown"), [("c\nat", r"c\nat"), ("c\u202eat", r"c\u202eat")])
+def test_a_class_name_that_is_no_line_is_refused_unless_another_is_given(
+    install, tmp_path, name, shown
+):
+    album = install(train=[(noise(), 0), (noise(), 1)], test=[(noise(), 0)], classes=["dog", name])
+    with pytest.raises(UserError) as refused:
+        read_torchvision(album, tmp_path)
+    assert str(refused.value) == (
+        f"class_names: the class '{shown}' of torchvision.datasets.{album} has a name that ends a "
+        "line or turns the text; name the classes with the key 'class_names'"
+    )
+    read = read_torchvision(album, tmp_path, class_names=["dog", "cat"])
+    assert read.class_names == ["dog", "cat"]
+
+
 def test_a_download_goes_into_the_folder_given(install, tmp_path):
     seen = []
 

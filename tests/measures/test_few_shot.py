@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier
 
+from collapseflow.features.stores import write_store
 from collapseflow.measures import few_shot as module
 from collapseflow.measures.collapse import few_shot_bound
 from collapseflow.measures.few_shot import few_shot, interval_of_mean
@@ -52,8 +53,8 @@ def test_each_draw_is_the_nearest_centroid_of_its_images_on_the_others(make_case
     drawn = {}
     real = module._draw
 
-    def draw(labels, label, n, seed):
-        rows = real(labels, label, n, seed)
+    def draw(labels, label, n, seed, givers):
+        rows = real(labels, label, n, seed, givers)
         drawn[seed[1], int(label)] = rows
         return rows
 
@@ -169,3 +170,53 @@ def test_the_interval_of_a_mean_is_student_s():
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     assert (low, high) == pytest.approx(tuple(expected))
     assert interval_of_mean([0.5, 0.5]) == (0.5, 0.5)
+
+
+# --- groups -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grouped_case(tmp_path, provenance, make_case):
+    """A function that stores test images with groups."""
+
+    def make(x, y, groups):
+        _, statistics = make_case(TRAIN, (x, y))
+        path = tmp_path / "grouped.h5"
+        write_store(path, [(x, None)], y, np.arange(len(y)), provenance, np.asarray(groups))
+        return path, statistics
+
+    return make
+
+
+def test_shots_and_queries_share_no_group(grouped_case, monkeypatch):
+    # Images are told by their group alone: the nearest mean is right about those of groups that it
+    # has seen, and guesses others.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 10)
+    y = np.array([2, 5, 9])[groups % 3]
+    x = (20 * np.eye(30)[groups] + rng.normal(0, 0.1, (300, 30))).astype(np.float32)
+    x -= x.mean(axis=0)
+    monkeypatch.setattr(
+        "test_few_shot.TRAIN", (rng.normal(size=(180, 30)).astype(np.float32), TRAIN[1])
+    )
+    case = grouped_case(x, y, groups)
+    apart = run(case, shots=(30,), draws=6)["shots"]["30"]
+    assert apart["n_classes"] == 3
+    mixed = few_shot_without_groups(case, monkeypatch)["shots"]["30"]
+    assert np.mean(apart["accuracies"]) < 0.55 < 0.9 < np.mean(mixed["accuracies"])
+
+
+def few_shot_without_groups(case, monkeypatch):
+    monkeypatch.setattr(module, "read_groups", lambda store: None)
+    return run(case, shots=(30,), draws=6)
+
+
+def test_a_class_of_one_group_is_left_out(grouped_case):
+    x, y = draw_classes((40, 40, 20))
+    # Class 9 is one group; the others have four each.
+    groups = np.where(y == 9, 99, 10 * y + np.arange(100) % 4)
+    found = run(grouped_case(x, y, groups), shots=(1,))
+    assert found["left_out"] == 1 and found["n_test"] == 80
+    assert found["shots"]["1"]["n_classes"] == 2
+    alone = run(grouped_case(x, y, np.zeros(100)), shots=(1,))
+    assert alone["left_out"] == 3 and alone["shots"] == {} and alone["all"] is None

@@ -345,3 +345,26 @@ def test_a_winner_at_the_end_of_the_grid_is_told(monkeypatch, caplog):
     monkeypatch.setattr(linear_probes, "PENALTIES", (0.01,))
     assert LinearProbe(0).fit(x, y).chosen_["winner"] == 0.01
     assert "0.01, is at the end of the grid" in caplog.text
+
+
+def test_the_probe_s_validation_images_share_no_group_with_those_that_are_fitted():
+    # The groups tell the class of their images by a feature of their own; what all groups share
+    # tells nothing. Fits that have seen an image of each group are right about its others.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 10)
+    y = groups % 2
+    x = np.eye(40)[groups] + rng.normal(0, 0.01, (400, 40))
+    apart = LinearProbe(0).fit(x, y, groups).chosen_
+    mixed = LinearProbe(0).fit(x, y).chosen_
+    assert apart["n_validation"] == mixed["n_validation"] == 80
+    best = [
+        max(max(one["validation_accuracies"]) for one in chosen["tried"].values())
+        for chosen in (apart, mixed)
+    ]
+    assert best[0] < 0.7 and best[1] == 1
+
+
+def test_images_of_one_group_cannot_choose_a_penalty():
+    x, y = np.arange(20.0)[:, None], np.arange(20) % 2
+    with pytest.raises(ValueError, match="all images are of one group"):
+        LinearProbe(0).fit(x, y, np.zeros(20))

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from collapseflow.images.datasets import stratified_rows
-from collapseflow.measures import probes
+from collapseflow.features.stores import write_store
+from collapseflow.images.datasets import held_out_rows, stratified_rows
+from collapseflow.measures import linear_probes, probes
 from collapseflow.measures.intervals import wilson_interval
 from collapseflow.measures.paired import unpack
 from collapseflow.measures.probes import (
@@ -531,8 +532,10 @@ def test_what_cannot_be_fitted_keeps_no_other_from_being(make_store, tmp_path, c
 def test_a_cell_tells_which_test_images_are_right(blobs, paths):
     (x, y), (z, w) = blobs
     cell = run(paths, NEIGHBOURS, {"n_neighbors": 1})
-    right = KNeighborsClassifier(1).fit(x, y).predict(z) == w
-    np.testing.assert_array_equal(unpack(cell["correct"], 400), right)
+    predicted = KNeighborsClassifier(1).fit(x, y).predict(z)
+    np.testing.assert_array_equal(unpack(cell["correct"], 400), predicted == w)
+    mistaken_for = [int(p) for p, own in zip(predicted, w, strict=True) if p != own]
+    assert cell["mistaken_for"] == mistaken_for and mistaken_for
     assert cell["chosen"] is None
 
 
@@ -588,3 +591,30 @@ def test_every_classifier_of_this_package_is_explained():
     page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
     missing = [name for name in probes.OWN if f"`{name}`" not in page]
     assert not missing, f"config/README.md does not explain {missing}"
+
+
+@pytest.mark.parametrize("scaling", ["none", "standard"])
+def test_the_probe_is_told_the_groups_of_the_images_that_it_is_fitted_to(
+    tmp_path, provenance, monkeypatch, scaling
+):
+    rng = np.random.default_rng(0)
+    x, y, groups = (
+        rng.normal(size=(60, 3)).astype(np.float32),
+        np.arange(60) % 2,
+        np.arange(60) // 5,
+    )
+    path = tmp_path / "store.h5"
+    write_store(path, [(x, None)], y, np.arange(60), provenance, groups)
+    told = []
+
+    def recorded(labels, n, seed, groups):
+        told.append(groups)
+        return held_out_rows(labels, n, seed, groups)
+
+    monkeypatch.setattr(linear_probes, "held_out_rows", recorded)
+    for n_train in (None, 40):
+        for estimator in ("collapseflow.LinearProbe", "collapseflow.NearestClassMean"):
+            found = evaluate(path, path, estimator, {}, scaling, n_train, 0, 1)
+            assert "failed" not in found
+    rows = stratified_rows(y, 40, 0)
+    assert [one.tolist() for one in told] == [groups.tolist(), groups[rows].tolist()]

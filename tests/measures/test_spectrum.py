@@ -463,3 +463,12 @@ def test_points_that_are_equally_far_apart_have_no_dimension(n):
         None,
         0,
     )
+
+
+def test_more_features_than_memory_has_room_for_are_refused_before_they_are_read(
+    stores, monkeypatch
+):
+    # Four matrices of 12 x 12 numbers of 8 bytes.
+    monkeypatch.setattr("collapseflow.running.memory.cgroup_limits", lambda: [4607])
+    with pytest.raises(UserError, match="train.h5: the spectrum of 12 features takes"):
+        measure_spectrum(stores, seed=0, threads=1)

@@ -59,9 +59,9 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def out(tmp_path):
-    """The three files of a table."""
+    """The four files of a table."""
     return SimpleNamespace(
-        csv=tmp_path / "table.csv", md=tmp_path / "table.md", tex=tmp_path / "table.tex"
+        **{suffix: tmp_path / f"table.{suffix}" for suffix in ("csv", "md", "tex", "json")}
     )
 
 

@@ -1,11 +1,16 @@
 """Made-up results of studies: runs, their measures, classifiers on their features."""
 
+import json
 from itertools import product
 
+import numpy as np
+import pandas as pd
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 
+from collapseflow.images.datasets import Splits, make_split, write_dataset
+from collapseflow.measures.statistics import reduce_stream, write_statistics
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
@@ -100,6 +105,128 @@ def cell(accuracy, **changes):
         "converged": True,
         "made_with": ["torch 1"],
     } | changes
+
+
+def class_names_of(n_classes):
+    """Names of many classes, some of them long."""
+    return [f"class {c}" if c % 7 else f"a longer name of class {c}" for c in range(n_classes)]
+
+
+def unequal_classes(folder, n_classes, shape=(8, 8), style=None, n_features=24, n_sets=3):
+    """What the figures of one data set are made of: classes of unequal numbers of images, every
+    tenth of them absent from the test images, on ``n_sets`` feature sets.
+
+    Files are written into ``folder``; ``style`` is the study's.
+    """
+    rng = np.random.default_rng(0)
+    names = class_names_of(n_classes)
+    sizes = np.maximum(2, np.round(20 * 0.1 ** (np.arange(n_classes) / n_classes))).astype(int)
+    labels = {"train": np.repeat(np.arange(n_classes), sizes)}
+    tested = np.array([c for c in range(n_classes) if c % 10 or n_classes <= 2])
+    labels["test"] = np.repeat(tested, np.maximum(2, sizes[tested] // 2))
+    ground = rng.integers(0, 256, (n_classes, *shape), dtype=np.uint8)
+    splits = [
+        make_split(ground[of] // 2 + rng.integers(0, 128, (len(of), *shape), np.uint8), of)
+        for of in labels.values()
+    ]
+    images = folder / "images.h5"
+    write_dataset(images, Splits(*splits, names, "made up"))
+
+    centres = 4 * rng.normal(size=(n_classes, n_features))
+    n = {split: len(of) for split, of in labels.items()}
+    embeddings, classification, states = [], [], []
+    for number in range(n_sets):
+        spread = 3.0 - number
+        both = np.concatenate(list(labels.values()))
+        embeddings.append(folder / f"embedding{number}.npz")
+        np.savez(
+            embeddings[-1],
+            coordinates=4 * (centres[both, :2] + 0.2 * spread * rng.normal(size=(len(both), 2))),
+            labels=both,
+            split=np.repeat([0, 1], list(n.values())),
+            splits=list(n),
+            n_total=list(n.values()),
+            perplexity=30.0,
+            recall=0.5,
+        )
+        counts = np.zeros((n_classes, n_classes), int)
+        wrong = rng.random(n["test"]) < 0.1 * spread
+        taken = np.where(wrong, (labels["test"] + 1) % n_classes, labels["test"])
+        np.add.at(counts, (labels["test"], taken), 1)
+        right = ~wrong
+        classification.append(folder / f"classification{number}.json")
+        linear = cell(
+            right.mean(),
+            confusion=counts.tolist(),
+            n_train=n["train"],
+            n_test=n["test"],
+            right=right.astype(int).tolist(),
+        )
+        classification[-1].write_text(json.dumps({"linear": linear}))
+        features = {
+            split: centres[of] + spread * rng.normal(size=(len(of), n_features))
+            for split, of in labels.items()
+        }
+        head = (centres, np.zeros(n_classes)) if number else None
+        train, means = _reduced(features["train"], labels["train"], None, head)
+        test, _ = _reduced(features["test"], labels["test"], means, head)
+        states.append((number, folder / f"state{number}.npz"))
+        of_splits = {"train": train, "train_matched": train, "test": test}
+        write_statistics(states[-1][1], {"flatten": of_splits}, [])
+    columns = [describe_features(f"net{n}", label=f"ResNet18, ImageNet {n}") for n in range(n_sets)]
+    return {
+        "images": images,
+        "variance_images": images,
+        "embeddings": embeddings,
+        "variance_embeddings": embeddings,
+        "classification": classification,
+        "states": states,
+        "columns": columns,
+        "column_labels": [one.label for one in columns],
+        "variance_titles": [one.label for one in columns],
+        "classifiers": {"linear": "linear probe"},
+        "neighbours": {},
+        "published_classifiers": {},
+        "confused": "linear",
+        "confused_label": "linear probe",
+        "layer": "flatten",
+        "title": "Made-up classes",
+        "run_heading": "Made-up classes: ResNet18, ImageNet",
+        "embedding_heading": "Made-up classes",
+        "variance_heading": "Made-up classes",
+        "variance": [_variances(folder, centres, labels)],
+        "variance_features": {"net0": "ResNet18, ImageNet"},
+        "backbone_names": ["net0"],
+        "scattering": {"J": 1, "L": 2, "order": 1},
+        "ink": False,
+        "seed": 0,
+        "style": style,
+    }
+
+
+def _reduced(features, labels, means, head):
+    return reduce_stream(lambda _: iter([(features, labels, None)]), 1, means, head)
+
+
+def _variances(folder, centres, labels):
+    """The table of report B's variances, of as many classes."""
+    classes = np.arange(len(centres))
+    intra = [
+        ("net0", split, "intra_class", c, None, 1 + c % 5)
+        for split, of in labels.items()
+        for c in np.unique(of)
+    ]
+    a, b = np.triu_indices(len(classes), 1)
+    distances = np.sum((centres[a] - centres[b]) ** 2, axis=1)
+    pairs = [
+        ("net0", "train", "mean_distance", *pair)
+        for pair in zip(a.tolist(), b.tolist(), distances.tolist(), strict=True)
+    ]
+    path = folder / "variance.csv"
+    columns = ["features", "split", "quantity", "class_a", "class_b", "value"]
+    table = pd.DataFrame(intra + pairs, columns=columns).assign(space="features")
+    table.to_csv(path, index=False)
+    return path
 
 
 def heat_maps_of(axis):

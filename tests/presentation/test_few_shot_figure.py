@@ -193,7 +193,9 @@ def test_classes_of_one_test_image_are_said_to_be_left_out(draw, fewest, split, 
     smallest = rows_of(IMAGENET, {1: 0.5})[0]
     smallest |= {"quantity": "fewest_images", "value": fewest, "split": split}
     figure = draw([IMAGENET], [*rows_of(IMAGENET, {1: 0.5}), smallest])
-    assert words_of(figure)[1] == ("Classes of one test image are left out." if is_said else "")
+    assert words_of(figure)[1] == (
+        "Classes of one test image or group are left out." if is_said else ""
+    )
 
 
 def test_no_values_at_all_are_still_a_figure(draw):

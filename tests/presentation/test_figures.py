@@ -209,18 +209,21 @@ def test_no_two_classes_have_one_colour_and_marker(n):
 
 
 @pytest.mark.parametrize("n", [30, 61])
-def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(
+def test_thirty_classes_are_numbered_and_named_and_of_sixty_one_the_largest(
     tmp_path, write_images, figures, n
 ):
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(n), 5)
+    # Of more than sixty those with the most test images: the last twenty.
+    sizes = np.where(np.arange(n) < n - 20, 5, 10)
+    labels = np.repeat(np.arange(n), sizes)
     path = tmp_path / "embedding.npz"
     coordinates = rng.normal(size=(len(labels), 2)).astype(np.float32)
-    split = np.tile([0, 0, 0, 1, 1], n)
-    splits = {"splits": ["train", "test"], "split": split, "n_total": [3 * n, 2000]}
+    split = np.tile([0, 0, 0, 1, 1], len(labels) // 5)
+    n_train, n_test = np.bincount(split).tolist()
+    splits = {"splits": ["train", "test"], "split": split, "n_total": [n_train, 2000]}
     values = {**splits, "perplexity": 5.0, "recall": 0.5}
     np.savez(path, coordinates=coordinates, labels=labels, **values)
-    names = [f"class number {c}" for c in range(n)]
+    names = [f"class {c}" for c in range(n)]
     draw_embeddings([path], ["raw pixels"], write_images(names))
     axis, *_ = figures[0].axes
     points = sum(len(collection.get_offsets()) for collection in axis.collections)
@@ -233,10 +236,11 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(
         drawn = sorted(map(tuple, np.concatenate(of_split).tolist()))
         assert drawn == sorted(map(tuple, coordinates[split == place].tolist()))
     under = axis.get_xlabel().replace("\n", " ")
-    assert under.startswith(f"all {3 * n} training and {2 * n} of 2,000 test images, stratified")
+    assert under.startswith(f"all {n_train} training and {n_test} of 2,000 test images, stratified")
     legends = [text for text, _ in glyphs_of(figures[0])]
     assert {"training", "test"} <= set(legends)
     legends = sorted(set(legends) - {"training", "test"})
+    others = "the other 41 classes"
     numbers = [text.get_text() for text in axis.texts]
     if n == 30:
         assert legends == sorted(f"{c}  {name}" for c, name in enumerate(names))
@@ -245,7 +249,23 @@ def test_thirty_classes_are_numbered_and_named_and_sixty_one_only_coloured(
         centre = np.median(coordinates[(labels == 7) & (split == 1)], axis=0)
         assert axis.texts[7].get_position() == pytest.approx(tuple(centre))
     else:
-        assert legends == numbers == []
+        assert numbers == [str(c) for c in range(41, 61)]
+        assert legends == sorted([*(f"{c}  class {c}" for c in range(41, 61)), others])
+        grey = [c for c in axis.collections if to_hex(c.get_facecolor()[0]) == "#bbbbbb"]
+        drawn = np.concatenate([c.get_offsets() for c in grey]).tolist()
+        assert sorted(map(tuple, drawn)) == sorted(map(tuple, coordinates[labels < 41].tolist()))
+
+
+def test_a_class_without_test_images_has_its_number_at_its_training_images(
+    tmp_path, write_images, figures
+):
+    path = tmp_path / "embedding.npz"
+    points = {"coordinates": np.array([[0.0, 0], [2, 2], [9, 9]]), "labels": np.array([0, 0, 1])}
+    both = {"splits": ["train", "test"], "split": np.array([0, 1, 0]), "n_total": [2, 1]}
+    np.savez(path, **points, **both, perplexity=5.0, recall=0.5)
+    draw_embeddings([path], ["raw pixels"], write_images("ab"))
+    places = {text.get_text(): text.get_position() for text in figures[0].axes[0].texts}
+    assert places == {"0": (2, 2), "1": (9, 9)}
 
 
 @pytest.mark.parametrize("n", [1, 3, 8, 9, 60, 200])
@@ -520,14 +540,16 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
         words = [words for words, _ in glyphs_of(every_figure[name])]
         assert "VGG11: common start" in words
         axis = every_figure[name].axes[name == "probes"]
+        # In panels of one data set the third line has a marker of its own.
+        its_marker = "^" if name == "collapse" else "o"
         at_start = [
             (to_hex(line.get_color()), line.get_marker())
             for line in marked(axis)
-            if 0 in line.get_xdata() and line.get_marker() == "o"
+            if 0 in line.get_xdata() and line.get_marker() in ("o", its_marker)
         ]
         # The start that two lines have in common, and that of ResNet18, on two splits each.
         own = appearance.line_colours({s: s for s in "abc"}, list("abc"))["c"].lower()
-        assert sorted(at_start) == sorted([(appearance.NEUTRAL, "o"), (own, "o")] * 2)
+        assert sorted(at_start) == sorted([(appearance.NEUTRAL, "o"), (own, its_marker)] * 2)
         # Bands of what has a common start begin after it, those of ResNet18 at epoch 0.
         begins = {
             (to_hex(band.get_facecolor()[0]), band.get_paths()[0].vertices[:, 0].min())
@@ -544,6 +566,19 @@ def test_what_several_series_start_from_is_drawn_once(every_figure):
 
 
 # --- axes and intervals -----------------------------------------------------------------------
+
+
+def test_lines_in_panels_of_one_data_set_have_markers_of_their_own(crowd, figures):
+    epochs.plot_collapse(crowd, {})
+    epochs.plot_accuracy(crowd, {})
+    for figure in figures:
+        seen = {}
+        for line in marked(figure.axes[0]):
+            seen.setdefault(to_hex(line.get_color()), set()).add(line.get_marker())
+        assert sorted(map(min, seen.values())) == ["^", "o", "s"]
+        glyphs = dict(glyphs_of(figure))
+        # The legend has both.
+        assert {glyphs[BACKBONES[name]][2] for name in BACKBONES} == {"o", "s", "^"}
 
 
 def test_panels_that_are_compared_have_the_same_axes(crowd, figures):

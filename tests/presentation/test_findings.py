@@ -516,12 +516,16 @@ def test_findings_come_kind_by_kind_and_limits_last():
 def test_links_are_of_what_the_study_has():
     shown_in = (("plot_probes", ""), ("plot_collapse", "digits"), ("tabulate_sweep", ""))
     finding = Finding("training", "Long.", "Short " * 30, FOUND, shown_in)
-    files = {"plot_probes": {"": "figures/probes.png"}, "plot_collapse": {"mnist": "m.png"}}
-    (record,) = as_records([finding], files)
+    contents = [
+        {"rule": "plot_probes", "dataset": "", "files": {"pdf": "p.pdf", "png": "p.png"}},
+        {"rule": "plot_collapse", "dataset": "mnist", "files": {"png": "m.png"}},
+        {"rule": "tabulate_sweep", "dataset": "", "files": {"csv": "s.csv", "md": "s.md"}},
+    ]
+    (record,) = as_records([finding], contents)
     assert record.pop("short") == "Short " * 16 + "…" and len(finding.short) <= 100
     assert record == {
         "kind": "training",
         "text": "Long.",
         "verdict": "found",
-        "links": ["figures/probes.png"],
+        "links": ["p.png", "s.md"],
     }

@@ -112,7 +112,7 @@ def draw_runs(name, measured, tmp_path):
         starts={"random": name},
         style=STYLE,
     )
-    outputs = {suffix: tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex")}
+    outputs = {suffix: tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex", "json")}
     for draw in (
         *(epochs.plot_accuracy, epochs.plot_collapse, layers.plot_layers, probes.plot_probes),
         *(sweep.plot_sweep, training.plot_training, few_shot.plot_few_shot),

@@ -7,6 +7,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import page_of_study
@@ -16,14 +17,14 @@ from made_up import describe_run
 from page_of_study import CLASSES, N_TEST, N_TRAIN, RAW, TUNED, WRONG, grey_of
 from PIL import Image
 
+from collapseflow.images.datasets import read_split
 from collapseflow.measures import embedding
-from collapseflow.presentation.page import explorer, numbers, writing
-from collapseflow.presentation.page.tables import read_table
+from collapseflow.measures.paired import pack
+from collapseflow.presentation.page import explorer, geometry, numbers, writing
 from collapseflow.presentation.rows import read_csv
-from collapseflow.presentation.tables.writing import Bold, markdown, to_markdown
+from collapseflow.presentation.tables.writing import Bold, write_table
 from collapseflow.running.code import read_module
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import write_text
 
 
 class Page(HTMLParser):
@@ -115,7 +116,9 @@ def test_csv_files_are_within_the_page(page, tmp_path):
 
 
 def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
-    none = {"runs": [], "columns": [], "classification": [], "embeddings": [], "contents": []}
+    none = dict.fromkeys(
+        ("runs", "columns", "classification", "embeddings", "contents", "geometry"), []
+    )
     (tmp_path / "none.json").write_text("[]")
     path = page_of_study.write(tmp_path, **none, findings=tmp_path / "none.json")
     page = Page(path.read_text(encoding="utf-8"))
@@ -124,7 +127,7 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
 
 
 def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
-    page = Page(page_of_study.write(tmp_path, runs=[]).read_text(encoding="utf-8"))
+    page = Page(page_of_study.write(tmp_path, runs=[], geometry=[]).read_text(encoding="utf-8"))
     assert "No network is trained." in page.texts
     assert {"features", "explore"} <= set(page.ids) and "key" not in page.ids
     assert not [words for words in page.texts if "A run is" in words]
@@ -164,10 +167,36 @@ def test_of_many_classes_the_first_are_shown(tmp_path, monkeypatch):
 def test_a_changed_template_style_or_script_writes_the_page_again():
     parts = read_module(Path(writing.__file__)).parts("*")
     names = {path.name for part in parts for path, _ in part.uses}
-    assert {"page.html", "page.css", "page.js"} <= names
+    folder = Path(writing.__file__).parent
+    assert {
+        path.name for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")
+    } <= names
 
 
 # --- tables -----------------------------------------------------------------------------------
+
+
+class Cells(HTMLParser):
+    """The cells of a table: whether to the right, and texts, with stars around what is bold."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag in ("th", "td"):
+            self.cells.append([dict(attributes).get("class") == "right", ""])
+        elif tag == "b":
+            self.cells[-1][1] += "**"
+
+    def handle_endtag(self, tag):
+        if tag == "b":
+            self.cells[-1][1] += "**"
+
+    def handle_data(self, text):
+        if self.cells:
+            self.cells[-1][1] += text.strip()
 
 
 def test_a_table_says_what_was_written(tmp_path):
@@ -175,12 +204,18 @@ def test_a_table_says_what_was_written(tmp_path):
     header = ["the | first", *("second" for _ in words)]
     rows = [["x", *words], ["y", *([""] * 5), Bold("7.0", "† (6.9)")]]
     note = "A note: 1 < 2, 5 × [x](y), _z_."
-    write_text(tmp_path / "a.md", to_markdown(header, rows) + f"\n{markdown(note)}\n")
-    table = read_table(tmp_path / "a.md")
-    assert table.header == header and table.notes == [note]
-    assert table.right == [False, *([True] * len(words))]
-    assert [cell.words for cell in table.rows[0]] == ["x", *words]
-    assert (table.rows[1][6].bold, table.rows[1][6].words) == ("7.0", "† (6.9)")
+    outputs = {end: f"mine/new.{end}" for end in page_of_study.ENDS}
+    places = {end: tmp_path / path for end, path in outputs.items()}
+    write_table(places, pd.DataFrame({"tidy": [1]}), header, rows, [note], n_left=2)
+    table = {**page_of_study.contents()[0], "rule": "tabulate_new", "files": outputs}
+    text = page_of_study.write(tmp_path, contents=[table]).read_text(encoding="utf-8")
+    figure = text.partition('<figure id="mine-new">')[2].partition("</table>")[0]
+    cells = Cells(figure).cells
+    shown = [header, ["x", *words], ["y", *([""] * 5), "**7.0**† (6.9)"]]
+    assert [words for _, words in cells] == [words for row in shown for words in row]
+    # Two columns are words, the others numbers.
+    assert [right for right, _ in cells[:7]] == [False, False, *([True] * 5)]
+    assert note in Page(text).texts
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -253,6 +288,92 @@ def test_curves_have_every_layer_and_split(rows):
     assert "lda" not in " ".join(found["quantities"])
 
 
+# --- class means over the epochs --------------------------------------------------------------
+
+
+def read_floats(text, dtype):
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def class_means(epoch, number, n_classes=3):
+    features, labels = page_of_study.features_of(epoch, number, n_classes)
+    return np.stack([features[labels == label].mean(axis=0) for label in range(n_classes)])
+
+
+def test_class_means_move_in_their_planes(page):
+    told = json.loads(page.scripts["moving"])
+    assert told["classes"] == {"digits": CLASSES}
+    (run,) = told["runs"]
+    # The epoch that failed is left out.
+    assert [state["epoch"] for state in run["states"]] == [0, 1, 4] and run["measured"] == 4
+    assert run["simplex"] == -0.5 and run["order"] == [0, 1, 2]
+    for state in run["states"]:
+        train, test = (class_means(state["epoch"], number) for number in (0, 1))
+        centre = train.mean(axis=0)
+        unit = np.linalg.norm(train - centre, axis=1).mean()
+        basis = np.linalg.svd(train - centre)[2][:2]
+        # Of three classes the plane has all; it may be turned, which leaves all products.
+        own, others = read_floats(state["means"], np.float32).reshape(2, 3, 2)
+        expected = np.concatenate([train - centre, (test - centre)]) @ basis.T / unit
+        drawn = np.concatenate([own, others])
+        np.testing.assert_allclose(drawn @ drawn.T, expected @ expected.T, atol=1e-5)
+        assert state["share"] == 1
+        # Lengths of the ellipse's axes.
+        features, labels = page_of_study.features_of(state["epoch"], 0, 3)
+        within = (features - train[labels]) @ basis.T / unit
+        xx, xy, yy = state["ellipse"]
+        lengths = np.linalg.eigvalsh(within.T @ within / len(within))
+        np.testing.assert_allclose(np.linalg.eigvalsh([[xx, xy], [xy, yy]]), lengths, rtol=1e-3)
+        cosines = read_floats(state["cosines"], np.int8).reshape(2, 3) / 127
+        for found, means in zip(cosines, (train, test), strict=True):
+            centred = means - means.mean(axis=0)
+            unit_means = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+            wanted = (unit_means @ unit_means.T)[np.triu_indices(3, 1)]
+            np.testing.assert_allclose(found, wanted, atol=0.5 / 127 + 1e-6)
+
+
+def test_planes_are_turned_to_be_like_the_next(page):
+    (run,) = json.loads(page.scripts["moving"])["runs"]
+    means = [read_floats(s["means"], np.float32).reshape(2, 3, 2)[0] for s in run["states"]]
+    for earlier, later in zip(means, means[1:], strict=False):
+        # No rotation or reflection, of two hundred, would bring them nearer.
+        apart = np.linalg.norm(earlier - later)
+        for angle in np.linspace(0, 2 * np.pi, 100):
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            for other in (turn, turn * [1, -1]):
+                assert np.linalg.norm(earlier @ other - later) > apart - 1e-3
+
+
+def test_class_means_take_the_room_that_they_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page_of_study.write_images(tmp_path / "images.h5")
+    (run,) = page_of_study.write_states(tmp_path)
+    many = {**run, "states": [run["states"][0]] + 40 * [run["states"][1]] + [run["states"][3]]}
+    images = {"digits": tmp_path / "images.h5"}
+
+    def made(n_bytes):
+        (found,) = geometry.moving([many], images, n_bytes)["runs"]
+        return found
+
+    found = made(2_000_000)
+    assert len(found["states"]) <= 24 and found["measured"] == 42
+    assert [found["states"][place]["epoch"] for place in (0, -1)] == [0, 4]
+    # Similar classes stand beside each other: by their number, which one feature is.
+    assert sorted(found["order"]) == list(range(120)) != found["order"]
+    few, none = made(100_000), made(20_000)
+    assert 3 <= len(few["states"]) < len(found["states"]) and "cosines" in few["states"][0]
+    assert "cosines" not in none["states"][0]
+    for n_bytes, of in ((2_000_000, found), (100_000, few), (20_000, none)):
+        assert len(json.dumps(of["states"])) < 1.1 * n_bytes
+
+
+def test_a_run_without_a_state_does_not_move(tmp_path):
+    page_of_study.write_images(tmp_path / "images.h5")
+    (run,) = page_of_study.write_states(tmp_path)
+    lost = {**run, "states": [run["states"][2]]}
+    assert geometry.moving([lost], {"digits": tmp_path / "images.h5"})["runs"] == []
+
+
 # --- the explorer -----------------------------------------------------------------------------
 
 
@@ -283,7 +404,7 @@ def test_a_map_of_other_images_is_refused(tmp_path):
         explorer.mapped_images(tmp_path / "images.h5", one, seed=0)
 
 
-def test_the_script_is_told_which_test_images_are_wrong(page):
+def test_the_script_is_told_which_test_images_are_wrong_and_what_they_are_taken_for(page):
     told = json.loads(page.scripts["explored-0"])
     assert (told["n"], told["n_train"]) == (96, 60)
     for of_map, features in zip(told["maps"], ("raw", TUNED.features), strict=True):
@@ -291,6 +412,35 @@ def test_the_script_is_told_which_test_images_are_wrong(page):
             packed = np.frombuffer(base64.b64decode(of_map["wrong"][name]), np.uint8)
             bits = np.unpackbits(packed, bitorder="little")[:36]
             assert np.flatnonzero(bits).tolist() == wrong
+            if (features, name) == page_of_study.OLD:
+                assert name not in of_map["taken"]
+            else:
+                taken = np.frombuffer(base64.b64decode(of_map["taken"][name]), np.uint16)
+                assert taken.tolist() == [(row + 1) % 3 for row in wrong]
+
+
+def test_answers_are_those_of_the_images_of_the_map():
+    # Of seven test images, of which the odd ones are wrong, a map has three.
+    cell = {"correct": pack(np.arange(7) % 2 == 0), "n_test": 7, "mistaken_for": [40, 50, 60]}
+    found = explorer._answers(cell, np.array([1, 4, 5]))
+    assert found.wrong.tolist() == [True, False, True]
+    assert found.taken.tolist() == [40, 60]
+
+
+def test_images_have_their_names_where_the_data_set_has_them(tmp_path, monkeypatch):
+    page_of_study.write_images(tmp_path / "images.h5")
+    (one,) = explorer.read_maps(page_of_study.write_maps(tmp_path)[:1], [RAW])
+    assert explorer.mapped_images(tmp_path / "images.h5", one, seed=0).names is None
+
+    def read_named(path, name):
+        split = read_split(path, name)
+        names = [f"{name}/{row}.png" for row in range(len(split.labels))]
+        return SimpleNamespace(**vars(split), names=names)
+
+    monkeypatch.setattr(explorer, "read_split", read_named)
+    names = explorer.mapped_images(tmp_path / "images.h5", one, seed=0).names
+    assert len(names) == 96 and names[:2] == ["train/0.png", "train/1.png"]
+    assert names[60:62] == ["test/0.png", "test/1.png"]
 
 
 def test_features_whose_classifiers_failed_have_a_map(tmp_path):

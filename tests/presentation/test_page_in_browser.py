@@ -106,6 +106,15 @@ def test_what_is_folded_is_printed(page):
     # Which are as many as epochs times lines.
     assert page.locator("#chooser .definition").is_visible()
     assert not page.locator("#chooser .values").is_visible()
+    assert page.locator("#geometry .plane").is_visible()
+    # Nothing that is asked of who has a mouse; the head of a table stays above its rows.
+    assert not page.locator(".difference").is_visible()
+    assert not page.locator("#geometry [role=status]").is_visible()
+    assert page.locator("#explore .on-paper").is_visible()
+    head, first = (picture.locator(f"t{part} tr").first for part in ("head", "body"))
+    assert head.bounding_box()["y"] < first.bounding_box()["y"]
+    assert picture.locator("th").first.evaluate("th => getComputedStyle(th).position") == "static"
+    assert not page.locator("#geometry input").is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
@@ -220,6 +229,65 @@ def test_a_measure_says_what_it_is(page):
     assert "ariance within the classes" in page.inner_text(".definition")
 
 
+# --- class means over the epochs --------------------------------------------------------------
+
+
+def means(page):
+    """The numbers of the picture: of each class the places of its means, and nearest classes."""
+    page.locator("#geometry .values").evaluate("details => { details.open = true }")
+    return [
+        row.locator("td").all_text_contents() for row in page.locator("#geometry tbody tr").all()
+    ]
+
+
+def cosines_of(epoch, split):
+    features, labels = page_of_study.features_of(epoch, split, 3)
+    centred = np.stack([features[labels == label].mean(axis=0) for label in range(3)])
+    centred -= centred.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def test_class_means_move_with_the_slider(page):
+    slider = page.locator("#geometry").get_by_label("epoch", exact=True)
+    words = page.locator("#geometry output")
+    assert words.inner_text().startswith("epoch 4: NC1 ")
+    after = means(page)
+    slider.fill("0")
+    assert words.inner_text().startswith("epoch 0, before training: NC1 ")
+    assert slider.get_attribute("aria-valuetext") == words.inner_text()
+    assert means(page) != after
+    # Left of it there is nothing, right of it the epoch after.
+    slider.press("ArrowRight")
+    assert words.inner_text().startswith("epoch 1: ")
+    # Of three classes three ellipses, and a sign for each mean of each split.
+    assert page.locator("#geometry .plane ellipse").count() == 3
+    assert page.locator("#geometry .plane path title").count() == 6
+    found = means(page)
+    for split, column in ((0, 3), (1, 4)):
+        values = cosines_of(1, split) - 2 * np.eye(3)
+        for label, row in enumerate(found):
+            nearest = values[label].argmax()
+            name, _, cosine = row[column].rpartition(" (")
+            assert name == page_of_study.CLASSES[nearest]
+            assert float(cosine.strip(")").replace("−", "-")) == pytest.approx(
+                values[label, nearest], abs=0.01
+            )
+
+
+def test_pointing_at_a_cosine_reads_it(page):
+    canvas = page.locator("#geometry canvas").nth(1)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    # The first class and the last, of test images.
+    canvas.hover(position={"x": 0.9 * box["width"], "y": 0.1 * box["height"]})
+    words = page.locator("#geometry [role=status]").inner_text()
+    first, _, last = page_of_study.CLASSES
+    assert words.startswith(f"test images: {first} and {last} ")
+    value = float(words.rpartition(" ")[2].replace("−", "-"))
+    assert value == pytest.approx(cosines_of(4, 1)[0, 2], abs=0.01)
+
+
 # --- the explorer -----------------------------------------------------------------------------
 
 
@@ -242,7 +310,7 @@ def test_pointing_at_an_image_shows_it(explorer, row):
     explorer.locator("#explorer canvas").scroll_into_view_if_needed()
     explorer.mouse.move(*place_of(explorer, row))
     words = explorer.inner_text(".hovered")
-    assert f"test image {row}, {1000 + row} in its source" in words
+    assert f"test image {row}\nrow {1000 + row} of its source" in words
     assert page_of_study.CLASSES[row % 3].split()[0] in words
     assert ("LDA: wrong" in words) == (row in page_of_study.WRONG["raw"]["lda"])
     assert abs(shown_grey(explorer) - grey_of("test", row)) < 5
@@ -253,16 +321,22 @@ def test_an_image_stays_chosen_when_the_features_change(explorer):
     explorer.mouse.click(*place_of(explorer, 7))
     assert "LDA: wrong" in explorer.inner_text(".hovered")
     explorer.get_by_label("features", exact=True).select_option(label=TUNED.label)
-    assert "test image 7," in explorer.inner_text(".hovered")
+    assert "test image 7\n" in explorer.inner_text(".hovered")
     assert "LDA: right" in explorer.inner_text(".hovered")
     explorer.mouse.move(*place_of(explorer, 30, flipped=True))
-    assert "test image 30," in explorer.inner_text(".hovered")
+    assert "test image 30\n" in explorer.inner_text(".hovered")
 
 
 def listed(page):
     page.locator("#explorer .list").evaluate("details => { details.open = true }")
     page.wait_for_selector("#explorer .list tbody tr")
-    return texts(page, "#explorer .list tbody td:nth-child(3)")
+    return column(page, "place")
+
+
+def column(page, name):
+    """What a column of the list says, under its head."""
+    place = texts(page, "#explorer .list thead th").index(name) + 1
+    return texts(page, f"#explorer .list tbody td:nth-child({place})")
 
 
 def test_mistakes_alone_are_a_list(explorer):
@@ -271,6 +345,66 @@ def test_mistakes_alone_are_a_list(explorer):
     assert "3 of 96 images shown" in explorer.inner_text("#explorer .status")
     explorer.get_by_label("right or wrong by").select_option("rf")
     assert listed(explorer) == ["test image 1"]
+
+
+def test_the_list_of_mistakes_says_what_they_are_taken_for_and_is_sorted(explorer):
+    explorer.get_by_label("mistakes only").check()
+    assert listed(explorer) == ["test image 0", "test image 7", "test image 30"]
+    first, second, third = page_of_study.CLASSES
+    # Each is taken for the class after its own.
+    assert column(explorer, "class") == [first, second.replace("\u2028", "").strip(), first]
+    assert [words.split()[0] for words in column(explorer, "taken for")] == ["a", third, "a"]
+    assert column(explorer, "classifier") == ["LDA: wrong"] * 3
+    explorer.locator("#explorer .list thead button >> text=taken for").click()
+    assert column(explorer, "place") == ["test image 0", "test image 30", "test image 7"]
+    assert explorer.locator("#explorer .list [aria-sort=ascending]").inner_text() == "taken for"
+    explorer.locator("#explorer .list thead button >> text=place").click()
+    explorer.locator("#explorer .list thead button >> text=place").click()
+    assert column(explorer, "place") == ["test image 30", "test image 7", "test image 0"]
+    # Without names of images there is no column for them.
+    assert not explorer.locator("#explorer .list th >> text=file").is_visible()
+
+
+def test_images_are_filtered_by_what_they_are_taken_for(explorer):
+    taken = explorer.locator("#explorer").get_by_label("taken for", exact=True)
+    taken.select_option("2")
+    # Of twelve test images of the class all are right, and one of another class is taken for it.
+    assert "13 of 96 images shown" in explorer.inner_text("#explorer .status")
+    explorer.get_by_label("mistakes only").check()
+    assert listed(explorer) == ["test image 7"]
+    # Results of an earlier version do not say it.
+    explorer.get_by_label("right or wrong by").select_option("rf")
+    assert not taken.is_visible() and listed(explorer) == ["test image 1"]
+    assert not explorer.locator("#explorer .list th >> text=taken for").is_visible()
+
+
+def test_pointing_at_an_image_says_what_it_is_taken_for_and_shows_its_neighbours(explorer):
+    explorer.locator("#explorer canvas").scroll_into_view_if_needed()
+    explorer.mouse.move(*place_of(explorer, 30))
+    assert 'LDA: wrong, takes it for a "quote" &' in explorer.inner_text(".hovered")
+    # On a line the nearest are those with the next numbers; every third is of its class.
+    assert "2 of 8 of its class" in explorer.inner_text(".near")
+    names = [b.get_attribute("aria-label") for b in explorer.locator(".near button").all()]
+    found = {int(name.rpartition("test image ")[2]) for name in names}
+    assert found == {26, 27, 28, 29, 31, 32, 33, 34}
+    assert explorer.locator(".near button.alike").count() == 2
+    explorer.locator(".near button[aria-label$='test image 31']").click()
+    assert "test image 31," in explorer.inner_text(".hovered")
+    explorer.get_by_label("right or wrong by").select_option("rf")
+    assert "random <i>forest</i>: right" in explorer.inner_text(".hovered")
+
+
+def test_images_that_are_files_are_called_by_them(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_of_study, "NAMED", True)
+    page = open_page(address=page_of_study.write(tmp_path).as_uri())
+    page.click("#open-explorer")
+    page.locator("#explorer canvas").scroll_into_view_if_needed()
+    page.mouse.move(*place_of(page, 17))
+    assert "test image 17\ntest/17 ü.jpg\n" in page.inner_text(".hovered")
+    page.get_by_label("mistakes only").check()
+    listed(page)
+    found = texts(page, "#explorer .list tbody td:nth-child(6)")
+    assert found == ["test/0 ü.jpg", "test/7 ü.jpg", "test/30 ü.jpg"]
 
 
 def test_classes_and_splits_are_filtered(explorer):

@@ -10,6 +10,7 @@ import test_figures
 import test_geometry
 import test_images_figure
 import test_similarity_figure
+import test_sweep_map
 import test_transfer
 from made_up import BACKBONES, DATASETS, RAW, describe_features, describe_runs
 from matplotlib.text import Text
@@ -80,6 +81,11 @@ def test_figures_of_runs(check, tmp_path):
 def test_layers_of_several_backbones(check, arguments, figures):
     runs = describe_runs(DATASETS, BACKBONES, layers=["conv1", "layer2", "flatten"])
     layers.plot_layers(arguments(runs), {})
+    check(figures[0])
+
+
+def test_maps_of_two_swept_keys(check, arguments, figures, log):
+    test_sweep_map.draw(arguments, log, test_sweep_map.runs_of(more=({"epochs": 3}, {"epochs": 4})))
     check(figures[0])
 
 

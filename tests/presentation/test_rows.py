@@ -218,6 +218,25 @@ def test_an_analysis_of_features_that_failed_is_told_once(collect):
     ]
 
 
+@pytest.mark.parametrize(
+    ("analysis", "content"),
+    [
+        ("classification", {"lr": {"accuracy": 0.5}}),
+        ("classification", {"lr": None}),
+        ("classification", [1, 2]),
+        ("spectrum", {"train": {"n_samples": 5, "rankme": 2.0}}),
+        ("few_shot", {"n_test": 3, "shots": {"1": {}}}),
+    ],
+)
+def test_results_of_another_shape_end_in_one_line_with_their_file(collect, analysis, content):
+    features = [describe_features("raw")]
+    of = {"cells": [{"lr": {"failed": "lost"}}], analysis: [content]}
+    if analysis == "classification":
+        of = {"cells": [content]}
+    with pytest.raises(UserError, match=rf"{analysis}-0\.json: cannot be read [^\n]+made anew$"):
+        collect([], [], features, **of)
+
+
 def test_swept_keys_are_columns_that_are_empty_where_they_do_not_apply(collect):
     runs = [
         describe_run(setting={"weight_decay": 0.0, "loss": "mse"}),

@@ -51,6 +51,31 @@ LIMIT = {"kind": "limits", "text": "One seed.", "links": []}
 FAILURE = {"dataset": "digits", "backbone": "net", "start": "random", "recipe": "plain", "seed": 1}
 
 
+def shown(rule, heading, stem, *suffixes):
+    return {"rule": rule, "heading": heading, "files": {end: f"{stem}.{end}" for end in suffixes}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "path"),
+    [
+        (["plot_samples", "plot_embedding", "plot_embedding", "plot_probes"], "3.png"),
+        (["plot_samples", "plot_embedding", "plot_embedding"], "1.png"),
+        (["tabulate_runtime", "plot_samples"], "1.png"),
+    ],
+)
+def test_the_page_shows_the_figure_that_says_most(tmp_path, results, rules, path):
+    data, *_ = results([NEW], [NEW], [NEW], [NEW])
+    columns = [*IDENTITY, "epoch", "layer", "what", "reason"]
+    pd.DataFrame(columns=columns).to_csv(tmp_path / "failures.csv", index=False)
+    (tmp_path / "findings.json").write_text("[]")
+    study = {"study": "toy", "seeds": [], "precision": "auto", "recipes": {}}
+    study |= {"precision_of_reading": "tf32"}
+    contents = [shown(rule, f"H{n}", str(n), "png", "md") for n, rule in enumerate(rules)]
+    files = tmp_path / "failures.csv", tmp_path / "findings.json"
+    write_summary(study, {"a": data}, *files, contents, [data], tmp_path / "summary.md")
+    assert f"![H{path[0]}]({path})" in (tmp_path / "summary.md").read_text()
+
+
 @pytest.mark.parametrize("failed", [[], [{**FAILURE, "what": "Digits, Net", "reason": "lost"}]])
 def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
     data, *_ = results([NEW], [NEW], [NEW], [NEW])
@@ -68,14 +93,13 @@ def test_the_page_says_seeds_recipes_and_what_failed(tmp_path, results, failed):
             "plain": {},
         },
     }
-    sections = [
-        ("Collapse", ["figures/a/collapse.png", "tables/collapse.md"]),
-        ("Collapse and probes", ["figures/probes.png"]),
+    contents = [
+        shown("plot_collapse", "Collapse", "figures/a/collapse", "pdf", "png", "txt"),
+        shown("plot_probes", "Collapse and probes", "figures/probes", "pdf", "png"),
+        shown("tabulate_collapse", "Collapse", "tables/collapse", "csv", "md", "tex"),
     ]
     page, failures = tmp_path / "summary.md", tmp_path / "failures.csv"
-    write_summary(
-        study, {"Digits": data}, failures, findings, "figures/probes.png", sections, [data], page
-    )
+    write_summary(study, {"Digits": data}, failures, findings, contents, [data], page)
     lines = page.read_text().splitlines()
     assert lines[0] == "# Study `toy`"
     assert lines[4:7] == [
@@ -106,11 +130,11 @@ def test_names_on_the_page_are_text(tmp_path, results):
     table.to_csv(tmp_path / "failures.csv", index=False)
     study = {"study": "toy", "seeds": [], "precision": "auto", "recipes": {}}
     study |= {"precision_of_reading": "tf32"}
-    page, sections = tmp_path / "summary.md", [("$x$", ["figures/samples.png"])]
+    page = tmp_path / "summary.md"
+    contents = [shown("plot_samples", "$x$", "figures/samples", "pdf", "png")]
     findings, failures = tmp_path / "findings.json", tmp_path / "failures.csv"
     findings.write_text("[]")
-    key = "figures/samples.png"
-    write_summary(study, {"a|b": data}, failures, findings, key, sections, [data], page)
+    write_summary(study, {"a|b": data}, failures, findings, contents, [data], page)
     text = page.read_text()
     # Without a seed the page says nothing of seeds.
     assert (

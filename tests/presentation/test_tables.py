@@ -627,11 +627,11 @@ def variance_records(feature=FOLDER):
 def make_variance_table(out, write_images, monkeypatch):
     """A function that tabulates records of some feature sets and gives the Markdown."""
 
-    def make(published_names, features, records):
+    def make(published_names, features, records, names=NAMES):
         monkeypatch.setattr(variance, "compare_variances", lambda *_: records)
         told = {"variance_features": features, "variance_identities": {FOLDER: IDENTITY}}
         told |= {"variance_published": published_names, "variance_states": []}
-        read = {"variance_images": write_images(NAMES), "variance_embeddings": []}
+        read = {"variance_images": write_images(names), "variance_embeddings": []}
         variance.variance_table(Material(**read, **told), vars(out))
         return out.md.read_text()
 
@@ -674,6 +674,34 @@ def test_the_tidy_variances_keep_every_digit_and_whole_class_numbers(make_varian
     assert table["value"].tolist()[:3] == ["500.04", "900.0", "123.456"]
     assert table["class_b"].tolist() == ["", "1", "", "1", "1", ""]
     assert set(table["dataset"]) == {"fashion_mnist"} and set(table["start"]) == {"imagenet"}
+
+
+def test_of_many_classes_the_widest_and_the_nearest_pairs_are_shown(make_variance_table, out):
+    n = 30
+    # The variance of class c is c; the means of c and c + 1 are c apart.
+    kinds = [("features", "intra_class"), (COORDINATES, "intra_class")]
+    records = [(*kind, c, None, c) for kind in kinds for c in range(n)]
+    pairs = [(a, a + 1) for a in range(n - 1)]
+    records += [("features", "mean_distance", a, b, a) for a, b in pairs]
+    records += [("features", "pooled_pair", a, b, -a) for a, b in pairs]
+    names = ("space", "quantity", "class_a", "class_b", "value")
+    records = [
+        {"features": FOLDER, "split": split, **dict(zip(names, record, strict=True))}
+        for split in ("train", "test")
+        for record in records
+    ]
+    text = make_variance_table({}, LABELS, records, [f"c{c}" for c in range(n)])
+    shown = [row[0] for row in cells_of(text)[1:]]
+    widest = [f"ResNet18, train: c{c}" for c in range(20, 30)]
+    nearest = [f"ResNet18, train: c{a} / c{a + 1}" for a in range(10)]
+    assert sorted(shown[:20]) == sorted(widest + nearest)
+    assert len(shown) == 40
+    # With what else is known of them.
+    rows = {row[0]: row[1:] for row in cells_of(text)[1:]}
+    assert rows["ResNet18, train: c29"] == ["29.0", "", "29", "", ""]
+    assert rows["ResNet18, train: c3 / c4"] == ["", "", "", "-3", "3"]
+    assert "Of 30 classes, on each feature set and split: the 10 with the largest" in text
+    assert len(pd.read_csv(out.csv)) == len(records)
 
 
 def test_features_that_failed_have_no_variances_and_are_named(make_variance_table):

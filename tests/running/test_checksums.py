@@ -458,3 +458,19 @@ def test_room_is_asked_for_before_long_work(tmp_path, monkeypatch):
     require_space(tmp_path / "a", 2**20)
     with pytest.raises(TemporaryError, match="a: 1.5 MiB are to be written, and 1.0 MiB are free"):
         require_space(tmp_path / "a", 3 * 2**19)
+
+
+def test_a_file_that_another_machine_replaces_while_it_is_read_ends_in_one_line(
+    tmp_path, monkeypatch
+):
+    """As a network file system tells it."""
+    write_json(tmp_path / "found.json", {"accuracy": 0.5})
+
+    def read_stale(*arguments):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", read_stale)
+    with pytest.raises(
+        UserError, match=r"found\.json: cannot be read \(.*Stale file handle\); .*$"
+    ):
+        read_json(tmp_path / "found.json")

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -120,6 +121,21 @@ def test_the_holder_goes_on_where_a_sign_of_life_cannot_be_written(path, monkeyp
     assert "No space left on device" in warnings[0] and "read-only" in warnings[1]
 
 
+def test_a_lease_that_finds_no_room_is_not_left_empty(path, clock):
+    # Files may not grow: as on a full disk they are made, and nothing is written into them.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError), lease(path):
+            pytest.fail("held")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    # Nor waited for.
+    with lease(path):
+        assert clock.waited == 0
+
+
 # --- a holder that is gone --------------------------------------------------------------------
 
 
@@ -155,6 +171,23 @@ def test_a_lease_of_another_host_that_changes_is_waited_for(path, clock):
     with lease(path, patience=PATIENCE):
         assert clock.waited > 20 * PATIENCE
         assert read(path)["pid"] == os.getpid()
+
+
+def test_a_lease_that_is_replaced_while_it_is_read_is_read_again(path, clock, monkeypatch):
+    """As a network file system tells it where another machine has replaced an open file."""
+    write(path)
+    read_text, stale = module.Path.read_text, [path]
+
+    def read_once_replaced(self, **options):
+        if self == path and stale:
+            stale.pop()
+            write(path, beat=1)
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return read_text(self, **options)
+
+    monkeypatch.setattr(module.Path, "read_text", read_once_replaced)
+    assert module.read_holder(path)["beat"] == 1
+    assert not stale
 
 
 def test_patience_counts_from_the_last_sign_of_life(path, clock):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from collapseflow.running import memory
+from collapseflow.running.errors import UserError
 
 
 @pytest.fixture
@@ -64,3 +65,14 @@ def test_a_machine_without_control_groups_has_what_is_free(machine, monkeypatch,
     machine(10**9)
     monkeypatch.setattr(memory, "PROCESS", tmp_path / "none")
     assert memory.free_megabytes() == 900
+
+
+def test_what_no_memory_holds_is_refused_with_both_numbers(machine, monkeypatch):
+    machine(5 * 10**9, "0::/a\n", {"a/memory.max": 3 * 10**9})
+    total = SimpleNamespace(available=5 * 10**9, total=8 * 10**9)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: total)
+    memory.require_memory(3e9, "all", "less")
+    with pytest.raises(
+        UserError, match=r"^all takes 3\.1 GB of memory, and there are 3\.0; allowed"
+    ):
+        memory.require_memory(3.1e9, "all", "less")

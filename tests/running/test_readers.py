@@ -24,7 +24,6 @@ ALLOWED = {
     "presentation/rows.py": "tables, of checked bytes",
     "presentation/summary.py": "tables in Markdown, which are for readers",
     "presentation/tables/runtime.py": "Snakemake's benchmarks",
-    "study/announcements.py": "a table, of which the rows are counted for the screen",
     "study/forecast.py": "Snakemake's benchmarks",
     "study/file.py": "the user's study file",
     "training/worker.py": "what processes tell each other",

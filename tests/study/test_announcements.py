@@ -2,8 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
 
+from collapseflow.presentation.rows import write_csv
+from collapseflow.running.errors import UserError
 from collapseflow.running.resume import set_aside, valid_folder
 from collapseflow.study import announcements
 from collapseflow.study.announcements import (
@@ -195,6 +198,32 @@ def test_a_finished_study_says_the_first_finding_of_three_kinds_and_where_its_pa
     ]
     (tmp_path / "findings.json").write_text("[]")
     assert announcements.finished(tmp_path)[0] == f"The study is finished: {tmp_path}/summary.md"
+
+
+@pytest.mark.parametrize("content", ["[{}]", "3", '{"kind": 1}', "[", "[{'kind'"])
+def test_findings_that_are_none_end_in_one_line(tmp_path, content):
+    (tmp_path / "findings.json").write_text(content)
+    with pytest.raises(UserError, match="^.*findings.json: cannot be read .*start again.*$"):
+        announcements.finished(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a,b\n1,2\n", b"\xff\xfe\x00", b"recipe,seed\n1,2,3\n", b'recipe\n"a"b\n\xe4']
+)
+def test_a_table_of_failures_that_is_none_ends_in_one_line(tmp_path, content):
+    path = tmp_path / "failures.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="^.*failures.csv: cannot be read .*start again.*$"):
+        failed_runs(path, 6)
+
+
+def test_a_damaged_table_of_failures_is_not_counted(tmp_path):
+    path = tmp_path / "results" / "mine" / "failures.csv"
+    write_csv(path, pd.DataFrame({"recipe": ["decay"], "seed": [0]}))
+    assert failed_runs(path, 6) == [f"FAILED: 1 of 6 runs; why: {path}"]
+    path.write_text(path.read_text().replace("decay,0", "decay,1"))
+    with pytest.raises(UserError, match="failures.csv: damaged between its bytes"):
+        failed_runs(path, 6)
 
 
 def test_runs_that_failed_are_counted_once_each(tmp_path):

@@ -3,13 +3,20 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from collapseflow.features.extraction import Reading
 from collapseflow.study.ingredients import SHOWS
 from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
-from collapseflow.study.products import Place, everything, sections, small_results
+from collapseflow.study.products import (
+    Place,
+    contents,
+    everything,
+    small_results,
+    target_files,
+)
 from collapseflow.study.publications import published_minutes
 from collapseflow.study.schema import load
 from collapseflow.training.recipes import NetworkRecipe
@@ -487,7 +494,7 @@ def test_only_feature_sets_that_are_compared_are_computed():
 
 SMALL = {"backbones": {"res": RESNET}, "recipes": {"plain": {"epochs": 2}}}
 FIGURES = ("pdf", "png", "txt")
-TABLES = ("csv", "md", "tex")
+TABLES = ("csv", "md", "tex", "json")
 
 
 def figures(*names):
@@ -565,8 +572,17 @@ def test_a_study_makes_the_tables_and_figures_that_it_has_results_for(keys, expe
     assert len(files) == len(expected)
 
 
+def headed(made):
+    """The headings of a study with the tables and figures below each, as its summary has them."""
+    found = {}
+    for one in contents(made):
+        paths = [path for path in one["files"].values() if path.endswith((".png", ".md"))]
+        found.setdefault(one["heading"], []).extend(paths)
+    return found
+
+
 def test_every_result_stands_in_the_summary_once():
-    assert sections(plan(**SMALL, **VARIANCE)) == [
+    assert list(headed(plan(**SMALL, **VARIANCE)).items()) == [
         ("Digits 8×8: images", ["figures/samples_digits.png"]),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
@@ -608,7 +624,7 @@ def test_every_result_stands_in_the_summary_once():
 )
 def test_the_summary_shows_every_figure_and_table(keys):
     made = plan(**keys)
-    shown_files = [f"results/toy/{path}" for _, paths in sections(made) for path in paths]
+    shown_files = [f"results/toy/{path}" for paths in headed(made).values() for path in paths]
     assert sorted(shown_files) == sorted(p for p in everything(made) if p.endswith((".png", ".md")))
 
 
@@ -621,7 +637,7 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     files = everything(made)
     assert "results/toy/tables/accuracy_one.csv" in files
     assert not [path for path in files if re.search(r"(accuracy|embedding)_two", path)]
-    headings = [heading for heading, _ in sections(made)]
+    headings = [one["heading"] for one in contents(made) if one["rule"] != "plot_confusion"]
     assert headings.count("Digits 8×8: images") == 2
     assert headings.count("Digits 8×8: test accuracy") == 1
     # By default, its own columns.
@@ -832,7 +848,7 @@ def test_letters_are_trained_on_with_adam():
 )
 def test_features_are_read_in_float32_unless_another_precision_is_named(keys, reading):
     made = plan(**keys, **LAYERS)
-    told = made.jobs.reading("res/random/s0/epoch000")
+    told = made.jobs.reading("digits", "res/random/s0/epoch000")
     assert made.described.study()["precision_of_reading"] == reading
     assert told == {
         "model": "resnet18",
@@ -844,6 +860,26 @@ def test_features_are_read_in_float32_unless_another_precision_is_named(keys, re
         "batch_size": 256,
     }
     assert Reading(**told).layers == ["layer4", "penultimate"]
+
+
+def test_only_a_file_that_is_read_on_the_data_set_whose_classes_it_tells_is_told_so(tmp_path):
+    weights = tmp_path / "mine.pth"
+    weights.touch()
+    entry = {"model": "resnet18", "weights": ["random", str(weights)]}
+    of_digits = {**entry, "classes_of_weights": "digits"}
+    datasets = {"digits": {"source": "digits"}, "letters": {"source": "letters"}}
+    jobs = plan(datasets=datasets, backbones={"a": entry, "b": of_digits}).jobs
+    first = jobs.reading("digits", "b/file/epoch000")
+    assert first["classes_told"] and Reading(**first).classes_told
+    for dataset, state in (
+        ("letters", "b/file/epoch000"),
+        ("digits", "b/random/s0/epoch000"),
+        ("digits", "b/file/finetuned/s0/epoch010"),
+        ("digits", "a/file/epoch000"),
+    ):
+        # Parameters and what is kept of earlier jobs are as they were without the key.
+        told = jobs.reading(dataset, state)
+        assert "classes_told" not in told and told == Reading(**told).identity()
 
 
 def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
@@ -868,17 +904,17 @@ def test_jobs_find_what_they_read_by_the_folders_of_their_wildcards():
     assert jobs.training_progress("digits", run) == progress
 
 
-def test_images_of_a_folder_are_told_apart_when_one_is_added(tmp_path):
+def test_images_of_a_user_are_told_apart_when_one_is_added(tmp_path):
     for name in ("a/1.png", "b/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     mine = {"source": "folder", "location": [str(tmp_path)], "size": 32}
     jobs = plan(datasets={"mine": mine, **DIGITS}).jobs
-    before = jobs.images_of_a_folder("mine")
-    assert before and jobs.images_of_a_folder("mine") == before
+    before = jobs.images_of_a_user("mine")
+    assert before and jobs.images_of_a_user("mine") == before
     (tmp_path / "a/3.png").touch()
-    assert jobs.images_of_a_folder("mine") != before
-    assert jobs.images_of_a_folder("digits") is None
+    assert jobs.images_of_a_user("mine") != before
+    assert jobs.images_of_a_user("digits") is None
 
 
 def test_statistics_of_a_trained_state_are_made_with_those_of_the_other_epochs():
@@ -975,11 +1011,10 @@ def test_the_classifier_of_confusions_is_the_linear_probe_or_the_first():
 
 
 def test_the_page_has_no_comparison_of_one_feature_set():
-    headings = [heading for heading, _ in sections(plan(features=["raw"]))]
+    headings = list(headed(plan(features=["raw"])))
     assert any(heading.endswith("test accuracy") for heading in headings)
     assert not any(heading.endswith("which differ") for heading in headings)
-    pages = dict(sections(plan()))
-    assert any("figures/confusion_digits.png" in paths for paths in pages.values())
+    assert any("figures/confusion_digits.png" in paths for paths in headed(plan()).values())
 
 
 def test_similarity_is_of_all_seeds_of_a_series():
@@ -1125,7 +1160,7 @@ def plan_all_of(n_datasets):
         analyses=["similarity", "transfer", "few_shot", "baselines"],
     )
     everything(made)
-    sections(made)
+    contents(made)
     small_results(made)
     _ = made.timed_jobs
     _ = made.described.runs
@@ -1145,3 +1180,34 @@ def test_the_work_of_planning_grows_no_faster_than_the_study():
     plan_all_of(1)
     few, some, many = (calls_of(lambda n=n: plan_all_of(n)) for n in (4, 20, 36))
     assert many - some < 1.1 * (some - few)
+
+
+def test_vectors_beside_images_have_what_needs_no_image(tmp_path):
+    for name in ("layer_10", "layer_2"):
+        np.savez(tmp_path / f"{name}.npz", vectors=np.eye(4), labels=np.arange(4) % 2)
+    study = load(
+        {
+            "study": "both",
+            "datasets": {
+                "digits": {"source": "digits"},
+                "mine": {"source": "features", "location": f"{tmp_path}/layer_*.npz"},
+            },
+            "backbones": {"resnet18": {"weights": ["random"]}},
+            "features": ["raw", "layer_10", "resnet18-finetuned"],
+            "analyses": ["baselines"],
+        }
+    )
+    plan = Plan(study)
+    assert {run.dataset for run in plan.runs} == {"digits"}
+    assert [c.key for c in plan.columns.compared("mine")] == ["layer_10"]
+    assert [c.key.split("/")[0] for c in plan.columns.compared("digits")] == ["raw", "resnet18"]
+    # No scattering and no start: no image.
+    assert {c.key for c in plan.columns.untrained("mine")} == {"layer_10"}
+    assert plan.jobs.vectors("mine", "layer_2") == f"{tmp_path}/layer_2.npz"
+    assert target_files("fig_vectors", plan) == [
+        f"results/both/figures/vectors_mine.{suffix}" for suffix in ("pdf", "png", "txt")
+    ]
+    assert not any("samples_mine" in path or "scattering_mine" in path for path in everything(plan))
+    # A file that appears later changes nothing about the data set.
+    np.savez(tmp_path / "layer_30.npz", vectors=np.eye(4))
+    assert load(study.model_dump()).datasets["mine"].entry() == study.datasets["mine"].entry()

@@ -20,9 +20,9 @@ from collapseflow.study.plan import Plan
 from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
+    TABLE,
+    comparison_tables,
     everything,
-    key_figure,
-    shown_files,
     small_results,
     target_files,
     target_names,
@@ -146,7 +146,7 @@ def test_no_two_products_have_a_rule_or_a_file_in_common():
         (
             "tabulate_collapse",
             "tabulate_collapse",
-            ["tables/collapse.csv", "tables/collapse.md", "tables/collapse.tex"],
+            [f"tables/collapse.{suffix}" for suffix in TABLE],
             {"table": "first and last epoch"},
         ),
         (
@@ -181,7 +181,7 @@ def test_a_study_may_ask_for_figures_as_svg_too():
     assert found == {f"results/toy/figures/samples_digits.{s}" for s in (*FIGURE, "svg")}
     # Of tables nothing changes.
     assert {Path(path).suffix for path in everything(asking) if "tables" in path} == {
-        *(".csv", ".md", ".tex")
+        *(".csv", ".md", ".tex", ".json")
     }
 
 
@@ -232,6 +232,8 @@ def test_targets_are_of_all_data_sets_or_of_one_by_its_place():
         ("fig_similarity", {"analyses": ["similarity"]}, "no trained backbone of this study is "
          "read at several layers"),
         ("fig_sweep", {}, "no recipe of this study is run with several values of a list"),
+        ("fig_sweep_map", {"backbones": {"net": RESNET}, "recipes": {"a": {"epochs": [1, 2]}}},
+         "no recipe of this study is run with several values of two keys"),
         ("fig_variance", {}, "this study has no comparison of variances; it takes the key "
          "`variance`"),
     ],
@@ -242,30 +244,12 @@ def test_a_target_of_what_a_study_does_not_have_says_why(target, keys, line):
     assert str(caught.value) == f"{target}: {line}"
 
 
-def test_what_findings_link_to_are_files_of_the_study():
+def test_comparisons_are_those_of_the_data_sets_that_have_several_feature_sets():
     two = plan(datasets=("one", "two"), backbones={"net": RESNET}, runs=[{"datasets": ["two"]}])
-    files = shown_files(two)
-    assert files["plot_collapse"] == {"two": "figures/collapse_two.png"}
-    assert files["tabulate_collapse"] == {"": "tables/collapse.md"}
-    assert files["tabulate_comparison"]["one"] == "tables/comparison_one.md"
-    assert files["plot_sweep"] == {} and not {"plot_geometry", "tabulate_training"} & set(files)
-    paths = {path for by_dataset in files.values() for path in by_dataset.values()}
-    assert {f"results/toy/{path}" for path in paths} < set(everything(two))
-    # A figure with a table beside it is one link.
-    both = shown_files(plan(backbones={"net": RESNET}, analyses=["transfer"]))
-    assert both["plot_transfer_matrix"] == {"": "figures/transfer_matrix.png"}
-
-
-@pytest.mark.parametrize(
-    ("keys", "path"),
-    [
-        ({"backbones": {"net": RESNET}}, "figures/probes.png"),
-        ({}, "figures/embedding_digits.png"),
-        ({"features": []}, "figures/samples_digits.png"),
-    ],
-)
-def test_the_page_shows_the_figure_that_says_most(keys, path):
-    assert key_figure(plan(**keys)) == path
+    assert comparison_tables(two) == {
+        name: f"results/toy/tables/comparison_{name}.csv" for name in ("one", "two")
+    }
+    assert comparison_tables(plan(features=["raw"])) == {}
 
 
 # --- what jobs are told -----------------------------------------------------------------------
@@ -285,7 +269,10 @@ def told(study):
 
 STUDY = {
     "backbones": {"net": {**RESNET, "layers": ["layer4", "penultimate"]}},
-    "recipes": {"plain": {"epochs": 3}, "decay": {"weight_decay": [0, 0.1], "epochs": 2}},
+    "recipes": {
+        "plain": {"epochs": 3},
+        "decay": {"weight_decay": [0, 0.1], "batch_size": [16, 32], "epochs": 2},
+    },
     "classifiers": {
         "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"},
         "linear": {"estimator": "collapseflow.LinearProbe"},
@@ -298,7 +285,7 @@ OF_RUNS = {
     *("plot_accuracy_per_epoch", "plot_collapse", "plot_probes", "plot_training"),
     *("tabulate_collapse", "tabulate_training", "plot_transfer"),
 }
-OF_SOME = {"plot_layers", "plot_sweep", "tabulate_sweep"}
+OF_SOME = {"plot_layers", "plot_sweep", "plot_sweep_map", "tabulate_sweep"}
 
 
 def label_of(key, **entry):
@@ -310,7 +297,8 @@ def label_of(key, **entry):
 CHANGES = {
     "style": (
         {**STUDY, "style": {"font_size": 9}},
-        {product.rule for product in PRODUCTS if "png" in product.makes},
+        # The study has no vectors that were computed elsewhere.
+        {product.rule for product in PRODUCTS if "png" in product.makes} - {"plot_vectors"},
     ),
     "label of a backbone": (
         label_of("backbones", net="Mine"),
@@ -323,7 +311,7 @@ CHANGES = {
         label_of("recipes", plain="Simple"),
         # Sweeps are of the other recipe.
         (OF_RUNS | OF_SOME | {"plot_geometry", "plot_similarity", "plot_embedding"})
-        - {"plot_sweep", "tabulate_sweep"}
+        - {"plot_sweep", "plot_sweep_map", "tabulate_sweep"}
         | {"tabulate_accuracy", "tabulate_comparison", "plot_confusion", "plot_few_shot"},
     ),
     "label of a classifier": (

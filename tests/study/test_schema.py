@@ -1,15 +1,18 @@
 """The study file: what is wrong is reported in one line each, before any job runs."""
 
+import logging
 import math
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
+from collapseflow.features.networks import build
 from collapseflow.running.errors import UserError
 from collapseflow.running.section import Section
 from collapseflow.study import check
@@ -597,6 +600,16 @@ CASES = {
         "backbones.net.weights: 'no/such/file.pth' is no file; allowed: imagenet, "
         "package, pretrain, random, pretrain-digits, or the path of a state dict or wheel",
     ),
+    "classes of weights without a file": (
+        backbone(classes_of_weights="digits"),
+        "backbones.net.classes_of_weights: is of the last layer of a file; allowed: with the path "
+        "of one among weights",
+    ),
+    "classes of weights of no data set": (
+        backbone(weights=[__file__], classes_of_weights="digit"),
+        "backbones.net.classes_of_weights: 'digit' is no data set of the study; did you mean "
+        "'digits'? allowed: digits",
+    ),
     "batch larger than the subset": (
         {**backbone(), "datasets": {"mine": {"source": "digits", "subset": {"train": 60}}}},
         "recipes.finetuned.batch_size: 64 is more than the 60 training images of "
@@ -1047,6 +1060,22 @@ def assert_four_lines(lines):
         "config key classifiers.bad_class.estimator: 'sklearn.linear_model.LinearRegression' is no "
         "classifier of scikit-learn; did you mean 'sklearn.linear_model.LogisticRegression'?"
     )
+
+
+def test_a_file_whose_last_layer_tells_other_classes_than_the_study_says_is_refused(
+    tmp_path, caplog
+):
+    path = tmp_path / "w.pth"
+    torch.save({"net": build("squeezenet1_1", 9).state_dict(), "classes": list("abcdefghi")}, path)
+    net = {"model": "squeezenet1_1", "weights": [str(path)], "image_size": 64}
+    caplog.set_level(logging.INFO, logger="collapseflow")
+    assert check_against_libraries(load(study(backbones={"net": net}))) == []
+    assert f"{path}: the entry net; a last layer of 9 classes (a, b, c, ...)" in caplog.text
+    told = study(backbones={"net": {**net, "classes_of_weights": "digits"}})
+    assert check_against_libraries(load(told)) == [
+        "config key backbones.net.classes_of_weights: the last layer of the file tells 9 classes, "
+        "and the data set has 10; allowed: equal numbers, or without this key"
+    ]
 
 
 def test_what_the_libraries_do_not_have_is_a_line_each():

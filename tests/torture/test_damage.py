@@ -58,6 +58,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "similarity/*.json": read_json,
     "identity.json": read_json,
     "findings.json": read_json,
+    "tables/*.json": read_json,
     "measures.csv": read_csv,
     "failures.csv": read_csv,
     "tables/*.csv": read_csv,

@@ -334,3 +334,11 @@ def test_a_loss_on_held_out_images_that_is_not_finite_ends_the_training(
     assert sorted(weights) == [1, 2] and len(log) == 2
     reason = json.loads((tmp_path / "weights" / "failed.json").read_text())["failed"]
     assert reason == "the validation loss of epoch 3 is not finite"
+
+
+def test_held_out_images_share_no_group_with_those_that_are_trained_on(data):
+    grouped = make_split(data.images, data.labels, groups=np.arange(40) // 4)
+    trained_on, held_out = training.hold_out(grouped, RECIPE)
+    assert not set(trained_on.groups) & set(held_out.groups)
+    assert 8 <= len(held_out.labels) <= 12
+    assert sorted([*trained_on.ids, *held_out.ids]) == list(range(40))

@@ -41,7 +41,6 @@ from collapseflow.study.products import (
     SHOWN,
     contents,
     everything,
-    sections,
     small_results,
     target_files,
     target_names,
@@ -119,6 +118,7 @@ def code_of(script, *functions):
 # --- before the first job and after the last ----------------------------------------------------
 
 
+@in_one_line
 def announce():
     """Say once what is trained again, and what was set aside; where the plan was asked for, all
     of it."""
@@ -184,6 +184,7 @@ def before_the_first_job():
         sys.exit(str(error))
 
 
+@in_one_line
 def after_the_last_job():
     """Say what was found and where the summary is, if it was made now, and what failed."""
     finished = engine.finished_rules(workflow)

@@ -18,7 +18,7 @@ rule prepare_dataset:
         runtime=minutes(60),
     params:
         entry=lambda wildcards: STUDY.datasets[wildcards.dataset].entry(),
-        images=by_name(in_one_line(JOBS.images_of_a_folder)),
+        images=by_name(in_one_line(JOBS.images_of_a_user)),
         test_fraction=STUDY.test_fraction,
         seed=STUDY.seed,
         code=code_of("prepare_dataset"),

@@ -25,6 +25,31 @@ rule extract_raw:
         "../scripts/extract_raw.py"
 
 
+# What was computed elsewhere, of any network and of anything that has labels.
+rule import_vectors:
+    input:
+        dataset="<results>/data/{dataset}.h5",
+        vectors=by_name(JOBS.vectors),
+    output:
+        features=directory("<results>/features/{dataset}/{vectors}"),
+    log:
+        "<results>/logs/extract/{dataset}/{vectors}.log",
+    benchmark:
+        "<results>/benchmarks/extract/{dataset}/{vectors}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=minutes(120),
+    params:
+        code=code_of("import_vectors"),
+    message:
+        "Storing the vectors {wildcards.vectors} of {wildcards.dataset}"
+    script:
+        "../scripts/import_vectors.py"
+
+
 rule extract_scattering:
     input:
         dataset="<results>/data/{dataset}.h5",

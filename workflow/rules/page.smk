@@ -1,9 +1,13 @@
 # The one file that can be sent: results/<study>/report.html.
 
 
+from collapseflow.study.products import geometry, geometry_statistics
+
+
 rule write_page:
     input:
         lazily(everything, PLAN),
+        lazily(geometry_statistics, PLAN),
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
         images=[FILES.dataset(d) for d in STUDY.datasets],
@@ -32,6 +36,7 @@ rule write_page:
         runtime=minutes(30),
     params:
         contents=lazily(contents, PLAN),
+        geometry=lazily(geometry, PLAN),
         study=lazily(PLAN.described.study),
         runs=asked(SHOWS["runs"]),
         columns=told_everywhere(PLAN.columns.compared),

@@ -1,6 +1,6 @@
 # What was found, in sentences, and the page with them and links to everything.
 
-from collapseflow.study.products import Place, comparison_tables, key_figure, shown_files
+from collapseflow.study.products import Place, comparison_tables
 
 
 rule find:
@@ -35,7 +35,7 @@ rule find:
             STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
             for run in PLAN.runs
         ],
-        files=lazily(shown_files, PLAN),
+        contents=lazily(contents, PLAN),
         code=code_of("find"),
     message:
         "Writing what the study {STUDY.study} has found"
@@ -45,7 +45,7 @@ rule find:
 
 rule summarize:
     input:
-        contents=lazily(everything, PLAN),
+        lazily(everything, PLAN),
         datasets=[FILES.dataset(d) for d in STUDY.datasets],
         failures="<results>/failures.csv",
         findings="<results>/findings.json",
@@ -71,8 +71,7 @@ rule summarize:
     params:
         study=lazily(PLAN.described.study),
         labels=[PLAN.labels.dataset(d) for d in STUDY.datasets],
-        sections=lazily(sections, PLAN),
-        key_figure=lazily(key_figure, PLAN),
+        contents=lazily(contents, PLAN),
         code=code_of("summarize"),
     message:
         "Writing the summary of the study {params.study[study]}"

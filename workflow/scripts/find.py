@@ -24,4 +24,4 @@ with job(snakemake):
         subsets=told.subsets,
         flawed=[run for run, is_flawed in zip(runs, told.flawed, strict=True) if is_flawed],
     )
-    write_json(snakemake.output.findings, as_records(find(results), told.files))
+    write_json(snakemake.output.findings, as_records(find(results), told.contents))

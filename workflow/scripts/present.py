@@ -2,10 +2,14 @@
 
 from importlib import import_module
 
+import matplotlib
+
 from collapseflow.presentation.captions import write_caption
 from collapseflow.presentation.material import Material
 from collapseflow.running.jobs import job
 
+# A job has no window, whatever screen there is.
+matplotlib.use("Agg")
 module, _, name = snakemake.params.draw.rpartition(".")
 draw = getattr(import_module(module), name)
 

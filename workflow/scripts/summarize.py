@@ -9,8 +9,7 @@ with job(snakemake):
         dict(zip(snakemake.params.labels, snakemake.input.datasets, strict=True)),
         snakemake.input.failures,
         snakemake.input.findings,
-        snakemake.params.key_figure,
-        snakemake.params.sections,
+        snakemake.params.contents,
         snakemake.input.results,
         snakemake.output.summary,
     )

@@ -11,12 +11,12 @@ import torch
 
 from collapseflow.features.inputs import Inputs, inputs_on, own_statistics
 from collapseflow.features.known import Architecture
-from collapseflow.features.loading import open_extractor
+from collapseflow.features.loading import describe_weights, open_extractor
 from collapseflow.features.networks import layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
 from collapseflow.features.reading import computed_in, extract
 from collapseflow.features.stores import NotFiniteError, open_writer, provenance_of
-from collapseflow.features.weights import describe_weights, weights_made_with
+from collapseflow.features.weights import weights_made_with
 from collapseflow.images.datasets import SPLITS, read_info, read_split
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import (
@@ -35,7 +35,8 @@ class Reading:
     """How features are read from a network: the keys of a backbone in the study file, and the
     precision of :meth:`~collapseflow.study.schema.Study.precision_of_reading`.
 
-    ``layers`` may contain ``penultimate``, the input of the last layer.
+    ``layers`` may contain ``penultimate``, the input of the last layer. ``classes_told`` says that
+    the weights' last layer tells the data set's classes in their order, whatever the file says.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Reading:
     model_code: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    classes_told: bool | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -76,7 +78,9 @@ class Reading:
     def identity(self) -> dict[str, Any]:
         """What decides the features, JSON-like; keys that are not used are left out."""
         later = {"preprocessing": "whole"}
-        later |= dict.fromkeys(("head", "described_by", "model_code", "mean", "std"))
+        later |= dict.fromkeys(
+            ("head", "described_by", "model_code", "mean", "std", "classes_told")
+        )
         return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
@@ -158,9 +162,9 @@ def write_network_features(
 ) -> None:
     """Store the features of a data set's splits at each layer in a folder (:func:`store`).
 
-    The network sees each image once, however many layers are read. One that was trained on this
-    data set also predicts, and where its last layer is linear, the stores of that layer's input
-    hold its weight and bias.
+    The network sees each image once, however many layers are read. One whose last layer tells the
+    data set's classes (:func:`~collapseflow.features.loading.rows_of_classes`) also predicts, and
+    where that layer is linear, the stores of its input hold its weight and bias.
 
     Raises
     ------
@@ -175,13 +179,12 @@ def write_network_features(
     reading = reading.on(dataset)
     network = reading.architecture
     own_names = {layer: own_name(network, layer) for layer in reading.layers}
-    extractor = open_extractor(
-        network, weights, list(own_names.values()), reading.pool, info.sha256
-    )
+    classes = info.sha256, info.class_names, bool(reading.classes_told)
+    extractor = open_extractor(network, weights, list(own_names.values()), reading.pool, *classes)
     last_inputs = layers_before_the_last(network)
     inputs = reading.inputs
     number = f"{computed_in(reading.precision, device)} on {device_name(device)}"
-    description = describe_weights(weights)
+    description = describe_weights(network, weights, *classes)
     n_to_write = sum(info.n.values())
     try:
         for split in SPLITS:
@@ -206,6 +209,7 @@ def write_network_features(
                         provenance,
                         head,
                         true_labels=images.true_labels,
+                        groups=images.groups,
                     )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(

@@ -1,13 +1,14 @@
 """Feature stores: one HDF5 file per data set, features and split, written and read in a stream.
 
 Layout: ``features`` float32 (N, d), contiguous and without a filter; ``labels`` and ``ids`` int64
-(N,), optionally ``predictions`` int64 (N,), ``true_labels`` int64 (N,) where some of the labels
-were replaced, and ``head_weight`` float32 (K, d) and ``head_bias`` float32 (K,) of the last layer
-where the features are its input; ``checksums`` uint64, the XXH3-64 of each block of
+(N,), optionally ``predictions`` and ``groups`` int64 (N,), ``true_labels`` int64 (N,) where some of
+the labels were replaced, and ``head_weight`` float32 (K, d) and ``head_bias`` float32 (K,) of the
+last layer where the features are its input; ``checksums`` uint64, the XXH3-64 of each block of
 ``rows_per_block`` whole rows of the features. Attributes: ``digest``, ``rows_per_block``, ``shape``
 of one image's features before flattening, and provenance.
 ``digest`` identifies the content: it is the SHA-256 over ``shape`` and ``rows_per_block`` as JSON,
-then checksums, labels, ids and, where there are any, predictions, true labels, weight and bias.
+then checksums, labels, ids and, where there are any, predictions, true labels, groups, weight and
+bias.
 
 Whoever reads a store checks all that is read: what is damaged ends the job. HDF5 says where the
 features are, and they are read there as the bytes that they are: threads can do so side by side,
@@ -22,6 +23,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -47,6 +49,7 @@ from collapseflow.running.files import (
     require_space,
     study_of,
 )
+from collapseflow.running.memory import require_memory
 from collapseflow.running.stop import heed
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
@@ -56,7 +59,7 @@ BLOCK_BYTES = 4 * 2**20
 SMALL_BATCH_BYTES = 2**20
 PROVENANCE = ("dataset", "dataset_sha256", "split", "features", "weights", "preprocessing")
 #: Data sets (N,) of which the digest is made, and then those of the network's last layer.
-COLUMNS = ("labels", "ids", "predictions", "true_labels")
+COLUMNS = ("labels", "ids", "predictions", "true_labels", "groups")
 HEAD = ("head_weight", "head_bias")
 
 #: Weight float32 (K, d) and bias float32 (K,) of the last layer of a network that tells K classes.
@@ -176,6 +179,7 @@ def open_writer(
     ids: np.ndarray,
     provenance: Mapping[str, str],
     head: Head | None = None,
+    groups: np.ndarray | None = None,
     true_labels: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
@@ -190,6 +194,8 @@ def open_writer(
         Of the network, where its last layer is linear and takes these features.
     true_labels
         int64 array (N,), where some of the labels were replaced.
+    groups
+        Of the images, int64 (N,), where they have some.
 
     Raises
     ------
@@ -219,6 +225,8 @@ def open_writer(
             columns["predictions"] = np.concatenate(writer.predictions)
         if true_labels is not None:
             columns["true_labels"] = true_labels
+        if groups is not None:
+            columns["groups"] = groups
         others = {name: np.ascontiguousarray(c, np.int64) for name, c in columns.items()}
         if head is not None:
             weight, bias = (np.ascontiguousarray(part, np.float32) for part in head)
@@ -241,6 +249,7 @@ def write_store(
     labels: np.ndarray,
     ids: np.ndarray,
     provenance: Mapping[str, str],
+    groups: np.ndarray | None = None,
     true_labels: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
@@ -251,10 +260,11 @@ def write_store(
         Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
         labels. While the next batch is computed, the last one is being written: its memory must
         not change before yet another one is asked for.
-    labels, ids, provenance, true_labels
+    labels, ids, provenance, true_labels, groups
         As :func:`open_writer`, which also says what is raised.
     """
-    with open_writer(path, labels, ids, provenance, true_labels=true_labels) as writer:
+    more = {"true_labels": true_labels, "groups": groups}
+    with open_writer(path, labels, ids, provenance, **more) as writer:
         for features, predictions in batches:
             writer.add(features, predictions)
 
@@ -337,8 +347,8 @@ def write_features(
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
     batches = batches_of(images.images)
-    of_images = images.labels, images.ids, provenance
-    write_store(path, batches, *of_images, true_labels=images.true_labels)
+    more = {"true_labels": images.true_labels, "groups": images.groups}
+    write_store(path, batches, images.labels, images.ids, provenance, **more)
 
 
 def _require_own_images(path: str | Path, attributes: Mapping) -> None:
@@ -364,7 +374,9 @@ class _Reader:
     Attributes
     ----------
     shape : (N, d)
-    columns : ``labels``, ``ids`` and, if there are any, ``predictions`` and ``true_labels`` by name
+    columns
+        ``labels``, ``ids`` and, if there are any, ``predictions``, ``true_labels`` and ``groups``,
+        by name
     head : weight and bias by name; empty where there is none
     blocks : the rows of each block
     attributes : of the file
@@ -391,7 +403,7 @@ class _Reader:
         digest = content_digest(self.attributes["shape"], self.rows, self.checksums, others)
         if digest != self.attributes["digest"] or self.shape != (n, d):
             raise UserError(
-                f"{path}: labels, ids, predictions, the head or checksums are damaged; "
+                f"{path}: labels, ids, predictions, groups, the head or checksums are damaged; "
                 f"{remedy(path)}"
             )
         _require_own_images(path, self.attributes)
@@ -472,6 +484,12 @@ def read_true_labels(path: str | Path) -> np.ndarray | None:
         return store.columns.get("true_labels")
 
 
+def read_groups(path: str | Path) -> np.ndarray | None:
+    """The groups of a store's images, int64 (N,); None where they have none."""
+    with _open_store(path) as store:
+        return store.columns.get("groups")
+
+
 def read_head(path: str | Path) -> Head | None:
     """Weight float32 (K, d) and bias float32 (K,) of the last layer whose input a store holds, or
     None where it holds none."""
@@ -489,11 +507,15 @@ def read_rows(
     Raises
     ------
     UserError
-        If the store is missing, or damaged where it is read.
+        If the store is missing, or damaged where it is read, or has more features than the machine
+        has memory for.
     """
     with _open_store(path) as store:
         labels = store.columns["labels"]
         n = len(labels) if rows is None else len(rows)
+        needed = 4.0 * n * store.shape[1]
+        words = f"{path}: {n:,} vectors of {store.shape[1]:,} features at once"
+        require_memory(needed, words, "fewer (`subset` of the data set, `n_train` of classifiers)")
         features = np.empty((n, store.shape[1]), np.float32)
 
         def read_every_other(first: int) -> None:
@@ -515,6 +537,36 @@ def read_rows(
             for _ in pool.map(read_every_other, range(threads)):
                 pass
         return features, labels if rows is None else labels[rows]
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """All that a store holds: features float32 (N, d), labels and ids int64 (N,), predictions
+    int64 (N,) or None, the last layer or None, and the attributes of the file."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    predictions: np.ndarray | None
+    head: Head | None
+    attributes: dict
+
+
+def read_store(path: str | Path) -> StoredFeatures:
+    """Read a whole store into memory.
+
+    Raises
+    ------
+    UserError
+        If the store is missing or damaged.
+    """
+    with _open_store(path) as store:
+        features = np.empty(store.shape, np.float32)
+        for number, rows in enumerate(store.blocks):
+            store.read(number, features[rows])
+        columns = (store.columns.get(name) for name in COLUMNS)
+        head = tuple(store.head[name] for name in HEAD) if store.head else None
+        return StoredFeatures(features, *columns, head, store.attributes)
 
 
 def read_attributes(path: str | Path) -> dict:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import pickle
+from argparse import Namespace
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -59,8 +61,32 @@ UNREADABLE = (
 )
 
 
+#: The entries of a checkpoint that a state dict is taken from: the first of them that holds one.
+#: Averaged weights come last: what was averaged, and how, the file does not say.
+ENTRIES = (
+    *("state_dict", "model_state_dict", "model", "net", "network"),
+    *("state_dict_ema", "model_ema", "ema"),
+)
+#: The entries that name the classes, beside the state dict or among what Lightning calls
+#: hyperparameters: a list, or the number of each name.
+CLASSES = ("class_names", "classes", "class_to_idx")
+_MAKES_A_NUMBER = np.float64(0).__reduce__()[0]
+#: Plain values that stand beside the weights in checkpoints and that ``weights_only`` refuses
+#: unless it is told of them: arguments of a command line, paths, NumPy's numbers. They run no code.
+PLAIN = (
+    Namespace,
+    PosixPath,
+    *(np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType, np.dtypes.Int64DType),
+    *((_MAKES_A_NUMBER, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+)
+
+
 def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read a state dict and its metadata: safetensors, or a PyTorch file without code.
+
+    A PyTorch file holds the state dict, or a dictionary with it in one of :data:`ENTRIES`. Then
+    the metadata have ``entry``, which one it was, and ``class_names`` (:func:`class_names`) where
+    one of :data:`CLASSES` has them.
 
     Raises
     ------
@@ -72,32 +98,95 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         if str(path).endswith(".safetensors"):
             metadata = read_metadata(path)
             return safetensors.torch.load_file(path), metadata
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([*PLAIN]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+        if objects := _python_objects(path, error):
             raise UserError(
-                f"{path}: holds Python objects, such as a whole network, which could run any code; "
-                "allowed: a state dict, torch.save(network.state_dict(), ...)"
+                f"{path}: holds Python objects ({objects}), which could run any code; allowed: a "
+                "state dict, torch.save(network.state_dict(), ...), or where you trust the file "
+                "torch.save(torch.load(..., weights_only=False)['state_dict'], ...)"
             ) from None
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         # PyTorch's own advice is to run what the file brings along.
         line = "no file of PyTorch's" if isinstance(error, pickle.UnpicklingError) else line
         raise UserError(f"{path}: no readable state dict ({line}); replace it") from None
-    if not isinstance(state, Mapping):
-        raise UserError(f"{path}: holds a {type(state).__name__}, no state dict; replace it")
-    if not _is_state_dict(state):
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__}, no state dict; replace it")
+    if _is_state_dict(content):
+        return dict(content), {}
+    entries = [name for name in ENTRIES if content.get(name) and _is_state_dict(content[name])]
+    if not entries:
         inside = [
-            f"torch.load(...)[{key!r}]" for key, value in state.items() if _is_state_dict(value)
+            f"torch.load(...)[{key!r}]" for key, value in content.items() if _is_state_dict(value)
         ]
+        others = first_of(k for k, value in content.items() if not isinstance(value, torch.Tensor))
         raise UserError(
-            f"{path}: holds {', '.join(map(str, state))}, which are no tensors of a network; "
+            f"{path}: holds {others}, which are no tensors of a network; "
             f"allowed: a state dict{f' alone, here {inside[0]}' if inside else ''}"
         )
-    return state, {}
+    taken, *others = entries
+    metadata = {"entry": f"{taken}, not {', '.join(others)}" if others else taken}
+    if names := _named_classes(content):
+        metadata["class_names"] = json.dumps(names)
+    return dict(content[taken]), metadata
+
+
+def _python_objects(path: str | Path, error: Exception) -> str:
+    """What a PyTorch file holds beside tensors and plain values, in words; nothing if its error is
+    another one."""
+    if "TorchScript" in str(error):
+        return "TorchScript"
+    if not isinstance(error, pickle.UnpicklingError) or "Unsupported" not in str(error):
+        return ""
+    try:
+        with torch.serialization.safe_globals([*PLAIN]):
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            # Of a network its own classes say more than PyTorch's.
+            return first_of(sorted(found, key=lambda name: (name.startswith("torch."), name)))
+    except UNREADABLE:
+        # Before version 1.6 PyTorch wrote files that cannot be asked.
+        return "such as a whole network"
+
+
+def first_of(names: Iterable[object], n: int = 3) -> str:
+    """The first of some names, and that there are more."""
+    names = list(map(str, names))
+    return ", ".join([*names[:n], *(["..."] if len(names) > n else [])])
 
 
 def _is_state_dict(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(v, torch.Tensor) for v in value.values())
+
+
+def _named_classes(content: Mapping[str, Any]) -> list[str] | None:
+    """The names of the classes in a checkpoint, by number."""
+    for place in (content, content.get("hyper_parameters")):
+        for key in CLASSES if isinstance(place, Mapping) else ():
+            if names := _in_order(place.get(key)):
+                return names
+    return None
+
+
+def _in_order(names: object) -> list[str] | None:
+    """The names in a list, or in a dictionary from name to number; None of anything else."""
+    if isinstance(names, Mapping):
+        numbers = {number: name for name, number in names.items() if isinstance(number, int)}
+        if len(numbers) < len(names) or sorted(numbers) != list(range(len(names))):
+            return None
+        names = [numbers[number] for number in range(len(names))]
+    if not isinstance(names, list | tuple):
+        return None
+    return list(map(str, names)) if all(isinstance(name, str | int) for name in names) else None
+
+
+def class_names(metadata: Mapping[str, str]) -> list[str] | None:
+    """The names of the classes that the last layer tells, by number, as metadata have them in
+    JSON: a list, or a dictionary from name to number. None where they have none."""
+    try:
+        return _in_order(json.loads(metadata.get("class_names", "null")))
+    except ValueError:
+        return None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -127,16 +216,14 @@ def weights_digest(path: str | Path) -> str:
     UserError
         As :func:`load_state`.
     """
-    state, _ = load_state(path)
+    return digest_of(load_state(path)[0])
+
+
+def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+    """As :func:`weights_digest`, of tensors that are read already."""
     content = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         content.update(bytes_of(value))
     return content.hexdigest()
-
-
-def describe_weights(path: str | Path) -> str:
-    """What weights a file holds, in words, and the digest of its tensors."""
-    words = read_metadata(path).get("weights")
-    return f"{words or f'file {Path(path).name}'}; SHA-256 of the tensors {weights_digest(path)}"

@@ -21,6 +21,8 @@ from collapseflow.running.files import (
 )
 
 SPLITS = ("train", "test")
+#: Orders of groups that a division is looked for in.
+ORDERS = 10
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,17 @@ class Split:
     ids : int64 array (N,), the position of each image in its source
     true_labels
         int64 array (N,), the labels of the source where some of ``labels`` were replaced; else None
+    groups : int64 array (N,), the number of each image's group, for example of its patient; None
+        where images have none. No division has images of one group on both sides.
+    names : object array (N,) of str, each image's file as its source names it; None where images
+        are no files
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    groups: np.ndarray | None = None
+    names: np.ndarray | None = None
     true_labels: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Split":
@@ -63,7 +71,13 @@ class Splits:
     std: tuple[float, ...] | None = None
 
 
-def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> Split:
+def make_split(
+    images: np.ndarray,
+    labels: np.ndarray,
+    ids: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+) -> Split:
     """Check images and labels and give them their types.
 
     Raises
@@ -89,7 +103,14 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
     if labels.min() < 0:
         raise UserError(f"label {labels.min()}; allowed: class numbers from 0")
     ids = np.arange(len(images)) if ids is None else ids
-    return Split(images, labels, ids.astype(np.int64))
+    groups = None if groups is None else groups.astype(np.int64)
+    return Split(
+        images,
+        labels,
+        ids.astype(np.int64),
+        groups,
+        None if names is None else np.array(names, dtype=object),
+    )
 
 
 def stratified_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -118,10 +139,88 @@ def stratified_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
+def grouped_rows(
+    labels: np.ndarray, groups: np.ndarray, n: int, seed: int | Sequence[int]
+) -> np.ndarray:
+    """A seeded sample of whole groups with about ``n`` rows, in which each class has about its
+    share.
+
+    In a random order each group is taken, or given back, if the numbers of images then are nearer
+    to what they should be: the sum over the classes, and over all images as one more class, of
+    (number - share)^2 / share. So it goes round until no group is moved, and of :data:`ORDERS`
+    orders the best sample stays. It has one group at least, and leaves one.
+
+    Returns
+    -------
+    Rows in ascending order; none if ``n`` is 0.
+
+    Raises
+    ------
+    UserError
+        If all images are of one group.
+    """
+    if n == 0:
+        return np.empty(0, np.int64)
+    groups = np.unique(groups, return_inverse=True)[1]
+    classes, labels = np.unique(labels, return_inverse=True)
+    n_groups, n_classes = groups.max() + 1, len(classes)
+    if n_groups < 2:
+        raise UserError("all images are of one group; allowed: two groups or more to divide")
+    # By group its classes and the numbers of images; the last class is all images.
+    pairs, counts = np.unique(groups * n_classes + labels, return_counts=True)
+    held: list[list[tuple[int, int]]] = [[] for _ in range(n_groups)]
+    for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        held[pair // n_classes].append((pair % n_classes, count))
+    for group, count in enumerate(np.bincount(groups).tolist()):
+        held[group].append((n_classes, count))
+    shares = [*(n * np.bincount(labels) / len(labels)).tolist(), float(n)]
+
+    def change(taken: list[int], group: int, sign: int) -> float:
+        return sum(
+            count * (count + 2 * sign * (taken[c] - shares[c])) / shares[c]
+            for c, count in held[group]
+        )
+
+    nothing = [0] * len(shares)
+    alone = min(range(n_groups), key=lambda group: change(nothing, group, 1))
+    best, least = {alone}, change(nothing, alone, 1)
+    random = np.random.default_rng(seed)
+    for _ in range(ORDERS):
+        chosen: set[int] = set()
+        taken, error, moved = list(nothing), 0.0, True
+        order = random.permutation(n_groups).tolist()
+        while moved:
+            moved = False
+            for group in order:
+                sign = -1 if group in chosen else 1
+                step = change(taken, group, sign)
+                # Less than rounding is no step, or there would be no end.
+                if step > -1e-9 or len(chosen) + sign not in range(1, n_groups):
+                    continue
+                chosen ^= {group}
+                error, moved = error + step, True
+                for c, count in held[group]:
+                    taken[c] += sign * count
+        if chosen and error < least:
+            best, least = chosen, error
+    return np.flatnonzero(np.isin(groups, list(best)))
+
+
+def held_out_rows(
+    labels: np.ndarray, n: int, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """The rows that a division takes away: :func:`stratified_rows`, or :func:`grouped_rows` of
+    images with groups."""
+    if groups is None:
+        return stratified_rows(labels, n, seed)
+    return grouped_rows(labels, groups, n, seed)
+
+
 def split_off_test(everything: Split, test_fraction: float, seed: int) -> tuple[Split, Split]:
-    """Divide one set of images into training and test images, class by class."""
+    """Divide one set of images into training and test images, class by class, and between groups
+    where there are some."""
     n_test = round(len(everything.labels) * test_fraction)
-    test = stratified_rows(everything.labels, n_test, seed)
+    test = held_out_rows(everything.labels, n_test, seed, everything.groups)
     train = np.setdiff1d(np.arange(len(everything.labels)), test)
     return everything.take(train), everything.take(test)
 
@@ -194,10 +293,10 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     """Write a data set as HDF5, atomically.
 
     ``images`` (uint8), ``labels``, ``ids`` and ``split`` (0 training, 1 test) have one row an
-    image, training images first, and so has ``true_labels`` where training labels were replaced.
-    Attributes: ``class_names`` (JSON), ``source``, ``n_train``, ``n_test``, ``sha256``, the digest
-    of images, labels, split and true labels, and ``mean`` and ``std`` where the data set has its
-    own.
+    image, training images first; so have ``true_labels`` where training labels were replaced, and
+    ``groups`` and ``names`` (texts) where there are some. Attributes: ``class_names`` (JSON),
+    ``source``, ``n_train``, ``n_test``, ``sha256``, the digest of images, labels, split and, where
+    there are any, true labels and groups, and ``mean`` and ``std`` where the data set has its own.
     """
     parts = (splits.train, splits.test)
     shapes = [part.images.shape[1:] for part in parts]
@@ -209,36 +308,56 @@ def write_dataset(path: str | Path, splits: Splits) -> None:
     true_labels = None
     if splits.train.true_labels is not None:
         true_labels = np.concatenate([splits.train.true_labels, splits.test.labels])
+    groups = _of_both(parts, "groups")
+    names = _of_both(parts, "names")
     n_classes = len(splits.class_names)
     if labels.max() >= n_classes:
         raise UserError(f"label {labels.max()} has no name: there are {n_classes} class names")
     row = max(1, images[0].nbytes)
     with create_hdf5(path) as (file, _):
         require_space(path, images.nbytes)
-        chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
-        file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
+        if images.size:
+            chunks = (min(len(images), max(1, 2**20 // row)), *images.shape[1:])
+            file.create_dataset("images", data=images, chunks=chunks, fletcher32=True)
+        else:
+            # Of vectors that were computed elsewhere; HDF5 has no chunks of nothing.
+            file.create_dataset("images", data=images)
         file.create_dataset("labels", data=labels)
         file.create_dataset("ids", data=np.concatenate([part.ids for part in parts]))
         file.create_dataset("split", data=split)
-        if true_labels is not None:
-            file.create_dataset("true_labels", data=true_labels)
+        optional = {"true_labels": true_labels, "groups": groups}
+        for name, values in optional.items():
+            if values is not None:
+                file.create_dataset(name, data=values)
+        if names is not None:
+            file.create_dataset("names", data=names, dtype=h5py.string_dtype())
         own = {"mean": splits.mean, "std": splits.std} if splits.mean else {}
         file.attrs.update(
             class_names=json.dumps(splits.class_names),
             source=splits.source,
             n_train=len(splits.train.labels),
             n_test=len(splits.test.labels),
-            sha256=identity_of(images, labels, split, true_labels),
+            sha256=identity_of(images, labels, split, true_labels, groups),
             **own,
             **{MADE_WITH: json.dumps(made_with())},
         )
 
 
+def _of_both(parts: Sequence[Split], name: str) -> np.ndarray | None:
+    """An optional part of training and test images together; None unless both have it."""
+    found = [getattr(part, name) for part in parts]
+    return None if any(part is None for part in found) else np.concatenate(found)
+
+
 def identity_of(
-    images: np.ndarray, labels: np.ndarray, split: np.ndarray, true_labels: np.ndarray | None
+    images: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    true_labels: np.ndarray | None,
+    groups: np.ndarray | None,
 ) -> str:
-    """What a data set is known by to whatever is made of it."""
-    optional = [] if true_labels is None else [true_labels]
+    """What a data set is known by to whatever is made of it. Names of files are none of it."""
+    optional = [values for values in (true_labels, groups) if values is not None]
     return content_digest(images, labels, split, *optional)
 
 
@@ -358,6 +477,11 @@ def read_split(path: str | Path, split: str) -> Split:
         rows = slice(0, n_train) if split == "train" else slice(n_train, None)
         # Test labels are the source's.
         noisy = split == "train" and "true_labels" in file
-        true = file["true_labels"][rows] if noisy else None
-        parts = (file[name][rows] for name in ("images", "labels", "ids"))
-        return Split(*parts, true_labels=true)
+        return Split(
+            file["images"][rows],
+            file["labels"][rows],
+            file["ids"][rows],
+            file["groups"][rows] if "groups" in file else None,
+            file["names"].asstr()[rows] if "names" in file else None,
+            file["true_labels"][rows] if noisy else None,
+        )

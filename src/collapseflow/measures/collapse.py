@@ -92,6 +92,8 @@ def nc1_balanced(statistics: Statistics) -> float | None:
 
     Sigma_B is that of the paper's notebook; on classes of equal size NC1.
     """
+    if statistics.balanced is None:
+        return None
     C = statistics.n_classes
     within = statistics.balanced / C
     value = within_over_between(statistics, within, statistics.directions / np.sqrt(C))
@@ -154,16 +156,19 @@ def cdnv(statistics: Statistics) -> float | None:
 
 def _directional_variances(statistics: Statistics, squared_distances: np.ndarray) -> np.ndarray:
     """[i, j]: u^T Sigma_i u / d_ij^2 with u = (mu_j - mu_i) / d_ij, float64 (C, C); 0 for i = j."""
-    others = ~np.eye(statistics.n_classes, dtype=bool)
-    per_sample = statistics.directional / statistics.counts[:, None]
-    answer = np.zeros_like(per_sample)
-    answer[others] = per_sample[others] / squared_distances[others] ** 2
+    answer = statistics.directional / statistics.counts[:, None]
+    fourth = np.square(squared_distances)
+    np.fill_diagonal(fourth, 1)
+    answer /= fourth
+    np.fill_diagonal(answer, 0)
     return answer
 
 
 def directional_cdnv(statistics: Statistics) -> float | None:
     """Mean over ordered pairs of u^T Sigma_i u / d_ij^2, u = (mu_j - mu_i) / d_ij: Luthra,
     Salunkhe and Galanti 2026 (arXiv:2603.03530)."""
+    if statistics.directional is None:
+        return None
     if not statistics.distances.all() or not has_variance(statistics):
         return None
     C = statistics.n_classes
@@ -241,8 +246,13 @@ def distance_to_simplex(gram: np.ndarray) -> float:
     """|| G / ||G||_F - (I - 11^T / C) / sqrt(C - 1) ||_F of a matrix of products G (C, C): Zhu et
     al. 2021 (arXiv:2105.02375), equations 7 to 9."""
     C = len(gram)
-    simplex = (np.eye(C) - 1 / C) / np.sqrt(C - 1)
-    return float(np.linalg.norm(gram / np.linalg.norm(gram) - simplex))
+    # In place: of many classes these matrices are what takes memory.
+    simplex = np.eye(C)
+    simplex -= 1 / C
+    simplex /= np.sqrt(C - 1)
+    difference = gram / np.linalg.norm(gram)
+    difference -= simplex
+    return float(np.linalg.norm(difference))
 
 
 def uniformity(vectors: np.ndarray) -> float | None:
@@ -397,8 +407,10 @@ def nc4(statistics: Statistics) -> float | None:
     return float(statistics.agreeing.sum() / statistics.n_samples)
 
 
-def accuracy_nearest_mean(statistics: Statistics) -> float:
+def accuracy_nearest_mean(statistics: Statistics) -> float | None:
     """Share of the samples that are nearest to the training mean of their own class."""
+    if statistics.nearest is None:
+        return None
     return float(statistics.nearest.sum() / statistics.n_samples)
 
 
@@ -447,12 +459,18 @@ MEASURES: dict[str, Callable[[Statistics], float | None]] = {
     name: globals()[name] for name, entry in QUANTITIES.items() if entry.kind == "statistics"
 }
 
+#: The part of the second pass (:data:`~collapseflow.measures.statistics.PARTS`) that a measure
+#: alone needs, by its name; so do those that others have under the name.
+PART_OF = {
+    "nc1_balanced": "balanced",
+    "directional_cdnv": "directional",
+    "nc4": "nearest",
+    "accuracy_nearest_mean": "nearest",
+}
 
-def measure(statistics: Statistics) -> dict[str, float]:
-    """Every measure that has a value, by its name.
 
-    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
-    ``n_samples`` and ``n_features``.
+def require_apart(statistics: Statistics) -> None:
+    """Refuse what no measure can be had of.
 
     Raises
     ------
@@ -465,6 +483,20 @@ def measure(statistics: Statistics) -> dict[str, float]:
         raise ValueError("the measures of collapse need at least two classes")
     if not statistics.centred.any():
         raise CollapsedError
+
+
+def measure(statistics: Statistics) -> dict[str, float]:
+    """Every measure that has a value, by its name.
+
+    With them ``rank``, that of Sigma_B which its pseudo-inverse keeps, ``n_classes``,
+    ``n_samples`` and ``n_features``.
+
+    Raises
+    ------
+    ValueError, CollapsedError
+        As :func:`require_apart`.
+    """
+    require_apart(statistics)
     values = {name: function(statistics) for name, function in MEASURES.items()}
     eigenvalues = between_class_eigenvalues(statistics)
     return {name: value for name, value in values.items() if value is not None} | {

@@ -146,6 +146,8 @@ def luthra_code_cdnv(statistics: Statistics) -> float | None:
 
 def luthra_code_directional_cdnv(statistics: Statistics) -> float | None:
     """Mean over ordered pairs of u^T Sigma_i u / d_ij^2 with ddof = 1, from the same function."""
+    if statistics.directional is None:
+        return None
     if statistics.counts.min() < 2 or not statistics.distances.all():
         return None
     squared = squareform(statistics.distances)

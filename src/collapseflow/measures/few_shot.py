@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from collapseflow.features.stores import iterate, read_labels, read_made_with, read_rows
+from collapseflow.features.stores import (
+    iterate,
+    read_groups,
+    read_labels,
+    read_made_with,
+    read_rows,
+)
+from collapseflow.images.datasets import grouped_rows
 from collapseflow.measures.collapse import few_shot_bound
 from collapseflow.measures.neighbours import MeanScores
 from collapseflow.measures.statistics import Statistics, map_blocks
@@ -40,8 +47,10 @@ def few_shot(
     over the classes, as its bound is (:func:`collapseflow.measures.collapse.few_shot_bound`).
 
     Shots are drawn without replacement, at most half of a class's images; the queries of a draw are
-    the images that are no shots of it for any m. Those for fewer images are among those for more,
-    and another seed draws others. Classes of one image have no query and are left out. For an m
+    the images that are no shots of it for any m. Where images have groups, half of the groups give
+    the shots of a draw and the others its queries. Shots for fewer images are among those for more,
+    and another seed draws others. Classes of one image, or of one group, have no query and are left
+    out. For an m
     that a class cannot give it gives its half, and there is no bound; an m that none can give is
     left out, too.
 
@@ -63,14 +72,15 @@ def few_shot(
     ``shots``: by m (as text) the ``accuracies`` of the draws, shares, their ``bound`` or None, and
     ``n_classes`` that give m images; empty with fewer than two classes. ``all``: the accuracy of
     the nearest mean of all training images, on all test images of the same classes; ``n_test`` of
-    them; ``left_out``, the number of classes of one image; and ``made_with``.
+    them; ``left_out``, the number of classes that were; and ``made_with``.
     """
-    labels = read_labels(store)
+    labels, groups = read_labels(store), read_groups(store)
     classes, counts = np.unique(labels, return_counts=True)
-    half = counts // 2
+    givers = _givers(labels, groups, draws, seed)
+    half = counts // 2 if groups is None else _of_halves(labels, classes, givers)
     answer: dict[str, Any] = {"left_out": int(np.sum(half == 0))}
     if answer["left_out"]:
-        logger.warning("%d classes of one test image are left out", answer["left_out"])
+        logger.warning("%d classes cannot be halved and are left out", answer["left_out"])
     fewest, classes, half = half.min(), classes[half > 0], half[half > 0]
     known = np.isin(statistics.classes, classes)
     right = statistics.nearest[known] / statistics.counts[known]
@@ -84,14 +94,14 @@ def few_shot(
         return {"shots": {}, **answer}
     drawn = [
         [
-            _draw(labels, c, min(n, max(shots)), [seed, draw])
+            _draw(labels, c, min(n, max(shots)), [seed, draw], givers[draw])
             for c, n in zip(classes, half, strict=True)
         ]
         for draw in range(draws)
     ]
     queries = np.repeat(np.isin(labels, classes)[None], draws, axis=0)
-    for mine, of_draw in zip(queries, drawn, strict=True):
-        mine[np.concatenate(of_draw)] = False
+    for mine, of_draw, of_givers in zip(queries, drawn, givers, strict=True):
+        mine[np.concatenate(of_draw) if groups is None else of_givers] = False
     means = _means(store, drawn, shots, threads)
     score = MeanScores(means.reshape(-1, means.shape[-1]))
     size = max(1, SCORES_BYTES // (8 * len(score.centred)))
@@ -120,10 +130,32 @@ def few_shot(
     return {"shots": by_shots, **answer}
 
 
-def _draw(labels: np.ndarray, label: int, n: int, seed: list[int]) -> np.ndarray:
-    """``n`` rows of a class, in the order in which they are drawn."""
+def _givers(labels: np.ndarray, groups: np.ndarray | None, draws: int, seed: int) -> np.ndarray:
+    """Which images may be shots of each draw, bool (draws, N): all, or those of half of the groups;
+    none where there is one group."""
+    givers = np.full((draws, len(labels)), groups is None)
+    if groups is not None and len(np.unique(groups)) > 1:
+        for draw, mine in enumerate(givers):
+            mine[grouped_rows(labels, groups, len(labels) // 2, [seed, draw])] = True
+    return givers
+
+
+def _of_halves(labels: np.ndarray, classes: np.ndarray, givers: np.ndarray) -> np.ndarray:
+    """The images of each class that can be shots in every draw, int (C,); 0 where a draw has none
+    that can be a query."""
+    shots, queries = (
+        np.array([mine[:, labels == c].sum(axis=1).min() for c in classes])
+        for mine in (givers, ~givers)
+    )
+    return np.where(queries > 0, shots, 0)
+
+
+def _draw(
+    labels: np.ndarray, label: int, n: int, seed: list[int], givers: np.ndarray
+) -> np.ndarray:
+    """``n`` rows of a class among those that may be drawn, in the order in which they are."""
     random = np.random.default_rng([*seed, int(label)])
-    return random.permutation(np.flatnonzero(labels == label))[:n]
+    return random.permutation(np.flatnonzero((labels == label) & givers))[:n]
 
 
 def _means(

@@ -24,7 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from collapseflow.images.datasets import stratified_rows
+from collapseflow.images.datasets import held_out_rows
+from collapseflow.running.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -216,11 +217,11 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     the root mean square of these (:data:`STANDARDISED`, :data:`ONE_SCALE`), of the training set;
     the scale of all features does not matter. Those that are constant but for the rounding of
     float32 are left out. Of both scalings and :data:`PENALTIES` those are chosen whose fit to four
-    fifths of the training images is most often right about the other fifth, drawn by class with
-    ``random_state``; of equally good ones those with the lowest cross-entropy there, and standard
-    deviations before one scale. Penalties are tried from strong to weak, each fit starting where
-    the one before ended, until :data:`WORSE_IN_A_ROW` are no better; these fits are to
-    :data:`COMPARED`, that of all training images with the winner to :data:`FINAL`.
+    fifths of the training images is most often right about the other fifth, drawn by class, or by
+    class and group, with ``random_state``; of equally good ones those with the lowest cross-entropy
+    there, and standard deviations before one scale. Penalties are tried from strong to weak, each
+    fit starting where the one before ended, until :data:`WORSE_IN_A_ROW` are no better; these fits
+    are to :data:`COMPARED`, that of all training images with the winner to :data:`FINAL`.
 
     Attributes
     ----------
@@ -237,18 +238,24 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
     def __init__(self, random_state: int | None = None) -> None:
         self.random_state = random_state
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> "LinearProbe":
-        """Fit to features (n, d) float32 or float64.
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> "LinearProbe":
+        """Fit to features (n, d) float32 or float64, of images in ``groups`` (n,) if there are any:
+        then the other fifth has whole groups.
 
         Raises
         ------
         ValueError
-            With fewer than two classes, in all images or in those that the penalty is chosen with.
+            With fewer than two classes, in all images or in those that the penalty is chosen with,
+            or if all images are of one group.
         """
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
         self.classes_, numbers = np.unique(y, return_inverse=True)
         n = len(X)
-        held_out = stratified_rows(numbers, round(VALIDATION_SHARE * n), self.random_state or 0)
+        n_held_out, seed = round(VALIDATION_SHARE * n), self.random_state or 0
+        try:
+            held_out = held_out_rows(numbers, n_held_out, seed, groups)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         order = np.concatenate([np.setdiff1d(np.arange(n), held_out), held_out])
         n_fitted = n - len(held_out)
         numbers = numbers[order]

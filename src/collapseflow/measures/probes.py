@@ -22,7 +22,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils import all_estimators
 
-from collapseflow.features.stores import read_attributes, read_labels, read_made_with, read_rows
+from collapseflow.features.stores import (
+    read_attributes,
+    read_groups,
+    read_labels,
+    read_made_with,
+    read_rows,
+)
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures.confusion import confusion_counts
 from collapseflow.measures.intervals import wilson_interval
@@ -174,7 +180,8 @@ def evaluate(
     ``accuracy`` with its 95 % interval, ``implementation`` (library and version), ``n_train``,
     ``n_test``, ``n_features``, ``fit_seconds``, ``predict_seconds``, ``iterations`` (None for a
     closed-form or tree method), ``converged`` (None where nothing iterates), ``correct`` (which
-    test images are right: :func:`collapseflow.measures.paired.unpack`), ``confusion`` (numbers of
+    test images are right: :func:`collapseflow.measures.paired.unpack`), ``mistaken_for`` (the
+    classes that the others are taken for, in their order), ``confusion`` (numbers of
     test images by true and predicted class, C lists of C: all classes up to the largest label of
     both splits), ``flags``, ``chosen``
     (:class:`collapseflow.measures.linear_probes.LinearProbe`; None of others) and ``made_with``;
@@ -188,13 +195,18 @@ def evaluate(
     if n_train is not None:
         rows = stratified_rows(read_labels(train_store), n_train, seed)
     features, labels = read_rows(train_store, rows, threads)
+    groups = read_groups(train_store)
+    told = {}
+    if groups is not None and isinstance(pipeline[-1], LinearProbe):
+        # As scikit-learn's pipelines hand it to a step.
+        told[f"{pipeline.steps[-1][0]}__groups"] = groups if rows is None else groups[rows]
     if estimator in OWN and "solver" not in parameters:
         suit_solver(pipeline[-1], *features.shape)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         started = time.perf_counter()
         try:
-            pipeline.fit(features, labels)
+            pipeline.fit(features, labels, **told)
         except CANNOT_FIT as error:
             line = str(error).splitlines()[0] if str(error) else type(error).__name__
             return {"failed": f"cannot be fitted: {line}"}
@@ -232,6 +244,7 @@ def evaluate(
             else None
         ),
         "correct": pack(right),
+        "mistaken_for": predicted[~right].tolist(),
         "confusion": confusion_counts(labels, predicted, n_classes).tolist(),
         "flags": flags,
         "chosen": getattr(pipeline[-1], "chosen_", None),

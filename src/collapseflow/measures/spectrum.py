@@ -16,6 +16,7 @@ import xxhash
 
 from collapseflow.features.stores import (
     iterate,
+    read_attributes,
     read_labels,
     read_made_with,
     read_rows,
@@ -25,6 +26,7 @@ from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures.statistics import TRUE
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import MADE_WITH, made_with, remedy
+from collapseflow.running.memory import require_memory
 from collapseflow.running.threads import blas_threads
 
 #: Indices, from 1, of the eigenvalues to which alpha-ReQ's line is fitted: its authors' code's.
@@ -315,12 +317,17 @@ def measure_spectrum(stores: Mapping[str, str | Path], seed: int, threads: int) 
     Raises
     ------
     UserError
-        If a store is missing or damaged, or holds features that are not finite.
+        If a store is missing or damaged, or holds features that are not finite, or more of them
+        than the machine has memory for.
     """
     answer = {}
     with blas_threads(threads):
         for split, path in stores.items():
             labels = read_labels(path)
+            d = read_attributes(path)["n_features"]
+            # The scatter matrix, another one, and the eigenvectors of both.
+            instead = "fewer features, or a study without the spectrum"
+            require_memory(4 * 8 * d**2, f"{path}: the spectrum of {d:,} features", instead)
             try:
                 moments = reduce_blocks(iterate(path), labels)
             except ValueError as error:

@@ -18,14 +18,14 @@ estimated from the same images.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -69,6 +69,12 @@ Answer = TypeVar("Answer")
 ROUNDING = 1e-13
 #: Bytes of float64 features that are multiplied at a time: a core's cache should hold them.
 PIECE_BYTES = 2 * 2**20
+#: What of the second pass some measures ask for and others do not, and which has a cost of its own.
+PARTS = ("balanced", "directional", "nearest")
+#: In which type a sample's products with the class means are taken (:func:`scatter_around`).
+Products = Literal["float64", "float32"]
+#: Class means nearer to each other than this share of the longest, around their mean, keep float64.
+NEAR_MEANS = 0.1
 #: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
 #: the product itself where one of them is narrow.
 SMALL_PRODUCT = 10**6
@@ -282,6 +288,19 @@ class ClassMeans:
         return basis[kept], left[:, kept] * singular[kept]
 
     @cached_property
+    def closeness(self) -> float:
+        """The shortest distance between two class means, over the longest ||mu_c - mu_G||; roughly:
+        from their products."""
+        _, coordinates = self.span
+        lengths = np.vecdot(coordinates, coordinates)
+        squared = coordinates @ coordinates.T
+        squared *= -2
+        squared += lengths
+        squared += lengths[:, None]
+        np.fill_diagonal(squared, np.inf)
+        return float(np.sqrt(max(squared.min(), 0) / lengths.max())) if lengths.any() else 0.0
+
+    @cached_property
     def frame(self) -> tuple[np.ndarray | None, np.ndarray]:
         """A basis as columns (d, r), and coordinates (C, r) in it, for products with samples: those
         of :attr:`span`. Means that span the whole space need no basis: None, and themselves."""
@@ -298,11 +317,11 @@ class Scatter:
     :attr:`ClassMeans.frame`, and ``balanced``, which is not summed up where it follows."""
 
     scatter: np.ndarray
-    balanced: np.ndarray
+    balanced: np.ndarray | None
     squared: np.ndarray
-    fourth: np.ndarray
-    directional: np.ndarray
-    nearest: np.ndarray
+    fourth: np.ndarray | None
+    directional: np.ndarray | None
+    nearest: np.ndarray | None
     predicted: np.ndarray | None
     agreeing: np.ndarray | None
 
@@ -334,12 +353,23 @@ class _SecondPass:
     nearest of them: ||h - mu_j||^2 = const - 2 (t_j + a_c . a_j - ||a_j||^2 / 2). Where other
     means than the samples' own are to be nearest, these have a basis of their own. The scatter is
     along the basis of ``own.frame``.
+
+    The t_j are of the type ``products``, in which the most is multiplied; all else is in float64.
+    Where float32 does not tell for certain which mean is nearest, float64 is asked.
     """
 
-    def __init__(self, own: ClassMeans, training: ClassMeans) -> None:
+    def __init__(
+        self,
+        own: ClassMeans,
+        training: ClassMeans,
+        parts: Collection[str] = PARTS,
+        products: Products = "float64",
+    ) -> None:
         self.own, self.training = own, training
         self.basis, self.coordinates = own.frame
-        self.weights = None if own.even else 1 / np.sqrt(own.counts)
+        self.balanced = "balanced" in parts and not own.even
+        self.directional, self.nearest = "directional" in parts, "nearest" in parts
+        self.weights = 1 / np.sqrt(own.counts) if self.balanced else None
         self.training_basis, self.to_training = to_basis, to = training.frame
         # (mu_c - mu_G) . m_j, along the basis.
         self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
@@ -348,6 +378,14 @@ class _SecondPass:
         place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
         found = training.classes[place] == own.classes
         self.own_in_training = np.where(found, place, -1)
+        self.dtype = np.dtype(products)
+        self.columns, self.to_columns, self.type_offsets = (
+            part.astype(self.dtype, copy=False) for part in (self.coordinates, to, self.offsets)
+        )
+        # By sample's class and by length of z: what float32 may be off in two scores together.
+        eps = np.finfo(self.dtype).eps
+        self.offsets_error = 2 * eps * np.abs(self.offsets).max(axis=1)
+        self.products_error = (to.shape[1] + 4) * eps * np.linalg.norm(to, axis=1).max()
 
     def __call__(
         self, features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
@@ -357,26 +395,29 @@ class _SecondPass:
         squared_lengths = np.empty(len(rows))
         nearest = np.empty(len(rows), np.int64)
         rank = self.coordinates.shape[1]
-        scatter, balanced = np.zeros((2, rank, rank))
-        directional = np.zeros((n_classes, n_classes))
-        row_bytes = 8 * max(d, n_classes, len(self.training.classes))
+        scatter = np.zeros((rank, rank))
+        balanced = np.zeros((rank, rank)) if self.balanced else None
+        directional = np.zeros((n_classes, n_classes)) if self.directional else None
+        row_bytes = max(8 * d, self.dtype.itemsize * max(n_classes, len(self.training.classes)))
         pieces = _pieces(features, rows, row_bytes, self.own.means)
         for samples, part, present, members in pieces:
             of_samples = rows[samples]
             squared_lengths[samples] = np.vecdot(part, part)
             z = _project(part, self.basis)
             scatter += z.T @ z
-            t = z @ self.coordinates.T
-            scores = self.offsets[of_samples]
-            if self.training is self.own:
-                scores += t
-            else:
-                scores += _project(part, self.training_basis) @ self.to_training.T
-            nearest[samples] = scores.argmax(axis=1)
-            t -= t[np.arange(len(part)), of_samples][:, None]
-            np.square(t, out=t)
-            directional[present] += members @ t
-            if self.weights is not None:
+            t = None
+            if self.directional or (self.nearest and self.training is self.own):
+                t = z.astype(self.dtype, copy=False) @ self.columns.T
+            if self.nearest:
+                z_training = z
+                if self.training is not self.own:
+                    z_training = _project(part, self.training_basis)
+                nearest[samples] = self._nearest(z_training, t, of_samples)
+            if self.directional:
+                t -= t[np.arange(len(part)), of_samples][:, None]
+                squares = t if t.dtype == np.float64 else np.empty(t.shape)
+                directional[present] += members @ np.square(t, out=squares)
+            if self.balanced:
                 # In place, where the part may stand: nothing else is asked of either.
                 z *= self.weights[of_samples][:, None]
                 balanced += z.T @ z
@@ -384,25 +425,57 @@ class _SecondPass:
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
 
-        answers = None, None
+        predicted = agreeing = None
         if predictions is not None:
-            answers = (
-                count(predictions == labels),
-                count(predictions == self.training.classes[nearest]),
-            )
+            predicted = count(predictions == labels)
+            if self.nearest:
+                agreeing = count(predictions == self.training.classes[nearest])
         return Scatter(
             scatter,
             balanced,
             np.bincount(rows, squared_lengths, n_classes),
             np.bincount(rows, squared_lengths**2, n_classes),
             directional,
-            count(nearest == self.own_in_training[rows]),
-            *answers,
+            count(nearest == self.own_in_training[rows]) if self.nearest else None,
+            predicted,
+            agreeing,
         )
+
+    def _nearest(self, z: np.ndarray, t: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+        """The number of the nearest training mean of each sample, int (n,).
+
+        Parameters
+        ----------
+        z
+            Samples (n, r) around their own means, along the basis of the training means.
+        t
+            Their products with the training means, where these are the samples' own.
+        rows
+            The number of each sample's own class.
+        """
+        scores = self.type_offsets[rows]
+        if t is None or self.training is not self.own:
+            t = z.astype(self.dtype, copy=False) @ self.to_columns.T
+        scores += t
+        nearest = scores.argmax(axis=1)
+        if self.dtype == np.float64:
+            return nearest
+        best = scores[np.arange(len(rows)), nearest]
+        scores[np.arange(len(rows)), nearest] = -np.inf
+        error = self.products_error * np.linalg.norm(z, axis=1) + self.offsets_error[rows]
+        unsure = np.flatnonzero(best - scores.max(axis=1) <= error)
+        exact = self.offsets[rows[unsure]] + z[unsure] @ self.to_training.T
+        nearest[unsure] = exact.argmax(axis=1)
+        return nearest
 
 
 def scatter_around(
-    own: ClassMeans, training: ClassMeans, stream: Stream, threads: int = 1
+    own: ClassMeans,
+    training: ClassMeans,
+    stream: Stream,
+    threads: int = 1,
+    parts: Collection[str] = PARTS,
+    products: Products = "float64",
 ) -> Scatter:
     """The second pass.
 
@@ -412,8 +485,18 @@ def scatter_around(
         Means of the samples, of all shards of them.
     training
         Means of the training set, of which the nearest counts; ``own`` where the samples are it.
+    parts
+        Which of :data:`PARTS` are wanted.
+    products
+        The type of the products of samples with class means. With ``float32``, which takes half the
+        time, ``directional`` is off by its rounding; all else is what ``float64`` gives, but for
+        the order of sums. Where class means are nearer to each other than :data:`NEAR_MEANS` of the
+        longest, so that rounding would weigh more, ``directional`` is had from ``float64``
+        nevertheless.
     """
-    blocks = map_blocks(_SecondPass(own, training), stream, threads)
+    if products == "float32" and "directional" in parts and own.closeness < NEAR_MEANS:
+        products = "float64"
+    blocks = map_blocks(_SecondPass(own, training, parts, products), stream, threads)
     total = next(blocks)
     for of_block in blocks:
         total.merge(of_block)
@@ -428,7 +511,8 @@ class Statistics:
     C classes are present, with n_c of the N samples and the mean mu_c; mu_G is the mean of all
     samples, mu_M that of the class means, whatever their sizes: the same for classes of one size.
     U (d, r) is an orthonormal basis of the span of the differences of class means,
-    a_c = U^T (mu_c - mu_G), and m_c = mu_c - mu_M.
+    a_c = U^T (mu_c - mu_G), and m_c = mu_c - mu_M. None is what was not asked for
+    (:data:`PARTS`), or cannot be told of samples that were read once.
 
     Attributes
     ----------
@@ -461,12 +545,12 @@ class Statistics:
     means: np.ndarray
     coordinates: np.ndarray
     scatter: np.ndarray
-    balanced: np.ndarray
+    balanced: np.ndarray | None
     squared: np.ndarray
-    fourth: np.ndarray
-    directional: np.ndarray
+    fourth: np.ndarray | None
+    directional: np.ndarray | None
     norms: np.ndarray
-    nearest: np.ndarray
+    nearest: np.ndarray | None
     predicted: np.ndarray | None = None
     agreeing: np.ndarray | None = None
     head_weight: np.ndarray | None = None
@@ -540,6 +624,8 @@ def reduce_stream(
     threads: int = 1,
     training: ClassMeans | None = None,
     head: Head | None = None,
+    parts: Collection[str] = PARTS,
+    products: Products = "float64",
 ) -> tuple[Statistics, ClassMeans]:
     """Both passes over features.
 
@@ -549,6 +635,8 @@ def reduce_stream(
         Means of the training set; None where the samples are it.
     head
         Weight (K, d) and bias (K,) of the last layer, if the features are its input.
+    parts, products
+        As of :func:`scatter_around`.
 
     Returns
     -------
@@ -560,7 +648,8 @@ def reduce_stream(
         If a feature is not finite.
     """
     own = sum_classes(stream, threads).means()
-    found = scatter_around(own, own if training is None else training, stream, threads)
+    nearest = own if training is None else training
+    found = scatter_around(own, nearest, stream, threads, parts, products)
     return statistics_of(own, found, head), own
 
 
@@ -571,7 +660,8 @@ def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> 
     if own.frame[0] is None:
         basis, _ = own.span
         found.scatter, found.balanced = (
-            basis @ part @ basis.T for part in (found.scatter, found.balanced)
+            None if part is None else basis @ part @ basis.T
+            for part in (found.scatter, found.balanced)
         )
     weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
     return Statistics(

@@ -92,12 +92,12 @@ class DescribedFeatures:
 
 Described = DescribedRun | DescribedFeatures
 #: The files of a table or figure by their suffixes: ``pdf``, ``png``, ``svg``, ``txt``,
-#: ``csv``, ``md``, ``tex``.
+#: ``csv``, ``md``, ``tex``, ``json``.
 Outputs = Mapping[str, str | Path]
 
 #: What is told as JSON-like values, and is given as these.
 CLASSES = {
-    **dict.fromkeys(("runs", "layered_runs", "swept_runs"), DescribedRun),
+    **dict.fromkeys(("runs", "layered_runs", "swept_runs", "runs_swept_twice"), DescribedRun),
     "columns": DescribedFeatures,
 }
 
@@ -136,9 +136,9 @@ class Material:
         ``variance_states`` are the files.
     benchmarks
         Snakemake's file of each of ``jobs``, with the wall time of its last run.
-    runs, layered_runs, swept_runs
+    runs, layered_runs, swept_runs, runs_swept_twice
         :class:`DescribedRun`: all runs; those of backbones that are read at several layers; those
-        of recipes that are run with several values of a key.
+        of recipes that are run with several values of a key; those with several values of two keys.
     columns
         :class:`DescribedFeatures`: the feature sets that are compared on the data set.
     column_labels

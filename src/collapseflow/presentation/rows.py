@@ -28,7 +28,7 @@ from collapseflow.measures.quantities import (
 )
 from collapseflow.measures.statistics import MATCHED, TRUE
 from collapseflow.presentation.material import Described, DescribedFeatures, DescribedRun
-from collapseflow.running.files import checked_path, open_checked, read_json
+from collapseflow.running.files import checked_path, open_checked, read_json, readable
 from collapseflow.running.words import as_word
 
 #: What tells one run from another, beside the swept keys.
@@ -145,13 +145,16 @@ def collect_measures(
         ]
     broken = [_who(failure, keys) for failure in failed]
     for make_rows, files in results:
-        for one, seed, content in read_results(features, files):
+        for (one, seed), path in zip(with_seeds(features), files, strict=True):
             who = identity(one, seed, keys)
             where = {"epoch": one.epoch, "layer": one.layer}
-            reason = failure_of_results(content)
-            if reason is None:
-                rows += [{**who, **where, **row} for row in make_rows(content)]
-            elif _who(who, keys) not in broken:
+            content = read_json(path)
+            # A whole file, but of another version or none of these.
+            with readable(path):
+                reason = failure_of_results(content)
+                made = [] if reason else [{**who, **where, **row} for row in make_rows(content)]
+            rows += made
+            if reason is not None and _who(who, keys) not in broken:
                 failed.append({**who, **where, "reason": reason, "label": one.label})
     for failure in failed:
         words = [datasets[failure["dataset"]], failure.pop("label"), failure["layer"]]

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.findings import LIMITS
@@ -18,8 +19,11 @@ TRAINED = {
     "bfloat16": "in bfloat16",
     "auto": "in bfloat16 where the device has it, else in float32",
 }
-#: In which other forms there are the figures and tables that a page links.
-OTHER_FORMS = {".png": ("PDF",), ".md": ("CSV", "TeX")}
+#: The figure beside the findings, by its rule: accuracy and collapse of each network, or without
+#: networks the features of a data set, or its images.
+KEY_FIGURES = ("plot_probes", "plot_vectors", "plot_embedding", "plot_samples")
+#: The forms of figures and tables that a page links, and in which other forms there are these.
+OTHER_FORMS = {"png": ("PDF",), "md": ("CSV", "TeX")}
 READ = {
     "float32": "in float32",
     "tf32": "in TensorFloat-32, which rounds what is multiplied to 10 bits",
@@ -32,8 +36,7 @@ def write_summary(
     datasets: Mapping[str, str | Path],
     failures: str | Path,
     findings: str | Path,
-    key_figure: str,
-    sections: Sequence[tuple[str, Sequence[str]]],
+    contents: Sequence[Mapping[str, Any]],
     results: Iterable[str | Path],
     output: str | Path,
 ) -> None:
@@ -51,15 +54,15 @@ def write_summary(
         What :func:`collapseflow.presentation.rows.collect_measures` wrote of what failed.
     findings
         JSON: what :func:`collapseflow.presentation.findings.as_records` gives.
-    key_figure
-        The one of the figures below that the page shows.
-    sections
-        Headings, each with paths of tables (Markdown) and figures (PNG) relative to the page.
+    contents
+        The tables and figures (:func:`collapseflow.study.products.contents`); the page shows the
+        first figure of :data:`KEY_FIGURES` that is among them.
     results
         The files behind them, which say what they were made with.
     """
     found = read_json(findings)
-    heading = next(heading for heading, paths in sections if key_figure in paths)
+    figures = {one["rule"]: one for one in reversed(contents)}
+    key = next((figures[rule] for rule in KEY_FIGURES if rule in figures), None)
     told = [one for one in found if one["kind"] != LIMITS]
     nothing = "Nothing: no two feature sets and no training have results."
     lines = [
@@ -69,8 +72,7 @@ def write_summary(
         "",
         *([f"- {markdown(one['text'])}{_links(one['links'])}" for one in told] or [nothing]),
         "",
-        f"![{markdown(heading)}]({key_figure})",
-        "",
+        *([f"![{markdown(key['heading'])}]({key['files']['png']})", ""] if key else []),
     ]
     limits = [f"- {markdown(one['text'])}" for one in found if one["kind"] == LIMITS]
     if limits:
@@ -78,10 +80,14 @@ def write_summary(
     failed = failures_in_words(read_csv(failures))
     if failed:
         lines += ["## What failed", "", *(f"- {markdown(line)}" for line in failed), ""]
+    sections: dict[str, list[str]] = {}
+    for one in contents:
+        paths = [path for suffix, path in one["files"].items() if suffix in OTHER_FORMS]
+        sections.setdefault(one["heading"], []).extend(paths)
     lines += [
         "## Tables and figures",
         "",
-        *(f"- {markdown(heading)}:{_files(paths)}" for heading, paths in sections),
+        *(f"- {markdown(heading)}:{_files(paths)}" for heading, paths in sections.items()),
         "- Every measure, a row each: [measures.csv](measures.csv)",
         "",
         "## What was done",
@@ -119,7 +125,7 @@ def _files(paths: Iterable[str]) -> str:
     words = []
     for path in paths:
         stem, suffix = os.path.splitext(path)
-        others = [f"[{name}]({stem}.{name.lower()})" for name in OTHER_FORMS[suffix]]
+        others = [f"[{name}]({stem}.{name.lower()})" for name in OTHER_FORMS[suffix[1:]]]
         words.append(
             f" [{Path(stem).relative_to(Path(stem).parts[0])}]({path}) ({', '.join(others)})"
         )

@@ -9,6 +9,7 @@ A run of Snakemake that submits jobs holds one, too: it tells later runs in its 
 are still waited for.
 """
 
+import errno
 import json
 import logging
 import os
@@ -108,7 +109,14 @@ def _host() -> str:
 def read_holder(path: Path) -> dict:
     """What a lease says; empty if there is none, or if it is just being written."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # On a network file system: another machine has replaced the file while it was open.
+            text = path.read_text(encoding="utf-8")
+        return json.loads(text)
     except (FileNotFoundError, ValueError):
         return {}
 
@@ -117,9 +125,7 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
     seen, since, said = None, time.monotonic(), False
     while True:
         try:
-            # Fails if the file is there, on network file systems too.
-            with open(path, "x", encoding="utf-8") as handle:
-                handle.write(json.dumps(mine))
+            _create(path, mine)
             return
         except FileExistsError:
             holder = read_holder(path)
@@ -140,6 +146,19 @@ def _acquire(path: Path, mine: dict, patience: float) -> None:
             message = "%s works on the same outputs; waiting until it ends"
             logger.info(message, where, extra={"progress": True})
         pause(min(1.0, patience / 10))
+
+
+def _create(path: Path, mine: dict) -> None:
+    """Write a lease that is not there yet, whole or not at all."""
+    # Fails if the file is there, on network file systems too.
+    handle = open(path, "x", encoding="utf-8")  # noqa: SIM115
+    try:
+        with handle:
+            handle.write(json.dumps(mine))
+    except OSError:
+        # The disk is full: whoever comes next would wait for nobody's lease.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def has_ended(path: Path) -> bool | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import psutil
 
+from collapseflow.running.errors import UserError
+
 PROCESS = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -13,6 +15,27 @@ def free_megabytes() -> int:
     """Nine tenths of the memory that is free now, or of what a container or an allocation has."""
     limits = [psutil.virtual_memory().available, *cgroup_limits()]
     return max(1, int(0.9 * min(limits) / 1e6))
+
+
+def require_memory(n_bytes: float, of: str, instead: str) -> None:
+    """Refuse what the machine, or the container or allocation, can never hold.
+
+    Parameters
+    ----------
+    of, instead
+        What needs so much, and what needs less, in words.
+
+    Raises
+    ------
+    UserError
+        With both numbers.
+    """
+    most = min([psutil.virtual_memory().total, *cgroup_limits()])
+    if n_bytes > most:
+        raise UserError(
+            f"{of} takes {n_bytes / 1e9:.1f} GB of memory, and there are {most / 1e9:.1f}; "
+            f"allowed: {instead}"
+        )
 
 
 def cgroup_limits() -> Iterator[int]:

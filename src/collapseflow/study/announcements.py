@@ -6,12 +6,13 @@ take hours, and is said before.
 """
 
 import csv
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from collapseflow.running.files import open_checked, read_json, readable
 from collapseflow.running.resume import DEPENDENCIES, SET_ASIDE, read_kept
 from collapseflow.running.words import epoch_name
 from collapseflow.study.recipes import Recipe
@@ -233,10 +234,17 @@ def finished(results: str | Path) -> list[str]:
     """What a finished study has found, in a line each, and where its pages are.
 
     Three kinds of findings, the first sentence of each.
+
+    Raises
+    ------
+    UserError
+        If ``findings.json`` is missing or damaged.
     """
-    findings = json.loads(Path(results, "findings.json").read_text(encoding="utf-8"))
-    first = {finding["kind"]: finding["short"] for finding in reversed(findings)}
-    kinds = dict.fromkeys(finding["kind"] for finding in findings)
+    path = Path(results, "findings.json")
+    with readable(path):
+        findings = read_json(path)
+        first = {finding["kind"]: finding["short"] for finding in reversed(findings)}
+        kinds = dict.fromkeys(finding["kind"] for finding in findings)
     pages = (Path(results, name) for name in ("summary.md", "report.html"))
     return [
         *[first[kind] for kind in kinds][:_NAMED],
@@ -254,16 +262,20 @@ def failed_runs(failures: str | Path, n_runs: int) -> list[str]:
         The study's ``failures.csv``.
     n_runs
         How many runs the study has.
+
+    Raises
+    ------
+    UserError
+        If the file is no such table, or damaged.
     """
-    try:
-        with open(failures, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
+    if not Path(failures).exists():
         return []
     where = ("epoch", "layer", "what", "reason")
-    who = [(row["recipe"], tuple(v for k, v in row.items() if k not in where)) for row in rows]
-    runs = {one for recipe, one in who if recipe}
-    others = {one for recipe, one in who if not recipe}
+    with open_checked(failures) as file:
+        rows = csv.DictReader(TextIOWrapper(file, encoding="utf-8", newline=""))
+        who = [(row["recipe"], tuple(v for k, v in row.items() if k not in where)) for row in rows]
+        runs = {one for recipe, one in who if recipe}
+        others = {one for recipe, one in who if not recipe}
     words = [f"{len(runs)} of {n_runs} runs"] if runs else []
     words += [f"{len(others)} other feature set{'s'[: len(others) - 1]}"] if others else []
     return [f"FAILED: {' and '.join(words)}; why: {failures}"] if words else []

@@ -16,11 +16,14 @@ from typing import Any
 from collapseflow import __version__
 from collapseflow.features.families import family_of
 from collapseflow.features.known import Architecture
+from collapseflow.images.sources.known import SOURCES
+from collapseflow.images.sources.places import OWN, check_saved, content, n_classes
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import (
     OF_WEIGHTS,
+    VECTORS,
     Backbone,
     Study,
     is_distributed,
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 #: Seconds that one core takes for the spectrum of d features, over d^3: four decompositions of
 #: d x d matrices with numpy and OpenBLAS, 24 s at d = 3,000 (2026-11-29).
 SPECTRUM_SECONDS = 9e-10
+#: Keys that decide what is found in a saved data set.
+SAVED = {"location", "name", "arguments", "columns", "class_names"}
 #: Minutes of one core from which on a spectrum is worth a warning.
 SLOW = 10
 
@@ -41,12 +46,14 @@ def check_against_libraries(study: Study) -> list[str]:
     """Data sets, models, layers, image sizes, files of weights and classifier parameters that the
     libraries refuse, and names for more or fewer classes than there are.
 
-    Returns one line for each; an empty list means that all is well. Imports the libraries.
+    Returns one line for each; an empty list means that all is well. How a file of weights is taken
+    is logged. Imports the libraries.
     """
     from collapseflow.features.checks import check_backbone
     from collapseflow.features.loading import check_weights
     from collapseflow.images.sources.prepare import DOWNLOADS, check_class_names
     from collapseflow.images.sources.torchvision import check_arguments
+    from collapseflow.images.sources.vectors import check as check_vectors
     from collapseflow.measures.probes import build_classifier
     from collapseflow.training.trained import check_trained
 
@@ -65,14 +72,18 @@ def check_against_libraries(study: Study) -> list[str]:
         here, readable = f"datasets.{key}", True
         if dataset.source == "torchvision":
             readable = ask(here, check_arguments, dataset.name, dataset.arguments)
+        if dataset.source == VECTORS:
+            readable = ask(here, check_vectors, dataset.location)
+        if dataset.source == "huggingface":
+            readable = ask(here, check_saved, dataset.model_dump())
         if readable and key in named_classes(study):
             ask(here, check_class_names, dataset.model_dump(), DOWNLOADS)
     sound = [
         ask(f"backbones.{key}", check_backbone, **questions)
         for key, questions in questions_about_networks(study).items()
     ]
-    for key, model, path in files_of_weights(study) if all(sound) else []:
-        ask(f"backbones.{key}", check_weights, model, path)
+    for key, *question in files_of_weights(study) if all(sound) else []:
+        ask(f"backbones.{key}", check_weights, *question)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -116,14 +127,31 @@ def architecture_of(backbone: Backbone) -> Architecture:
     return Architecture(backbone.model, size, backbone.head)
 
 
-def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path]]:
-    """Each backbone whose weights are a user's file, with its network and the file."""
+def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path, bool, int | None]]:
+    """What :func:`collapseflow.features.loading.check_weights` is asked of each backbone whose
+    weights are a user's file, behind the backbone's key."""
     return [
-        (key, architecture_of(backbone), Path(source))
+        (
+            *(key, architecture_of(backbone), Path(source)),
+            backbone.classes_of_weights is not None,
+            number_of_classes(study, backbone.classes_of_weights),
+        )
         for key, backbone in study.backbones.items()
         for source in backbone.weights
         if weight_state(source) == "file"
     ]
+
+
+def number_of_classes(study: Study, dataset: str | None) -> int | None:
+    """The number of classes of a data set, where it is known before its images are prepared."""
+    if dataset is None:
+        return None
+    entry = study.datasets[dataset]
+    if entry.classes is not None:
+        return len(entry.classes)
+    if entry.source in SOURCES:
+        return SOURCES[entry.source].classes
+    return n_classes(entry.model_dump()) if entry.source in OWN else None
 
 
 def trained_models(study: Study) -> list[tuple[str, Architecture]]:
@@ -150,11 +178,21 @@ def check_once(study: Study, cache: Path) -> None:
             for key, d in study.datasets.items()
             if d.source == "torchvision"
         },
+        "saved": {
+            key: [d.model_dump(include=SAVED), content(d.model_dump())]
+            for key, d in study.datasets.items()
+            if d.source == "huggingface"
+        },
         "class_names": named_classes(study),
+        "vectors": {
+            key: [(p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns) for p in files.values()]
+            for key, files in study.vectors.items()
+            if files
+        },
         "backbones": questions_about_networks(study),
         "files": [
-            [str(model), path, path.stat().st_size, path.stat().st_mtime_ns]
-            for _, model, path in files_of_weights(study)
+            [str(model), path, path.stat().st_size, path.stat().st_mtime_ns, *classes]
+            for _, model, path, *classes in files_of_weights(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},
@@ -193,11 +231,15 @@ def warn_of_slow_spectra(study: Study) -> None:
         if dataset.image_size is None:
             continue
         scattering = study.scattering_of(key)
-        places = {"raw": dataset.image_size, "scattering": dataset.image_size // 2**scattering.J}
+        height, width = dataset.image_size
+        places = {
+            "raw": height * width,
+            "scattering": (height // 2**scattering.J) * (width // 2**scattering.J),
+        }
         for name in study.features if study.features is not None else places:
             if name not in places:
                 continue
-            values = places[name] ** 2 * (1 if dataset.is_ink else 3)
+            values = places[name] * (1 if dataset.is_ink else 3)
             d = values * (scattering.n_coefficients if name == "scattering" else 1)
             minutes = SPECTRUM_SECONDS * d**3 / 60
             if minutes >= SLOW:

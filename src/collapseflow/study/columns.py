@@ -45,15 +45,15 @@ class Columns:
     def _compared(self) -> dict[str, list[Column]]:
         columns = {}
         for dataset in self._study.datasets:
-            names = self._study.features
-            if names is None:
-                names = self._study.feature_names([dataset])
+            names = own = self._study.feature_names([dataset])
+            if self._study.features is not None:
+                names = [name for name in self._study.features if name in own]
             columns[dataset] = [c for name in names for c in self.named(dataset, name)]
         return columns
 
     def named(self, dataset: str, name: str) -> list[Column]:
         """The columns behind one name of the key ``features``: all layers, starts and recipes."""
-        if name in WITHOUT_NETWORK:
+        if name in (*WITHOUT_NETWORK, *self._study.vectors[dataset]):
             return [Column(name, (FeatureSet(name=name),))]
         key, start = name.split("-", 1)
         if start != "finetuned":
@@ -91,7 +91,7 @@ class Columns:
         analysed = {}
         for dataset in self._study.datasets:
             columns = list(self.compared(dataset))
-            if "transfer" in self._study.analyses:
+            if "transfer" in self._study.analyses and dataset in self._study.with_images:
                 columns += self._all_start_columns()
             analysed[dataset] = list({column.key: column for column in columns}.values())
         return analysed
@@ -125,7 +125,8 @@ class Columns:
             shown_on[run.dataset].update([run.state.at(0).path, *baselines])
         untrained = {}
         for dataset, shown in shown_on.items():
-            columns = [c for name in WITHOUT_NETWORK for c in self.named(dataset, name)]
+            names = self._study.vectors[dataset] or WITHOUT_NETWORK
+            columns = [c for name in names for c in self.named(dataset, name)]
             columns += self._all_start_columns()
             shown_sets = [tuple(s for s in c.sets if s.folder in shown) for c in columns]
             untrained[dataset] = [

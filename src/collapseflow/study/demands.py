@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from collapseflow.images.datasets import read_info
-from collapseflow.images.sources.known import SOURCES, divided, n_used
+from collapseflow.images.sources.known import DECODED, SOURCES, divided, n_used
 from collapseflow.running.errors import UserError
 from collapseflow.study.paths import State
 from collapseflow.study.plan import Plan
@@ -82,10 +82,11 @@ def images_of(path: str | Path, entry: Mapping[str, Any], test_fraction: float) 
             # The job that reads the images says it.
             return None
     n, known = n_used(entry, test_fraction), SOURCES.get(entry["source"])
-    side = known.image_size if known else entry["size"]
-    if len(n) < 2 or side is None:
+    size = known.image_size if known else entry["size"]
+    if len(n) < 2 or size is None:
         return None
-    return Images(n["train"], n["test"], side**2 * (1 if known else 3))
+    pixels = size**2 if isinstance(size, int) else math.prod(size)
+    return Images(n["train"], n["test"], pixels * (1 if known else 3))
 
 
 def megabytes(
@@ -192,8 +193,8 @@ class Demands:
         return cores(self._study.threads, cards) if self._on_cards else self._study.threads
 
     def decoding_threads(self, dataset: str) -> int:
-        """Cores of a data set's preparation: only a folder's images are decoded in parallel."""
-        return self._study.threads if self._study.datasets[dataset].source == "folder" else 1
+        """Cores of a data set's preparation: files of images are decoded in parallel."""
+        return self._study.threads if self._study.datasets[dataset].source in DECODED else 1
 
     # --- reading --------------------------------------------------------------------------
 

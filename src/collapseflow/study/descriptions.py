@@ -59,6 +59,18 @@ class Descriptions:
             points.setdefault(run.recipe, set()).add(str(run.setting))
         return [run for run in self.runs if len(points[run.recipe]) > 1]
 
+    def runs_swept_twice(self) -> list[DescribedRun]:
+        """The runs of recipes that are run with several values of two keys or more."""
+        values: dict[str, dict[str, set[str]]] = {}
+        for run in self.runs:
+            for key, value in run.setting.items():
+                values.setdefault(run.recipe, {}).setdefault(key, set()).add(str(value))
+        several = {
+            recipe: [key for key, of_key in by_key.items() if len(of_key) > 1]
+            for recipe, by_key in values.items()
+        }
+        return [run for run in self.runs if len(several.get(run.recipe, ())) > 1]
+
     def columns(self, dataset: str) -> list[DescribedFeatures]:
         """The columns that are compared on a data set."""
         return [self._describe_column(dataset, c) for c in self._columns.compared(dataset)]

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from collapseflow.images.sources.known import IDX_FILES
+from collapseflow.images.sources.places import OWN
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import read_json, readable, writable, write_json
 from collapseflow.running.resume import digest
@@ -24,7 +25,9 @@ from collapseflow.study.schema import DECISIVE_CHANGES
 SHARED = ("seed", "test_fraction")
 FILE = "identity.json"
 #: Sources whose images stand where the user says.
-LOCATED = ("folder", "idx")
+LOCATED = (*OWN, "huggingface", "idx", "features")
+#: What stands for keys that were not recorded when a study was made: then there was no choice.
+BEFORE = {"fit": "crop", "columns": {}}
 #: Arguments of torchvision's data sets that say where files are, not which.
 WHERE = ("root", "download")
 #: The folders of results that have one for each data set.
@@ -84,7 +87,7 @@ def record(study: Mapping[str, Any], results: str | Path) -> None:
     before = _kept(results).get("datasets", {})
     now = {name: _decisive(entry) for name, entry in study["datasets"].items()}
     for name, entry in study["datasets"].items():
-        if entry["source"] in LOCATED:
+        if entry["source"] in LOCATED and entry["location"]:
             now[name]["files"] = _listing(entry["location"])
     with writable():
         write_json(path, {**{key: study[key] for key in SHARED}, "datasets": {**before, **now}})
@@ -114,13 +117,13 @@ def _decisive(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a data set that decide which images it has, with their values."""
     arguments = {k: v for k, v in entry["arguments"].items() if k not in WHERE}
     values = {"source": entry["source"], "name": entry["name"], "arguments": arguments}
-    values |= {"size": entry["size"]}
+    values |= {key: entry[key] for key in ("size", *BEFORE)}
     values |= {f"subset.{split}": n for split, n in entry["subset"].items()}
     values |= {key: entry.get(key) for key in DECISIVE_CHANGES}
     if entry["source"] == "idx" and set(entry["sha256"]) == set(IDX_FILES):
         # Wherever the files are, these are their contents.
         return {**values, "sha256": entry["sha256"]}
-    if entry["source"] in LOCATED:
+    if entry["source"] in LOCATED and entry["location"]:
         values["location"] = list(map(_place, entry["location"]))
     # As it is read again.
     return json.loads(json.dumps(values, default=str))
@@ -130,7 +133,7 @@ def _differences(entry: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     """The keys that decide a data set's images and differ from before: the values now and then."""
     now = _decisive(entry)
     # Results of before there were these keys are of data sets that are not changed.
-    before = {**dict.fromkeys(DECISIVE_CHANGES), **before}
+    before = {**BEFORE, **dict.fromkeys(DECISIVE_CHANGES), **before}
     found = {key: (now[key], was) for key, was in before.items() if key in now and now[key] != was}
     # One place of several is enough; and a folder may have been moved.
     if "location" in found and (
@@ -157,7 +160,11 @@ def _path(location: str) -> Path | None:
 
 
 def _listing(locations: list[str]) -> str | None:
-    """A digest of the names and sizes of the files in the first folder that is there."""
+    """A digest of the names and sizes of the files in the first folder that is there; of a file its
+    size."""
+    files = [path for path in map(_path, locations) if path is not None and path.is_file()]
+    if files:
+        return digest({"size": files[0].stat().st_size})
     folders = (path for path in map(_path, locations) if path is not None and path.is_dir())
     folder = next(folders, None)
     if folder is None:

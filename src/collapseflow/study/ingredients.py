@@ -126,6 +126,7 @@ SHOWS: dict[str, Callable[[Plan, Wildcards], Any]] = {
     "runs": lambda plan, w: [vars(run) for run in plan.described.runs],
     "layered_runs": lambda plan, w: [vars(run) for run in plan.described.layered_runs()],
     "swept_runs": lambda plan, w: [vars(run) for run in plan.described.swept_runs()],
+    "runs_swept_twice": lambda plan, w: [vars(run) for run in plan.described.runs_swept_twice()],
     "columns": lambda plan, w: [vars(column) for column in plan.described.columns(w.dataset)],
     "column_labels": lambda plan, w: [
         plan.labels.column(column) for column in plan.columns.compared(w.dataset)

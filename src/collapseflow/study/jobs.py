@@ -5,11 +5,11 @@ from typing import Any
 
 from collapseflow.features.families import family_of
 from collapseflow.images.datasets import SPLITS
-from collapseflow.images.sources import folder
+from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, WITHOUT_NETWORK, Study, is_distributed
+from collapseflow.study.schema import PRETRAINED_ON, Study, is_distributed
 
 
 class Jobs:
@@ -27,17 +27,20 @@ class Jobs:
 
     # --- images ---------------------------------------------------------------------------
 
-    def images_of_a_folder(self, dataset: str) -> str | None:
-        """What changes when an image is added to a user's folder, changed or removed; None for
-        other sources.
+    def images_of_a_user(self, dataset: str) -> str | None:
+        """What changes when an image is added to a user's own, changed or removed, or the file that
+        has the labels of vectors; None for other sources.
 
         Raises
         ------
         UserError
-            If the folder cannot be read.
+            If they cannot be read.
         """
-        entry = self._study.datasets[dataset]
-        return folder.content(entry.location[0]) if entry.source == "folder" else None
+        return places.content(self._study.datasets[dataset].model_dump())
+
+    def vectors(self, dataset: str, vectors: str) -> str:
+        """The file that vectors of a data set are read from."""
+        return self._study.vectors[dataset][vectors]
 
     # --- weights --------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class Jobs:
 
     def pretraining_dataset(self, pretrained: str) -> str:
         """The data set of the study that weights are pretrained on; empty where it is letters."""
-        starts = {f"{PRETRAINED_ON}{name}": name for name in self._study.datasets}
+        starts = {f"{PRETRAINED_ON}{name}": name for name in self._study.with_images}
         return starts.get(pretrained, "")
 
     def pretraining_images(self, pretrained: str) -> str:
@@ -138,9 +141,13 @@ class Jobs:
         """The epoch of a state."""
         return self._runs.state(state).epoch
 
-    def reading(self, state: str) -> dict[str, Any]:
-        """How the features of a state are read."""
-        return self._reading(self._runs.state(state))
+    def reading(self, dataset: str, state: str) -> dict[str, Any]:
+        """How the features of a state are read on a data set."""
+        found = self._runs.state(state)
+        told = found.start == "file" and not found.epoch
+        told = told and self._study.backbones[found.backbone].classes_of_weights == dataset
+        # Of other states no parameter says it: what was read before there was a choice stays valid.
+        return {**self._reading(found), **({"classes_told": True} if told else {})}
 
     def reading_of_run(self, run: str) -> dict[str, Any]:
         """How the features of a run's epochs are read."""
@@ -185,8 +192,9 @@ class Jobs:
         return self._runs.features(features).layer
 
     def layers(self, untrained: str) -> list[str]:
-        """The layers of a folder of features; raw pixels and scattering are a nameless one."""
-        if untrained in WITHOUT_NETWORK:
+        """The layers of a folder of features; what no network of the study gives is a nameless
+        one."""
+        if "/" not in untrained:
             return [""]
         return self._study.backbones[self._runs.state(untrained).backbone].layers
 

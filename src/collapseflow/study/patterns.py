@@ -55,12 +55,22 @@ class Patterns:
             f"(?:{self._states[key]})/(?:{one_of(backbone.layers)})"
             for key, backbone in self._study.backbones.items()
         ]
-        return "|".join([*WITHOUT_NETWORK, *networks])
+        return "|".join([*WITHOUT_NETWORK, self.vectors, *networks])
+
+    @property
+    def vectors(self) -> str:
+        """The names of vectors that were computed elsewhere."""
+        return one_of(dict.fromkeys(self._vectors))
 
     @property
     def untrained(self) -> str:
         """The folders of features that no training has touched."""
-        return one_of([*WITHOUT_NETWORK, *(state.path for state in self._runs.starts)])
+        starts = (state.path for state in self._runs.starts)
+        return one_of(dict.fromkeys([*WITHOUT_NETWORK, *self._vectors, *starts]))
+
+    @property
+    def _vectors(self) -> list[str]:
+        return [name for names in self._study.vectors.values() for name in names]
 
     @cached_property
     def _states(self) -> dict[str, str]:

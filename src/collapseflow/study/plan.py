@@ -106,7 +106,9 @@ class Plan:
         """Backbones without ImageNet's normalisation, each with the one that differs from it in
         nothing else."""
         entries = {
-            key: backbone.model_dump(exclude={"label", "weights", "batch_size"})
+            key: backbone.model_dump(
+                exclude={"label", "weights", "classes_of_weights", "batch_size"}
+            )
             for key, backbone in self.study.backbones.items()
         }
         return [

@@ -15,12 +15,13 @@ from typing import Any
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
+from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
 
 #: What files a product is, by their suffixes; the text is the caption of a figure, and further
 #: formats of its picture are those of the study's style.
 FIGURE = ("pdf", "png", "txt")
-TABLE = ("csv", "md", "tex")
+TABLE = ("csv", "md", "tex", "json")
 FOLDERS = {**dict.fromkeys((*FIGURE, "svg"), "figures"), **dict.fromkeys(TABLE, "tables")}
 #: Those that the summary and Snakemake's report show.
 SHOWN = {"png": "figure", "md": "table"}
@@ -45,6 +46,8 @@ class Place:
 # Functions of the plan and the data set (empty: of the whole study): the reason, or None.
 
 NO_SECOND = "this study has one data set only, and this target is of the second"
+NO_IMAGES = "this data set has vectors and no images"
+NO_VECTORS = "this data set has images; vectors are of a data set with `source: features`"
 NO_TRAINING = (
     "this study trains no network; it takes backbones, and where the key `runs` is given, a "
     "selection there"
@@ -53,6 +56,7 @@ NO_FEATURES = "this study compares no features there; it takes names under the k
 ONE_FEATURE_SET = "this study has one feature set only there, and nothing to compare it with"
 NO_VARIANCE = "this study has no comparison of variances; it takes the key `variance`"
 NO_SWEEP = "no recipe of this study is run with several values of a list"
+NO_MAP = "no recipe of this study is run with several values of two keys"
 NO_LAYERS = "no trained backbone of this study is read at several layers"
 NO_ANALYSIS = "this study does not ask for it; it takes {} under the key `analyses`"
 NO_FLAWS = (
@@ -65,6 +69,14 @@ Absent = Callable[[Plan, str], str | None]
 
 def never(plan: Plan, dataset: str) -> None:
     """Every study has it."""
+
+
+def without_images(plan: Plan, dataset: str) -> str | None:
+    return None if dataset in plan.study.with_images else NO_IMAGES
+
+
+def without_vectors(plan: Plan, dataset: str) -> str | None:
+    return without_features(plan, dataset) if plan.study.vectors[dataset] else NO_VECTORS
 
 
 def without_training(plan: Plan, dataset: str) -> str | None:
@@ -101,6 +113,10 @@ def without_layers(plan: Plan, dataset: str) -> str | None:
 
 def without_sweep(plan: Plan, dataset: str) -> str | None:
     return None if plan.described.swept_runs() else NO_SWEEP
+
+
+def without_sweep_map(plan: Plan, dataset: str) -> str | None:
+    return None if plan.described.runs_swept_twice() else NO_MAP
 
 
 def without_flaws(plan: Plan, dataset: str) -> str | None:
@@ -243,7 +259,8 @@ SWEPT = f"""
     on test images and the collapse of training images part."""
 VARIANCES = """
     Variances within classes and between pairs of classes, as report B computed them (t-SNE
-    coordinates) and as it meant them (features). Look for variances within classes that are small
+    coordinates) and as it meant them (features). Of more than 60 classes the largest variances and
+    the nearest pairs; the CSV has all. Look for variances within classes that are small
     beside the distances between their means, and for whether they are so on test images."""
 
 PRODUCTS: tuple[Product, ...] = (
@@ -257,6 +274,7 @@ PRODUCTS: tuple[Product, ...] = (
         reads=("images",),
         shows=("title", "ink", "seed", "style"),
         targets=("fig_samples",),
+        absent=without_images,
         section="{title}: images",
         category="Data",
         label="samples",
@@ -275,6 +293,7 @@ PRODUCTS: tuple[Product, ...] = (
         reads=("images",),
         shows=("title", "ink", "scattering", "style"),
         targets=("fig1",),
+        absent=without_images,
         section="{title}: scattering coefficients",
         category="Features",
         label="scattering coefficients",
@@ -301,7 +320,8 @@ PRODUCTS: tuple[Product, ...] = (
         caption="""
             t-SNE of ``{embedding_heading}``: training and test images in one map, in which all are
             neighbours of each other; training images, which a fine-tuned network has learned to
-            keep apart, are faint. Under each panel: the number of points, the perplexity, and the
+            keep apart, are faint. Of more than 60 classes the 20 with the most images are named and
+            coloured. Under each panel: the number of points, the perplexity, and the
             share of each point's 10 nearest neighbours among the features that are among its 10
             nearest in the picture. Look for classes that are mixed with each other; how large a
             cloud is and how far it is from another says little.""",
@@ -342,11 +362,12 @@ PRODUCTS: tuple[Product, ...] = (
             What the classifier ``{confused_label}`` takes for what on the test images of
             ``{title}``, a panel for each feature set: of each true class (rows) the shares that are
             taken for each class (columns), of all seeds together. Colours go by the root of the
-            share. Below a panel: the class that is recognised least and, where the largest class
-            has 1.5 times the test images of the smallest, the balanced accuracy. More than 20
-            classes have no names, and similar ones stand beside each other. The CSV has all counts,
-            and with them the recall of each class. Look for dark cells beside the diagonal: classes
-            that are taken for each other.""",
+            share. Below a panel: the class that is recognised least, of many classes three, and,
+            where the largest class has 1.5 times the test images of the smallest, the balanced
+            accuracy. More than 20 classes have no names, and similar ones stand beside each other;
+            of more than 100 only those most often taken for each other are shown. The CSV has all
+            counts, and with them the recall of each class. Look for dark cells beside the diagonal:
+            classes that are taken for each other.""",
     ),
     Product(
         name="few_shot",
@@ -388,6 +409,27 @@ PRODUCTS: tuple[Product, ...] = (
             Which feature sets of ``{title}`` differ: difference of the test accuracies in points on
             the same test images, with the 95 % interval of a paired bootstrap; marked where it is
             not larger than chance (McNemar 1947). Look for intervals without 0.""",
+    ),
+    Product(
+        name="vectors",
+        draw="collapseflow.presentation.figures.vectors.plot_vectors",
+        makes=FIGURE,
+        message="Drawing neural collapse of the vectors of {wildcards.dataset}",
+        per="dataset",
+        reads=("measures",),
+        shows=("dataset", "title", "columns", "style"),
+        targets=("fig_vectors",),
+        absent=without_vectors,
+        section="{title}: neural collapse of the vectors",
+        category="Neural collapse",
+        label="measures of vectors",
+        caption=f"""
+            Neural collapse (Papyan, Han and Donoho 2020) of the vectors of ``{{title}}``, file by
+            file. Panels: {_defined("epochs")}. Solid: training vectors, for measures as many of
+            each class as there are test vectors, because NC1 and CDNV depend on their number;
+            dashed: test vectors, around their own class means. Panels of a last layer are there
+            where the files have its weight. Look for files at which the solid line goes on towards
+            collapse and the dashed one does not follow.""",
     ),
     # Of the trainings.
     Product(
@@ -499,12 +541,12 @@ PRODUCTS: tuple[Product, ...] = (
             From the left: their class means (full) in the plane of their first two principal axes,
             with its share of the variance of these means and an ellipse of one standard deviation
             within the classes, pooled over them, and those of the test images (hollow) in the same
-            plane; cosines between the centred class means of training and of test images, white
-            where they are those of a simplex, many classes in an order in which similar ones stand
-            beside each other; norms of the centred class means and, where the network's last layer
-            tells the classes of the data set, of the rows of its weight, over their mean. Look for
-            cosines that turn white and norms that come to 1 from row to row: class means that
-            become a simplex.""",
+            plane; cosines between the centred class means of training and of test images, grey
+            where they are those of a simplex and lighter where means are nearer, many classes in an
+            order in which similar ones stand beside each other; norms of the centred class means
+            and, where the network's last layer tells the classes of the data set, of the rows of
+            its weight, over their mean. Look for cosines that turn grey and norms that come to 1
+            from row to row: class means that become a simplex.""",
     ),
     Product(
         name="training",
@@ -604,6 +646,26 @@ PRODUCTS: tuple[Product, ...] = (
         category="Neural collapse",
         label="across swept values",
         caption=SWEPT,
+    ),
+    Product(
+        name="sweep_map",
+        draw="collapseflow.presentation.figures.sweep_map.plot_sweep_map",
+        makes=FIGURE,
+        message="Drawing the last epoch at the values of two keys of recipes",
+        reads=("measures", "failures", "training"),
+        shows=("runs_swept_twice", "datasets", "backbones", "style"),
+        targets=("fig_sweep_map",),
+        absent=without_sweep_map,
+        section="Across the values of the recipes",
+        category="Neural collapse",
+        label="two swept keys together",
+        caption="""
+            Accuracy of the network itself and NC1 of its last layer after the last epoch, at each
+            pair of values of two swept keys: the first key goes to the right, the second one down.
+            NC1 of training images: of as many of each class as there are test images. Several
+            seeds: the mean, of NC1 the geometric one. Colours have one scale for each quantity and
+            data set. Framed, where training images are held out: the point that is the best on
+            them. Look for a key whose best value depends on the other key.""",
     ),
     Product(
         name="transfer",
@@ -782,61 +844,22 @@ def target_files(target: str, plan: Plan) -> list[str]:
     return files
 
 
-def sections(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The headings of the summary, with the figures and tables below each, relative to the page:
-    first those of one data set after the other, then those of the whole study."""
-    found: dict[tuple[str, str], list[str]] = {}
-    dataset_products = [product for product in PRODUCTS if "{title}" in product.section]
-    study_products = [
-        product for product in PRODUCTS if product.section and product not in dataset_products
-    ]
-    shown = [(dataset, product) for dataset in plan.study.datasets for product in dataset_products]
-    for dataset, product in shown + [("", product) for product in study_products]:
-        title = plan.labels.dataset(dataset) if dataset else ""
-        heading = dataset, product.section.format(title=title)
-        for place in product.places(plan, [dataset] if dataset else None):
-            for suffix, path in product.outputs(plan).items():
-                if suffix in SHOWN:
-                    found.setdefault(heading, []).append(path.format(**vars(place)))
-    return [(heading, paths) for (_, heading), paths in found.items()]
-
-
-def shown_files(plan: Plan) -> dict[str, dict[str, str]]:
-    """By rule and data set (an empty text where there is one a study) the table or figure that a
-    reader opens, relative to the page; none of single runs."""
-    found = {}
-    for product in PRODUCTS:
-        shown = [path for suffix, path in product.outputs(plan).items() if suffix in SHOWN]
-        if shown and product.per != "run":
-            places = product.places(plan)
-            found[product.rule] = {at.dataset: shown[0].format(**vars(at)) for at in places}
-    return found
-
-
-def comparison_tables(plan: Plan) -> dict[str, str]:
-    """By data set the table of which feature sets differ, as CSV."""
-    found = shown_files(plan)["tabulate_comparison"]
-    return {
-        dataset: f"{plan.files.results}/{path.removesuffix('.md')}.csv"
-        for dataset, path in found.items()
-    }
-
-
-def key_figure(plan: Plan) -> str:
-    """The figure that stands beside the findings, relative to the page: accuracy and collapse of
-    each network, or without networks the features of the first data set."""
-    found = shown_files(plan)
-    rule = next(r for r in ("plot_probes", "plot_embedding", "plot_samples") if found[r])
-    return next(iter(found[rule].values()))
-
-
 def contents(plan: Plan) -> list[dict[str, Any]]:
-    """The figures and tables that readers are shown, in the order of the list: of each ``name``,
-    ``dataset`` (empty where it is of the study), ``heading``, ``category``, ``label``, ``caption``,
-    and ``files``, paths relative to the page by their suffixes."""
+    """The figures and tables that readers are shown: first those of one data set after the other,
+    then those of the whole study.
+
+    Returns
+    -------
+    Of each ``rule``, ``dataset`` (empty where it is of the study), ``heading``, ``category``,
+    ``label``, ``caption``, and ``files``, paths relative to the page by their suffixes.
+    """
+    shown = [product for product in PRODUCTS if product.section]
+    of_datasets = [product for product in shown if "{title}" in product.section]
+    order = [(product, [dataset]) for dataset in plan.study.datasets for product in of_datasets]
+    order += [(product, None) for product in shown if product not in of_datasets]
     return [
         {
-            "name": product.name,
+            "rule": product.rule,
             "dataset": place.dataset,
             "heading": product.section.format(
                 title=plan.labels.dataset(place.dataset) if place.dataset else ""
@@ -850,10 +873,51 @@ def contents(plan: Plan) -> list[dict[str, Any]]:
                 suffix: path.format(**vars(place)) for suffix, path in product.outputs(plan).items()
             },
         }
-        for product in PRODUCTS
-        if product.section
-        for place in product.places(plan)
+        for product, datasets in order
+        for place in product.places(plan, datasets)
     ]
+
+
+def comparison_tables(plan: Plan) -> dict[str, str]:
+    """By data set the table of which feature sets differ, as CSV."""
+    return {
+        one["dataset"]: f"{plan.files.results}/{one['files']['csv']}"
+        for one in contents(plan)
+        if one["rule"] == "tabulate_comparison"
+    }
+
+
+def _moving(plan: Plan) -> list[tuple[str, list[State]]]:
+    """The runs whose class means the page moves: data sets, and starts with the measured epochs."""
+    return [
+        (dataset, [plan.runs.run(run).at(e) for e in (0, *plan.jobs.measured_epochs(run))])
+        for dataset in plan.study.datasets
+        for run in plan.geometry_runs(dataset)
+    ]
+
+
+def geometry(plan: Plan) -> list[dict[str, Any]]:
+    """The runs whose class means the page moves through their epochs: of each ``dataset``,
+    ``heading``, ``layer``, and ``states``, epochs with the files of their statistics."""
+    return [
+        {
+            "dataset": dataset,
+            "heading": plan.labels.run_heading(dataset, states[-1]),
+            "layer": plan.study.backbones[states[0].backbone].layers[-1],
+            "states": [(s.epoch, plan.files.statistics(dataset, s.path)) for s in states],
+        }
+        for dataset, states in _moving(plan)
+    ]
+
+
+def geometry_statistics(plan: Plan) -> list[str]:
+    """What jobs make of the statistics of these states."""
+    made = [
+        plan.files.statistics_made(dataset, FeatureSet(state=state))
+        for dataset, states in _moving(plan)
+        for state in states
+    ]
+    return list(dict.fromkeys(made))
 
 
 def small_results(plan: Plan) -> list[str]:

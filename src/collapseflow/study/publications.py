@@ -30,11 +30,14 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
             "features": "scattering",
             **study.scattering_of(dataset).model_dump(),
         }
+    if features.state is None:
+        return {**found, "features": features.name}
     state = features.state
     backbone = study.backbones[state.backbone]
     found |= {"features": "network", "weights": state.start, "layer": features.layer}
     found |= backbone.entry(
-        set(type(backbone).model_fields) - {"label", "weights", "layers", "batch_size"}
+        set(type(backbone).model_fields)
+        - {"label", "weights", "classes_of_weights", "layers", "batch_size"}
     )
     if state.epoch:
         recipe = {**study.recipes[state.recipe].training(), "epochs": state.epoch}

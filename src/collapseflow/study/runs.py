@@ -6,7 +6,7 @@ from functools import cached_property
 
 from collapseflow.running.words import epoch_name
 from collapseflow.study.paths import FeatureSet, State
-from collapseflow.study.schema import WITHOUT_NETWORK, Study, is_seeded, weight_state
+from collapseflow.study.schema import Study, is_seeded, weight_state
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Runs:
 
     def features(self, folder: str) -> FeatureSet:
         """The feature set with a folder."""
-        if folder in WITHOUT_NETWORK:
+        if "/" not in folder:
             return FeatureSet(name=folder)
         state, _, layer = folder.rpartition("/")
         return FeatureSet(state=self.state(state), layer=layer)

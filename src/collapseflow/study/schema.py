@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlparse
@@ -33,6 +34,8 @@ from collapseflow.features.families import family_of
 from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
+    COLUMNS,
+    DECODED,
     IDX_FILES,
     INK,
     SOURCES,
@@ -42,6 +45,7 @@ from collapseflow.images.sources.known import (
     positions_of,
     torchvision_name,
 )
+from collapseflow.images.sources.places import OWN, n_classes
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -109,9 +113,20 @@ WHEEL = ".whl"
 DECISIVE_CHANGES = ("classes", "imbalance", "label_noise")
 CHANGES = (*DECISIVE_CHANGES, "mean", "std")
 DATA_SOURCES = (
-    *("folder", "mnist", "fashion_mnist", "idx", "torchvision"),
-    *("mnist5k", "digits", "letters"),
+    *("folder", "table", "arrays", "huggingface", "mnist", "fashion_mnist", "idx", "torchvision"),
+    *("mnist5k", "digits", "letters", "features"),
 )
+#: The source of vectors that were computed elsewhere: it has no images.
+VECTORS = "features"
+#: Keys of a data set that there have not always been.
+CHOICES = ("on_bad_image", "fit", "columns")
+#: What stands at the location of a data set.
+PLACES = {
+    "folder": "folder",
+    "table": "file",
+    "arrays": "file or folder",
+    "huggingface": "folder",
+}
 
 
 class Scattering(Section):
@@ -173,6 +188,15 @@ ClassOfSource = Annotated[str | int, BeforeValidator(_is_class)]
 PerChannel = Annotated[Literal["measured"] | list[float], BeforeValidator(_per_channel)]
 
 
+def _is_size(value: Any) -> Any:
+    """Pixels a side, or height and width."""
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 10_000 for n in sides)
+    if whole and len(sides) == (2 if isinstance(value, list) else 1):
+        return value
+    raise PydanticCustomError("allowed", "1 to 10000 pixels a side, or [height, width]")
+
+
 class Dataset(Section):
     """Where a data set comes from, how much of it is used, and what is done to it."""
 
@@ -182,7 +206,12 @@ class Dataset(Section):
     sha256: dict[str, Sha256] = {}
     name: str | None = None
     arguments: dict[str, Any] = {}
-    size: Pixels | None = None
+    size: Annotated[
+        Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(lambda value: value if value is None else _is_size(value)),
+    ] = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    columns: dict[str, str | None] = {}
     on_bad_image: Literal["stop", "skip"] = "stop"
     class_names: list[Label] | None = None
     classes: Annotated[list[ClassOfSource], Field(min_length=2)] | None = None
@@ -202,16 +231,19 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> "Dataset":
-        needed = {"idx": "location", "folder": "location", "torchvision": "name"}.get(self.source)
+        needed = {"torchvision": "name"} | dict.fromkeys(("idx", VECTORS, *OWN), "location")
+        needed = needed.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"source {self.source!r} needs the key {needed!r}")
         allowed = {
-            "location": ("folder", "mnist", "fashion_mnist", "idx"),
+            "location": (*OWN, "huggingface", "mnist", "fashion_mnist", "idx", VECTORS),
             "sha256": ("idx", "torchvision"),
-            "name": ("torchvision",),
-            "arguments": ("torchvision",),
-            "size": ("folder", "torchvision"),
-            "on_bad_image": ("folder",),
+            "name": ("torchvision", "huggingface"),
+            "arguments": ("torchvision", "huggingface"),
+            "size": (*OWN, "torchvision", "huggingface"),
+            "fit": (*OWN, "torchvision", "huggingface"),
+            "columns": tuple(COLUMNS),
+            "on_bad_image": DECODED,
         }
         for key, sources in allowed.items():
             given = getattr(self, key) != type(self).model_fields[key].default
@@ -226,29 +258,81 @@ class Dataset(Section):
                 raise ValueError(f"sha256: {part!r} is unknown; {instead(part, parts)}")
         if self.source in SOURCES:
             self._every_class_has_a_name(SOURCES[self.source].classes, self.source)
-        if self.source == "folder" and not _is_folder(self.location[0]):
-            raise ValueError(f"location: {self.location[0]} is no folder here; allowed: a folder")
-        if self.source == "folder" and len(self.location) > 1:
-            raise ValueError(f"location: {len(self.location)} places; allowed: one folder")
-        if self.location and not any(map(_may_exist, self.location)):
+        for role in self.columns:
+            if role not in COLUMNS[self.source]:
+                known = instead(role, COLUMNS[self.source])
+                raise ValueError(f"columns: {role!r} is unknown; {known}")
+        if self.fit != "crop" and self.size is None:
+            raise ValueError("fit: needs the key 'size'")
+        if self.source == "huggingface":
+            if (self.location is None) == (self.name is None):
+                raise ValueError(
+                    "source 'huggingface' needs either the key 'location', a folder that "
+                    "save_to_disk has made, or 'name', of a data set in the cache"
+                )
+            if find_spec("datasets") is None:
+                raise ValueError(
+                    "source: 'huggingface' needs the package datasets: pip install datasets"
+                )
+        if self.source in OWN or (self.source == "huggingface" and self.location):
+            self._is_there()
+        elif self.source == VECTORS:
+            self._vectors_have_names()
+        elif self.location and not any(map(_may_exist, self.location)):
             raise ValueError(
                 f"location: none of {', '.join(self.location)} is a folder here; "
                 "allowed: existing folders, file:// and web addresses"
             )
-        if self.source == "folder":
-            # Reading images needs libraries; only folders of them wait for these.
-            from collapseflow.images.sources.folder import look_into
-
-            try:
-                found = look_into(self.location[0]).class_names
-            except UserError as error:
-                raise ValueError(f"location: {error}") from None
-            self._every_class_has_a_name(len(found), self.location[0])
-            self._classes_are_known(found)
         words = list(map(str, self.classes or []))
         if twice := [word for number, word in enumerate(words) if word in words[:number]]:
             raise ValueError(f"classes: {twice[0]!r} stands twice; allowed: each class once")
         return self
+
+    def _is_there(self) -> None:
+        """What a user has where the location says is what the source reads."""
+        place, what = self.location[0], PLACES[self.source]
+        if len(self.location) > 1:
+            raise ValueError(f"location: {len(self.location)} places; allowed: one {what}")
+        kinds = [word for word, is_one in KINDS.items() if is_one(place)]
+        if not set(kinds) & set(what.split(" or ")):
+            raise ValueError(f"location: {place} is no {what} here; allowed: a {what}")
+        if self.source not in OWN:
+            return
+        try:
+            found = n_classes(self.model_dump())
+        except UserError as error:
+            raise ValueError(f"location: {error}") from None
+        self._every_class_has_a_name(found, place)
+        if self.source == "folder":
+            from collapseflow.images.sources.folder import look_into
+
+            self._classes_are_known(look_into(place).class_names)
+
+    def _vectors_have_names(self) -> None:
+        try:
+            names = self.vectors()
+        except UserError as error:
+            raise ValueError(f"location: {error}") from None
+        for name in names:
+            if name in WITHOUT_NETWORK:
+                raise ValueError(
+                    f"location: {names[name]} is called {name!r}, which is what features of images "
+                    "are called; rename it"
+                )
+
+    def vectors(self) -> dict[str, str]:
+        """The files of vectors by their names; none where there are images.
+
+        Raises
+        ------
+        UserError
+            As :func:`collapseflow.images.sources.vectors.named_files`.
+        """
+        if self.source != VECTORS:
+            return {}
+        from collapseflow.images.sources.vectors import named_files
+
+        return named_files(self.location)
 
     @model_validator(mode="after")
     def _mean_and_std_go_together(self) -> "Dataset":
@@ -284,10 +368,14 @@ class Dataset(Section):
         change that is not asked for: data sets that were prepared before there were these keys stay
         as they are.
         """
+        fields = type(self).model_fields
         left_out = {"label", "scattering"} | {key for key in CHANGES if getattr(self, key) is None}
-        return self.model_dump(
-            exclude=left_out if self.on_bad_image == "skip" else left_out | {"on_bad_image"}
-        )
+        left_out |= {key for key in CHOICES if getattr(self, key) == fields[key].default}
+        entry = self.model_dump(exclude=left_out)
+        if self.source == VECTORS:
+            # Labels are those of the first file; others may come later.
+            entry["location"] = list(self.vectors().values())[:1]
+        return entry
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -300,10 +388,11 @@ class Dataset(Section):
         return any([*vars(self.subset).values(), self.classes, self.imbalance])
 
     @property
-    def image_size(self) -> int | None:
-        """Pixels on the shorter side, where they are known before the images are read."""
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, where they are known before the images are read."""
         known = SOURCES.get(self.source)
-        return known.image_size if known else self.size
+        size = known.image_size if known else self.size
+        return (size, size) if isinstance(size, int) else size and tuple(size)
 
     @property
     def is_ink(self) -> bool:
@@ -338,6 +427,7 @@ class Backbone(Section):
     normalize: Literal["imagenet", "none", "weights", "dataset"] = "imagenet"
     preprocessing: Literal["whole", "weights"] = "whole"
     weights: Annotated[list[WeightSource], Field(min_length=1)] = ["imagenet"]
+    classes_of_weights: Name | None = None
     batch_size: PositiveInt = 256
 
     @model_validator(mode="before")
@@ -362,6 +452,11 @@ class Backbone(Section):
         if len(set(states)) < len(states):
             raise ValueError(
                 "weights: each source may stand once, one wheel of a package and one file at most"
+            )
+        if self.classes_of_weights is not None and "file" not in states:
+            raise ValueError(
+                "classes_of_weights: is of the last layer of a file; allowed: with the path of one "
+                "among weights"
             )
         if "package" in states and self.model not in PACKAGES:
             raise ValueError(
@@ -666,13 +761,13 @@ class Study(Section):
             )
         self._labels_tell_apart()
         for name, dataset in self.datasets.items():
-            J, size = self.scattering_of(name).J, dataset.image_size
+            J, size = self.scattering_of(name).J, dataset.image_size and min(dataset.image_size)
             key = f"datasets.{name}.scattering.J" if dataset.scattering else "scattering.J"
             too_small = size is not None and size.bit_length() <= J
             if too_small and dataset.size:
                 raise ValueError(
-                    f"datasets.{name}.size: {size} is less than the 2^{J} pixels that {key} "
-                    f"averages over; allowed: 2^{J} or more"
+                    f"datasets.{name}.size: {dataset.size} is less than the 2^{J} pixels that "
+                    f"{key} averages over; allowed: 2^{J} or more"
                 )
             if too_small:
                 raise ValueError(
@@ -686,7 +781,7 @@ class Study(Section):
                     f"batch; allowed: {self.gpus} or more"
                 )
         for key, backbone in self.backbones.items():
-            sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.datasets))
+            sources = (*WEIGHT_SOURCES, *(f"{PRETRAINED_ON}{name}" for name in self.with_images))
             for source in backbone.weights:
                 state = weight_state(source)
                 is_file = not is_pretrained(source) and Path(source).is_file()
@@ -698,6 +793,12 @@ class Study(Section):
                     )
             if backbone.normalize == OF_DATASET:
                 self._data_sets_have_statistics(key, backbone)
+            told = backbone.classes_of_weights
+            if told is not None and told not in self.datasets:
+                raise ValueError(
+                    f"backbones.{key}.classes_of_weights: {told!r} is no data set of the study; "
+                    f"{instead(told, self.datasets)}"
+                )
         return self
 
     def _data_sets_have_statistics(self, key: str, backbone: Backbone) -> None:
@@ -836,6 +937,16 @@ class Study(Section):
 
     # --- what follows from several keys ---------------------------------------------------
 
+    @cached_property
+    def vectors(self) -> dict[str, dict[str, str]]:
+        """The files of vectors of each data set, by their names; none where it has images."""
+        return {name: dataset.vectors() for name, dataset in self.datasets.items()}
+
+    @property
+    def with_images(self) -> list[str]:
+        """The data sets that have images."""
+        return [name for name, dataset in self.datasets.items() if dataset.source != VECTORS]
+
     def training_seeds(self) -> list[int]:
         """The seeds of trainings and of random weights."""
         return self.seeds or [self.seed]
@@ -844,7 +955,7 @@ class Study(Section):
         return {source for backbone in self.backbones.values() for source in backbone.weights}
 
     def _all_runs(self) -> Iterator[RunName]:
-        for dataset in self.datasets:
+        for dataset in self.with_images:
             for key, backbone in self.backbones.items():
                 for start in map(weight_state, backbone.weights):
                     for recipe in self.recipes:
@@ -869,7 +980,8 @@ class Study(Section):
         for key, backbone in self.backbones.items():
             names += [f"{key}-{weight_state(source)}" for source in backbone.weights]
             names += [f"{key}-finetuned"] if key in trained else []
-        return names
+        of_images = names if any(name in self.with_images for name in datasets) else []
+        return list(dict.fromkeys([*of_images, *(v for d in datasets for v in self.vectors[d])]))
 
     def precision_of_reading(self) -> Literal["float32", "tf32", "bfloat16"]:
         """The precision in which features are read: float32, unless another one is asked for.
@@ -922,8 +1034,16 @@ def _may_exist(location: str) -> bool:
     return _is_folder(url2pathname(parts.path) if parts.scheme == "file" else location)
 
 
+def _is_file(path: str) -> bool:
+    return Path(os.path.expanduser(path)).is_file()
+
+
 def _is_folder(path: str) -> bool:
     return Path(os.path.expanduser(path)).is_dir()
+
+
+#: Whether what :data:`PLACES` names stands at a place.
+KINDS = {"file": _is_file, "folder": _is_folder}
 
 
 def is_pretrained(start: str) -> bool:

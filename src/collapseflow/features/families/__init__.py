@@ -1,5 +1,6 @@
 """Families of networks, one file each; the text of the key ``model`` says which one is meant."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from collapseflow.features.families import module, timm, torchvision
@@ -18,8 +19,12 @@ def family_of(model: str) -> Family:
 
 
 def all_models() -> list[str]:
-    """The models of all families, as far as they can be listed."""
-    return [model for family in FAMILIES for model in family.models()]
+    """The models of all families whose library is installed, as far as they can be listed."""
+    found = []
+    for family in FAMILIES:
+        with suppress(UserError):
+            found += family.models()
+    return found
 
 
 def weights_name(model: str, source: str) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from collapseflow.features.families.family import Described, Family
-from collapseflow.running.errors import TemporaryError, UserError, did_you_mean
+from collapseflow.running.errors import TemporaryError, UserError, instead
 from collapseflow.running.files import sha256_file
 
 _PREFIX = "timm/"
@@ -28,25 +28,15 @@ class Timm(Family):
         return model.startswith(_PREFIX)
 
     def models(self):
-        try:
-            names = _timm().list_models()
-        except UserError:
-            return []
-        return [f"{_PREFIX}{name}" for name in names]
+        return [f"{_PREFIX}{name}" for name in _timm().list_models()]
 
     def require(self, model):
-        name = model.removeprefix(_PREFIX)
-        timm, (architecture, _, tag) = _timm(), name.partition(".")
-        known = timm.list_models()
-        if architecture not in known:
-            near = did_you_mean(architecture, known, 3)
+        architecture, _, tag = model.partition(".")
+        super().require(architecture)
+        tags = self.weights(model)
+        if tag and tag not in tags:
             raise UserError(
-                f"model: {model!r} is unknown; {near}all: python -m collapseflow layers"
-            )
-        if tag and tag not in self.weights(f"{_PREFIX}{architecture}"):
-            tags = ", ".join(self.weights(f"{_PREFIX}{architecture}"))
-            raise UserError(
-                f"model: timm has no weights {tag!r} of {architecture}; allowed: {tags}"
+                f"model: timm has no weights {tag!r} of {architecture!r}; {instead(tag, tags)}"
             )
 
     def build(self, model, n_classes, image_size):

@@ -2,44 +2,40 @@
 
 import logging
 import os
-import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from collapseflow.images.datasets import Split, Splits, make_split, split_off_test
-from collapseflow.images.sources.pictures import square, stack
+from collapseflow.images.datasets import Splits, make_split
+from collapseflow.images.sources.own import (
+    NAMED,
+    NAMED_IN_SOURCE,
+    NO_NAME,
+    PARTS,
+    VALIDATION,
+    divide,
+    first,
+)
+from collapseflow.images.sources.pictures import (
+    Fit,
+    Size,
+    read_pictures,
+    stack,
+    suffixes,
+    unequal_sizes,
+)
 from collapseflow.running.errors import UserError
-from collapseflow.running.jobs import progress
 from collapseflow.running.resume import digest
-from collapseflow.running.words import CONTROL
 
 logger = logging.getLogger(__name__)
 
-#: What no name of a class has: bytes that are no text are lone surrogates to Python.
-_NO_NAME = re.compile(f"[\ud800-\udfff{CONTROL}]")
-#: Endings of the names of images, in lower case.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
-#: Pillow's formats of them.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 #: What file managers leave among images; names with a dot in front, too.
 LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
-#: What the folders of training and of test images may be called, in lower case.
-PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
-#: What a third part is often called, in lower case.
-VALIDATION = ("val", "valid", "validation", "dev")
 #: How files are read, in words: other words have all folders read anew, and no other source.
 READING = "divided by the names in PARTS; 16-bit levels by the bits that they need"
-#: Bits that cameras and scanners have.
-DEPTHS = (8, 10, 12, 14, 16)
-#: At most so many files are named in a message, and in what a data set says of its source.
-NAMED, NAMED_IN_SOURCE = 10, 3
 
 
 @dataclass(frozen=True)
@@ -69,26 +65,14 @@ class File(NamedTuple):
     position: int
 
 
-class Picture(NamedTuple):
-    """A decoded image.
-
-    Attributes
-    ----------
-    levels : uint8 or uint16 array (H, W), or uint8 array (H, W, 3)
-    largest : of a file with 16 bits the largest value, else None
-    """
-
-    levels: np.ndarray
-    largest: int | None
-
-
 def read(
     location: str | Path,
-    size: int | None,
+    size: Size,
     test_fraction: float,
     seed: int,
     threads: int,
     on_bad_image: Literal["stop", "skip"] = "stop",
+    fit: Fit = "crop",
 ) -> Splits:
     """Read a folder of images, decoded on several threads.
 
@@ -98,9 +82,9 @@ def read(
         Holds a folder for each class, or one for training and one for test images (:data:`PARTS`,
         in capitals or not) with a folder for each class in both. Classes are in the alphabetical
         order of their names; images in folders inside a class are the class's, too.
-    size
-        Images are reduced or enlarged to ``size`` pixels on the shorter side and cut to a
-        square. None leaves them as they are; then all must have one size.
+    size, fit
+        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
+        one.
     test_fraction
         The share of test images, class by class, where the images come undivided.
     on_bad_image
@@ -115,27 +99,21 @@ def read(
     folder = look_into(location)
     files, bad = list_files(folder)
     n_files = len(files) + len(bad)
-    pictures = decode([file.path for file in files], size, threads, folder.root.name)
-    largest = [p.largest for p in pictures if isinstance(p, Picture) and p.largest is not None]
-    depth = next((d for d in DEPTHS if max(largest) < 2**d), None) if largest else None
-    used, images, n_sixteen = [], [], 0
-    for file in files:
-        # One after another is let go, because 16-bit levels take twice the memory.
-        picture = pictures.popleft()
-        levels = to_eight_bits(picture, depth)
-        if isinstance(levels, str):
-            bad.append(f"{_name(file.path, folder.root)} ({levels})")
-        else:
-            used.append(file)
-            images.append(levels)
-            n_sixteen += picture.largest is not None
-    _require_usable(folder, used, images, [] if on_bad_image == "skip" else bad, n_files)
-    images = stack(images)
-    source = [f"images in the folder {folder.root.name}", *_not_read(folder)]
-    if n_sixteen:
-        source.append(f"{n_sixteen} of 16 bits use {depth}, divided by {2 ** (depth - 8)}")
+    found = read_pictures(
+        lambda row: files[row].path, len(files), size, fit, threads, folder.root.name
+    )
+    bad += [f"{_name(files[row].path, folder.root)} ({words})" for row, words in found.bad.items()]
+    used = [files[row] for row in found.rows]
+    names = [_name(file.path, folder.root) for file in used]
+    complaints = _complaints(folder, used, [] if on_bad_image == "skip" else bad, n_files)
+    if unequal := unequal_sizes(found.images, names):
+        complaints.append(unequal)
+    if complaints:
+        raise UserError(f"{folder.root}: {'; '.join(complaints)}")
+    images = stack(found.images)
+    source = [f"images in the folder {folder.root.name}", *_not_read(folder), *found.notes]
     if bad:
-        source.append(f"left out {len(bad)} of {n_files} files: {_first(bad, NAMED_IN_SOURCE)}")
+        source.append(f"left out {len(bad)} of {n_files} files: {first(bad, NAMED_IN_SOURCE)}")
         logger.warning(
             "%s: left out %d of %d files: %s", folder.root, len(bad), n_files, "; ".join(bad)
         )
@@ -143,12 +121,11 @@ def read(
     ids = np.array([file.position for file in used])
     # Training images stand first.
     n = sum(file.part == 0 for file in used)
-    train = make_split(images[:n], labels[:n], ids[:n])
+    train = make_split(images[:n], labels[:n], ids[:n], names=names[:n])
     if len(folder.parts) == 2:
-        test = make_split(images[n:], labels[n:], ids[n:])
+        test = make_split(images[n:], labels[n:], ids[n:], names=names[n:])
     else:
-        train, test = split_off_test(train, test_fraction, seed)
-        _require_every_class(train, test, folder.class_names, folder.root, test_fraction)
+        train, test = divide(train, test_fraction, seed, folder.class_names, folder.root)
     return Splits(train, test, folder.class_names, "; ".join(source))
 
 
@@ -198,7 +175,7 @@ def look_into(location: str | Path) -> Folder:
     if len(names) < 2:
         what = f"the one class {names[0]!r}" if names else "no folder of a class"
         raise UserError(f"{root}: holds {what}; allowed: a folder for each of two or more classes")
-    unprintable = [name for name in names if _NO_NAME.search(name)]
+    unprintable = [name for name in names if NO_NAME.search(name)]
     if unprintable:
         # As bytes they are shown as they are.
         raise UserError(
@@ -223,7 +200,7 @@ def list_files(folder: Folder) -> tuple[list[File], list[str]]:
             for path in _below(part / name):
                 words = _name(path, folder.root)
                 if not _is_image(path):
-                    others.append(f"{words} (no {', '.join(SUFFIXES)})")
+                    others.append(f"{words} (no ending of a picture that Pillow reads)")
                 elif path.exists() and not path.is_file():
                     others.append(f"{words} (no regular file)")
                 elif (same := found.setdefault(os.path.realpath(path), words)) != words:
@@ -243,14 +220,10 @@ def _not_read(folder: Folder) -> Iterator[str]:
             yield words
 
 
-def _require_usable(
-    folder: Folder,
-    used: Sequence[File],
-    images: Sequence[np.ndarray],
-    bad: Sequence[str],
-    n_files: int,
-) -> None:
-    """Name classes without images, files that cannot be used and unequal sizes in one message."""
+def _complaints(
+    folder: Folder, used: Sequence[File], bad: Sequence[str], n_files: int
+) -> list[str]:
+    """Classes without images and files that cannot be used, in words."""
     complaints = []
     held = {(file.part, file.label) for file in used}
     empty = [
@@ -261,48 +234,20 @@ def _require_usable(
     ]
     if empty:
         complaints.append(
-            f"no image that can be read in {_first(empty, NAMED, ', ')}; put some in, or remove "
+            f"no image that can be read in {first(empty, NAMED, ', ')}; put some in, or remove "
             f"the class {'from both parts' if len(folder.parts) == 2 else 'folder'}"
         )
     if bad:
         complaints.append(
             f"{len(bad)} of {n_files} files cannot be read as images of a class; replace or remove "
-            f"{_first(bad, NAMED)}, or set the key 'on_bad_image' to 'skip'"
+            f"{first(bad, NAMED)}, or set the key 'on_bad_image' to 'skip'"
         )
-    sizes: dict[tuple[int, ...], Path] = {}
-    for file, image in zip(used, images, strict=True):
-        sizes.setdefault(image.shape[1::-1], file.path)
-    if len(sizes) > 1:
-        two = ", ".join(
-            f"{_name(path, folder.root)}: {width} x {height}"
-            for (width, height), path in list(sizes.items())[:2]
-        )
-        complaints.append(f"images differ in size ({two}); set the key 'size'")
-    if complaints:
-        raise UserError(f"{folder.root}: {'; '.join(complaints)}")
-
-
-def _first(words: Sequence[str], most: int, between: str = "; ") -> str:
-    """The first few of them, and how many more there are."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return between.join(words[:most]) + more
+    return complaints
 
 
 def _name(path: Path, root: Path) -> str:
     """A file's name as text, also where its bytes are none."""
     return os.fsencode(path.relative_to(root)).decode(errors="replace")
-
-
-def _require_every_class(
-    train: Split, test: Split, class_names: Sequence[str], root: Path, test_fraction: float
-) -> None:
-    for what, split in (("training", train), ("test", test)):
-        absent = [n for c, n in enumerate(class_names) if not np.any(split.labels == c)]
-        if absent:
-            raise UserError(
-                f"{root}: test_fraction {test_fraction} leaves no {what} image of "
-                f"{_first(absent, NAMED, ', ')}; add images to them, or change test_fraction"
-            )
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -331,76 +276,4 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
-
-
-def decode(
-    paths: Sequence[Path], size: int | None, threads: int, name: str
-) -> deque[Picture | str]:
-    """Decode images on several threads (Pillow lets go of the interpreter while it decodes).
-
-    Returns
-    -------
-    As :func:`decode_one`, for each path.
-    """
-    # Pillow's readers are loaded here, before threads would do it at the same time.
-    Image.init()
-    with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda path: decode_one(path, size), paths)
-        return deque(progress(found, len(paths), f"images in {name}"))
-
-
-def decode_one(path: Path, size: int | None) -> Picture | str:
-    """One image, upright, with white where it is transparent; or what is wrong with it, in words.
-
-    Of 16-bit colours and of 16-bit levels with transparency, Pillow reads the upper 8 bits.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # Cameras put a preview behind a JPEG, whose format is called MPO then.
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                return f"holds {image.n_frames} images"
-            # What the file holds, which the mode of a decoded colour image does not tell.
-            sixteen = any(";16" in str(tile[3]) for tile in image.tile)
-            image = ImageOps.exif_transpose(image)
-            image.load()
-    except UnidentifiedImageError:
-        return "no JPEG, PNG, WebP or TIFF"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    largest = None
-    if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint16)
-        largest = int(levels.max())
-        image = Image.fromarray(levels)
-    elif sixteen and image.mode in ("LA", "RGB", "RGBA"):
-        largest = 256 * max(high for _, high in image.convert("RGB").getextrema()) + 255
-    if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode in ("LA", "PA", "RGBA") or (
-        "transparency" in image.info and image.mode != "I;16"
-    ):
-        grey = image.mode in ("L", "LA")
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("L" if grey else "RGB")
-    elif image.mode == "P":
-        image = image.convert("RGB")
-    if image.mode not in ("L", "RGB", "I;16"):
-        return f"{image.mode} values; convert it to RGB or grey"
-    return Picture(np.asarray(image if size is None else square(image, size)), largest)
-
-
-def to_eight_bits(picture: Picture | str, depth: int | None) -> np.ndarray | str:
-    """A picture's levels as uint8, where 16-bit values use ``depth`` bits in the whole data set.
-
-    Words, which say what is wrong with a picture, stay; colours are added of which fewer than 8
-    bits were read.
-    """
-    if isinstance(picture, str):
-        return picture
-    if picture.levels.dtype == np.uint16:
-        return (picture.levels >> (depth - 8)).astype(np.uint8)
-    if picture.largest is not None and depth < 16:
-        return f"16-bit colours that use {depth} bits; convert it to 8 bits"
-    return picture.levels
+    return path.suffix.lower() in suffixes() and not path.is_dir()

@@ -54,6 +54,17 @@ TORCHVISION = (
     *("SVHN", "StanfordCars", "USPS"),
 )
 TORCHVISION_UNDIVIDED = ("Caltech101", "Caltech256", "EuroSAT", "SEMEION", "SUN397")
+#: Sources of encoded images, each of which takes a while to be decoded.
+DECODED = ("folder", "table", "huggingface")
+#: What the key ``columns`` may name, by source.
+COLUMNS = {
+    "table": ("path", "label", "split", "group"),
+    "arrays": (
+        *("images", "labels", "split", "group"),
+        *("train_images", "train_labels", "test_images", "test_labels"),
+    ),
+    "huggingface": ("image", "label", "group"),
+}
 #: Light strokes or clothes on black, which their papers print as ink on paper: sources, and
 #: names in torchvision.
 INK = (

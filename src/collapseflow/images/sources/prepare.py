@@ -1,5 +1,6 @@
 """From a data set's entry in the study file to its HDF5 file."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,20 @@ from collapseflow.images.datasets import (
     with_names,
     write_dataset,
 )
-from collapseflow.images.sources import embedded, folder, idx, letters
+from collapseflow.images.sources import (
+    arrays,
+    embedded,
+    folder,
+    huggingface,
+    idx,
+    letters,
+    table,
+    vectors,
+)
 from collapseflow.images.sources.changes import changed, take_classes
 from collapseflow.images.sources.known import LETTERS
 from collapseflow.running.errors import UserError
+from collapseflow.running.words import CONTROL, printable
 
 #: What is downloaded, below the folder that a study is run in; torchvision's files inside it.
 DOWNLOADS = Path("resources/downloads")
@@ -33,6 +44,12 @@ def read_source(
     """
     read = _read(entry, test_fraction, seed, cache, threads)
     splits = with_names(read, entry["class_names"])
+    for name in splits.class_names:
+        if re.search(f"[{CONTROL}]", name):
+            raise UserError(
+                f"class_names: the class '{printable(name)}' of {splits.source} has a name that "
+                "ends a line or turns the text; name the classes with the key 'class_names'"
+            )
     # Only torchvision's are of what was read; those of IDX files are of the files.
     digests = entry["sha256"] if entry["source"] == "torchvision" else {}
     for split, expected in digests.items():
@@ -58,17 +75,30 @@ def _read(entry: dict, test_fraction: float, seed: int, cache: Path, threads: in
         return embedded.digits(test_fraction, seed)
     if source == "letters":
         return letters.letters(LETTERS, test_fraction, seed, "data set")
+    if source == "features":
+        return vectors.read(entry["location"], test_fraction, seed)
+    # A data set of before there was a choice has no such key.
+    fit, choice = entry.get("fit", "crop"), entry.get("on_bad_image", "stop")
     if source == "folder":
-        # A data set of before there was a choice has no such key.
-        choice = entry.get("on_bad_image", "stop")
         location, size = entry["location"][0], entry["size"]
-        return folder.read(location, size, test_fraction, seed, threads, choice)
+        return folder.read(location, size, test_fraction, seed, threads, choice, fit)
+    if source == "table":
+        location, columns = entry["location"][0], entry.get("columns", {})
+        how = (entry["size"], test_fraction, seed, threads, choice, fit)
+        return table.read(location, columns, *how)
+    if source == "arrays":
+        columns, size = entry.get("columns", {}), entry["size"]
+        return arrays.read(entry["location"][0], columns, size, test_fraction, seed, fit)
+    if source == "huggingface":
+        where = (entry["location"] or [None])[0], entry["name"], entry["arguments"]
+        how = (entry["size"], test_fraction, seed, threads, choice, fit)
+        return huggingface.read(*where, entry.get("columns", {}), *how)
     # torchvision takes seconds to import; only its own data sets wait for it.
     from collapseflow.images.sources import torchvision
 
     root = cache / TORCHVISION_FILES
     name, arguments, size = entry["name"], entry["arguments"], entry["size"]
-    return torchvision.read(name, arguments, size, root, test_fraction, seed)
+    return torchvision.read(name, arguments, size, root, test_fraction, seed, fit)
 
 
 def check_class_names(entry: dict, cache: Path) -> None:

@@ -8,17 +8,18 @@ import numpy as np
 from PIL import Image
 
 from collapseflow.images.datasets import Split, Splits, make_split, split_off_test
-from collapseflow.images.sources.pictures import square, stack
+from collapseflow.images.sources.pictures import Fit, Size, fitted, stack
 from collapseflow.running.errors import TemporaryError, UserError, did_you_mean, instead
 
 
 def read(
     name: str,
     arguments: dict,
-    size: int | None,
+    size: Size,
     root: Path,
     test_fraction: float,
     seed: int,
+    fit: Fit = "crop",
 ) -> Splits:
     """Read a data set of torchvision, downloaded by torchvision where it has to be.
 
@@ -28,9 +29,9 @@ def read(
         Class in ``torchvision.datasets``, for example ``CIFAR10``.
     arguments
         Further arguments of that class.
-    size
-        Images are reduced or enlarged to ``size`` pixels on the shorter side and cut to a
-        square. None leaves them as they are; then all must have one size.
+    size, fit
+        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
+        one.
     root
         Folder for torchvision's downloads.
     test_fraction, seed
@@ -54,7 +55,7 @@ def read(
         where = f"; its files belong into {options['root']}" if "root" in options else ""
         line = " ".join(str(error).split())
         raise TemporaryError(f"torchvision.datasets.{name}: {line}{where}") from None
-    splits = [_to_split(part, size, name) for part in parts]
+    splits = [_to_split(part, size, fit, name) for part in parts]
     n_classes = max(split.labels.max() for split in splits) + 1
     named = (getattr(parts[0], key, None) for key in ("classes", "categories"))
     class_names = next(filter(None, named), map(str, range(n_classes)))
@@ -182,14 +183,14 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _to_split(part, size: int | None, name: str) -> Split:
+def _to_split(part, size: Size, fit: Fit, name: str) -> Split:
     images, labels = [], []
     for image, label in part:
         if not isinstance(image, Image.Image) or not np.isscalar(label):
             raise UserError(f"name: torchvision.datasets.{name} does not give images with a class")
         if image.mode not in ("L", "RGB"):
             image = image.convert("RGB")
-        images.append(np.asarray(image if size is None else square(image, size)))
+        images.append(np.asarray(fitted(image, size, fit)))
         labels.append(label)
     if len({image.shape[:2] for image in images}) > 1:
         raise UserError(f"torchvision.datasets.{name}: images differ in size; set the key 'size'")

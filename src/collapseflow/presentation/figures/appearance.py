@@ -6,19 +6,16 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.collections import QuadMesh  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.path import Path as Outline  # noqa: E402
-from matplotlib.textpath import TextPath  # noqa: E402
-
-from collapseflow.presentation.material import Outputs  # noqa: E402
-from collapseflow.running.files import atomic_path  # noqa: E402
+from collapseflow.presentation.material import Outputs
+from collapseflow.running.files import atomic_path
 
 #: Ten colours that stay apart under the common colour-vision deficiencies: Paul Tol's
 #: "muted" scheme (personal.sron.nl/~pault) and black.
@@ -26,11 +23,12 @@ COLOURS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"),
 )
-#: Colours of backbones: Paul Tol's "vibrant" scheme without its grey, and black.
-LINES = ("#0077BB", "#EE7733", "#009988", "#EE3377", "#33BBEE", "#CC3311", "#222222")
+#: Colours of backbones and runs, after Paul Tol's "vibrant" and "muted" schemes: as light as no
+#: other, so that a print in grey tells them apart, too.
+LINES = ("#0077BB", "#EE8844", "#009988", "#882255", "#66CCEE", "#332288", "#111111")
 #: What is of no backbone: raw pixels, scattering, and the keys of legends.
 NEUTRAL = "#777777"
-#: Markers of data sets.
+#: Markers of data sets, of classes, and of runs where data sets have panels of their own.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: In inches: least width of a panel with what stands around it, of which so much is the words at
 #: its axis; and least height of a row of curves.
@@ -41,6 +39,16 @@ LOWEST = 1.7
 TURNED = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 #: Points per inch of what is a bitmap within a PDF or an SVG: clouds of points.
 RASTER_DPI = 300
+#: A heat map of more cells is a bitmap, too: as areas they would be tens of megabytes.
+MOST_AREAS = 10_000
+#: Up to so many classes each has a colour and marker of its own, and a name in legends: up to
+#: :data:`FEW_NAMES` with more letters, so that of many two stand beside each other in a column.
+MOST_NAMED = 60
+FEW_NAMES = 10
+LETTERS = 24
+FEWER_LETTERS = 16
+#: Up to so many classes have room at the axes of heat maps, and large numbers in maps.
+FEW_CLASSES = 20
 #: How the files that are no bitmaps call the date that they do not have.
 DATES = {"pdf": "CreationDate", "svg": "Date"}
 
@@ -110,11 +118,13 @@ def document_title(path: str | Path) -> str:
 
 
 def heat_map(axis: Axes, values: np.ndarray, **scale: object) -> QuadMesh:
-    """Cells (rows, columns) as areas that stay sharp at any size, the first row at the top, with
-    whole numbers in their middles; what is NaN shows the panel's ground."""
+    """Cells (rows, columns) as areas that stay sharp at any size, more than :data:`MOST_AREAS` as a
+    bitmap; the first row at the top, with whole numbers in their middles; what is NaN shows the
+    panel's ground."""
     rows, columns = (np.arange(n + 1) - 0.5 for n in np.shape(values))
     masked = np.ma.masked_invalid(values)
-    cells = axis.pcolormesh(columns, rows, masked, edgecolors="none", **scale)
+    is_bitmap = masked.size > MOST_AREAS
+    cells = axis.pcolormesh(columns, rows, masked, edgecolors="none", rasterized=is_bitmap, **scale)
     axis.invert_yaxis()
     return cells
 
@@ -133,10 +143,10 @@ def write_in_cells(
 def class_appearances(n_classes: int, order: np.ndarray | None = None) -> list[tuple[str, str]]:
     """Colour and marker of each class: ten colours, then the same ones with the next marker.
 
-    More classes than these are told apart by nothing: they get colours of a perceptual map, from
-    the first to the last of ``order``, int (C,), or of their labels.
+    More than :data:`MOST_NAMED` are told apart by nothing: they get colours of a perceptual map,
+    from the first to the last of ``order``, int (C,), or of their labels.
     """
-    if n_classes <= len(COLOURS) * len(MARKERS):
+    if n_classes <= MOST_NAMED:
         return [(COLOURS[c % len(COLOURS)], MARKERS[c // len(COLOURS)]) for c in range(n_classes)]
     sampled = matplotlib.colormaps["viridis"](np.linspace(0, 1, n_classes))
     if order is not None:
@@ -200,8 +210,10 @@ def shortened(name: str, letters: int) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
 
 
-def numbered_names(names: Sequence[str], letters: int) -> list[str]:
-    """Names of classes with their numbers, unless they are these, of so many letters at most."""
+def numbered_names(names: Sequence[str], n: int) -> list[str]:
+    """Names of classes with their numbers, unless they are these, for a legend that has ``n`` of
+    them: shortened."""
+    letters = LETTERS if n <= FEW_NAMES else FEWER_LETTERS
     short = [shortened(name, letters) for name in names]
     return [
         name if name == str(number) else f"{number}  {name}" for number, name in enumerate(short)

@@ -17,12 +17,16 @@ from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import identity, swept_keys, write_csv
 from collapseflow.presentation.tables.accuracy import read_cells
 
-#: More classes than these stand beside similar ones, and have no names.
-MOST_NAMED = 20
+#: Of more classes than these only some are shown: those most often taken for each other.
+MOST_SHOWN = 100
 #: Up to so many classes the shares stand in the cells.
 MOST_WRITTEN = 10
-#: Letters of a name at an axis.
+#: Letters of a name at an axis, and at that of a panel which is narrower than so many inches.
 MOST_LETTERS = 16
+FEWER_LETTERS = 8
+NARROW = 2.2
+#: Of many classes so many that are recognised least are named.
+LEAST_NAMED = 3
 COLOURS = "Blues"
 #: Few are taken for another class: the colours go by the root of their share.
 SCALE = PowerNorm(0.5, 0, 1)
@@ -32,10 +36,11 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     """Of each true class (rows) the shares of test images that are taken for each class (columns).
 
     A panel for each feature set, all of one classifier; the images of all seeds are counted
-    together. Below it the class that is recognised least and, where classes are unequal
-    (:data:`collapseflow.measures.confusion.UNEQUAL`), the balanced accuracy. Of many classes
-    similar ones stand beside each other, in the same order in all panels: those that are taken for
-    each other.
+    together. Below it the class that is recognised least, or of many classes the three, and, where
+    classes are unequal (:data:`collapseflow.measures.confusion.UNEQUAL`), the balanced accuracy.
+    Many classes have no names, and similar ones stand beside each other, in the same order in all
+    panels: those that are taken for each other. Of more than :data:`MOST_SHOWN` only those that are
+    most often taken for each other are drawn.
 
     The CSV has a row for each feature set, seed, true class and class that at least one of its
     images is taken for, and always one for the class itself: their labels ``true`` and
@@ -66,23 +71,30 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     tidy = pd.DataFrame(records, columns=None if records else columns)
     write_csv(outputs["csv"], tidy.astype({"seed": "Int64", "epoch": "Int64"}))
     shares = {name: _shares(found) for name, found in counts.items()}
+    few = n_classes <= appearance.FEW_CLASSES
     order = np.arange(n_classes)
-    if n_classes > MOST_NAMED and shares:
-        order = appearance.by_similarity(
-            1 - np.mean([np.nan_to_num(s) for s in shares.values()], axis=0)
-        )
+    if not few and shares:
+        mean = np.mean([np.nan_to_num(s) for s in shares.values()], axis=0)
+        order = _most_confused(mean)
+        order = order[appearance.by_similarity(1 - mean[np.ix_(order, order)])]
     rows, columns = appearance.grid(len(features), 2 if len(features) <= 4 else 3, style)
     side = style["width"] / columns
     # The height of a class in points.
-    room = 0.8 * side * 72 / n_classes
-    named = n_classes <= MOST_NAMED and room >= appearance.points(style, 2)
+    room = 0.8 * side * 72 / len(order)
+    names = None
+    if few and room >= appearance.points(style, 2):
+        letters = MOST_LETTERS if side > NARROW else FEWER_LETTERS
+        names = [appearance.shortened(name, letters) for name in class_names]
+        # Of a panel, beside the names and numbers at the left, in the smallest font.
+        beside = (max(map(len, names)) + 6) * 0.55 * appearance.points(style, 2) / 72
+        side = (style["width"] - beside) / columns
     figure, axes = plt.subplots(
         rows, columns, figsize=(style["width"], rows * (side + 0.8) + 0.9), squeeze=False
     )
     for axis in axes.flat[len(features) :]:
         axis.set_axis_off()
     for number, (axis, one) in enumerate(zip(axes.flat, features, strict=False)):
-        axis.set_title(appearance.wrapped(one.label, 0.9 * side, style))
+        axis.set_title(appearance.fitted(one.label, 0.9 * side, style))
         if one.features not in counts:
             words = appearance.wrapped("failed: see the summary", side, style)
             axis.text(0.5, 0.5, words, ha="center", va="center", transform=axis.transAxes)
@@ -90,9 +102,11 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
             continue
         found = counts[one.features]
         _draw(axis, shares[one.features][np.ix_(order, order)], room, style)
-        _name(axis, found, class_names if named else None, style, is_first=number % columns == 0)
+        _name(axis, found, names, style, is_first=number % columns == 0)
         small = {**style, "font_size": appearance.points(style, 1)}
-        words = appearance.wrapped(_worth(found, class_names), side, small)
+        words = appearance.wrapped(
+            _worth(found, class_names, 1 if few else LEAST_NAMED), 0.95 * side, small
+        )
         axis.set_xlabel(f"predicted class\n{words}", fontsize=small["font_size"])
     bar = figure.colorbar(
         ScalarMappable(SCALE, COLOURS),
@@ -107,10 +121,32 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     )
     bar.set_label("share of the true class, %")
     words = f"{material.title}: {label}, test images"
-    if n_classes > MOST_NAMED:
-        words += "; similar classes beside each other"
+    if not few:
+        words += f"; {_left_out(len(order), n_classes)}"
+    if any(np.isnan(s[order]).any() for s in shares.values()):
+        words += "; grey: no test images"
     appearance.title(figure, words, style)
     appearance.save(figure, outputs)
+
+
+def _left_out(shown: int, n_classes: int) -> str:
+    """Of many classes what is shown, and how."""
+    if shown == n_classes:
+        return f"{n_classes} classes, not named, similar ones beside each other"
+    most = f"the {shown} of {n_classes:,} classes most often taken for each other"
+    return f"{most}, not named, similar ones beside each other"
+
+
+def _most_confused(shares: np.ndarray) -> np.ndarray:
+    """The labels of the classes, at most :data:`MOST_SHOWN`, that are most often taken for each
+    other: those of the pairs with the largest shares."""
+    n_classes = len(shares)
+    if n_classes <= MOST_SHOWN:
+        return np.arange(n_classes)
+    pairs = np.argsort(-np.where(np.eye(n_classes), -1, shares), axis=None, kind="stable")
+    labels = np.column_stack(np.unravel_index(pairs, shares.shape)).ravel()
+    _, first = np.unique(labels, return_index=True)
+    return np.sort(labels[np.sort(first)[:MOST_SHOWN]])
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
@@ -153,7 +189,7 @@ def _draw(axis: Axes, shares: np.ndarray, room: float, style: Mapping) -> None:
 def _name(
     axis: Axes,
     counts: np.ndarray,
-    class_names: Sequence[str] | None,
+    names: Sequence[str] | None,
     style: Mapping,
     is_first: bool,
 ) -> None:
@@ -161,10 +197,9 @@ def _name(
     where they are unequal; nothing where they have no room."""
     axis.set_ylabel("true class" if is_first else "")
     axis.tick_params(length=0, labelsize=appearance.points(style, 2))
-    if class_names is None:
+    if names is None:
         axis.set(xticks=[], yticks=[])
         return
-    names = [appearance.shortened(name, MOST_LETTERS) for name in class_names]
     places = range(len(names))
     is_long = max(map(len, names)) > 2
     axis.set_xticks(places, names, **(appearance.TURNED if is_long else {}))
@@ -174,13 +209,15 @@ def _name(
     axis.set_yticks(places, names if is_first else [""] * len(names))
 
 
-def _worth(counts: np.ndarray, class_names: Sequence[str]) -> str:
-    """Of unequal classes the balanced accuracy; and the class that is recognised least."""
+def _worth(counts: np.ndarray, class_names: Sequence[str], n_least: int) -> str:
+    """Of unequal classes the balanced accuracy; and the classes that are recognised least."""
     shares = recalls(counts)
-    least = int(np.nanargmin(shares))
-    n = int(counts[least].sum())
-    name = appearance.shortened(class_names[least], MOST_LETTERS)
-    words = f"least: {name}, {100 * shares[least]:.0f} % of {n:,}"
+    least = [
+        f"{appearance.shortened(class_names[label], MOST_LETTERS)}, "
+        f"{100 * shares[label]:.0f} % of {int(counts[label].sum()):,}"
+        for label in np.argsort(shares, kind="stable")[:n_least]
+    ]
+    words = f"least: {'; '.join(least)}"
     if imbalance(counts) < UNEQUAL:
         return words
     return f"balanced {100 * balanced_accuracy(counts)[0]:.0f} %; {words}"

@@ -3,14 +3,15 @@ axes of epochs, the legend below.
 
 One encoding holds in all of them. The colour of a line says its series; what belongs to no series
 is grey. Solid lines and full markers are training images, dashed lines and hollow markers test
-images. Data sets have panels of their own, or markers. Measures of collapse depend on how many
-images a class has: beside those of the test images stand those of as many training images.
+images. Data sets have markers; where they have panels of their own, series have them. Measures of
+collapse depend on how many images a class has: beside those of the test images stand those of as
+many training images.
 """
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import count, cycle, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -122,7 +123,7 @@ class RunFigure:
     ----------
     runs, style
         The runs, and the study's ``style``, which holds from now on.
-    labels, colours
+    labels, colours, series_markers
         Of the series, in the order of the runs.
     datasets, markers
         Labels of the data sets of the runs, and the markers of all data sets.
@@ -137,7 +138,7 @@ class RunFigure:
         runs: Sequence[DescribedRun],
         datasets: Mapping[str, str],
         backbones: Mapping[str, str],
-        failures: str | Path,
+        failures: str | Path | None,
         style: Mapping,
         coloured: Sequence[DescribedRun] | None = None,
     ) -> None:
@@ -145,7 +146,8 @@ class RunFigure:
         Parameters
         ----------
         datasets, backbones, failures, style
-            Of the study, as :class:`collapseflow.presentation.material.Material` has them.
+            Of the study, as :class:`collapseflow.presentation.material.Material` has them; without
+            a study there is no table of ``failures``.
         coloured
             The runs among whose series colours are shared out, if these are others.
         """
@@ -154,6 +156,8 @@ class RunFigure:
         self.labels = {run.series: run.label for run in runs}
         owners = {run.series: run.backbone for run in coloured or runs}
         self.colours = appearance.line_colours(owners, list(backbones))
+        # More series than markers have them again, with other colours.
+        self.series_markers = dict(zip(owners, cycle(appearance.MARKERS), strict=False))
         self.datasets = {
             dataset: label
             for dataset, label in datasets.items()
@@ -176,10 +180,17 @@ class RunFigure:
         size = self.style["width"], rows * max(height * self.style["width"], appearance.LOWEST)
         return plt.subplots(rows, columns, figsize=size, squeeze=False, **shared)
 
-    def series_keys(self) -> list[Patch]:
-        """The legend's colours of series and common starts."""
+    def series_keys(self, marked: bool = False) -> list[Artist]:
+        """The legend's colours of series and common starts; with the markers of series where they
+        are ``marked``."""
         starts = [Patch(facecolor=start.colour, label=start.label) for start in self.starts]
-        return colour_keys(self.labels, self.colours) + starts
+        if not marked:
+            return colour_keys(self.labels, self.colours) + starts
+        looks = {
+            series: {"color": self.colours[series], "marker": self.series_markers[series]}
+            for series in self.labels
+        }
+        return keys(self.labels, looks, linestyle="") + starts
 
     def dataset_keys(self) -> list[Line2D]:
         """The legend's markers of the data sets."""
@@ -209,6 +220,8 @@ class RunFigure:
         save_with_legend(figure, groups, notes, self.style, outputs)
 
     def _failure_notes(self) -> list[str]:
+        if self._failures is None:
+            return []
         table = read_csv(self._failures)
         if not len(table):
             return []

@@ -2,72 +2,72 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.patheffects
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from collapseflow.images.datasets import read_info
 from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.running.files import read_arrays
 
-#: Classes are named in the picture and in a legend up to this number.
-MOST_NAMED = 60
-#: Letters of a name in the legend.
-MOST_LETTERS = 24
+#: Of more classes than :data:`collapseflow.presentation.figures.appearance.MOST_NAMED` so many are
+#: named, and the others are grey.
+NAMED_OF_MANY = 20
+OTHERS = ("#bbbbbb", "o")
 #: Training images behind test images.
 BEHIND = 0.2
 
 
 def plot_embeddings(material: Material, outputs: Outputs) -> None:
-    """The t-SNE of each feature set of a data set (:func:`_plot`)."""
-    panels = list(zip(material.embeddings, material.column_labels, strict=True))
-    heading, images = material.embedding_heading, material.images
-    _plot(panels, heading, images, material.style, outputs)
+    """The t-SNE of each feature set of a data set (:func:`draw_maps`)."""
+    maps = map(read_arrays, material.embeddings)
+    panels = list(zip(maps, material.column_labels, strict=True))
+    class_names = read_info(material.images).class_names
+    draw_maps(panels, material.embedding_heading, class_names, material.style, outputs)
 
 
 def plot_train_test(material: Material, outputs: Outputs) -> None:
-    """Report B's t-SNE, of training and of test images alone (:func:`_plot`)."""
-    panels = list(zip(material.variance_embeddings, material.variance_titles, strict=True))
-    heading, images = material.variance_heading, material.variance_images
-    _plot(panels, heading, images, material.style, outputs)
+    """Report B's t-SNE, of training and of test images alone (:func:`draw_maps`)."""
+    maps = map(read_arrays, material.variance_embeddings)
+    panels = list(zip(maps, material.variance_titles, strict=True))
+    class_names = read_info(material.variance_images).class_names
+    draw_maps(panels, material.variance_heading, class_names, material.style, outputs)
 
 
-def _plot(
-    panels: Sequence[tuple[str | Path, str]],
+def draw_maps(
+    panels: Sequence[tuple[Mapping[str, np.ndarray], str]],
     heading: str,
-    images: str | Path,
+    class_names: Sequence[str],
     style: Mapping,
     outputs: Outputs,
-) -> None:
-    """Draw embeddings, each with its title, side by side in the colours of their classes.
+) -> Figure:
+    """Draw embeddings (:func:`collapseflow.measures.embedding.embed`), each with its title, side by
+    side in the colours of their classes.
 
-    Of a map of training and test images the training images lie faint behind. Under each panel: the
-    number of points (and of how many they are a sample), the perplexity, and the share of each
+    Of a map of training and test images the training images lie faint behind. Of many classes
+    those with the most images are coloured and named, and the others are grey. Under each panel:
+    the number of points (and of how many they are a sample), the perplexity, and the share of each
     point's 10 nearest neighbours that the picture keeps. A panel without points, of features that
     do not exist, says why (``failed`` of its file).
     """
     appearance.apply(style)
-    class_names = read_info(images).class_names
     n = len(panels)
     rows, columns = appearance.grid(n, 2 if n <= 4 else 3 if n <= 6 or n % 3 == 0 else 4, style)
     side = style["width"] / columns
-    names = appearance.numbered_names(class_names, MOST_LETTERS)
-    named = len(names) <= MOST_NAMED
     high = rows * (side + 0.75) + 0.4
     figure, axes = plt.subplots(rows, columns, figsize=(style["width"], high), squeeze=False)
-    class_appearances = appearance.class_appearances(len(class_names))
+    named = _named([content for content, _ in panels], len(class_names))
     joint = False
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (path, title) in zip(axes.flat, panels, strict=False):
-        content = read_arrays(path)
+    for axis, (content, title) in zip(axes.flat, panels, strict=False):
         joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
-            _draw(axis, content, class_appearances, named, style)
+            _draw(axis, content, len(class_names), named, style)
             small = {**style, "font_size": appearance.points(style, 2)}
             lines = [appearance.wrapped(words, side, small) for words in _worth(content)]
             axis.set_xlabel("\n".join(lines), fontsize=small["font_size"])
@@ -82,32 +82,54 @@ def _plot(
         axis.set_title("\n".join(lines))
         axis.spines[:].set_visible(False)
     appearance.title(figure, heading, style)
+    names = appearance.numbered_names(class_names, len(named))
     groups = [
         _split_keys() if joint else [],
-        _class_keys(names, class_appearances) if named else [],
+        _class_keys([names[label] for label in named], list(named.values())),
     ]
-    if any(groups):
-        curves.save_with_legend(figure, groups, [], style, outputs)
-    else:
-        appearance.save(figure, outputs)
+    if n_others := len(class_names) - len(named):
+        groups.append(_class_keys([f"the other {n_others:,} classes"], [OTHERS]))
+    curves.save_with_legend(figure, groups, [], style, outputs)
+    return figure
+
+
+def _named(contents: Sequence[dict], n_classes: int) -> dict[int, tuple[str, str]]:
+    """Colour and marker of the classes that are named, by their labels: of many those with the most
+    images, of the split that is in front."""
+    if n_classes <= appearance.MOST_NAMED:
+        return dict(enumerate(appearance.class_appearances(n_classes)))
+    counts = np.zeros(n_classes, np.int64)
+    for content in contents:
+        if "failed" not in content:
+            front = content["split"] == content["split"].max()
+            counts += np.bincount(content["labels"][front], minlength=n_classes)
+    most = np.argsort(-counts, kind="stable")[:NAMED_OF_MANY]
+    looks = appearance.class_appearances(NAMED_OF_MANY)
+    return dict(zip(np.sort(most).tolist(), looks, strict=True))
 
 
 def _draw(
     axis: plt.Axes,
-    content: dict,
-    class_appearances: Sequence[tuple[str, str]],
-    named: bool,
+    content: Mapping[str, np.ndarray],
+    n_classes: int,
+    named: Mapping[int, tuple[str, str]],
     style: Mapping,
 ) -> None:
     coordinates, labels = content["coordinates"], content["labels"]
-    colours, markers = (
-        np.array(values, dtype=object) for values in zip(*class_appearances, strict=True)
-    )
+    looks = [named.get(label, OTHERS) for label in range(n_classes)]
+    colours, markers = (np.array(values, dtype=object) for values in zip(*looks, strict=True))
+    others = ~np.isin(labels, list(named))
     # A denser picture gets smaller points.
     area = style["point_size"] * min(2.0, np.sqrt(5_000 / len(labels)))
     kinds = list(dict.fromkeys(markers))
-    behind, before = (np.flatnonzero(content["split"] == place) for place in (0, 1))
-    layers = [(behind, BEHIND), (before, 1)] if len(before) else [(behind, 1)]
+    first = content["split"] == 0
+    faint = BEHIND if (~first).any() else 1
+    layers = [
+        (np.flatnonzero(chosen & is_drawn), alpha)
+        for chosen, alpha in ((first, faint), (~first, 1))
+        for is_drawn in (others, ~others)
+        if (chosen & is_drawn).any()
+    ]
     for points, alpha in layers:
         # In random order, so that no class hides another by being drawn last.
         order = np.random.default_rng(0).permutation(points)
@@ -123,19 +145,21 @@ def _draw(
                     linewidths=0,
                     rasterized=True,
                 )
-    if not named:
-        return
     outline = matplotlib.patheffects.withStroke(linewidth=1.5, foreground="white")
-    # The number of a class stands where the images in front are.
+    # The number of a class stands where its images in front are; of a class that is absent there,
+    # where the others are.
     front = content["split"] == content["split"].max()
-    for label in np.unique(labels[front]):
-        x, y = np.median(coordinates[front & (labels == label)], axis=0)
+    for label in np.intersect1d(labels, list(named)):
+        its_own = labels == label
+        x, y = np.median(
+            coordinates[its_own & front if (its_own & front).any() else its_own], axis=0
+        )
         axis.text(
             *(x, y, str(label)),
             ha="center",
             va="center",
             weight="bold",
-            fontsize=appearance.points(style, 0 if len(class_appearances) <= 20 else 2),
+            fontsize=appearance.points(style, 0 if n_classes <= appearance.FEW_CLASSES else 2),
             path_effects=[outline],
         )
 
@@ -155,8 +179,10 @@ def _split_keys() -> list[plt.Line2D]:
     return curves.keys(words, opacities, linestyle="", marker="o")
 
 
-def _worth(content: dict) -> list[str]:
-    """What a panel shows, and what it is worth."""
+def _worth(content: Mapping[str, np.ndarray]) -> list[str]:
+    """What a panel shows, and what it is worth; of a map from elsewhere that is not known."""
+    if "perplexity" not in content:
+        return [f"{len(content['labels']):,} points"]
     kinds = {"train": "training", "test": "test"}
     parts = []
     sampled = False

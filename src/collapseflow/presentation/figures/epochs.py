@@ -1,10 +1,11 @@
 """Accuracy and neural collapse over the epochs of training (report A, figures 4 and 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from collapseflow import published
 from collapseflow.measures.quantities import panels_of, quantity
@@ -14,7 +15,7 @@ from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import read_csv, run_rows, several_seeds
 
 #: Lines of small panels.
-SMALL = {"markersize": 2.5, "linewidth": 1.0}
+SMALL = {"markersize": 3, "linewidth": 1.0}
 #: What was published of training and of test images.
 FAINT = {"alpha": 0.3, "linewidth": 2.5}
 #: Ours by the published definition, where that is not the measure of the panel.
@@ -113,7 +114,12 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
                     )
                 curve = 100 * curves.mean_and_spread(chosen[chosen["split"] == split], "epoch")
                 x = curve.index.to_numpy() + beside[series]
-                line = {"color": colour, "marker": "o", **split_line, **SMALL}
+                line = {
+                    "color": colour,
+                    "marker": shared.series_markers[series],
+                    **split_line,
+                    **SMALL,
+                }
                 begins = shared.has_common_start(series)
                 curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, chosen, colour)
@@ -132,7 +138,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     words = dict(curves.SPLIT_WORDS)
     words["test"] += "" if seeded else ", 95 % interval"
     groups = [
-        shared.series_keys(),
+        shared.series_keys(marked=True),
         curves.split_keys(words),
         [*shared.seeds_key(more=""), *(_onset_key() if any_onset else [])],
     ]
@@ -143,30 +149,36 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
 
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
+    """Neural collapse on a data set, from the tables of a study (:func:`draw_collapse`)."""
+    runs = [run for run in material.runs if run.dataset == material.dataset]
+    labels = material.datasets, material.backbones
+    shared = curves.RunFigure(
+        runs, *labels, material.failures, material.style, coloured=material.runs
+    )
+    everything = read_csv(material.measures)
+    everything = everything[everything["dataset"] == material.dataset]
+    draw_collapse(everything, shared, curves.MATCHED_WORDS, outputs)
+
+
+def draw_collapse(
+    everything: pd.DataFrame,
+    shared: curves.RunFigure,
+    split_words: Mapping[str, str],
+    outputs: Outputs,
+) -> Figure:
     """Neural collapse on a data set, epoch by epoch: a panel for each quantity of the table that
     has one (:func:`collapseflow.measures.quantities.panels_of`).
 
-    One line a series at the layer that its runs name, solid on training images, of each class as
-    many as there are test images, and dashed on test images: of several seeds the mean with a band
-    of one standard deviation, geometric ones on logarithmic axes. Epoch 0 is the network before
-    training, grey where several series start from it; a dotted line is the onset of the terminal
-    phase; raw pixels and scattering coefficients (training images, as many) are grey lines.
+    One line a series at the layer that its runs name, solid on training images, of which the words
+    say more, and dashed on test images: of several seeds the mean with a band of one standard
+    deviation, geometric ones on logarithmic axes. Epoch 0 is the network before training, grey
+    where several series start from it; a dotted line is the onset of the terminal phase; raw pixels
+    and scattering coefficients (training images, as many) are grey lines.
     Published curves lie faint behind, with ours on all training images by the published definition.
     Panels without any value are left out.
     """
-    dataset = material.dataset
-    style = material.style
-    runs = [run for run in material.runs if run.dataset == dataset]
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        material.backbones,
-        material.failures,
-        style,
-        coloured=material.runs,
-    )
-    everything = read_csv(material.measures)
-    everything = everything[everything["dataset"] == dataset]
+    ((dataset, label),) = shared.datasets.items()
+    runs, style = shared.runs, shared.style
     table = run_rows(everything, runs)
     layers = {run.series: run.layer for run in runs}
     at_layer = table[table["layer"] == table["series"].map(layers)]
@@ -211,7 +223,7 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
             for split, line in curves.SPLITS.items():
                 rows = by_split[split]
                 curve = curves.mean_and_spread(rows[rows["series"] == series], "epoch", geometric)
-                line = {"color": colour, "marker": "o", **line, **SMALL}
+                line = {"color": colour, "marker": shared.series_markers[series], **line, **SMALL}
                 begins = shared.has_common_start(series)
                 curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, table[table["series"] == series], colour)
@@ -221,11 +233,11 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         appearance.panel_title(axis, f"({letter}) {panel.title}", n_columns, style)
         curves.epoch_axis(axis, 0, shared.last)
     curves.close_grid(axes, len(shown))
-    appearance.title(figure, shared.datasets[dataset], style)
+    appearance.title(figure, label, style)
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
-        shared.series_keys(),
-        curves.split_keys(curves.MATCHED_WORDS),
+        shared.series_keys(marked=True),
+        curves.split_keys(split_words),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [*shared.seeds_key(), *(_onset_key() if any_onset else [])],
     ]
@@ -236,6 +248,7 @@ def plot_collapse(material: Material, outputs: Outputs) -> None:
         }
         groups.append(curves.keys(words, {"published": FAINT, "ours": AS_PUBLISHED}))
     shared.save(figure, groups, outputs, compared=at_layer)
+    return figure
 
 
 def _references(rows: pd.DataFrame) -> dict[str, dict[str, float]]:

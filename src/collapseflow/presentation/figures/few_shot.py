@@ -99,7 +99,7 @@ def plot_few_shot(material: Material, outputs: Outputs) -> None:
     notes = ["The bound from directional CDNV allows any accuracy here."] if vacuous else []
     fewest = table.loc[table["quantity"] == FEWEST_IMAGES, "value"]
     if labels and (fewest == 1).any():
-        notes.append("Classes of one test image are left out.")
+        notes.append("Classes of one test image or group are left out.")
     missing = [column.label for column in columns if column.features not in labels]
     if missing:
         notes.append(f"Without values (see the summary): {'; '.join(missing)}.")

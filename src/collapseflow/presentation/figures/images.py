@@ -30,8 +30,8 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
         columns,
         figsize=(1.2 + side * columns, 0.5 + side * len(shown)),
         squeeze=False,
-        gridspec_kw={"wspace": 0.02, "hspace": 0.02},
     )
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     rng = np.random.default_rng(material.seed)
     for row, label in zip(axes, shown, strict=True):
         members = np.flatnonzero(split.labels == label)

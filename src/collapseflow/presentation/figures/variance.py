@@ -10,8 +10,11 @@ from collapseflow.presentation.figures import appearance
 from collapseflow.presentation.material import Material, Outputs
 from collapseflow.presentation.rows import read_csv
 
-#: Above this number of classes their names are smaller, and not below the heat map as well.
-MOST_AT_FULL_SIZE = 20
+#: Of more classes than can be named so many have bars: those with the largest variances.
+MOST_BARS = 40
+#: Letters of a name, and where the panels are below each other.
+LETTERS = 20
+FEWER_LETTERS = 12
 
 
 def plot_variance(material: Material, outputs: Outputs) -> None:
@@ -20,7 +23,9 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     One row a feature set, in the colour of its backbone; training images. The bars also show the
     test images. Distances and traces are in the units of the features, which differ from network
     to network: each row has scales of its own, from zero. Many classes are in an order in which
-    similar ones, by the features of the first row, stand beside each other.
+    similar ones, by the features of the first row, stand beside each other; of more than can be
+    named (:data:`collapseflow.presentation.figures.appearance.MOST_NAMED`) the bars are of those
+    with the largest variances on training images.
     """
     features, style = material.variance_features, material.style
     appearance.apply(style)
@@ -29,14 +34,16 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     table = read_csv(variance).astype({"class_a": int})
     table = table[table["space"] == "features"]
     n = len(class_names)
-    many = n > MOST_AT_FULL_SIZE
+    many = n > appearance.FEW_CLASSES
+    n_bars = n if n <= appearance.MOST_NAMED else MOST_BARS
     size = appearance.points(style, 2 if many else 0)
     # Room for the names of all classes, one below the other; the heat map has a third of the width.
     below, columns = appearance.grid(2, 2, style, 2.5)
     beside_heat = min(size, below * 0.31 * style["width"] * 72 / n)
     # Of the title of the heat map, beside which its scale stands.
-    room = (0.45 if columns == 2 else 0.6) * style["width"]
-    high = max(0.46 * style["width"], n * 1.3 * size / 72 + 1.4)
+    room = (0.4 if columns == 2 else 0.5) * style["width"]
+    high = max((0.46 if columns == 2 else 0.75) * style["width"], n_bars * 1.3 * size / 72 + 1.4)
+    letters = LETTERS if columns == 2 else FEWER_LETTERS
     colours = appearance.backbone_colours(material.backbone_names)
     figure, axes = plt.subplots(
         below * len(features),
@@ -49,8 +56,8 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     matrices = {folder: _distances(table, folder, n) for folder in features}
     known = [matrix for matrix in matrices.values() if np.isfinite(matrix).any()]
     order = appearance.by_similarity(known[0]) if many and known else np.arange(n)
-    names = [class_names[label] for label in order]
-    places = np.argsort(order)
+    short = [appearance.shortened(name, letters) for name in class_names]
+    names = [short[label] for label in order]
     for (heat, bars), (folder, label) in zip(axes, features.items(), strict=True):
         chosen = table[table["features"] == folder]
         matrix = matrices[folder][np.ix_(order, order)]
@@ -64,32 +71,39 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
         heat.set_aspect("equal")
         if many:
             heat.set_xticks([])
-            heat.set_xlabel("classes in the same order")
+            heat.set_xlabel("classes in the same order" if n_bars == n else "classes, not named")
         else:
             heat.set_xticks(range(n), names, **appearance.TURNED)
         if not many:
             heat.set_yticks(range(n), names, fontsize=size)
-        elif beside_heat >= style["smallest"]:
+        elif n_bars == n and beside_heat >= style["smallest"]:
             heat.set_yticks(range(n), names, fontsize=beside_heat)
         else:
             heat.set_yticks([])
-        heat.set_title(appearance.wrapped(f"{label}: squared distance of class means", room, style))
+        heat.set_title(appearance.fitted(f"{label}: squared distance of class means", room, style))
         figure.colorbar(shown, ax=heat, shrink=0.6 if many else 0.9)
         # A folder begins with the backbone.
         colour = colours.get(folder.partition("/")[0], appearance.NEUTRAL)
+        intra_class = chosen[chosen["quantity"] == "intra_class"]
+        widest = order if n_bars == n else _widest(intra_class, n_bars)
+        places = {label: place for place, label in enumerate(widest.tolist())}
         for offset, split, face in ((-0.2, "train", colour), (0.2, "test", "white")):
-            intra = chosen[(chosen["quantity"] == "intra_class") & (chosen["split"] == split)]
+            intra = intra_class[intra_class["split"] == split]
+            intra = intra[intra["class_a"].isin(places)]
             bars.barh(
-                places[intra["class_a"]] + offset,
+                intra["class_a"].map(places) + offset,
                 intra["value"],
                 0.4,
                 color=face,
                 edgecolor=colour,
                 linewidth=0.8,
             )
-        bars.set_yticks(range(n), names, fontsize=size)
+        bars.set_yticks(range(len(places)), [short[label] for label in places], fontsize=size)
         bars.invert_yaxis()
-        bars.set(title="intra-class variance", xlabel="trace of the class covariance")
+        words = "intra-class variance"
+        words += f": the largest {n_bars} of {n:,}" if n_bars < n else ""
+        bars.set_title(appearance.fitted(words, 0.8 * room, style))
+        bars.set_xlabel("trace of the class covariance")
     handles = [
         Patch(facecolor=face, edgecolor=appearance.NEUTRAL, linewidth=0.8, label=f"{split} images")
         for split, face in (("training", appearance.NEUTRAL), ("test", "white"))
@@ -101,6 +115,14 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     appearance.save(figure, outputs)
 
 
+def _widest(intra_class: pd.DataFrame, n: int) -> np.ndarray:
+    """The labels of the ``n`` classes with the largest variances on training images, in order."""
+    on_train = intra_class[intra_class["split"] == "train"].sort_values(
+        "value", ascending=False, kind="stable"
+    )
+    return on_train["class_a"].to_numpy()[:n]
+
+
 def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:
     """Squared distances of the class means of a feature set (n, n), NaN where there are none."""
     pairs = table[
@@ -109,7 +131,6 @@ def _distances(table: pd.DataFrame, folder: str, n: int) -> np.ndarray:
         & (table["split"] == "train")
     ]
     matrix = np.full((n, n), np.nan)
-    for row in pairs.itertuples():
-        a, b = row.class_a, int(float(row.class_b))
-        matrix[a, b] = matrix[b, a] = row.value
+    a, b = pairs["class_a"].to_numpy(), pairs["class_b"].astype(float).astype(int).to_numpy()
+    matrix[a, b] = matrix[b, a] = pairs["value"]
     return matrix

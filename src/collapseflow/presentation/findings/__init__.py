@@ -5,7 +5,8 @@ Each kind of finding is a function. Where the numbers allow a statement its verd
 told", and the sentence says so. Data sets share a sentence only where the same holds for each.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from collapseflow.presentation.findings.features import best_features
 from collapseflow.presentation.findings.limits import LIMITS, limits
@@ -31,28 +32,25 @@ def find(results: Results) -> list[Finding]:
     return [finding for kind in KINDS.values() for finding in kind(results)]
 
 
-def as_records(findings: Iterable[Finding], files: Mapping[str, Mapping[str, str]]) -> list[dict]:
+def as_records(findings: Iterable[Finding], contents: Sequence[Mapping[str, Any]]) -> list[dict]:
     """Findings as JSON-like values.
 
     Parameters
     ----------
-    files
-        By rule and data set (an empty text where there is one a study) the tables and figures that
-        the study has.
+    contents
+        The tables and figures that the study has (:func:`collapseflow.study.products.contents`).
 
     Returns
     -------
     Of each ``kind``, ``text``, ``short``, ``verdict``, and ``links``: the paths of the tables and
     figures that show its numbers.
     """
+    there = {(one["rule"], one["dataset"]): one["files"] for one in contents}
+    found = {place: files.get("png") or files["md"] for place, files in there.items()}
     return [
         {
             **{key: getattr(finding, key) for key in ("kind", "text", "short", "verdict")},
-            "links": [
-                files[rule][dataset]
-                for rule, dataset in finding.shown_in
-                if dataset in files.get(rule, {})
-            ],
+            "links": [found[place] for place in finding.shown_in if place in found],
         }
         for finding in findings
     ]

@@ -1,4 +1,4 @@
-"""What the explorer of the page is made of: maps of images, what is right, and thumbnails."""
+"""What the explorer of the page is made of: maps of images, what they are taken for, thumbnails."""
 
 import base64
 import io
@@ -12,7 +12,6 @@ from PIL import Image
 
 from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, stratified_rows
 from collapseflow.measures.paired import unpack
-from collapseflow.presentation.figures.appearance import COLOURS
 from collapseflow.presentation.material import DescribedFeatures
 from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
@@ -47,6 +46,8 @@ class Images:
         int (n,), the place of each image in its split.
     ids
         int (n,), its place in the source.
+    names
+        object (n,) of str, its file; None where images are no files.
     """
 
     images: np.ndarray
@@ -54,6 +55,7 @@ class Images:
     split: np.ndarray
     rows: np.ndarray
     ids: np.ndarray
+    names: np.ndarray | None
 
 
 def read_maps(paths: Iterable[str | Path], columns: Sequence[DescribedFeatures]) -> list[dict]:
@@ -81,7 +83,7 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
     UserError
         If the map is not of this data set.
     """
-    parts = []
+    parts, names = [], []
     for place, name in enumerate(SPLITS):
         split = read_split(dataset, name)
         n = int(np.count_nonzero(a_map["split"] == place))
@@ -91,27 +93,47 @@ def mapped_images(dataset: str | Path, a_map: Mapping[str, np.ndarray], seed: in
         small = [thumbnails(split.images[rows[i : i + 1000]]) for i in range(0, n, 1000)]
         of_split = np.concatenate(small), split.labels[rows], split.ids[rows]
         parts.append((*of_split, np.full(n, place, np.uint8), rows))
+        names.append(None if split.names is None else split.names[rows])
     images, labels, ids, places, rows = map(np.concatenate, zip(*parts, strict=True))
     if not np.array_equal(labels, a_map["labels"]):
         raise UserError(f"{dataset}: a t-SNE is not of these images; run the study again")
-    return Images(images, labels, places, rows, ids)
+    named = all(part is not None for part in names)
+    return Images(images, labels, places, rows, ids, np.concatenate(names) if named else None)
 
 
-def right_answers(
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of the test images of a map: bool (n,) of which it is ``wrong``, and
+    of these the classes that it takes them for, int; None where its results do not say it."""
+
+    wrong: np.ndarray
+    taken: np.ndarray | None
+
+
+def read_answers(
     columns: Sequence[DescribedFeatures], files: Sequence[str | Path], images: Images
-) -> dict[int, dict[str, np.ndarray]]:
-    """Of each feature set, by its place, and each classifier which test images of a map are right,
-    bool (n,): of several seeds the first, whose map is drawn, too."""
+) -> dict[int, dict[str, Answers]]:
+    """The answers on each feature set, by its place, of each classifier: of several seeds those of
+    the first, whose map is drawn, too."""
     rows = images.rows[images.split == 1]
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found: dict[int, dict[str, Answers]] = {}
     for one, _, content in read_results(columns, files):
         place = next(i for i, column in enumerate(columns) if column is one)
         if place in found or failure_of_results(content) is not None:
             continue
-        found[place] = {
-            name: unpack(cell["correct"], cell["n_test"])[rows] for name, cell in content.items()
-        }
+        found[place] = {name: _answers(cell, rows) for name, cell in content.items()}
     return found
+
+
+def _answers(cell: Mapping[str, Any], rows: np.ndarray) -> Answers:
+    """Of a result of :func:`collapseflow.measures.probes.evaluate` some test images."""
+    wrong = ~unpack(cell["correct"], cell["n_test"])
+    # Results of earlier versions do not have it.
+    if "mistaken_for" not in cell:
+        return Answers(wrong[rows], None)
+    taken = np.zeros(len(wrong), np.int64)
+    taken[wrong] = cell["mistaken_for"]
+    return Answers(wrong[rows], taken[rows][wrong[rows]])
 
 
 def describe(
@@ -128,14 +150,16 @@ def describe(
     Returns
     -------
     ``classes``; ``n`` points, of which the first ``n_train`` are training images; ``labels``,
-    ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; of each map
-    which test images are ``wrong`` by classifier (a bit each, base64); and the :func:`thumbnails`.
+    ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; the
+    ``names`` of the points, or None; of each map by classifier which test images are ``wrong`` (a
+    bit each), and, where that is known, the classes that these are ``taken`` for (uint16), base64;
+    and the :func:`thumbnails`.
     """
     images = mapped_images(dataset, maps[0], seed)
-    right = right_answers(columns, classification, images)
+    answers = read_answers(columns, classification, images)
     described = []
     for one in maps:
-        answers = right.get(one["place"], {})
+        of_map = answers.get(one["place"], {})
         described.append(
             {
                 "label": one["label"],
@@ -143,21 +167,26 @@ def describe(
                 "perplexity": round(float(one["perplexity"])),
                 "recall": round(float(one["recall"]), 2),
                 "wrong": {
-                    name: _base64(np.packbits(~of_name, bitorder="little"))
-                    for name, of_name in answers.items()
+                    name: _base64(np.packbits(told.wrong, bitorder="little"))
+                    for name, told in of_map.items()
+                },
+                "taken": {
+                    name: _base64(told.taken.astype("<u2"))
+                    for name, told in of_map.items()
+                    if told.taken is not None
                 },
             }
         )
     named = {name for one in described for name in one["wrong"]}
     told = {
         "classes": read_info(dataset).class_names,
-        "colours": COLOURS,
         "classifiers": {name: label for name, label in classifiers.items() if name in named},
         "n": len(images.labels),
         "n_train": int(np.count_nonzero(images.split == 0)),
         "labels": _base64(images.labels.astype("<u4")),
         "rows": _base64(images.rows.astype("<u4")),
         "ids": _base64(images.ids.astype("<u4")),
+        "names": None if images.names is None else images.names.tolist(),
         "maps": described,
     }
     return told, images.images
@@ -193,6 +222,9 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     """
     side = SIDES[0]
     small = np.zeros((len(images), side, side, *images.shape[3:]), np.uint8)
+    if not images.size:
+        # Vectors have no picture.
+        return small
     scale = side / max(images.shape[1:3])
     height, width = (max(1, round(length * scale)) for length in images.shape[1:3])
     top, left = (side - height) // 2, (side - width) // 2
@@ -232,6 +264,8 @@ def strips(split: Split, class_names: Sequence[str]) -> list[tuple[str, str]]:
     """The first images of each class, up to :data:`MOST_STRIPS` classes: names, and pictures as
     base64."""
     found = []
+    if not split.images.size:
+        return found
     for label, name in list(enumerate(class_names))[:MOST_STRIPS]:
         rows = np.flatnonzero(split.labels == label)[:IN_STRIP]
         if len(rows):

@@ -15,17 +15,18 @@ from PIL import Image
 from collapseflow import __version__
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.measures.quantities import QUANTITIES
-from collapseflow.presentation.figures.appearance import LINES
+from collapseflow.presentation.figures.appearance import COLOURS, LINES
 from collapseflow.presentation.figures.curves import LONG
 from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
-from collapseflow.presentation.page import explorer, numbers
-from collapseflow.presentation.page.tables import read_table
+from collapseflow.presentation.page import explorer, geometry, numbers
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
 from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
 from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
+#: One script, in this order.
+SCRIPTS = ("page.js", "curves.js", "geometry.js", "explorer.js")
 #: By the category of a table or figure the part of the page that has it; others are behind the
 #: fold.
 PARTS = {
@@ -34,8 +35,8 @@ PARTS = {
     "Neural collapse": "collapse",
     "Transfer": "collapse",
 }
-#: Tables and figures behind the fold whatever their category, by their names.
-FOLDED = ("scattering", "training")
+#: Tables and figures behind the fold whatever their category, by their rules.
+FOLDED = ("plot_scattering", "plot_training")
 #: Bytes of the whole page, which thumbnails are made small for.
 MOST_BYTES = 11_000_000
 #: Larger CSV files stay beside the page.
@@ -68,6 +69,8 @@ class Sources:
         For each of ``columns`` that of :func:`collapseflow.measures.embedding.embed`.
     contents
         The tables and figures (:func:`collapseflow.study.products.contents`).
+    geometry
+        The runs whose class means move (:func:`collapseflow.study.products.geometry`).
     study
         As :func:`collapseflow.presentation.summary.write_summary` has it.
     runs, columns
@@ -89,6 +92,7 @@ class Sources:
     classification: Sequence[str | Path]
     embeddings: Sequence[str | Path]
     contents: Sequence[Mapping[str, Any]]
+    geometry: Sequence[Mapping[str, Any]]
     study: Mapping[str, Any]
     runs: Sequence[DescribedRun]
     columns: Sequence[DescribedFeatures]
@@ -133,7 +137,11 @@ def write_page(sources: Sources, output: str | Path) -> None:
             for part in ("features", "explore", "collapse", "fold")
         },
         "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
+        "geometry": geometry.moving(
+            sources.geometry, dict(zip(sources.datasets, sources.images, strict=True))
+        ),
         "lines": LINES,
+        "colours": COLOURS,
         "long": LONG,
         "tables": [
             _download(path, folder)
@@ -165,7 +173,8 @@ def _render(page: Mapping[str, Any]) -> str:
     )
     # Data sets and measures keep their order in the data of the script.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     template = environment.get_template("page.html")
     return template.render(**page, style=style, script=script, verdicts=VERDICTS)
 
@@ -187,12 +196,12 @@ def _product(
         "heading": heading,
         # Words between two backquotes are literal in a caption.
         "caption": product["caption"].replace("``", ""),
-        "part": "fold" if product["name"] in FOLDED else PARTS.get(product["category"], "fold"),
+        "part": "fold" if product["rule"] in FOLDED else PARTS.get(product["category"], "fold"),
         "anchor": stem.replace("/", "-"),
         "stem": stem,
         "picture": _picture(folder / files["png"]) if "png" in files else None,
         "csv": _download(folder / files["csv"], folder) if "csv" in files else None,
-        "table": read_table(folder / files["md"]) if "md" in files else None,
+        "table": read_json(folder / files["json"]) if "json" in files else None,
     }
 
 
@@ -291,7 +300,7 @@ def _compared(sources: Sources, rows: Any, products: list[dict[str, Any]]) -> li
         paths = [
             product["files"]["csv"]
             for product in products
-            if product["name"] == "comparison" and product["dataset"] == dataset
+            if product["rule"] == "tabulate_comparison" and product["dataset"] == dataset
         ]
         folder = Path(sources.measures).parent
         pairs = [numbers.differences(folder / p, columns, sources.classifiers) for p in paths]

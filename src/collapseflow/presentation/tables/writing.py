@@ -1,4 +1,5 @@
-"""Tables in three forms: tidy CSV, Markdown and LaTeX; and what their cells and notes say."""
+"""Tables in four forms: tidy CSV, Markdown, LaTeX, and JSON, which the page of a study shows; and
+what their cells and notes say."""
 
 import math
 import re
@@ -10,7 +11,7 @@ import pandas as pd
 from collapseflow.measures.quantities import quantity
 from collapseflow.presentation.material import Outputs
 from collapseflow.presentation.rows import write_csv
-from collapseflow.running.files import write_text
+from collapseflow.running.files import write_json, write_text
 
 #: What has a meaning in LaTeX, and what its older versions do not know.
 _LATEX = str.maketrans(
@@ -105,13 +106,23 @@ def write_table(
     notes: Sequence[str],
     n_left: int = 1,
 ) -> None:
-    """Write one table in its three forms, each atomically; what it says are words, and no
-    notation."""
+    """Write one table in its four forms, each atomically; what it says are words, and no
+    notation.
+
+    The JSON has ``header``, ``n_left``, ``rows`` and ``notes``; a cell that begins with bold words
+    is a list of these and the rest.
+    """
     write_csv(outputs["csv"], tidy)
     footer = "".join(f"\n{markdown(note)}\n" for note in notes)
     write_text(outputs["md"], to_markdown(header, rows, n_left) + footer)
     comments = "".join(f"% {' '.join(note.split())}\n" for note in notes)
     write_text(outputs["tex"], comments + to_latex(header, rows, n_left))
+    cells = [
+        [[cell.words, cell.rest] if isinstance(cell, Bold) else cell for cell in row]
+        for row in rows
+    ]
+    told = {"header": list(header), "n_left": n_left, "rows": cells, "notes": list(notes)}
+    write_json(outputs["json"], told)
 
 
 def decimals(half_width: float) -> int:

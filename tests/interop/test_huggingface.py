@@ -1,0 +1,251 @@
+"""Data sets that the library datasets has saved, or has in its cache."""
+
+import io
+import os
+import re
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+datasets = pytest.importorskip("datasets")
+
+from collapseflow.images.datasets import read_split  # noqa: E402
+from collapseflow.images.sources import huggingface, places  # noqa: E402
+from collapseflow.images.sources.prepare import prepare_dataset  # noqa: E402
+from collapseflow.running.errors import UserError  # noqa: E402
+from collapseflow.study.check import check_against_libraries  # noqa: E402
+from collapseflow.study.schema import load  # noqa: E402
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+LABELS = np.arange(20) % 2
+NAMED = datasets.ClassLabel(names=["snake", "öl"])
+
+
+def make(rows, labels=NAMED, **more):
+    features = {"id": datasets.Value("int64"), "picture": datasets.Image(), "kind": labels}
+    content = {
+        "id": [100 + row for row in rows],
+        "picture": [Image.fromarray(IMAGES[row]) for row in rows],
+        "kind": [int(LABELS[row]) for row in rows],
+    }
+    if isinstance(labels, datasets.Value) and labels.dtype == "string":
+        content["kind"] = [("b", "a")[value] for value in content["kind"]]
+    for name, values in more.items():
+        features[name] = datasets.Value("string")
+        content[name] = [values[row] for row in rows]
+    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+
+def read(place, columns=None, size=None, test_fraction=0.2, on_bad_image="stop", **named):
+    named = {"name": None, "arguments": {}} | named
+    return huggingface.read(
+        place,
+        named["name"],
+        named["arguments"],
+        columns or {},
+        size,
+        test_fraction,
+        0,
+        2,
+        on_bad_image,
+    )
+
+
+def refused(place, columns=None, **named):
+    with pytest.raises(UserError) as caught:
+        read(place, columns, **named)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_undivided_images_are_divided(tmp_path):
+    make(range(20)).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    assert splits.class_names == ["snake", "öl"]
+    assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(20))
+    assert np.bincount(splits.test.labels).tolist() == [2, 2]
+    for part in (splits.train, splits.test):
+        np.testing.assert_array_equal(part.images, IMAGES[part.ids])
+        np.testing.assert_array_equal(part.labels, LABELS[part.ids])
+    assert splits.source == "mine of the library datasets"
+
+
+@pytest.mark.parametrize(
+    ("names", "used", "note"),
+    [
+        (("train", "test"), (0, 1), ""),
+        (("train", "validation", "test"), (0, 2), "; not read: validation"),
+        (("train", "validation"), (0, 1), "; the test images are those of validation"),
+        (("Training", "TEST", "extra"), (0, 1), "; not read: extra"),
+    ],
+)
+def test_splits_by_their_usual_names(tmp_path, names, used, note):
+    rows = np.array_split(np.arange(20), len(names))
+    parts = {name: make(of) for name, of in zip(names, rows, strict=True)}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    for part, place in zip((splits.train, splits.test), used, strict=True):
+        np.testing.assert_array_equal(part.images, IMAGES[rows[place]])
+        assert part.ids.tolist() == list(range(len(rows[place])))
+    assert splits.source == f"mine of the library datasets{note}"
+
+
+def test_splits_without_training_images_are_refused(tmp_path):
+    parts = {"one": make(range(10)), "two": make(range(10, 20))}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "mine")
+    assert "has the splits one, two; allowed: a split train" in refused(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("kind", ["string", "int32"])
+def test_labels_without_names_are_texts_or_numbers(tmp_path, kind):
+    make(range(20), datasets.Value(kind)).save_to_disk(tmp_path / "mine")
+    assert "has no label, called label or labels" in refused(tmp_path / "mine")
+    splits = read(tmp_path / "mine", {"label": "kind"})
+    names = ["a", "b"] if kind == "string" else ["0", "1"]
+    assert splits.class_names == names
+    expected = 1 - LABELS if kind == "string" else LABELS
+    assert splits.train.labels.tolist() == expected[splits.train.ids].tolist()
+
+
+def test_groups_stay_whole_and_are_refused_on_both_sides(tmp_path):
+    patients = [f"p{row // 4}" for row in range(20)]
+    make(range(20), patient=patients).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine")
+    of = [{patients[row] for row in part.ids} for part in (splits.train, splits.test)]
+    assert not of[0] & of[1] and len(of[0] | of[1]) == 5
+    assert "5 groups by patient" in splits.source
+    assert read(tmp_path / "mine", {"group": None}).train.groups is None
+    parts = {
+        name: make(range(i, i + 10), patient=patients) for i, name in ((0, "train"), (10, "test"))
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "two")
+    assert "groups with training and test images, 1: p2; put" in refused(tmp_path / "two")
+
+
+def test_a_size_and_grey_among_colours(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    pictures = [Image.fromarray(x if k else x[..., 0]) for k, x in enumerate(IMAGES)]
+    rows = {"image": pictures, "label": LABELS.tolist()}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "mine")
+    splits = read(tmp_path / "mine", size=[4, 8])
+    images = np.concatenate([splits.train.images, splits.test.images])
+    first = images[np.concatenate([splits.train.ids, splits.test.ids]).argmin()]
+    assert images.shape == (20, 4, 8, 3)
+    assert (np.ptp(first, axis=-1) == 0).all()
+
+
+def test_images_that_cannot_be_read_are_named_or_left_out(tmp_path):
+    content = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(content, "PNG")
+    good = {"bytes": content.getvalue(), "path": None}
+    features = datasets.Features({"image": datasets.Image(), "label": NAMED})
+    rows = {"image": [{**good, "bytes": b"none"}, *[good] * 19], "label": LABELS.tolist()}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "mine")
+    message = refused(tmp_path / "mine")
+    assert "1 of 20 images cannot be read: row 0 (no image that Pillow reads); set" in message
+    splits = read(tmp_path / "mine", on_bad_image="skip")
+    assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(1, 20))
+    assert "left out 1 of 20 images: row 0" in splits.source
+
+
+def test_what_is_not_labelled_images_is_refused(tmp_path):
+    make(range(20)).save_to_disk(tmp_path / "mine")
+    assert "columns.image: 'id' has no images, but" in refused(tmp_path / "mine", {"image": "id"})
+    assert "columns.label: 'knid' is not there; did you mean 'kind'" in refused(
+        tmp_path / "mine", {"label": "knid"}
+    )
+    (tmp_path / "other").mkdir()
+    assert "allowed: a folder that save_to_disk has made" in refused(tmp_path / "other")
+    part = make(range(20))
+    missing = part.map(lambda row: {"kind": -1 if row["id"] == 103 else row["kind"]})
+    missing.save_to_disk(tmp_path / "missing")
+    assert "images without a label in 'kind', 1" in refused(tmp_path / "missing")
+
+
+def no_network(*arguments, **named):
+    raise AssertionError("a server is asked")
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A data set in a cache, as load_dataset has made it of images in folders."""
+    for row in range(20):
+        path = tmp_path / "repository" / ("train", "test")[row // 10] / "ab"[row % 2] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[row]).save(path)
+    return str(tmp_path / "repository")
+
+
+def test_a_data_set_that_is_not_in_the_cache_is_refused_without_a_server(monkeypatch, tmp_path):
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    message = refused(None, name="nobody/nothing", arguments={"revision": "main"})
+    assert message.startswith("name: 'nobody/nothing' is not in the cache of datasets, ")
+    command = "load_dataset('nobody/nothing', revision='main')\""
+    assert message.endswith(f'python -c "from datasets import load_dataset; {command}')
+
+
+def test_other_arguments_are_refused():
+    message = refused(None, name="mnist", arguments={"token": "x"})
+    assert message.startswith("arguments: 'token' is unknown; allowed: name, revision")
+
+
+def test_a_data_set_by_its_name(cached):
+    splits = read(None, name=cached)
+    assert splits.class_names == ["a", "b"]
+    assert len(splits.train.ids) == len(splits.test.ids) == 10
+    found = {image.tobytes() for image in splits.train.images}
+    assert found == {image.tobytes() for image in IMAGES[:10]}
+
+
+def study(**entry):
+    return {"study": "m", "datasets": {"mine": {"source": "huggingface", **entry}}}
+
+
+def test_the_study_file_is_checked(tmp_path):
+    place = str(tmp_path / "mine")
+    make(range(20)).save_to_disk(place)
+    assert check_against_libraries(load(study(location=place))) == []
+    (line,) = check_against_libraries(load(study(location=place, columns={"label": "x"})))
+    assert line.startswith(f"config key datasets.mine.location: {place}: columns.label: 'x' is not")
+    (line,) = check_against_libraries(load(study(location=place, class_names=["a", "b", "c"])))
+    assert line.startswith("config key datasets.mine.class_names: 3 names for 2 classes")
+    (line,) = check_against_libraries(load(study(name="nobody/nothing")))
+    assert line.startswith("config key datasets.mine.name: 'nobody/nothing' is not in the cache")
+    for entry in ({}, {"location": place, "name": "x"}):
+        with pytest.raises(UserError, match="needs either the key 'location'"):
+            load(study(**entry))
+
+
+def test_from_the_study_file_to_the_data_set(tmp_path):
+    make(range(20)).save_to_disk(tmp_path / "mine")
+    entry = load(study(location=str(tmp_path / "mine"), size=8)).datasets["mine"].entry()
+    prepare_dataset(entry, 0.2, 0, tmp_path, tmp_path / "mine.h5")
+    test = read_split(tmp_path / "mine.h5", "test")
+    assert test.images.shape == (4, 8, 8, 3) and test.labels.tolist() == LABELS[test.ids].tolist()
+
+
+def test_the_content_changes_with_the_files(tmp_path):
+    entry = {"source": "huggingface", "location": [str(tmp_path / "mine")]}
+    make(range(20)).save_to_disk(tmp_path / "mine")
+    before = places.content(entry)
+    assert places.content(entry) == before
+    file = next((tmp_path / "mine").glob("*.arrow"))
+    os.utime(file, ns=(1, 1))
+    assert re.fullmatch("[0-9a-f]{16}", before) and places.content(entry) != before
+
+
+def test_the_documentation_s_data_set_is_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "images")
+    from my_images import execute
+
+    monkeypatch.chdir(tmp_path)
+    parts = {"train": make(range(14)), "validation": make(range(14, 20))}
+    datasets.DatasetDict(parts).save_to_disk("beans")
+    execute("Hugging Face")
+    test = read_split("results/beans/data/beans.h5", "test")
+    assert test.images.shape == (6, 64, 64, 3) and test.ids.tolist() == list(range(6))
