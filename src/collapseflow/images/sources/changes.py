@@ -187,8 +187,8 @@ def with_normalization(
             )
     if min(found["std"]) == 0:
         raise UserError(
-            "std: all pixels of the training images are alike in a channel, their standard deviation "
-            "is 0; allowed: numbers above 0"
+            "std: all pixels of the training images are alike in a channel, whose standard "
+            "deviation is 0; allowed: numbers above 0"
         )
     return replace(splits, **{key: tuple(values) for key, values in found.items()})
 
