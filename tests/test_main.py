@@ -211,6 +211,18 @@ def state(make_store, tmp_path):
     return str(path)
 
 
+def test_definitions_by_the_true_labels(make_store, tmp_path, capsys):
+    # By the labels trained on the means are (0, 0.5) and (0, -0.5), truly (2, 0) and (-2, 0).
+    features = np.array([[1, 0], [3, 0], [-1, 1], [-3, -1]], np.float32)
+    noisy, true = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    store = make_store(features, noisy, true_labels=true)
+    write_statistics(tmp_path / "s.npz", {"flatten": reduce_stores({"train": store})}, [])
+    assert main(["definitions", str(tmp_path / "s.npz"), "--split", "train_true"]) == 0
+    rows = cells(capsys.readouterr().out)[1:]
+    # As of the same classes below.
+    assert {row[3] for row in rows if row[:2] == ["nc1", "papyan2020"]} == {"0.1250"}
+
+
 def test_definitions_stand_side_by_side(state, capsys):
     assert main(["definitions", state, "--layer", "flatten"]) == 0
     header, *rows = cells(capsys.readouterr().out)

@@ -169,7 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_argument("file", help="statistics of a state, results/<study>/statistics/**.npz")
     command.add_argument("--layer", help="where the file holds more than one")
-    command.add_argument("--split", choices=["train", "test", "train_matched"], default="train")
+    splits = ["train", "test", "train_matched", "train_true", "train_matched_true"]
+    command.add_argument("--split", choices=splits, default="train")
     command.set_defaults(run=definitions)
     arguments = parser.parse_args(argv)
     try:

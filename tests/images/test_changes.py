@@ -219,7 +219,7 @@ def test_mean_and_deviation_stand_in_the_file(tmp_path):
     [
         ([0.1] * 3, [0.2] * 3, "mean: 3 numbers for images of 1 channel; allowed: a number for"),
         ("measured", [0.2] * 3, "std: 3 numbers for images of 1 channel; allowed: a number for"),
-        ([0.1], "measured", "std: the training images are all alike"),
+        ([0.1], "measured", "std: all pixels of the training images are alike"),
     ],
 )
 def test_numbers_that_do_not_fit_the_images_are_one_line(mean, std, line):
@@ -286,6 +286,20 @@ def test_what_is_not_asked_for_is_no_part_of_an_entry():
     assert not keys & Dataset(source="digits").entry().keys()
     used = Dataset(source="digits", label_noise=0.1, mean=[0.1], std=[1]).entry()
     assert keys & used.keys() == {"label_noise", "mean", "std"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_part"),
+    [
+        ({}, False),
+        ({"label_noise": 0.1}, False),
+        ({"subset": {"test": 100}}, True),
+        ({"classes": [1, 2]}, True),
+        ({"imbalance": {"kind": "step", "ratio": 2}}, True),
+    ],
+)
+def test_what_leaves_out_images_is_told_from_what_changes_labels(keys, is_part):
+    assert Dataset(source="digits", **keys).is_part is is_part
 
 
 def test_numbers_of_images_are_known_where_nothing_changes_them():

@@ -449,6 +449,21 @@ def test_what_is_changed_in_a_data_set_is_in_its_name(changes, label):
     assert made.labels.dataset("mine") == label
 
 
+@pytest.mark.parametrize(
+    ("changes", "published"),
+    [
+        ({}, ("mnist", "raw")),
+        ({"label_noise": 0.1}, None),
+        ({"classes": list(range(9, -1, -1))}, None),
+        ({"imbalance": {"kind": "step", "ratio": 2}}, None),
+    ],
+)
+def test_what_is_changed_in_a_data_set_is_no_published_experiment(changes, published):
+    made = plan(datasets={"mine": {"source": "mnist", **changes}}, features=["raw"])
+    (described,) = made.described.columns("mine")
+    assert described.published == published
+
+
 def labels_of(made, dataset="digits"):
     return [made.labels.column(column) for column in made.columns.compared(dataset)]
 

@@ -168,8 +168,8 @@ def with_normalization(
     Raises
     ------
     UserError
-        If there are as many channels neither as numbers nor one, or all training images are one
-        grey level.
+        If there are more or fewer numbers than channels, or the measured standard deviation of a
+        channel is 0.
     """
     images = splits.train.images
     channels = images.shape[3] if images.ndim == 4 else 1
@@ -187,8 +187,8 @@ def with_normalization(
             )
     if min(found["std"]) == 0:
         raise UserError(
-            "std: the training images are all alike in a channel, their standard deviation is 0; "
-            "allowed: numbers above 0"
+            "std: all pixels of the training images are alike in a channel, whose standard "
+            "deviation is 0; allowed: numbers above 0"
         )
     return replace(splits, **{key: tuple(values) for key, values in found.items()})
 
