@@ -15,6 +15,8 @@ from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 
 DATASETS = {"mnist5k": "MNIST subset", "digits": "Digits 8×8", "fashion": "Fashion-MNIST"}
 BACKBONES = {"resnet18": "ResNet18", "resnet34": "ResNet34", "vgg11": "VGG11"}
+#: Figures show all that they have.
+EVERYTHING = {"only_recipes": [], "only_splits": [], "only_measures": []}
 #: The measures of :func:`measured`.
 MEASURED = ("nc1", "nc2_equinorm", "nc2_equiangularity", "nc2_maximal_angle")
 

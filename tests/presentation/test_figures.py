@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import BACKBONES, DATASETS, describe_run, describe_runs, glyphs_of
+from made_up import BACKBONES, DATASETS, EVERYTHING, describe_run, describe_runs, glyphs_of
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex, to_rgb
 from scipy.stats import binomtest, gmean
@@ -123,6 +123,7 @@ def given_of(tables, runs, datasets=DATASETS, backbones=BACKBONES, **more):
     """What the figures take, of runs with measures.csv and failures.csv."""
     layered = [run for run in runs if len(run.layers) > 1]
     told = {"runs": runs, "layered_runs": layered, "swept_runs": runs, "dataset": "digits"}
+    told |= EVERYTHING
     labels = {"datasets": datasets, "backbones": backbones, "style": STYLE}
     return Material(measures=tables[0], failures=tables[1], **{**told, **labels, **more})
 

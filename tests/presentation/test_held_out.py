@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from made_up import BACKBONES, DATASETS, describe_runs, measured, words_of
+from made_up import BACKBONES, DATASETS, EVERYTHING, describe_runs, measured, words_of
 
 from collapseflow.presentation.figures.sweep import plot_sweep
 from collapseflow.presentation.figures.training import plot_training
@@ -129,7 +129,7 @@ def tables(collect):
 def material_of(tables, training, runs):
     told = {"runs": runs, "swept_runs": runs, "datasets": DATASETS, "backbones": BACKBONES}
     read = {"measures": tables[0], "failures": tables[1], "training": training}
-    return Material(**read, **told, style=Style().drawn)
+    return Material(**read, **told, **EVERYTHING, style=Style().drawn)
 
 
 def rows_of(text):

@@ -40,7 +40,7 @@ from collapseflow.presentation.tables.writing import (
     to_markdown,
     write_table,
 )
-from collapseflow.study.products import PRODUCTS
+from collapseflow.study.products import CHOSEN, PRODUCTS
 from collapseflow.study.schema import Style
 
 STYLE = Style().drawn
@@ -111,6 +111,7 @@ def draw_runs(name, measured, tmp_path):
         backbones={"resnet18": name},
         starts={"random": name},
         style=STYLE,
+        **dict.fromkeys(CHOSEN, ()),
     )
     outputs = {suffix: tmp_path / f"transfer.{suffix}" for suffix in ("csv", "md", "tex", "json")}
     for draw in (
@@ -285,7 +286,7 @@ def test_captions_of_the_report_are_no_errors(name):
 def test_captions_of_products_show_names_as_they_are(product):
     """Of a backtick they make an apostrophe."""
     told = dict.fromkeys(product.in_caption, NASTY)
-    told |= {"scattering": {"J": 1, "L": 2, "order": 1}}
+    told |= {"scattering": {"J": 1, "L": 2, "order": 1}, **dict.fromkeys(CHOSEN, ())}
     body = rendered(REPORT / "product.rst", caption=UserString(product.caption_of(told)))
     if re.search(r"``{\w+}``", product.caption):
         shown = re.sub("<.*?>", "", body).replace("&lt;", "<").replace("&gt;", ">")

@@ -3,7 +3,7 @@ are of the right kind, and the figures have a panel of it."""
 
 import numpy as np
 import pytest
-from made_up import describe_runs
+from made_up import EVERYTHING, describe_runs
 from scipy.stats import gmean
 
 from collapseflow.measures.collapse import MEASURES, measure_states
@@ -66,7 +66,7 @@ def test_a_function_and_an_entry_are_a_measure(tmp_path, monkeypatch, collect, f
     assert mean == pytest.approx(gmean([20, 40]))
     assert spread("largest_class", mean, 2.0) == "28.3 ×÷ 2.00"
     labels = {"datasets": {"digits": "Digits"}, "backbones": {"resnet18": "ResNet18"}}
-    told = {"runs": runs, "layered_runs": runs, "dataset": "digits", **labels}
+    told = {"runs": runs, "layered_runs": runs, "dataset": "digits", **labels, **EVERYTHING}
     read = {"measures": tables[0], "failures": tables[1], "style": Style().drawn}
     epochs.plot_collapse(Material(**told, **read), {})
     layers.plot_layers(Material(**told, **read), {})

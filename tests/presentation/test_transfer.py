@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import BACKBONES, DATASETS, describe_runs
+from made_up import BACKBONES, DATASETS, EVERYTHING, describe_runs
 from scipy.stats import spearmanr
 
 from collapseflow.presentation.figures.transfer import plot_transfer, plot_transfer_matrix
@@ -77,8 +77,9 @@ def table(tmp_path):
 
 @pytest.fixture
 def scatter(table, figures, out):
-    def draw(rows, runs=(), datasets=DATASETS):
+    def draw(rows, runs=(), datasets=DATASETS, **only):
         told = {"starts": STARTS, "datasets": datasets, "backbones": TWO, "style": STYLE}
+        told |= EVERYTHING | only
         plot_transfer(Material(measures=table(rows), runs=runs, **told), vars(out))
         axes = np.array(figures[0].axes).reshape(-1, figures[0].axes[0].get_gridspec().ncols)
         return axes, pd.read_csv(out.csv, keep_default_na=False)

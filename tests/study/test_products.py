@@ -21,6 +21,7 @@ from collapseflow.study.products import (
     PRODUCTS,
     SHOWN,
     TABLE,
+    Place,
     comparison_tables,
     everything,
     small_results,
@@ -329,6 +330,18 @@ CHANGES = {
         | {"plot_embedding", "tabulate_accuracy", "tabulate_comparison", "plot_confusion"}
         | {"plot_few_shot", "tabulate_runtime"},
     ),
+    "recipes that figures show": (
+        {**STUDY, "style": {"only": {"recipes": ["plain"]}}},
+        {rule for rule in OF_RUNS | OF_SOME if rule.startswith("plot")},
+    ),
+    "splits that figures show": (
+        {**STUDY, "style": {"only": {"splits": ["test"]}}},
+        {"plot_accuracy_per_epoch", "plot_collapse", "plot_layers", "plot_sweep"},
+    ),
+    "measures that figures show": (
+        {**STUDY, "style": {"only": {"measures": ["nc1"]}}},
+        {"plot_collapse", "plot_layers", "plot_sweep", "plot_transfer"},
+    ),
     "scattering": (
         {**STUDY, "scattering": {"J": 1, "L": 2, "order": 1}},
         {"plot_scattering"},
@@ -358,6 +371,25 @@ def test_results_behind_the_page_are_those_that_products_read():
     assert "results/toy/embeddings/digits/raw/train-sklearn.npz" in read
     assert "results/toy/similarity/digits/net/random/plain.json" in read
     assert not set(read) & set(everything(made))
+
+
+def test_captions_say_what_figures_were_asked_to_show():
+    only = {"recipes": ["plain"], "splits": ["test"], "measures": ["nc1", "cdnv"]}
+
+    def caption_of(rule, **style):
+        asked = plan(**STUDY, style=style)
+        product = next(product for product in PRODUCTS if product.rule == rule)
+        place = Place("digits")
+        return product.caption_of({name: SHOWS[name](asked, place) for name in product.in_caption})
+
+    collapse = caption_of("plot_collapse", only=only)
+    assert "Of the recipes only these are shown, where the figure has them: plain." in collapse
+    assert "Of the splits only these are shown, where the figure has them: test images." in collapse
+    assert "Of the measures only these are shown, where the figure has them: NC1, CDNV." in collapse
+    probes = caption_of("plot_probes", only=only)
+    assert "Of the recipes only these" in probes and "Of the splits" not in probes
+    assert "only these are shown" not in caption_of("plot_samples", only=only)
+    assert "only these are shown" not in caption_of("plot_collapse")
 
 
 # --- Snakemake --------------------------------------------------------------------------------

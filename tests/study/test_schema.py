@@ -230,6 +230,7 @@ EXPLAINED = {
     config.Embedding: ("embedding", "{}"),
     config.Variance: ("variance", "{}"),
     config.Style: ("style", "{}"),
+    config.Only: ("style", "{}"),
 }
 
 
@@ -270,6 +271,18 @@ CASES = {
         "colour: is unknown; allowed: analyses, backbones, classifiers, datasets, device, "
         "embedding, features, gpus, precision, pretrain, reading_precision, recipes, runs, "
         "scattering, seed, seeds, study, style, test_fraction, threads, variance",
+    ),
+    "unknown recipe for figures": (
+        study(style={"only": {"recipes": ["tuned"]}}),
+        "style.only.recipes: 'tuned' is unknown; did you mean 'finetuned'? allowed: finetuned",
+    ),
+    "split for figures": (
+        study(style={"only": {"splits": ["all"]}}),
+        "style.only.splits.0: 'all' is unknown; allowed: train, test",
+    ),
+    "measure for figures twice": (
+        study(style={"only": {"measures": ["nc1", "nc1"]}}),
+        "style.only.measures: each may stand only once",
     ),
     "unknown key in a data set": (
         dataset(sise=3),
@@ -916,6 +929,7 @@ def mistakes():
             variance={"dataset": "digits", "features": ["raw"], **change}
         ),
         config.Style: lambda change: study(style=change),
+        config.Only: lambda change: study(style={"only": change}),
     }
     assert set(places) == sections_of_study_files()
     for section, place in places.items():

@@ -153,6 +153,9 @@ class Material:
     style, seed
         Of the study; the style as figures are told it
         (:attr:`collapseflow.study.schema.Style.drawn`).
+    only_recipes, only_splits, only_measures
+        What figures show of what they have
+        (:func:`collapseflow.presentation.figures.curves.chosen`); empty where they show all.
     ink
         Whether grey images are printed as ink on paper: what is black in them is white.
     scattering

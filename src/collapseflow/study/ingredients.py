@@ -122,6 +122,9 @@ def _variance_states(plan: Plan, w: Wildcards) -> list[tuple[str, str]]:
 #: the tables and figures that print it.
 SHOWS: dict[str, Callable[[Plan, Wildcards], Any]] = {
     "style": lambda plan, w: plan.study.style.drawn,
+    "only_recipes": lambda plan, w: plan.study.style.only.recipes,
+    "only_splits": lambda plan, w: plan.study.style.only.splits,
+    "only_measures": lambda plan, w: plan.study.style.only.measures,
     "seed": lambda plan, w: plan.study.seed,
     "runs": lambda plan, w: [vars(run) for run in plan.described.runs],
     "layered_runs": lambda plan, w: [vars(run) for run in plan.described.layered_runs()],

@@ -33,6 +33,14 @@ NAMES = {
 }
 
 
+#: What the study file may choose for figures (``style.only``): how their captions say it.
+CHOSEN: dict[str, tuple[str, Callable[[str], str]]] = {
+    "only_recipes": ("recipes", str),
+    "only_splits": ("splits", {"train": "training images", "test": "test images"}.get),
+    "only_measures": ("measures", lambda name: quantity(name).label),
+}
+
+
 @dataclass(frozen=True)
 class Place:
     """Which one of a product: data set and run; empty where there is one a study, or a data set."""
@@ -206,7 +214,7 @@ class Product:
     @property
     def in_caption(self) -> set[str]:
         """What the caption says of what the job is told."""
-        return set(re.findall(r"{(\w+)", self.caption))
+        return {*re.findall(r"{(\w+)", self.caption), *(set(self.shows) & set(CHOSEN))}
 
     def caption_of(self, told: Mapping[str, Any]) -> str:
         """The caption of one product.
@@ -220,7 +228,13 @@ class Product:
             name: value.strip().replace("`", "'") if isinstance(value, str) else value
             for name, value in told.items()
         }
-        return " ".join(self.caption.split()).format(**words)
+        left_out = [
+            f"Of the {what} only these are shown, where the figure has them: "
+            f"{', '.join(map(label, told[name]))}."
+            for name, (what, label) in CHOSEN.items()
+            if told.get(name)
+        ]
+        return " ".join([" ".join(self.caption.split()).format(**words), *left_out])
 
     def places(self, plan: Plan, datasets: Iterable[str] | None = None) -> list[Place]:
         """Where a study has it, of all data sets or of some."""
@@ -438,7 +452,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=FIGURE,
         message="Drawing accuracy per epoch",
         reads=("measures", "failures"),
-        shows=("runs", "datasets", "backbones", "style"),
+        shows=("runs", "datasets", "backbones", "style", "only_recipes", "only_splits"),
         targets=("fig4",),
         absent=without_training,
         section="Fine-tuning: accuracy per epoch",
@@ -460,7 +474,10 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing neural collapse on {wildcards.dataset} per epoch",
         per="dataset",
         reads=("measures", "failures"),
-        shows=("dataset", "runs", "datasets", "backbones", "style"),
+        shows=(
+            *("dataset", "runs", "datasets", "backbones", "style"),
+            *("only_recipes", "only_splits", "only_measures"),
+        ),
         targets=("fig5",),
         absent=without_training,
         section="Fine-tuning: neural collapse per epoch",
@@ -505,7 +522,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=FIGURE,
         message="Drawing collapse and the accuracy of probes, per epoch and by layer",
         reads=("measures", "failures"),
-        shows=("runs", "datasets", "backbones", "style"),
+        shows=("runs", "datasets", "backbones", "style", "only_recipes"),
         targets=("fig_probes",),
         absent=without_training,
         section="Fine-tuning: collapse and probes",
@@ -563,7 +580,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=FIGURE,
         message="Drawing loss, rate, gradient norm and speed per epoch",
         reads=("training", "failures"),
-        shows=("runs", "datasets", "backbones", "style"),
+        shows=("runs", "datasets", "backbones", "style", "only_recipes"),
         targets=("fig_training",),
         absent=without_training,
         section="Fine-tuning: loss, rate, gradient, speed",
@@ -604,7 +621,10 @@ PRODUCTS: tuple[Product, ...] = (
         makes=FIGURE,
         message="Drawing NC1 and NC2 of neural collapse by layer",
         reads=("measures", "failures"),
-        shows=("layered_runs", "datasets", "backbones", "style"),
+        shows=(
+            *("layered_runs", "datasets", "backbones", "style"),
+            *("only_recipes", "only_splits", "only_measures"),
+        ),
         targets=("fig_layers",),
         absent=without_layers,
         section="Neural collapse by layer",
@@ -625,7 +645,10 @@ PRODUCTS: tuple[Product, ...] = (
         makes=FIGURE,
         message="Drawing the last epoch across the values of recipes",
         reads=("measures", "failures", "training"),
-        shows=("swept_runs", "datasets", "backbones", "style"),
+        shows=(
+            *("swept_runs", "datasets", "backbones", "style"),
+            *("only_recipes", "only_splits", "only_measures"),
+        ),
         targets=("fig_sweep",),
         absent=without_sweep,
         section="Across the values of the recipes",
@@ -673,7 +696,7 @@ PRODUCTS: tuple[Product, ...] = (
         makes=(*FIGURE, "csv"),
         message="Drawing collapse of the starts against transfer",
         reads=("measures",),
-        shows=("runs", "starts", "datasets", "backbones", "style"),
+        shows=("runs", "starts", "datasets", "backbones", "style", "only_recipes", "only_measures"),
         targets=("fig_transfer",),
         absent=without_transfer,
         section="Collapse and transfer",

@@ -47,6 +47,7 @@ from collapseflow.images.sources.known import (
     torchvision_name,
 )
 from collapseflow.images.sources.places import OWN, class_names
+from collapseflow.measures.quantities import panels_of
 from collapseflow.running.errors import UserError, instead
 from collapseflow.running.section import (
     PATTERNS,
@@ -559,6 +560,8 @@ class Variance(Section):
     features: Annotated[list[str], Field(min_length=1)]
 
 
+#: Figures whose measures may be chosen.
+WITH_MEASURES = ("epochs", "layers", "runs", "transfer")
 #: Named widths of figures: inches, and the least size of words in points.
 PRINTED = {"column": (3.3, 6), "full": (6.7, 7)}
 
@@ -572,6 +575,30 @@ def _is_width(value: Any) -> Any:
     raise PydanticCustomError("allowed", "column, full, or 1 to 20 inches")
 
 
+class Only(Section):
+    """What figures of trainings show; of what is empty all."""
+
+    recipes: list[Name] = []
+    splits: list[Literal["train", "test"]] = []
+    measures: list[str] = []
+
+    @field_validator("measures")
+    @classmethod
+    def _are_shown_somewhere(cls, measures: list[str]) -> list[str]:
+        known = dict.fromkeys(name for figure in WITH_MEASURES for name in panels_of(figure))
+        for name in measures:
+            if name not in known:
+                raise ValueError(f"{name!r} is unknown; {instead(name, known)}")
+        return measures
+
+    @field_validator("recipes", "splits", "measures")
+    @classmethod
+    def _stand_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("each may stand only once")
+        return names
+
+
 class Style(Section):
     """The look of the figures."""
 
@@ -583,6 +610,7 @@ class Style(Section):
     formats: list[Literal["pdf", "png", "svg"]] = ["pdf", "png"]
     point_size: between(0.01, 1_000) = 1.5
     samples_per_class: at_most(100) = 10
+    only: Only = Only()
 
     @field_validator("formats")
     @classmethod
@@ -596,7 +624,7 @@ class Style(Section):
         """What figures are told: the width in inches, and the least size of words in points, which
         is 0 where the study file has a number for the width."""
         width, smallest = PRINTED.get(self.width, (self.width, 0))
-        told = self.model_dump(exclude={"formats"})
+        told = self.model_dump(exclude={"formats", "only"})
         return {**told, "width": width, "smallest": smallest}
 
 
@@ -735,6 +763,12 @@ class Study(Section):
                     "allowed: another name"
                 )
         self._selections_take_something()
+        recipes = list(dict.fromkeys(map(recipe_of, self.recipes)))
+        for name in self.style.only.recipes:
+            if name not in recipes:
+                raise ValueError(
+                    f"style.only.recipes: {name!r} is unknown; {instead(name, recipes)}"
+                )
         self._features_are_known("features", self.features or [], list(self.datasets))
         if self.gpus > 1 and self.device.startswith("cuda:"):
             raise ValueError(

@@ -9,12 +9,12 @@ many training images.
 """
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,6 +72,27 @@ LONG = 50
 MOST_FAILURES = 3
 #: What the legend adds to the word on the bands where panels have logarithmic axes.
 GEOMETRIC = " (log axes: geometric)"
+
+
+Thing = TypeVar("Thing")
+
+
+def chosen(
+    there: Sequence[Thing], names: Sequence[str], name_of: Callable[[Thing], str] = str
+) -> list[Thing]:
+    """What is shown of what a figure has: what the study file names, and all where it names nothing
+    or nothing of this."""
+    return [one for one in there if name_of(one) in names] or list(there)
+
+
+def chosen_runs(runs: Sequence[DescribedRun], recipes: Sequence[str]) -> list[DescribedRun]:
+    """:func:`chosen` of runs, by their recipes."""
+    return chosen(runs, recipes, lambda run: run.recipe)
+
+
+def chosen_splits(names: Sequence[str]) -> dict[str, dict]:
+    """The lines of the splits that are shown: :func:`chosen` of :data:`SPLITS`."""
+    return {split: SPLITS[split] for split in chosen(list(SPLITS), names)}
 
 
 @dataclass(frozen=True)
@@ -417,9 +438,11 @@ def colour_keys(names: Mapping[str, str], colours: Mapping[str, str]) -> list[Pa
     return [Patch(facecolor=colours[name], label=label) for name, label in names.items()]
 
 
-def split_keys(words: Mapping[str, str] = SPLIT_WORDS) -> list[Line2D]:
-    """The legend's lines of training and test images."""
-    return keys(words, SPLITS, marker="o")
+def split_keys(
+    words: Mapping[str, str] = SPLIT_WORDS, splits: Mapping[str, Mapping] = SPLITS
+) -> list[Line2D]:
+    """The legend's lines of training and test images, those that are drawn."""
+    return keys({split: words[split] for split in splits}, splits, marker="o")
 
 
 def marker_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[Line2D]:

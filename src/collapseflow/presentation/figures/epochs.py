@@ -81,8 +81,16 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     of the accuracy on the test images, beside each other where they are bars. A dotted line is the
     onset of the terminal phase. Published curves lie faint behind.
     """
-    runs, style = material.runs, material.style
-    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
+    style, splits = material.style, curves.chosen_splits(material.only_splits)
+    runs = curves.chosen_runs(material.runs, material.only_recipes)
+    shared = curves.RunFigure(
+        runs,
+        material.datasets,
+        material.backbones,
+        material.failures,
+        style,
+        coloured=material.runs,
+    )
     table = run_rows(read_csv(material.measures), runs)
     table = table[table["quantity"] == "accuracy"]
     # Networks that start with another head have no accuracy before training.
@@ -105,7 +113,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
             chosen = dataset_rows[dataset_rows["series"] == series]
             colour = shared.colours[series]
             behind = _published(runs, dataset, series)
-            for split, split_line in curves.SPLITS.items():
+            for split, split_line in splits.items():
                 if behind is not None:
                     any_published = True
                     faint = behind[(behind["measure"] == "accuracy") & (behind["split"] == split)]
@@ -123,7 +131,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
                 begins = shared.has_common_start(series)
                 curves.draw(axis, x, curve, bars=not seeded, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, chosen, colour)
-        for split, split_line in curves.SPLITS.items():
+        for split, split_line in splits.items():
             rows = dataset_rows[dataset_rows["split"] == split]
             point = {"marker": "o", **split_line, **SMALL}
             curves.draw_starts(axis, rows, shared.starts, scale=100, **point)
@@ -139,25 +147,27 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     words["test"] += "" if seeded else ", 95 % interval"
     groups = [
         shared.series_keys(marked=True),
-        curves.split_keys(words),
+        curves.split_keys(words, splits),
         [*shared.seeds_key(more=""), *(_onset_key() if any_onset else [])],
     ]
     if any_published:
         words = {"train": "published: last train batch", "test": "published: test, training mode"}
-        groups.append(curves.keys(words, PUBLISHED))
+        groups.append(curves.keys({split: words[split] for split in splits}, PUBLISHED))
     shared.save(figure, groups, outputs)
 
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
     """Neural collapse on a data set, from the tables of a study (:func:`draw_collapse`)."""
-    runs = [run for run in material.runs if run.dataset == material.dataset]
+    its_runs = [run for run in material.runs if run.dataset == material.dataset]
+    runs = curves.chosen_runs(its_runs, material.only_recipes)
     labels = material.datasets, material.backbones
     shared = curves.RunFigure(
         runs, *labels, material.failures, material.style, coloured=material.runs
     )
     everything = read_csv(material.measures)
     everything = everything[everything["dataset"] == material.dataset]
-    draw_collapse(everything, shared, curves.MATCHED_WORDS, outputs)
+    splits = curves.chosen_splits(material.only_splits)
+    draw_collapse(everything, shared, curves.MATCHED_WORDS, outputs, splits, material.only_measures)
 
 
 def draw_collapse(
@@ -165,6 +175,8 @@ def draw_collapse(
     shared: curves.RunFigure,
     split_words: Mapping[str, str],
     outputs: Outputs,
+    splits: Mapping[str, Mapping] = curves.SPLITS,
+    only_measures: Sequence[str] = (),
 ) -> Figure:
     """Neural collapse on a data set, epoch by epoch: a panel for each quantity of the table that
     has one (:func:`collapseflow.measures.quantities.panels_of`).
@@ -184,6 +196,7 @@ def draw_collapse(
     at_layer = table[table["layer"] == table["series"].map(layers)]
     known = panels_of("epochs")
     shown = [name for name in known if (at_layer["quantity"] == name).any()] or known[:1]
+    shown = curves.chosen(shown, only_measures)
     n_rows, n_columns = appearance.grid(len(shown), 3, style)
     figure, axes = shared.panels(n_rows, n_columns, 0.28, sharex=True)
     references = _references(everything)
@@ -203,7 +216,7 @@ def draw_collapse(
                 axis.plot(places, np.full(len(places), height), **line)
         by_split = {
             split: rows.assign(value=panel.on_axis(rows["value"]))
-            for split in curves.SPLITS
+            for split in splits
             for rows in [curves.on_split(at_layer, measure, split)]
         }
         for series in layers:
@@ -220,14 +233,14 @@ def draw_collapse(
                 ]
                 curve = curves.mean_and_spread(as_published, "epoch", geometric)
                 axis.plot(curve.index, curve["middle"], color=colour, **AS_PUBLISHED)
-            for split, line in curves.SPLITS.items():
+            for split, line in splits.items():
                 rows = by_split[split]
                 curve = curves.mean_and_spread(rows[rows["series"] == series], "epoch", geometric)
                 line = {"color": colour, "marker": shared.series_markers[series], **line, **SMALL}
                 begins = shared.has_common_start(series)
                 curves.draw(axis, curve.index, curve, from_common_start=begins, **line)
             any_onset |= _mark_onset(axis, table[table["series"] == series], colour)
-        for split, line in curves.SPLITS.items():
+        for split, line in splits.items():
             point = {"marker": "o", **line, **SMALL}
             curves.draw_starts(axis, by_split[split], shared.starts, geometric, **point)
         appearance.panel_title(axis, f"({letter}) {panel.title}", n_columns, style)
@@ -237,7 +250,7 @@ def draw_collapse(
     references_in_words = {"raw": "raw pixels", "scattering": "scattering coefficients"}
     groups = [
         shared.series_keys(marked=True),
-        curves.split_keys(split_words),
+        curves.split_keys(split_words, splits),
         curves.keys({n: references_in_words[n] for n in REFERENCES if n in drawn}, REFERENCES),
         [*shared.seeds_key(), *(_onset_key() if any_onset else [])],
     ]

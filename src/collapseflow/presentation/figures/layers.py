@@ -66,13 +66,23 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
     Pearson's r on the training images stands beside them.
     """
-    runs, style, backbones = material.layered_runs, material.style, material.backbones
-    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, style)
+    style, backbones = material.style, material.backbones
+    runs = curves.chosen_runs(material.layered_runs, material.only_recipes)
+    splits = curves.chosen_splits(material.only_splits)
+    shared = curves.RunFigure(
+        runs,
+        material.datasets,
+        backbones,
+        material.failures,
+        style,
+        coloured=material.layered_runs,
+    )
     table = run_rows(read_csv(material.measures), runs)
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))
     layers = {run.backbone: list(run.layers) for run in runs}
-    shown_panels = list(product(panels_of("layers"), layers))
+    measures = curves.chosen(panels_of("layers"), material.only_measures)
+    shown_panels = list(product(measures, layers))
     one = len(layers) == 1
     shape = appearance.grid(len(shown_panels), 2 if one else len(layers), style)
     # In narrow panels the correlations at epoch 0 have no room.
@@ -99,7 +109,7 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
             if here.intersection(start.series):
                 marker = shared.markers[dataset]
                 line = {"color": start.colour, "marker": marker, **MOMENTS["first"]}
-                r = draw_measure(axis, rows, names, measure, line)
+                r = draw_measure(axis, rows, names, measure, line, splits)
                 before |= {(dataset, series): r for series in start.series}
         correlations = []
         for dataset, series, last in trained:
@@ -110,10 +120,12 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
             if (dataset, series) not in before:
                 line = {**point, **MOMENTS["first"]}
                 before[dataset, series] = draw_measure(
-                    axis, chosen[chosen["epoch"] == 0], names, measure, line
+                    axis, chosen[chosen["epoch"] == 0], names, measure, line, splits
                 )
             line = {**point, **MOMENTS["last"]}
-            after = draw_measure(axis, chosen[chosen["epoch"] == last], names, measure, line)
+            after = draw_measure(
+                axis, chosen[chosen["epoch"] == last], names, measure, line, splits
+            )
             if after is not None:
                 words = _in_words(before[dataset, series] if is_wide else None, after)
                 correlations.append(Line2D([], [], label=words, linestyle="", **point))
@@ -134,14 +146,19 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
         shared.series_keys(),
         shared.dataset_keys(),
         curves.keys(MOMENT_WORDS, MOMENTS),
-        curves.split_keys(curves.BOTH_WORDS),
+        curves.split_keys(curves.BOTH_WORDS, splits),
         shared.seeds_key(),
     ]
     shared.save(figure, groups, outputs, compared=table)
 
 
 def draw_measure(
-    axis: Axes, rows: pd.DataFrame, names: Sequence[str], measure: str, line: Mapping
+    axis: Axes,
+    rows: pd.DataFrame,
+    names: Sequence[str],
+    measure: str,
+    line: Mapping,
+    splits: Mapping[str, Mapping] = curves.SPLITS,
 ) -> float | None:
     """One line over the layers at one epoch, on training and on test images.
 
@@ -150,7 +167,7 @@ def draw_measure(
     Of log D on the training images, the correlation of :func:`draw_fuzziness`.
     """
     r = {}
-    for split, split_line in curves.SPLITS.items():
+    for split, split_line in splits.items():
         chosen = curves.on_split(rows, measure, split)
         curve = over_layers(chosen, names, quantity(measure).logarithmic)
         if measure == "log_fuzziness":

@@ -55,8 +55,16 @@ def plot_probes(material: Material, outputs: Outputs) -> None:
     least squares line; faint before training, strong after the last epoch. A colour is a series; of
     several seeds the mean with a band of one standard deviation, geometric ones for NC1.
     """
-    runs, style = material.runs, material.style
-    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
+    style = material.style
+    runs = curves.chosen_runs(material.runs, material.only_recipes)
+    shared = curves.RunFigure(
+        runs,
+        material.datasets,
+        material.backbones,
+        material.failures,
+        style,
+        coloured=material.runs,
+    )
     table = _rows_of(material.measures, runs)
     layered = {run.dataset for run in runs if len(run.layers) > 1}
     # The rows of a data set one below the other, epochs first.

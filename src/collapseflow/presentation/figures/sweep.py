@@ -84,13 +84,18 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     images. Where training images are held out, a ring is around the point that is the best on them
     (:func:`collapseflow.presentation.held_out.best_points`).
     """
-    runs, backbones = material.swept_runs, material.backbones
+    backbones, splits = material.backbones, curves.chosen_splits(material.only_splits)
+    swept = material.swept_runs
+    runs = curves.chosen_runs(swept, material.only_recipes)
     shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, material.style)
     networks = networks_in_words(runs, backbones)
-    keys = {recipe: swept_key(runs, recipe) for recipe in dict.fromkeys(r.recipe for r in runs)}
+    keys_of_all = {run.recipe: swept_key(swept, run.recipe) for run in swept}
+    keys = {run.recipe: keys_of_all[run.recipe] for run in runs}
 
     def line_of(run: DescribedRun) -> str:
-        others = [(key, value) for key, value in run.setting.items() if key != keys[run.recipe]]
+        others = [
+            (key, value) for key, value in run.setting.items() if key != keys_of_all[run.recipe]
+        ]
         words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in others]
         return ", ".join([networks[run.backbone, run.start], *words])
 
@@ -102,12 +107,19 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
         bars["label"] = f"mean and s.d. over {seeds_in_words(runs)} (log axes: geometric)"
     else:
         bars["label"] = "95 % interval"
-    owners = {line_of(run): run.backbone for run in runs}
+    owners = {line_of(run): run.backbone for run in swept}
+    shown_lines = dict.fromkeys(map(line_of, runs))
     colours = appearance.line_colours(owners, list(backbones))
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
     shown_panels = [
-        *(("accuracy", [s], quantity(f"accuracy_{s}").label_with_unit) for s in ("test", "train")),
-        *((name, ["train", "test"], quantity(name).title) for name in panels_of("runs")),
+        *(
+            ("accuracy", [split], quantity(f"accuracy_{split}").label_with_unit)
+            for split in reversed(splits)
+        ),
+        *(
+            (name, list(splits), quantity(name).title)
+            for name in curves.chosen(panels_of("runs"), material.only_measures)
+        ),
     ]
     n_rows, n_columns = appearance.grid(len(shown_panels), 3, material.style)
     figure, axes = shared.panels(n_rows * len(keys), n_columns, 0.33)
@@ -121,9 +133,9 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
         recipe_axes = axes[n_rows * number : n_rows * (number + 1)].flat
         for axis in recipe_axes[len(shown_panels) :]:
             axis.set_axis_off()
-        for axis, (name, splits, title) in zip(recipe_axes, shown_panels, strict=False):
+        for axis, (name, its_splits, title) in zip(recipe_axes, shown_panels, strict=False):
             drawn = quantity(name)
-            for ((line, dataset), line_runs), split in product(points.items(), splits):
+            for ((line, dataset), line_runs), split in product(points.items(), its_splits):
                 chosen = curves.on_split(table, name, split)
                 curve = drawn.on_axis(_over(chosen, line_runs, key, positions, drawn.logarithmic))
                 point = {"color": colours[line], "marker": shared.markers[dataset]}
@@ -140,9 +152,9 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
                 # A little above 100, where the marker of a perfect accuracy is whole.
                 axis.set_ylim(top=min(axis.get_ylim()[1], 100.5))
     groups = [
-        curves.colour_keys({line: line for line in colours}, colours),
+        curves.colour_keys({line: line for line in shown_lines}, colours),
         shared.dataset_keys(),
-        curves.split_keys(curves.BOTH_WORDS),
+        curves.split_keys(curves.BOTH_WORDS, splits),
         [Line2D([], [], **bars)],
         [Line2D([], [], label="best on held-out training images", **RING)] if best else [],
     ]

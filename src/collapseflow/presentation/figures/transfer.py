@@ -130,7 +130,10 @@ def plot_transfer(material: Material, outputs: Outputs) -> None:
     table = read_csv(material.measures)
     points = transfer_points(table, material.runs, datasets, backbones)
     write_csv(outputs["csv"], points)
+    recipes = [*material.only_recipes, ""] if material.only_recipes else []
+    points = points[points["recipe"].isin(recipes or points["recipe"])]
     columns = [source for source in SOURCES if (points["quantity"] == source).any()] or ["nc1"]
+    columns = curves.chosen(columns, material.only_measures)
     rows = [target for target in TARGETS if (points["after"] == target).any()] or ["probing"]
     networks = list(dict.fromkeys(zip(points["backbone"], points["start"], strict=True)))
     colours = appearance.line_colours(
