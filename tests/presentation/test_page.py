@@ -127,7 +127,12 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
 
 
 def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
-    page = Page(page_of_study.write(tmp_path, runs=[], geometry=[]).read_text(encoding="utf-8"))
+    study = {"study": "a", "seeds": [], "recipes": {}}
+    study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
+    path = page_of_study.write(tmp_path, runs=[], geometry=[], study=study)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "Features are read in float32." in page.texts
+    assert not [words for words in page.texts if "trained in" in words or "Recipes" in words]
     assert "No network is trained." in page.texts
     assert {"features", "explore"} <= set(page.ids) and "key" not in page.ids
     assert not [words for words in page.texts if "A run is" in words]

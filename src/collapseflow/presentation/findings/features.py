@@ -20,7 +20,7 @@ from collapseflow.presentation.findings.results import (
     name,
     name_of,
 )
-from collapseflow.presentation.findings.words import named, percent, points
+from collapseflow.presentation.findings.words import named, percent, points, probability
 from collapseflow.presentation.rows import swept_keys
 
 
@@ -68,7 +68,8 @@ def best_features(results: Results) -> list[Finding]:
         numbers = (
             f"{results.classifier_label} has {best.words} of {best.accuracies[0].n:,} test images "
             f"right with {named([best.label])} and {second.words} with {named([second.label])}, "
-            f"{points(differences[best.name, second.name])}"
+            f"{points(differences[best.name, second.name])}, "
+            f"{probability(differences[best.name, second.name]['p'])}"
         )
         seeds = min((len(one.accuracies) for one in ranked if one.is_seeded), default=0)
         labels = best.label, *(one.label for one in equal)

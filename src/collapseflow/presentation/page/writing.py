@@ -21,7 +21,7 @@ from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, geometry, numbers
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
-from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
+from collapseflow.presentation.summary import how_in_words, recipe_in_words, versions_behind
 from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
@@ -116,9 +116,7 @@ def write_page(sources: Sources, output: str | Path) -> None:
         "command": sources.command,
         "date": date.fromtimestamp(Path(sources.measures).stat().st_mtime).isoformat(),
         "version": __version__,
-        "seeds": numbered_seeds(sources.study["seeds"]) if sources.study["seeds"] else "",
-        "trained": TRAINED[sources.study["precision"]],
-        "read": READ[sources.study["precision_of_reading"]],
+        "how": how_in_words(sources.study),
         "recipes": {
             name: recipe_in_words(recipe) for name, recipe in sources.study["recipes"].items()
         },
