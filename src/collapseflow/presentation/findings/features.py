@@ -93,7 +93,7 @@ def _finding(
         end = f"{named(labels[1:])} may be as good as the first"
         end += ", the one other is worse by more than chance" * (worse == 1)
         end += f", the {worse} others are worse by more than chance" * (worse > 1)
-        short = f"Best on {briefly}, but perhaps by chance: {labels[0]}"
+        short = f"Best of {n} feature sets on {briefly} cannot be told; highest: {labels[0]}"
     times = f" × {math.comb(n, 2)} pairs" if n > 2 else ""
     test = f"asked for: McNemar's test with p{times} < {LEVEL}"
     test += f"; {seeds} seed{'s' if seeds > 1 else ''}" * (seeds > 0)
