@@ -123,7 +123,8 @@ def test_without_more_than_chance_no_features_are_called_the_best(difference, wh
     finding = only(best_features(found))
     assert finding.verdict == CANNOT_BE_TOLD, why
     assert "scattering may be as good as the first, the one other is worse" in finding.text
-    assert finding.short == "Best of 3 feature sets on Digits cannot be told; highest: Net, ImageNet"
+    short = "Best of 3 feature sets on Digits cannot be told; highest: Net, ImageNet"
+    assert finding.short == short
     # The order of a pair in the table means nothing.
     a, b, (difference, low, high, p) = SCATTERING, NET, difference
     table = compared(

@@ -280,7 +280,7 @@ def test_pairs_have_their_differences_in_words(tmp_path):
 
 
 def test_curves_have_every_layer_and_split(rows):
-    found = numbers.curves(rows, RUNS, LABELS)
+    found = numbers.curves(rows, RUNS, LABELS, {"resnet18": "ResNet18"})
     lines = {(line["layer"], line["split"], line["quantity"]): line for line in found["lines"]}
     assert lines["conv", "train", "nc1"]["mean"] == [8, 8, 8]
     line = lines["flatten", "test", "nc1"]
@@ -291,6 +291,22 @@ def test_curves_have_every_layer_and_split(rows):
     assert found["layers"] == ["conv", "flatten"]
     assert "within-class" in found["quantities"]["nc1"]["title"]
     assert "lda" not in " ".join(found["quantities"])
+
+
+def test_two_swept_keys_have_a_map(tmp_path):
+    runs, rows = page_of_study.swept()
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    table = read_csv(tmp_path / "rows.csv")
+    (sweep,) = numbers.curves(table, runs, LABELS, {"resnet18": "ResNet18"})["sweeps"]
+    assert (sweep["heading"], sweep["layer"]) == ("ResNet18, decay", "flatten")
+    assert sweep["across"] == ("weight decay", ["0", "0.1"])
+    assert sweep["down"] == ("batch size", ["8", "64"])
+    words = "ResNet18, weight decay {}, batch size {}"
+    assert sweep["cells"] == [
+        [(words.format(decay, size), 4) for decay in ("0.0", "0.1")] for size in (8, 64)
+    ]
+    one_key = [describe_run(setting={"weight_decay": decay}) for decay in (0.0, 0.1)]
+    assert numbers.curves(table, one_key, LABELS, {"resnet18": "ResNet18"})["sweeps"] == []
 
 
 # --- class means over the epochs --------------------------------------------------------------

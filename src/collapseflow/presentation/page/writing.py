@@ -26,7 +26,7 @@ from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
 #: One script, in this order.
-SCRIPTS = ("page.js", "curves.js", "geometry.js", "explorer.js")
+SCRIPTS = ("page.js", "curves.js", "sweeps.js", "geometry.js", "explorer.js")
 #: By the category of a table or figure the part of the page that has it; others are behind the
 #: fold.
 PARTS = {
@@ -75,7 +75,7 @@ class Sources:
         As :func:`collapseflow.presentation.summary.write_summary` has it.
     runs, columns
         All runs of the study, and the feature sets that are compared, of all data sets.
-    datasets, classifiers
+    datasets, backbones, classifiers
         Labels by name.
     seed
         Of the samples of images in ``embeddings``.
@@ -97,6 +97,7 @@ class Sources:
     runs: Sequence[DescribedRun]
     columns: Sequence[DescribedFeatures]
     datasets: Mapping[str, str]
+    backbones: Mapping[str, str]
     classifiers: Mapping[str, str]
     seed: int
     command: str
@@ -134,7 +135,9 @@ def write_page(sources: Sources, output: str | Path) -> None:
             part: [p for p in products if p["part"] == part]
             for part in ("features", "explore", "collapse", "fold")
         },
-        "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
+        "curves": numbers.curves(rows, sources.runs, sources.datasets, sources.backbones)
+        if sources.runs
+        else None,
         "geometry": geometry.moving(
             sources.geometry, dict(zip(sources.datasets, sources.images, strict=True))
         ),
