@@ -17,6 +17,7 @@ from collapseflow.measures.statistics import (
 from collapseflow.presentation.page.writing import Sources, write_page
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.presentation.tables.writing import write_table
+from collapseflow.running.words import as_word
 
 CLASSES = ["<script>boom()</script>", 'a "quote" & \u2028', "שלום"]
 #: Images of each class in the training and in the test set.
@@ -89,6 +90,28 @@ def rows():
             add(f"accuracy_{name}", 1 - len(wrong) / 36, "test", 4, seed=seed)
     table = pd.DataFrame(found, columns=COLUMNS)
     return table.astype({"seed": "Int64", "epoch": "Int64"})
+
+
+def swept():
+    """Runs of two swept keys, and their rows: the accuracy on test images after the last epoch is
+    that of the weight decay plus a tenth of the batch size, in percent; one run has not got there.
+    """
+    settings = [{"weight_decay": d, "batch_size": b} for d in (0.1, 0.0) for b in (64, 8)]
+    runs = [describe_run(setting=setting, layers=["conv", "flatten"]) for setting in settings]
+    found = []
+    for run in runs:
+        share = run.setting["weight_decay"] + run.setting["batch_size"] / 1000
+        lost = run.setting == {"weight_decay": 0.0, "batch_size": 8}
+        row = {**rows().iloc[0].to_dict(), "recipe": run.recipe, "split": "test", **run.setting}
+        row = {**row, "weight_decay": as_word(run.setting["weight_decay"])}
+        for epoch in (1,) if lost else (1, 4):
+            of_epoch = {**row, "epoch": epoch}
+            found.append(
+                {**of_epoch, "layer": "", "quantity": "accuracy", "value": share * epoch / 4}
+            )
+            found.append({**of_epoch, "value": 10 * share, "quantity": "nc1"})
+            found.append({**of_epoch, "value": 99.0, "quantity": "nc1", "layer": "conv"})
+    return runs, pd.DataFrame(found).astype({"seed": "Int64", "epoch": "Int64"})
 
 
 def long_rows(epochs, layers):
@@ -242,6 +265,7 @@ def write(folder, measures=None, **changes):
         "runs": runs,
         "columns": [RAW, TUNED],
         "datasets": {"digits": "Digits"},
+        "backbones": {"resnet18": "ResNet18", "vgg11": "VGG11"},
         "classifiers": CLASSIFIERS,
         "seed": 0,
         "command": "snakemake --cores all",

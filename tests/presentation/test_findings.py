@@ -99,8 +99,8 @@ def test_the_best_features_are_better_than_each_other_feature_set():
     assert finding.text == (
         "The best of 3 feature sets on Digits is “Net, ImageNet”: Probe has 95.0 % [93.0, 97.0] of "
         "1,000 test images right with “Net, ImageNet” and 91.0 % [89.0, 93.0] with scattering, "
-        "+4.0 points [+2.0, +6.0]; the others are worse by more than chance (asked for: McNemar's "
-        "test with p × 3 pairs < 0.05)."
+        "+4.0 points [+2.0, +6.0], p = 0.004; the others are worse by more than chance (asked for: "
+        "McNemar's test with p × 3 pairs < 0.05)."
     )
     assert finding.short == "Best of 3 feature sets on Digits: Net, ImageNet"
     assert finding.shown_in[0] == ("tabulate_comparison", "digits")
@@ -123,6 +123,8 @@ def test_without_more_than_chance_no_features_are_called_the_best(difference, wh
     finding = only(best_features(found))
     assert finding.verdict == CANNOT_BE_TOLD, why
     assert "scattering may be as good as the first, the one other is worse" in finding.text
+    short = "Best of 3 feature sets on Digits cannot be told; highest: Net, ImageNet"
+    assert finding.short == short
     # The order of a pair in the table means nothing.
     a, b, (difference, low, high, p) = SCATTERING, NET, difference
     table = compared(
@@ -447,8 +449,14 @@ def test_starts_are_compared_under_the_same_recipe():
     assert [one.verdict for one in findings] == [FOUND, CANNOT_BE_TOLD]
     # Two pairs of starts, each by two quantities.
     assert (
-        "in 2 of 2 pairs (asked for: Welch's t test with p × 4 comparisons < 0.05), most:"
-        in findings[0].text
+        "in 2 of 2 pairs (asked for: Welch's t test with p × 4 comparisons < 0.05); of these "
+        "the largest difference: Digits, "
+    ) in findings[0].text
+    assert findings[0].short == (
+        "Starts differ in accuracy on the test images in 2 of 2 pairs; Digits: 6.0 points"
+    )
+    assert findings[1].short == (
+        "Whether starts differ in NC1 of the training images cannot be told; Digits: 1.0 times"
     )
     words = "“random, decay” 91.00 ± 0.10 % against “imagenet, decay” 97.00 ± 0.10 % (3 seeds"
     assert words in findings[0].text

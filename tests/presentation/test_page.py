@@ -127,7 +127,12 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
 
 
 def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
-    page = Page(page_of_study.write(tmp_path, runs=[], geometry=[]).read_text(encoding="utf-8"))
+    study = {"study": "a", "seeds": [], "recipes": {}}
+    study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
+    path = page_of_study.write(tmp_path, runs=[], geometry=[], study=study)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "Features are read in float32." in page.texts
+    assert not [words for words in page.texts if "trained in" in words or "Recipes" in words]
     assert "No network is trained." in page.texts
     assert {"features", "explore"} <= set(page.ids) and "key" not in page.ids
     assert not [words for words in page.texts if "A run is" in words]
@@ -275,7 +280,7 @@ def test_pairs_have_their_differences_in_words(tmp_path):
 
 
 def test_curves_have_every_layer_and_split(rows):
-    found = numbers.curves(rows, RUNS, LABELS)
+    found = numbers.curves(rows, RUNS, LABELS, {"resnet18": "ResNet18"})
     lines = {(line["layer"], line["split"], line["quantity"]): line for line in found["lines"]}
     assert lines["conv", "train", "nc1"]["mean"] == [8, 8, 8]
     line = lines["flatten", "test", "nc1"]
@@ -286,6 +291,22 @@ def test_curves_have_every_layer_and_split(rows):
     assert found["layers"] == ["conv", "flatten"]
     assert "within-class" in found["quantities"]["nc1"]["title"]
     assert "lda" not in " ".join(found["quantities"])
+
+
+def test_two_swept_keys_have_a_map(tmp_path):
+    runs, rows = page_of_study.swept()
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    table = read_csv(tmp_path / "rows.csv")
+    (sweep,) = numbers.curves(table, runs, LABELS, {"resnet18": "ResNet18"})["sweeps"]
+    assert (sweep["heading"], sweep["layer"]) == ("ResNet18, decay", "flatten")
+    assert sweep["across"] == ("weight decay", ["0", "0.1"])
+    assert sweep["down"] == ("batch size", ["8", "64"])
+    words = "ResNet18, weight decay {}, batch size {}"
+    assert sweep["cells"] == [
+        [(words.format(decay, size), 4) for decay in ("0.0", "0.1")] for size in (8, 64)
+    ]
+    one_key = [describe_run(setting={"weight_decay": decay}) for decay in (0.0, 0.1)]
+    assert numbers.curves(table, one_key, LABELS, {"resnet18": "ResNet18"})["sweeps"] == []
 
 
 # --- class means over the epochs --------------------------------------------------------------

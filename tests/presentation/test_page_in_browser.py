@@ -229,6 +229,35 @@ def test_a_measure_says_what_it_is(page):
     assert "ariance within the classes" in page.inner_text(".definition")
 
 
+def test_two_swept_keys_have_their_values_in_a_map(open_page, tmp_path):
+    runs, rows = page_of_study.swept()
+    page = open_page(address=page_of_study.write(tmp_path, measures=rows, runs=runs).as_uri())
+
+    def cells():
+        found = page.locator("#sweeps tr").all()
+        return [
+            [text.strip() for text in row.locator("th, td").all_text_contents()] for row in found
+        ]
+
+    head = ["batch size ↓, weight decay →", "0", "0.1"]
+    # What has not reached its last epoch has no value.
+    assert cells() == [head, ["8", "–", "10.8"], ["64", "6.4", "16.4"]]
+    page.locator("#sweeps").get_by_label("measure", exact=True).select_option("nc1")
+    assert cells() == [head, ["8", "–", "1.08"], ["64", "0.64", "1.64"]]
+    colours = page.locator("#sweeps td").evaluate_all(
+        "cells => cells.map((c) => c.style.background)"
+    )
+    # The smallest is white, the largest dark; between them by the logarithm.
+    share = math.log(1.08 / 0.64) / math.log(1.64 / 0.64)
+    between = [round(255 - share * (255 - dark)) for dark in (0, 68, 119)]
+    assert colours[1:] == [
+        "rgb({}, {}, {})".format(*between),
+        "rgb(255, 255, 255)",
+        "rgb(0, 68, 119)",
+    ]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+
+
 # --- class means over the epochs --------------------------------------------------------------
 
 

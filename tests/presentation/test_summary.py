@@ -136,11 +136,11 @@ def test_names_on_the_page_are_text(tmp_path, results):
     findings.write_text("[]")
     write_summary(study, {"a|b": data}, failures, findings, contents, [data], page)
     text = page.read_text()
-    # Without a seed the page says nothing of seeds.
+    # Where nothing is trained, the page says nothing of seeds and training.
     assert (
-        "\nNetworks are trained in bfloat16 where the device has it, else in float32; features are "
-        "read in TensorFloat-32, which rounds what is multiplied to 10 bits.\n"
-    ) in text
+        "\nFeatures are read in TensorFloat-32, which rounds what is multiplied to 10 bits.\n"
+        in text
+    )
     # Nor of findings and limits that there are none of.
     assert "Nothing: no two feature sets" in text and "## Limits" not in text
     assert r"a\|b, seed 1: &lt;b&gt;lost&lt;/b&gt;" in text

@@ -41,6 +41,7 @@ rule write_page:
         runs=asked(SHOWS["runs"]),
         columns=told_everywhere(PLAN.columns.compared),
         datasets=lazily(PLAN.labels.datasets),
+        backbones=lazily(PLAN.labels.backbones),
         classifiers=lazily(PLAN.labels.classifiers),
         seed=STUDY.seed,
         command=command_line(),

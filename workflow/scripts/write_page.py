@@ -5,7 +5,7 @@ from collapseflow.presentation.page.writing import Sources, write_page
 from collapseflow.running.jobs import job
 
 with job(snakemake):
-    told = ("contents", "geometry", "study", "datasets", "classifiers", "seed")
+    told = ("contents", "geometry", "study", "datasets", "backbones", "classifiers", "seed")
     sources = Sources(
         **dict(snakemake.input.items()),
         **{name: snakemake.params[name] for name in told},

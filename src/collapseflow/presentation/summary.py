@@ -93,10 +93,8 @@ def write_summary(
         "## What was done",
         "",
     ]
-    seeds = f"{numbered_seeds(study['seeds']).capitalize()}. " if study["seeds"] else ""
     lines += [
-        f"{seeds}Networks are trained {TRAINED[study['precision']]}; features are read "
-        f"{READ[study['precision_of_reading']]}.",
+        how_in_words(study),
         "",
         *(
             f"- Recipe `{name}`: {markdown(recipe_in_words(recipe))}."
@@ -130,6 +128,16 @@ def _files(paths: Iterable[str]) -> str:
             f" [{Path(stem).relative_to(Path(stem).parts[0])}]({path}) ({', '.join(others)})"
         )
     return ",".join(words)
+
+
+def how_in_words(study: Mapping) -> str:
+    """With which seeds and in which precision the numbers of a study were made."""
+    read = READ[study["precision_of_reading"]]
+    if not study["recipes"]:
+        return f"Features are read {read}."
+    seeds = numbered_seeds(study["seeds"]).capitalize()
+    trained = TRAINED[study["precision"]]
+    return f"{seeds}. Networks are trained {trained}; features are read {read}."
 
 
 def recipe_in_words(recipe: Mapping) -> str:

@@ -41,8 +41,35 @@ SPLITS = ("test", "train")
 MOST_LETTERS = 6
 
 
-def swept_keys_of(runs: Sequence[DescribedRun]) -> list[str]:
-    """The keys that a recipe is run with several values of, by its runs."""
+def maps_of(
+    runs: Sequence[DescribedRun], backbones: Mapping[str, str]
+) -> dict[str, list[DescribedRun]]:
+    """The runs of each map: of a network and a recipe that is run with several values of two keys,
+    at the same values of further keys; by these in words."""
+    by_recipe: dict[str, list[DescribedRun]] = {}
+    for run in runs:
+        by_recipe.setdefault(run.recipe, []).append(run)
+    swept = {recipe: _swept_keys(of_recipe) for recipe, of_recipe in by_recipe.items()}
+    networks = networks_in_words(runs, backbones)
+    found: dict[str, list[DescribedRun]] = {}
+    for run in runs:
+        keys = swept[run.recipe]
+        if len(keys) < 2:
+            continue
+        words = [networks[run.backbone, run.start], run.recipe]
+        words += [f"{key.replace('_', ' ')} {as_word(run.setting[key])}" for key in keys[2:]]
+        found.setdefault(", ".join(words), []).append(run)
+    return found
+
+
+def axes_of(runs: Sequence[DescribedRun]) -> list[tuple[str, list[str]]]:
+    """The keys to the right and down of a map of some runs, each with its values in order, as
+    texts."""
+    return [(key, list(place([run.setting[key] for run in runs])[0])) for key in _swept_keys(runs)]
+
+
+def _swept_keys(runs: Sequence[DescribedRun]) -> list[str]:
+    """The keys that some runs of a recipe have several values of."""
     return [key for key in runs[0].setting if len({as_word(run.setting[key]) for run in runs}) > 1]
 
 
@@ -58,17 +85,15 @@ def plot_sweep_map(material: Material, outputs: Outputs) -> None:
     """
     runs, style = material.runs_swept_twice, material.style
     shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
-    networks = networks_in_words(runs, material.backbones)
     table = run_rows(read_csv(material.measures), runs)
     values = _last_values(table, runs)
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)
-    groups: dict[tuple[str, str], list[DescribedRun]] = {}
-    for run in runs:
-        further = swept_keys_of([r for r in runs if r.recipe == run.recipe])[2:]
-        words = [networks[run.backbone, run.start], run.recipe]
-        words += [f"{key.replace('_', ' ')} {as_word(run.setting[key])}" for key in further]
-        heading = f"{material.datasets[run.dataset]}: {', '.join(words)}"
-        groups.setdefault((run.dataset, heading), []).append(run)
+    groups = {
+        (dataset, f"{label}: {heading}"): of_dataset
+        for dataset, label in material.datasets.items()
+        for heading, of_map in maps_of(runs, material.backbones).items()
+        if (of_dataset := [run for run in of_map if run.dataset == dataset])
+    }
     _, columns = appearance.grid(len(MAPS), len(MAPS), style)
     below = len(MAPS) // columns
     figure, axes = shared.panels(below * len(groups), columns, 0.3)
@@ -130,15 +155,10 @@ def _scale(name: str, values: Sequence[float]) -> Normalize:
     return Normalize(min(low, high - 0.01), high)
 
 
-def _axes(runs: Sequence[DescribedRun]) -> list[tuple[str, list[str]]]:
-    """The first two swept keys of some runs, each with its values in order, as texts."""
-    return [(key, list(place([r.setting[key] for r in runs])[0])) for key in swept_keys_of(runs)]
-
-
 def _cell(runs: Sequence[DescribedRun], series: str) -> tuple[int, int]:
     """Column and row of a series."""
     run = next(run for run in runs if run.series == series)
-    x, y = (texts.index(as_word(run.setting[key])) for key, texts in _axes(runs))
+    x, y = (texts.index(as_word(run.setting[key])) for key, texts in axes_of(runs))
     return x, y
 
 
@@ -164,7 +184,7 @@ def _draw(
     named
         Whether the rows have their words.
     """
-    (across, columns), (down, rows) = _axes(runs)
+    (across, columns), (down, rows) = axes_of(runs)
     values = np.full((len(rows), len(columns)), np.nan)
     for series in {run.series for run in runs}:
         x, y = _cell(runs, series)

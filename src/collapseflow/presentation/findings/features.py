@@ -20,7 +20,7 @@ from collapseflow.presentation.findings.results import (
     name,
     name_of,
 )
-from collapseflow.presentation.findings.words import named, percent, points
+from collapseflow.presentation.findings.words import named, percent, points, probability
 from collapseflow.presentation.rows import swept_keys
 
 
@@ -68,7 +68,8 @@ def best_features(results: Results) -> list[Finding]:
         numbers = (
             f"{results.classifier_label} has {best.words} of {best.accuracies[0].n:,} test images "
             f"right with {named([best.label])} and {second.words} with {named([second.label])}, "
-            f"{points(differences[best.name, second.name])}"
+            f"{points(differences[best.name, second.name])}, "
+            f"{probability(differences[best.name, second.name]['p'])}"
         )
         seeds = min((len(one.accuracies) for one in ranked if one.is_seeded), default=0)
         labels = best.label, *(one.label for one in equal)
@@ -92,7 +93,7 @@ def _finding(
         end = f"{named(labels[1:])} may be as good as the first"
         end += ", the one other is worse by more than chance" * (worse == 1)
         end += f", the {worse} others are worse by more than chance" * (worse > 1)
-        short = f"Best on {briefly}, but perhaps by chance: {labels[0]}"
+        short = f"Best of {n} feature sets on {briefly} cannot be told; highest: {labels[0]}"
     times = f" × {math.comb(n, 2)} pairs" if n > 2 else ""
     test = f"asked for: McNemar's test with p{times} < {LEVEL}"
     test += f"; {seeds} seed{'s' if seeds > 1 else ''}" * (seeds > 0)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from collapseflow.measures.paired import LEVEL
 from collapseflow.presentation.findings.results import CANNOT_BE_TOLD, FOUND, Finding, Results
-from collapseflow.presentation.findings.words import factor, named, number, spread
+from collapseflow.presentation.findings.words import factor, named, number, probability, spread
 from collapseflow.presentation.material import DescribedRun
 
 #: Fewer seeds say too little of how far seeds differ.
@@ -70,13 +70,17 @@ def _beyond_seeds(
             verdict = FOUND
             pairs = f" in {len(sure)} of {len(contrasts)} pairs" * (len(contrasts) > 1)
             text = f"{what.capitalize()} differ in {of} by more than seeds do{pairs} {test}"
-            short = f"{what.capitalize()} differ in {of}: {words}"
+            short = f"{what.capitalize()} differ in {of}{pairs}"
         else:
             verdict = CANNOT_BE_TOLD
             why = test if judged else f"from fewer than {ENOUGH_SEEDS} seeds"
             text = f"Whether {what} differ in {of} by more than seeds do cannot be told {why}"
-            short = f"Whether {what} differ in {of} cannot be told: {words}"
-        most = ", most" * (len(contrasts) > 1)
+            short = f"Whether {what} differ in {of} cannot be told"
+        # Of two long names nothing would be left of the numbers.
+        short += f"; {_briefly(largest, quantity, results)}"
+        n = len(judged or contrasts)
+        which = "of these" if sure else f"of {n} pairs"
+        most = f"; {which} the largest difference" if len(sure) > 1 or n > 1 and not sure else ""
         shown_in = ("tabulate_collapse", ""), ("tabulate_sweep", "")
         findings.append(Finding(what, f"{text}{most}: {words}.", short, verdict, shown_in))
     return findings
@@ -126,6 +130,13 @@ def _size(contrast: Contrast, quantity: str) -> float:
     return max(a / b, b / a) if quantity == "nc1" else abs(a - b)
 
 
+def _briefly(contrast: Contrast, quantity: str, results: Results) -> str:
+    """By how much a pair differs."""
+    size = _size(contrast, quantity)
+    words = f"{factor(size)} times" if quantity == "nc1" else f"{100 * size:.1f} points"
+    return f"{results.datasets[contrast.dataset]}: {words}"
+
+
 def _in_words(contrast: Contrast, quantity: str, results: Results) -> str:
     sides, details = [], []
     for label, side in zip(contrast.labels, contrast.values, strict=True):
@@ -141,5 +152,5 @@ def _in_words(contrast: Contrast, quantity: str, results: Results) -> str:
         details += ["geometric means"] * (max(numbers) > 1)
     details.append(f"{spread(numbers, str)} seed{'s' if max(numbers) > 1 else ''}")
     if contrast.p is not None:
-        details.append("p < 0.001" if contrast.p < 0.001 else f"p = {contrast.p:.2g}")
+        details.append(probability(contrast.p))
     return f"{results.datasets[contrast.dataset]}, {' against '.join(sides)} ({', '.join(details)})"

@@ -24,6 +24,11 @@ def points(difference: Mapping[str, float]) -> str:
     return f"{value} points [{low}, {high}]"
 
 
+def probability(p: float) -> str:
+    """A p value: ``p = 0.064``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def percentage(share: float) -> str:
     """A share in per cent, without the sign; none but 1 reads 100.0."""
     return f"{100 * share:.1f}" if share == 1 or share < 0.9995 else f"{100 * share:.3f}"

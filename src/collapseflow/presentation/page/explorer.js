@@ -234,7 +234,7 @@ function explore(place) {
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, ...line)));
     const others = neighbours(i), alike = others.filter((j) => set.labels[j] === set.labels[i]).length;
     const buttons = others.map((j) => make("button", { type: "button", class: set.labels[j] === set.labels[i] ? "alike" : "other", "aria-label": `${set.classes[set.labels[j]]}, ${where(j)}`, onclick: () => choose(j) }, thumbnail(j, 40), make("bdi", {}, set.classes[set.labels[j]])));
-    near.replaceChildren(...(others.length ? [make("div", { class: "note" }, `Nearest on this map, of what is shown: ${alike} of ${others.length} of its class, others dashed.`), make("div", { class: "row" }, ...buttons)] : []));
+    near.replaceChildren(...(others.length ? [make("div", { class: "note" }, `Nearest on this map, of what is shown: ${alike} of ${others.length} of its class${alike < others.length ? ", others dashed" : ""}.`), make("div", { class: "row" }, ...buttons)] : []));
   }
   function choose(i) {
     chosen = i;

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from collapseflow.measures.quantities import OURS, QUANTITIES
 from collapseflow.measures.statistics import MATCHED
+from collapseflow.presentation.figures.sweep_map import axes_of, maps_of
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.rows import (
     IDENTITY,
@@ -21,6 +22,7 @@ from collapseflow.presentation.rows import (
     swept_keys,
 )
 from collapseflow.presentation.tables.writing import signed, spread
+from collapseflow.running.words import as_word
 
 #: The accuracy of features alone, which there is before any training on the data set, too.
 OF_FEATURES = "accuracy_nearest_mean"
@@ -249,7 +251,10 @@ def _text(value: Any) -> str:
 
 
 def curves(
-    rows: pd.DataFrame, runs: Sequence[DescribedRun], datasets: Mapping[str, str]
+    rows: pd.DataFrame,
+    runs: Sequence[DescribedRun],
+    datasets: Mapping[str, str],
+    backbones: Mapping[str, str],
 ) -> dict[str, Any]:
     """Every measure of every network over its epochs and layers, for the page's script.
 
@@ -258,7 +263,9 @@ def curves(
     ``datasets``, ``splits``: labels by name; ``networks``, ``layers``: labels in their order;
     ``quantities``: of each ``title``, ``logarithmic``, ``definition`` and ``source``; ``lines``:
     of each data set, series, layer, split and quantity the epochs with the mean over seeds, and its
-    ``low`` and ``high`` (:func:`ends`), in the quantity's unit.
+    ``low`` and ``high`` (:func:`ends`), in the quantity's unit; ``sweeps``: of each network and
+    recipe with two swept keys its ``heading``, last ``layer``, ``across`` and ``down``, the keys
+    with their values, and ``cells``: rows of labels with their last epochs, or None.
     """
     table = _series_rows(rows, runs)
     measures = [name for name, entry in QUANTITIES.items() if entry.kind == "statistics"]
@@ -301,6 +308,22 @@ def curves(
             if name in there
         },
         "lines": lines,
+        "sweeps": [_sweep(heading, of_map) for heading, of_map in maps_of(runs, backbones).items()],
+    }
+
+
+def _sweep(heading: str, runs: Sequence[DescribedRun]) -> dict[str, Any]:
+    (across, columns), (down, texts) = axes_of(runs)
+    there = {
+        (as_word(run.setting[down]), as_word(run.setting[across])): (run.label, run.last)
+        for run in runs
+    }
+    return {
+        "heading": heading,
+        "layer": runs[0].layer,
+        "across": (across.replace("_", " "), columns),
+        "down": (down.replace("_", " "), texts),
+        "cells": [[there.get((text, column)) for column in columns] for text in texts],
     }
 
 

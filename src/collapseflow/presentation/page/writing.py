@@ -21,12 +21,12 @@ from collapseflow.presentation.findings import LIMITS
 from collapseflow.presentation.material import DescribedFeatures, DescribedRun
 from collapseflow.presentation.page import explorer, geometry, numbers
 from collapseflow.presentation.rows import failures_in_words, numbered_seeds, read_csv
-from collapseflow.presentation.summary import READ, TRAINED, recipe_in_words, versions_behind
+from collapseflow.presentation.summary import how_in_words, recipe_in_words, versions_behind
 from collapseflow.running.files import read_json, write_text
 
 HERE = Path(__file__).parent
 #: One script, in this order.
-SCRIPTS = ("page.js", "curves.js", "geometry.js", "explorer.js")
+SCRIPTS = ("page.js", "curves.js", "sweeps.js", "geometry.js", "explorer.js")
 #: By the category of a table or figure the part of the page that has it; others are behind the
 #: fold.
 PARTS = {
@@ -75,7 +75,7 @@ class Sources:
         As :func:`collapseflow.presentation.summary.write_summary` has it.
     runs, columns
         All runs of the study, and the feature sets that are compared, of all data sets.
-    datasets, classifiers
+    datasets, backbones, classifiers
         Labels by name.
     seed
         Of the samples of images in ``embeddings``.
@@ -97,6 +97,7 @@ class Sources:
     runs: Sequence[DescribedRun]
     columns: Sequence[DescribedFeatures]
     datasets: Mapping[str, str]
+    backbones: Mapping[str, str]
     classifiers: Mapping[str, str]
     seed: int
     command: str
@@ -116,9 +117,7 @@ def write_page(sources: Sources, output: str | Path) -> None:
         "command": sources.command,
         "date": date.fromtimestamp(Path(sources.measures).stat().st_mtime).isoformat(),
         "version": __version__,
-        "seeds": numbered_seeds(sources.study["seeds"]) if sources.study["seeds"] else "",
-        "trained": TRAINED[sources.study["precision"]],
-        "read": READ[sources.study["precision_of_reading"]],
+        "how": how_in_words(sources.study),
         "recipes": {
             name: recipe_in_words(recipe) for name, recipe in sources.study["recipes"].items()
         },
@@ -136,7 +135,9 @@ def write_page(sources: Sources, output: str | Path) -> None:
             part: [p for p in products if p["part"] == part]
             for part in ("features", "explore", "collapse", "fold")
         },
-        "curves": numbers.curves(rows, sources.runs, sources.datasets) if sources.runs else None,
+        "curves": numbers.curves(rows, sources.runs, sources.datasets, sources.backbones)
+        if sources.runs
+        else None,
         "geometry": geometry.moving(
             sources.geometry, dict(zip(sources.datasets, sources.images, strict=True))
         ),
