@@ -1,5 +1,7 @@
-"""The examples of docs/inside-my-loop.md run, and what the page says of them holds; that of Lightning
-runs in tests/interop."""
+"""The examples of docs/inside-my-loop.md run, and what the page says of them holds.
+
+That of Lightning is run in tests/interop.
+"""
 
 import os
 import re
