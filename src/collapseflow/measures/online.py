@@ -78,6 +78,11 @@ class Collapse:
     threads
         That :meth:`compute` works on; None takes all cores. They change no bit of a value.
 
+    Attributes
+    ----------
+    n_samples
+        How many vectors, of all processes, the last :meth:`compute` was of; None before it.
+
     Raises
     ------
     ValueError
@@ -121,6 +126,7 @@ class Collapse:
             self._kept.close()
         self._kept = KeptVectors(self.memory) if self.keep == "features" else ClassMoments()
         self._n, self._d, self._with_logits = 0, None, None
+        self.n_samples: int | None = None
 
     def update(self, features: Any, labels: Any, logits: Any = None) -> None:
         """Take the vectors of a batch.
@@ -218,6 +224,7 @@ class Collapse:
             or training images of other vectors or classes; if processes do not belong together.
         """
         statistics = self.statistics(head, training)
+        self.n_samples = statistics.n_samples
         require_apart(statistics)
         with blas_threads(1), ThreadPoolExecutor(self.threads) as pool:
             values = pool.map(lambda function: function(statistics), self._functions.values())

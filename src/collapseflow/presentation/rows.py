@@ -139,7 +139,7 @@ def collect_measures(
     rows, failed = [], []
     for described, seed, content in measured:
         who = identity(described, seed, keys)
-        rows += [{**who, **row} for row in _rows_of_states(content)]
+        rows += [{**who, **row} for row in rows_of_states(content)]
         failed += [
             {**who, **failure, "label": described.label} for failure in _failures_of_states(content)
         ]
@@ -159,12 +159,14 @@ def collect_measures(
     for failure in failed:
         words = [datasets[failure["dataset"]], failure.pop("label"), failure["layer"]]
         failure["what"] = ", ".join(filter(None, words))
-    write_csv(csv, _frame(rows, [*COLUMNS, *keys]))
+    write_csv(csv, frame(rows, [*COLUMNS, *keys]))
     where = ["epoch", "layer", "what", "reason"]
-    write_csv(failures, _frame(failed, [*IDENTITY, *where, *keys]))
+    write_csv(failures, frame(failed, [*IDENTITY, *where, *keys]))
 
 
-def _rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
+def rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
+    """Of what :func:`collapseflow.measures.collapse.measure_states` gives, without what says of
+    which run it is."""
     for state in content:
         accuracies = {}
         for layer, splits in state["layers"].items():
@@ -271,7 +273,7 @@ def _who(row: Mapping, keys: Sequence[str]) -> tuple:
     return tuple(row[key] for key in [*IDENTITY, *keys])
 
 
-def _frame(rows: Sequence[Mapping], columns: Sequence[str]) -> pd.DataFrame:
+def frame(rows: Sequence[Mapping], columns: Sequence[str]) -> pd.DataFrame:
     """A data frame with whole numbers also where some are missing."""
     table = pd.DataFrame(rows, columns=columns)
     whole = [column for column in columns if _NUMBERS.get(column) == "Int64"]
