@@ -105,6 +105,8 @@ def test_of_several_layers_the_last_is_drawn_and_other_quantities_are_passed_ove
             "rows: of the data sets a, b; choose those of one of them",
         ),
         (table().iloc[:0], "rows: no measure of an epoch of a training is among them"),
+        (table(epoch=0.5), "rows: have an epoch or a seed that is no whole number"),
+        (table(seed="one"), "rows: have an epoch or a seed that is no whole number"),
         (table(recipe=""), "rows: no measure of an epoch of a training is among them"),
     ],
 )

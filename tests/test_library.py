@@ -21,6 +21,8 @@ from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+#: No variable leads back to this checkout.
+ALONE = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 PACKAGED = ("src", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -82,9 +84,8 @@ def installed(wheel, tmp_path_factory):
 
 
 def outside(python, code, folder):
-    """What a program says in a folder of its own, which no variable leads back from."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return run(str(python), "-c", code, cwd=folder, env=environment)
+    """What a program says in a folder of its own."""
+    return run(str(python), "-c", code, cwd=folder, env=ALONE)
 
 
 def test_the_wheel_has_all_that_is_read_and_says_that_it_is_typed(wheel):
@@ -161,15 +162,10 @@ INTERFACE = list(interface())
 def test_what_is_promised_is_there_with_its_types_and_words(module, name):
     one = getattr(import_module(f"collapseflow.{module}"), name)
     assert one.__doc__
-    functions = (
-        [one]
-        if not isinstance(one, type)
-        else [
-            function
-            for attribute, function in vars(one).items()
-            if inspect.isfunction(function) and (attribute == "__init__" or attribute[0] != "_")
-        ]
-    )
+    functions = [one]
+    if isinstance(one, type):
+        public = [name for name in vars(one) if name == "__init__" or name[0] != "_"]
+        functions = [vars(one)[name] for name in public if inspect.isfunction(vars(one)[name])]
     for function in functions:
         signature = inspect.signature(function)
         untyped = [
@@ -180,23 +176,12 @@ def test_what_is_promised_is_there_with_its_types_and_words(module, name):
         assert not untyped and signature.return_annotation is not signature.empty
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["plan"], "snakemake: not installed; it comes with pip install 'collapseflow[workflow]'"),
-        (["layers"], "torch: not installed; it comes with pip install 'collapseflow[workflow]'"),
-    ],
-)
-def test_a_command_that_needs_more_says_what(installed, tmp_path, words, line):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    answer = subprocess.run(
-        [installed, "-m", "collapseflow", *words],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert (answer.returncode, answer.stdout, answer.stderr) == (1, f"{line}\n", "")
+@pytest.mark.parametrize(("command", "library"), [("plan", "snakemake"), ("layers", "torch")])
+def test_a_command_that_needs_more_says_what(installed, tmp_path, command, library):
+    words = [installed, "-m", "collapseflow", command]
+    answer = subprocess.run(words, cwd=tmp_path, env=ALONE, capture_output=True, text=True)
+    line = f"{library}: not installed; in a checkout, pip install '.[workflow]' does it\n"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, line, "")
 
 
 LARGE = {"torch", "torchvision", "snakemake", "sklearn", "pandas", "matplotlib"}

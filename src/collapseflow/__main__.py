@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name in (None, "collapseflow") or "." in error.name:
             raise
-        print(f"{error.name}: not installed; it comes with pip install 'collapseflow[workflow]'")
+        print(f"{error.name}: not installed; in a checkout, pip install '.[workflow]' does it")
         return 1
     except (ImportError, MemoryError) as error:
         if isinstance(error, ImportError) and "failed to map" not in str(error):

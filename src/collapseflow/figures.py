@@ -1,7 +1,7 @@
 """A study's figures of a table or of arrays: each function gives a Matplotlib figure.
 
-The functions that draw a study's figures draw these. They leave Matplotlib's settings and the
-figures of pyplot as they are; what is given is shown by a notebook, and saved with ``savefig``.
+The functions that draw a study's figures draw these. Matplotlib's settings and the figures of
+pyplot stay as they are. A notebook shows what is given, and ``savefig`` saves it.
 
 ``style`` has keys of a study file's ``style`` (``config/README.md``), for example
 ``{"width": "column"}`` for a column of print; another key or value ends in a ``UserError``.
@@ -71,13 +71,17 @@ def collapse_curves(
     Raises
     ------
     ValueError
-        If a column is missing, there is more than one data set, or nothing to draw.
+        If a column is missing, an epoch or a seed is no whole number, there is more than one data
+        set, or nothing to draw.
     """
     if missing := [name for name in NEEDED if name not in rows]:
         raise ValueError(f"rows: lack the column {missing[0]}; needed: {', '.join(NEEDED)}")
     table = rows.assign(**{key: value for key, value in DEFAULTS.items() if key not in rows})
     table = table[table["quantity"].isin(QUANTITIES) & table["epoch"].notna()]
-    table = table.astype({"seed": "Int64", "epoch": "Int64"})
+    try:
+        table = table.astype({"seed": "Int64", "epoch": "Int64"})
+    except (TypeError, ValueError):
+        raise ValueError("rows: have an epoch or a seed that is no whole number") from None
     for name in table.columns.difference(NUMBERS):
         table[name] = [as_word(value) for value in table[name].astype(object).fillna("")]
     names = table["dataset"].unique().tolist()
@@ -119,7 +123,10 @@ def _runs(table: pd.DataFrame) -> list[DescribedRun]:
         measured = its_rows[its_rows["quantity"] != "accuracy"]
         runs.append(
             DescribedRun(
-                *(who[part] for part in ("dataset", "backbone", "start", "recipe")),
+                dataset=who["dataset"],
+                backbone=who["backbone"],
+                start=who["start"],
+                recipe=who["recipe"],
                 setting={key: who[key] for key in swept},
                 seed=who["seed"],
                 series=label,

@@ -465,9 +465,10 @@ def test_a_file_that_another_machine_replaces_while_it_is_read_ends_in_one_line(
 ):
     """As a network file system tells it."""
     write_json(tmp_path / "found.json", {"accuracy": 0.5})
+    words = os.strerror(errno.ESTALE)
 
     def read_stale(*arguments):
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        raise OSError(errno.ESTALE, words)
 
     monkeypatch.setattr(os, "pread", read_stale)
     with pytest.raises(
