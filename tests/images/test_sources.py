@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torchvision import datasets, transforms
@@ -207,6 +207,16 @@ def test_size_makes_squares_of_the_shorter_side_as_torchvision_does(install, tmp
     assert splits.train.images.shape == (2, size, size, 3)
     for row, (image, _) in enumerate(train):
         np.testing.assert_array_equal(splits.train.images[row], np.asarray(reference(image)))
+
+
+def test_a_fit_is_what_pillow_makes_of_it(install, tmp_path):
+    train = [(noise("RGB", (40, 20), 1), 0), (noise("RGB", (20, 40), 2), 1)]
+    name = install(train=train, test=[(noise("RGB", (60, 20), 3), 0)])
+    entry = Dataset(source="torchvision", name=name, size=[8, 16], fit="pad").entry()
+    images = read_source(entry, 0.2, 0, tmp_path).train.images
+    for found, (image, _) in zip(images, train, strict=True):
+        expected = ImageOps.pad(image, (16, 8), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 def test_images_of_different_sizes_need_the_key_size(install, tmp_path):
