@@ -358,20 +358,23 @@ class _SecondPass:
         self.directional, self.nearest = "directional" in parts, "nearest" in parts
         self.weights = 1 / np.sqrt(own.counts) if self.balanced else None
         self.training_basis, self.to_training = to_basis, to = training.frame
-        # (mu_c - mu_G) . m_j, along the basis.
-        self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
-        self.offsets -= np.vecdot(to, to) / 2
+        # (mu_c - mu_G) . m_j - ||m_j||^2 / 2, along the basis.
+        self.projected = _project(own.means - training.global_mean, to_basis)
+        offsets = self.projected @ to.T
+        offsets -= np.vecdot(to, to) / 2
         # The training class of each of the samples' own classes; -1 where it has none.
         place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
         found = training.classes[place] == own.classes
         self.own_in_training = np.where(found, place, -1)
         self.dtype = np.dtype(products)
-        self.columns, self.to_columns, self.type_offsets = (
-            part.astype(self.dtype, copy=False) for part in (self.coordinates, to, self.offsets)
-        )
-        # By sample's class and by length of z: what float32 may be off in two scores together.
+        self.columns = self.to_columns = self.coordinates.astype(self.dtype, copy=False)
+        if training is not own:
+            self.to_columns = to.astype(self.dtype, copy=False)
+        self.offsets = offsets.astype(self.dtype, copy=False)
+        # What float32 may be off in two scores together: by the sample's class, and by the length
+        # of its z.
         eps = np.finfo(self.dtype).eps
-        self.offsets_error = 2 * eps * np.abs(self.offsets).max(axis=1)
+        self.offsets_error = 2 * eps * np.maximum(offsets.max(axis=1), -offsets.min(axis=1))
         self.products_error = (to.shape[1] + 4) * eps * np.linalg.norm(to, axis=1).max()
 
     def __call__(
@@ -440,7 +443,7 @@ class _SecondPass:
         rows
             The number of each sample's own class.
         """
-        scores = self.type_offsets[rows]
+        scores = self.offsets[rows]
         if t is None or self.training is not self.own:
             t = z.astype(self.dtype, copy=False) @ self.to_columns.T
         scores += t
@@ -451,7 +454,8 @@ class _SecondPass:
         scores[np.arange(len(rows)), nearest] = -np.inf
         error = self.products_error * np.linalg.norm(z, axis=1) + self.offsets_error[rows]
         unsure = np.flatnonzero(best - scores.max(axis=1) <= error)
-        exact = self.offsets[rows[unsure]] + z[unsure] @ self.to_training.T
+        to = self.to_training
+        exact = (z[unsure] + self.projected[rows[unsure]]) @ to.T - np.vecdot(to, to) / 2
         nearest[unsure] = exact.argmax(axis=1)
         return nearest
 
