@@ -62,6 +62,9 @@ PARTS = ("balanced", "directional", "nearest")
 Products = Literal["float64", "float32"]
 #: Class means nearer to each other than this share of the longest, around their mean, keep float64.
 NEAR_MEANS = 0.1
+#: Means no longer than this keep float64 too, as do those as much longer than 1: float32 ends at
+#: 1e-38.
+SMALLEST = 1e-12
 #: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
 #: the product itself where one of them is narrow.
 SMALL_PRODUCT = 10**6
@@ -274,18 +277,22 @@ class ClassMeans:
         kept = singular > least
         return basis[kept], left[:, kept] * singular[kept]
 
-    @cached_property
-    def closeness(self) -> float:
-        """The shortest distance between two class means, over the longest ||mu_c - mu_G||; roughly:
-        from their products."""
+    def suit_float32(self, directional: bool) -> bool:
+        """Whether products with these means may be taken in float32: whether they are far from its
+        limits, and, for what lies along the directions between them, from each other."""
         _, coordinates = self.span
         lengths = np.vecdot(coordinates, coordinates)
+        longest = lengths.max()
+        if not SMALLEST**2 < longest < SMALLEST**-2:
+            return False
+        if not directional:
+            return True
         squared = coordinates @ coordinates.T
         squared *= -2
         squared += lengths
         squared += lengths[:, None]
         np.fill_diagonal(squared, np.inf)
-        return float(np.sqrt(max(squared.min(), 0) / lengths.max())) if lengths.any() else 0.0
+        return bool(squared.min() >= NEAR_MEANS**2 * longest)
 
     @cached_property
     def frame(self) -> tuple[np.ndarray | None, np.ndarray]:
@@ -481,11 +488,11 @@ def scatter_around(
     products
         The type of the products of samples with class means. With ``float32``, which takes half the
         time, ``directional`` is off by its rounding; all else is what ``float64`` gives, but for
-        the order of sums. Where class means are nearer to each other than :data:`NEAR_MEANS` of the
-        longest, so that rounding would weigh more, ``directional`` is had from ``float64``
-        nevertheless.
+        the order of sums. Where rounding would weigh more, because class means are nearer to each
+        other than :data:`NEAR_MEANS` of the longest and ``directional`` is wanted, or because all
+        are shorter than :data:`SMALLEST`, ``float64`` is taken nevertheless.
     """
-    if products == "float32" and "directional" in parts and own.closeness < NEAR_MEANS:
+    if products == "float32" and not own.suit_float32("directional" in parts):
         products = "float64"
     blocks = map_blocks(_SecondPass(own, training, parts, products), stream, threads)
     total = next(blocks)
