@@ -166,11 +166,13 @@ def test_a_batch_that_changes_afterwards_stays_as_it_was_given():
     require_equal(collapse.compute(head), features, labels, logits, head)
 
 
-def test_the_nearest_mean_of_test_vectors_is_one_of_the_training_vectors():
-    features, labels, logits, head = make_case()
-    others, their_labels, their_logits, _ = make_case(seed=1)
+@pytest.mark.parametrize("products", ["float64", "float32"])
+@pytest.mark.parametrize("d", [4, 12])
+def test_the_nearest_mean_of_test_vectors_is_one_of_the_training_vectors(d, products):
+    features, labels, *_ = make_case(d=d)
+    others, their_labels, their_logits, _ = make_case(d=d, seed=1)
     training = fill(Collapse(5), features, labels)
-    test = fill(Collapse(5), others, their_labels, their_logits)
+    test = fill(Collapse(5, products=products), others, their_labels, their_logits)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(5)])
     nearest = ((others[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     found = test.compute(training=training)
