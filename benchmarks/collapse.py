@@ -447,9 +447,9 @@ if __name__ == "__main__":
         "batches with a d x d covariance of the package neural-collapse, in float32, which has a "
         "part of the measures: the shared ones are that part alone, with products of float32, from "
         f"the store, and in a loop in batches of {BATCH}, of which {LOOP_BYTES // 2**20} MiB are "
-        "kept in memory and all else in a temporary file. And the statistics of 18 layers of ResNet18 "
-        f"on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against that "
-        "alone.",
+        "kept in memory and all else in a temporary file. And the statistics of 18 layers of "
+        f"ResNet18 on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against "
+        "that alone.",
         sides(),
         rows(),
         prepare=prepare,
