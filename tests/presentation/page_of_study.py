@@ -218,6 +218,23 @@ PROBES = "figures/probes.png"
 ENDS = ("csv", "md", "tex", "json")
 
 
+def with_a_failed_run(folder):
+    """What :func:`write` is told of a second network, which was lost in its second epoch."""
+    runs = [describe_run(seed=seed, layers=["conv", "flatten"]) for seed in (0, 1)]
+    lost = [describe_run(backbone="vgg11", seed=seed) for seed in (0, 1)]
+    what = {"dataset": "digits", "backbone": "vgg11", "start": "random", "recipe": "plain"}
+    what |= {"epoch": 2, "layer": "", "what": "VGG11 on Digits", "reason": "the loss is <nan>"}
+    pd.DataFrame([{**what, "seed": run.seed} for run in lost]).to_csv(folder / "lost.csv")
+    return {"runs": [*runs, *lost], "failures": folder / "lost.csv"}
+
+
+def without_a_network():
+    """What :func:`write` is told of a study of pixels alone."""
+    study = {"study": "pixels", "seeds": [], "recipes": {}}
+    study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
+    return {"runs": [], "geometry": [], "study": study}
+
+
 def write(folder, measures=None, **changes):
     """Write the study and its page below a folder; give the page."""
     write_images(folder / "images.h5")

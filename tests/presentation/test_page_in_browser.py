@@ -97,6 +97,33 @@ def test_the_page_is_read_without_a_script(open_page):
     assert not page.locator("#open-explorer").is_visible()
 
 
+@pytest.mark.parametrize("kind", ["a failed run", "no network", "120 classes"])
+def test_an_unusual_study_is_read_at_any_width_and_printed(open_page, tmp_path, monkeypatch, kind):
+    told, missing = {}, set()
+    if kind == "a failed run":
+        told = page_of_study.with_a_failed_run(tmp_path)
+    elif kind == "no network":
+        told, missing = page_of_study.without_a_network(), {"key"}
+    else:
+        monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page = open_page(address=page_of_study.write(tmp_path, **told).as_uri())
+    page.click("#open-explorer")
+    page.locator("#explorer canvas").press("ArrowRight")
+    for details in page.locator("details").all():
+        details.evaluate("details => { details.open = true }")
+    for width in (360, 800, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name in SECTIONS:
+            assert page.locator(f"#{name} h2").count() == (name not in missing), (name, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The parts of the explorer stand beside or below each other, never on each other.
+    boxes = [page.locator(f"#explorer {part}").bounding_box() for part in ("canvas", ".near")]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    page.emulate_media(media="print")
+    assert page.locator("#asked").is_visible() and not page.locator("#explorer").is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
 def test_what_is_folded_is_printed(page):
     picture = page.locator("#tables-comparison_digits table")
     assert not picture.is_visible()
