@@ -1,6 +1,7 @@
 """A made-up study whose page tests look at: names that are no HTML, numbers known by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -233,6 +234,25 @@ def without_a_network():
     study = {"study": "pixels", "seeds": [], "recipes": {}}
     study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
     return {"runs": [], "geometry": [], "study": study}
+
+
+def with_a_smaller_data_set(folder, monkeypatch):
+    """What :func:`write` is told of a second data set, of two classes."""
+    (folder / "more").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "CLASSES", ["one", "two"])
+        patch.setitem(globals(), "WRONG", {"raw": {"lda": [3]}, TUNED.features: {"lda": []}})
+        write_images(folder / "more" / "images.h5")
+        maps = write_maps(folder / "more")
+        classification = write_classification(folder / "more")
+    write_images(folder / "images.h5")
+    return {
+        "columns": [RAW, TUNED, *(replace(one, dataset="more") for one in (RAW, TUNED))],
+        "embeddings": [*write_maps(folder), *maps],
+        "classification": [*write_classification(folder), *classification],
+        "images": [folder / "images.h5", folder / "more" / "images.h5"],
+        "datasets": {"digits": "Digits", "more": "More"},
+    }
 
 
 def write(folder, measures=None, **changes):

@@ -383,6 +383,23 @@ def test_an_image_stays_chosen_when_the_features_change(explorer):
     assert "test image 30," in explorer.inner_text(".hovered")
 
 
+def test_another_data_set_has_its_own_images(open_page, tmp_path, monkeypatch):
+    told = page_of_study.with_a_smaller_data_set(tmp_path, monkeypatch)
+    page = open_page(address=page_of_study.write(tmp_path, **told).as_uri())
+    page.click("#open-explorer")
+    for key in ("ArrowRight", "ArrowLeft"):
+        page.locator("#explorer canvas").press(key)
+    assert "test image 35," in page.inner_text(".hovered")
+    data_set = page.locator("#explorer").get_by_label("data set", exact=True)
+    data_set.select_option(label="More")
+    assert "24 of 64 images shown" in page.inner_text("#explorer .status")
+    assert "Point at an image" in page.inner_text(".hovered") and not page.inner_text(".near")
+    page.get_by_label("mistakes only").check()
+    assert listed(page) == ["test image 3"] and column(page, "class") == ["two"]
+    data_set.select_option(label="Digits")
+    assert "3 of 96 images shown" in page.inner_text("#explorer .status")
+
+
 def listed(page):
     page.locator("#explorer .list").evaluate("details => { details.open = true }")
     page.wait_for_selector("#explorer .list tbody tr")

@@ -9,7 +9,14 @@ from collapseflow.features.extraction import Reading
 from collapseflow.study.ingredients import SHOWS
 from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
-from collapseflow.study.products import Place, contents, everything, small_results
+from collapseflow.study.products import (
+    Place,
+    contents,
+    everything,
+    geometry,
+    geometry_statistics,
+    small_results,
+)
 from collapseflow.study.publications import published_minutes
 from collapseflow.study.schema import load
 from collapseflow.training.recipes import NetworkRecipe
@@ -1109,6 +1116,8 @@ def plan_all_of(n_datasets):
     )
     everything(made)
     contents(made)
+    geometry(made)
+    geometry_statistics(made)
     small_results(made)
     _ = made.timed_jobs
     _ = made.described.runs
