@@ -14,6 +14,8 @@ from collapseflow.study.products import (
     Place,
     contents,
     everything,
+    geometry,
+    geometry_statistics,
     small_results,
     target_files,
 )
@@ -1176,6 +1178,8 @@ def plan_all_of(n_datasets):
     )
     everything(made)
     contents(made)
+    geometry(made)
+    geometry_statistics(made)
     small_results(made)
     _ = made.timed_jobs
     _ = made.described.runs

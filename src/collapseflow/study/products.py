@@ -934,11 +934,11 @@ def geometry(plan: Plan) -> list[dict[str, Any]]:
 
 
 def geometry_statistics(plan: Plan) -> list[str]:
-    """What jobs make of the statistics of these states."""
+    """What jobs make of the statistics of these states: one makes the start, one all epochs."""
     made = [
         plan.files.statistics_made(dataset, FeatureSet(state=state))
         for dataset, states in _moving(plan)
-        for state in states
+        for state in (states[0], states[-1])
     ]
     return list(dict.fromkeys(made))
 
