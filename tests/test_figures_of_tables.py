@@ -175,6 +175,15 @@ def test_settings_and_figures_of_others_stay_as_they_are():
     matplotlib.rcdefaults()
 
 
+def test_a_style_says_which_measures_and_splits_are_shown():
+    both = pd.concat([table(split="train"), table(split="test").assign(value=7.0)])
+    only = {"measures": ["nc2_equinorm"], "splits": ["test"]}
+    figure = collapse_curves(both, style={"only": only})
+    assert len([axis for axis in figure.axes if axis.axison]) == 1
+    assert lines(figure, 0) == [[[0, 7.0], [1, 7.0], [2, 7.0]]]
+    assert words(figure) == {"network", "test images"}
+
+
 def test_a_style_is_checked_as_a_study_s_is():
     figure = feature_map(np.zeros((60, 2)), LABELS, style={"width": "column"})
     assert figure.get_size_inches()[0] == pytest.approx(3.3)
