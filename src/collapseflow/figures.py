@@ -86,7 +86,7 @@ def collapse_curves(
     table = rows.assign(**{key: value for key, value in DEFAULTS.items() if key not in rows})
     table = table[table["quantity"].isin(QUANTITIES) & table["epoch"].notna()]
     try:
-        table = table.astype({"seed": "Int64", "epoch": "Int64"})
+        table = table.astype({"seed": "Int64", "epoch": "Int64"}).fillna({"seed": 0})
     except (TypeError, ValueError):
         raise ValueError("rows: have an epoch or a seed that is no whole number") from None
     for name in table.columns.difference(NUMBERS):
@@ -118,6 +118,8 @@ def _runs(table: pd.DataFrame) -> list[DescribedRun]:
     """The trainings of a table, in the order of their first rows."""
     swept = [column for column in table if column not in COLUMNS]
     trained = table[table["recipe"] != ""]
+    # Without any recipe they are not told from features that nobody trains: all are trainings.
+    trained = trained if len(trained) else table
     parts = ["backbone", "start", "recipe", *swept]
     telling = [part for part in parts if trained[part].nunique() > 1]
     runs = []
