@@ -510,6 +510,12 @@ CASES = {
         dataset(mean="measured", std=[0]),
         "datasets.mine.std: 0 cannot be divided by; allowed: numbers above 0",
     ),
+    "noise in the labels of vectors": (
+        dataset(source="features", location="x", label_noise=0.1),
+        "datasets.mine: key 'label_noise' goes only with source folder or table or arrays or "
+        "huggingface or mnist or fashion_mnist or idx or torchvision or mnist5k or digits or "
+        "letters, not with 'features'",
+    ),
     "a data set's mean that it does not have": (
         backbone(normalize="dataset"),
         "backbones.net.normalize: 'dataset', but datasets.digits has no mean and std; allowed: "

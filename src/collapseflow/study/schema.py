@@ -246,6 +246,7 @@ class Dataset(Section):
             "fit": (*OWN, "torchvision", "huggingface"),
             "columns": tuple(COLUMNS),
             "on_bad_image": DECODED,
+            **dict.fromkeys(CHANGES, tuple(s for s in DATA_SOURCES if s != VECTORS)),
         }
         for key, sources in allowed.items():
             given = getattr(self, key) != type(self).model_fields[key].default
@@ -348,6 +349,9 @@ class Dataset(Section):
         return self
 
     def _classes_are_known(self, names: list[str]) -> None:
+        # Which numbers the classes of a table or of arrays have is known when they are read.
+        if self.source != "folder" and all(isinstance(one, int) for one in self.classes or []):
+            return
         try:
             positions_of(self.classes or [], self.class_names or names, range(len(names)))
         except UserError as error:
@@ -836,8 +840,8 @@ class Study(Section):
 
     def _data_sets_have_statistics(self, key: str, backbone: Backbone) -> None:
         """What a network is normalised by stands in the file of every data set that it sees."""
-        for name, dataset in self.datasets.items():
-            if dataset.mean is None:
+        for name in self.with_images:
+            if self.datasets[name].mean is None:
                 raise ValueError(
                     f"backbones.{key}.normalize: 'dataset', but datasets.{name} has no mean and "
                     "std; allowed: with both there, or imagenet or none here"
