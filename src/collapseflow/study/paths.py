@@ -84,6 +84,10 @@ class Files:
         """The images."""
         return f"{self.results}/data/{dataset}.h5"
 
+    def audit(self, dataset: str) -> str:
+        """What there is to know of the images."""
+        return f"{self.results}/audit/{dataset}.json"
+
     def training(self, dataset: str, run: str) -> str:
         """The folder with a run's weights."""
         return f"{self.results}/training/{dataset}/{run}/weights"
