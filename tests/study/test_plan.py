@@ -474,7 +474,8 @@ def tables(*names):
 
 
 ALWAYS = {"results/toy/measures.csv", "results/toy/failures.csv"}
-ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
+ALWAYS |= figures("samples_digits", "audit_digits", "scattering_digits")
+ALWAYS |= tables("audit_digits", "runtime")
 OF_FEATURES = figures("embedding_digits", "confusion_digits")
 OF_FEATURES |= tables("accuracy_digits", "comparison_digits")
 OF_FEATURES |= {"results/toy/tables/confusion_digits.csv"}
@@ -542,7 +543,10 @@ def test_a_study_makes_the_tables_and_figures_that_it_has_results_for(keys, expe
 
 def test_every_result_stands_in_the_summary_once():
     assert sections(plan(**SMALL, **VARIANCE)) == [
-        ("Digits 8×8: images", ["figures/samples_digits.png"]),
+        (
+            "Digits 8×8: images",
+            ["figures/samples_digits.png", "figures/audit_digits.png", "tables/audit_digits.md"],
+        ),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
         (
@@ -613,6 +617,7 @@ def jobs_of_seeds(*seeds):
     first = seeds[0]
     return [
         ("prepare_dataset", "digits", ""),
+        ("audit", "digits", ""),
         *[("initialize_weights", "", f"res/random/s{s}") for s in seeds],
         ("extract", "digits", "raw"),
         ("extract", "digits", "scattering"),
@@ -646,6 +651,7 @@ def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
     jobs = plan(**SMALL, features=[]).timed_jobs
     assert jobs == [
         ("prepare_dataset", "digits", ""),
+        ("audit", "digits", ""),
         ("initialize_weights", "", "res/random/s0"),
         ("extract", "digits", "res/random/s0/epoch000"),
         ("extract", "digits", "res/random/plain/s0/epoch002"),

@@ -2,6 +2,7 @@
 
 Below ``results/<study>/``::
 
+    audit/<data set>.json                              what there is to know of the images
     weights/<backbone>/<start>.safetensors             a start that no seed touches
     weights/<backbone>/<start>/s<seed>.safetensors     pretrained here, or random
     training/<data set>/<run>/weights/                 a run's weights after each measured epoch

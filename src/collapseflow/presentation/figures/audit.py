@@ -37,6 +37,7 @@ def plot_audit(material: Material, outputs: Outputs) -> None:
     side = style["width"] / columns
     height = 1.5 + len(kinds) * (2 * side + 0.85)
     figure = plt.figure(figsize=(style["width"], height))
+    figure.get_layout_engine().set(h_pad=0.02, hspace=0)
     heights = [1.5, *[2 * side + 0.85] * len(kinds)]
     parts = figure.subfigures(1 + len(kinds), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_sizes(parts[0].subplots(), found["classes"])
@@ -54,7 +55,7 @@ def plot_audit(material: Material, outputs: Outputs) -> None:
                     for label in dict.fromkeys(pair["labels"])
                 ]
                 value = pair["correlation"]
-                words = "equal" if value == 1 else f"{np.floor(1000 * value) / 1000:.3f}"
+                words = "equal" if value == 1 else f"{np.floor(10_000 * value) / 10_000:.4f}"
                 above.set_title("\n".join([words, *names]), fontsize=appearance.points(style, 2))
     appearance.title(figure, material.title, style)
     appearance.save(figure, outputs)
