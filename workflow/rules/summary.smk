@@ -8,6 +8,7 @@ rule find:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
         comparisons=lambda wildcards: list(comparison_tables(PLAN).values()),
+        audits=[FILES.audit(d) for d in STUDY.datasets],
     output:
         findings="<results>/findings.json",
     log:
