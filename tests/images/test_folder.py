@@ -1,6 +1,7 @@
 """A folder of one's own images, against Pillow and hand-made pictures."""
 
 import hashlib
+import io
 import json
 import os
 import struct
@@ -577,6 +578,18 @@ def test_what_other_programs_would_decode_is_no_image(two_classes):
     message = refused(two_classes)
     assert f"cat{os.sep}x.eps (no ending of a picture that Pillow reads)" in message
     assert f"cat{os.sep}y.png (no image that Pillow reads)" in message
+
+
+def test_a_format_that_no_first_bytes_tell_needs_its_ending(tmp_path):
+    write(tmp_path / "a.tga", colour((1, 2, 3)))
+    content = (tmp_path / "a.tga").read_bytes()
+    assert decode_one(tmp_path / "a.tga", None).levels[0, 0].tolist() == [1, 2, 3]
+    (tmp_path / "a.png").write_bytes(content)
+    for file in (tmp_path / "a.png", io.BytesIO(content)):
+        assert decode_one(file, None) == "no image that Pillow reads"
+    write(tmp_path / "b.bmp", colour((1, 2, 3)))
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.bmp").read_bytes())
+    assert decode_one(tmp_path / "b.png", None).levels[0, 0].tolist() == [1, 2, 3]
 
 
 def halves(height, width):
