@@ -556,6 +556,14 @@ def test_of_a_moving_picture_the_first_frame_is_the_image(tmp_path):
     assert found == [[1, 9, 200], [11, 9, 200]] * 2
 
 
+def test_gifs_of_grey_levels_are_grey(tmp_path):
+    for name in "ab":
+        for k in range(2):
+            write(tmp_path / name / f"{k}.gif", np.arange(100, 136, dtype=np.uint8).reshape(6, 6))
+    found = levels_of(read(tmp_path))
+    np.testing.assert_array_equal(found, [np.arange(100, 136).reshape(6, 6)] * 4)
+
+
 def test_16_bits_of_pgm_files_are_levels(tmp_path):
     for name in "ab":
         for k in range(2):

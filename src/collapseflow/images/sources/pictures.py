@@ -173,6 +173,10 @@ def decode_one(file: Path | BinaryIO, size: Size, fit: Fit = "crop") -> Picture 
         image = Image.alpha_composite(white, image).convert("L" if grey else "RGB")
     elif image.mode == "P":
         image = image.convert("RGB")
+        red, *others = image.split()
+        # GIF has grey levels as colours alone.
+        if kind == "GIF" and all(other.tobytes() == red.tobytes() for other in others):
+            image = red
     if image.mode not in ("L", "RGB", "I;16"):
         return f"{image.mode} values; convert it to RGB or grey"
     return Picture(np.asarray(fitted(image, size, fit)), largest)
