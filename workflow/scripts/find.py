@@ -24,7 +24,7 @@ with job(snakemake):
         subsets=told.subsets,
         repeated={
             dataset: (n, found["n"]["test"])
-            for dataset, path in zip(told.datasets, snakemake.input.audits, strict=True)
+            for dataset, path in zip(told.audited, snakemake.input.audits, strict=True)
             for found in [read_json(path)]
             if (n := found["exact"]["across"]["images"])
         },
