@@ -375,8 +375,8 @@ def sides() -> dict:
     for case in CASES:
         found |= {
             f"all measures, {case.name}": partial(suite, case=case),
-            f"theirs, {case.name}": partial(shared, case=case),
-            f"theirs in a loop, {case.name}": partial(loop, case=case),
+            f"shared measures, {case.name}": partial(shared, case=case),
+            f"shared measures in a loop, {case.name}": partial(loop, case=case),
             f"one reading, {case.name}": partial(reading, case=case),
             f"d x d formulas, {case.name}": partial(dense, case=case),
             f"accumulators, {case.name}": partial(accumulators, case=case),
@@ -395,7 +395,7 @@ def rows() -> list[Row]:
             Row(ours, f"accumulators, {case.name}", 10, similar_measures),
             *(
                 Row(f"{part}, {case.name}", f"accumulators, {case.name}", 3, similar_measures)
-                for part in ("theirs", "theirs in a loop")
+                for part in ("shared measures", "shared measures in a loop")
             ),
         ]
     return [*found, Row(EVERY_LAYER, FORWARD, 1.1, same_norm, at_most=True)]
@@ -414,7 +414,7 @@ def floor(folder: Path, runs: Mapping[str, list[Run]]) -> str:
         seconds = min(run.seconds for run in measured)
         peaks = {
             part: max(run.mebibytes for run in runs[f"{part}, {case.name}"])
-            for part in ("all measures", "theirs", "theirs in a loop")
+            for part in ("all measures", "shared measures", "shared measures in a loop")
         }
         memory = ", ".join(
             f"{part} {peak:.0f} MiB{'' if peak <= MEBIBYTES else ' (missed)'}"
@@ -446,11 +446,11 @@ if __name__ == "__main__":
         + ", on the disk (in the page cache), to the numbers; against one checked reading on one "
         "thread, against the formulas with d x d matrices in float64, and against the sums of "
         "batches with a d x d covariance of the package neural-collapse, in float32, which has a "
-        f'part of the measures: "theirs" is that part alone, with products of float32, from the '
-        f"store, and in a loop in batches of {BATCH}, of which {LOOP_BYTES // 2**20} MiB are kept "
-        "in memory and all else in a temporary file. And the statistics of 18 layers of ResNet18 "
-        f"on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against that "
-        "alone.",
+        "part of the measures: the shared ones are that part alone, with products of float32, from "
+        f"the store, and in a loop in batches of {BATCH}, of which {LOOP_BYTES // 2**20} MiB are "
+        "kept in memory and all else in a temporary file. And the statistics of 18 layers of "
+        f"ResNet18 on {sum(N_IMAGES):,} images at {IMAGE_SIZE} px, with its forward pass, against "
+        "that alone.",
         sides(),
         rows(),
         prepare=prepare,

@@ -8,6 +8,7 @@ import pytest
 
 from collapseflow.figures import class_geometry, collapse_curves, feature_map
 from collapseflow.measures import Collapse
+from collapseflow.rows import write_rows
 from collapseflow.running.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -75,6 +76,15 @@ def test_a_measures_csv_is_drawn_as_pandas_reads_it(tmp_path):
     assert words(figure) == {"long, rate 0.1", "short", "training images"}
 
 
+def test_rows_of_a_loop_of_one_s_own_are_drawn_from_their_file(tmp_path):
+    for epoch, value in enumerate((1.0, 0.1, 0.01)):
+        write_rows(tmp_path / "mine.csv", {"nc1": value}, 60, epoch, "test", "fc", "mine", "mlp")
+    figure = collapse_curves(pd.read_csv(tmp_path / "mine.csv"))
+    assert figure.get_suptitle() == "mine"
+    assert lines(figure, 0) == [[[0, 1.0], [1, 0.1], [2, 0.01]]]
+    assert words(figure) == {"mlp", "test images"}
+
+
 def test_measures_on_as_many_training_images_as_test_images_stand_for_those_on_all():
     figure = collapse_curves(
         pd.concat([table(split="train"), table(split="train_matched").assign(value=3.0)])
@@ -107,7 +117,7 @@ def test_of_several_layers_the_last_is_drawn_and_other_quantities_are_passed_ove
         (table().iloc[:0], "rows: no measure of an epoch of a training is among them"),
         (table(epoch=0.5), "rows: have an epoch or a seed that is no whole number"),
         (table(seed="one"), "rows: have an epoch or a seed that is no whole number"),
-        (table(recipe=""), "rows: no measure of an epoch of a training is among them"),
+        (table(epoch=None), "rows: no measure of an epoch of a training is among them"),
     ],
 )
 def test_a_table_of_which_nothing_can_be_drawn_is_refused(rows, message):
@@ -173,6 +183,15 @@ def test_settings_and_figures_of_others_stay_as_they_are():
     assert plt.get_fignums() == [mine.number]
     plt.close(mine)
     matplotlib.rcdefaults()
+
+
+def test_a_style_says_which_measures_and_splits_are_shown():
+    both = pd.concat([table(split="train"), table(split="test").assign(value=7.0)])
+    only = {"measures": ["nc2_equinorm"], "splits": ["test"]}
+    figure = collapse_curves(both, style={"only": only})
+    assert len([axis for axis in figure.axes if axis.axison]) == 1
+    assert lines(figure, 0) == [[[0, 7.0], [1, 7.0], [2, 7.0]]]
+    assert words(figure) == {"network", "test images"}
 
 
 def test_a_style_is_checked_as_a_study_s_is():

@@ -185,7 +185,11 @@ def test_a_command_that_needs_more_says_what(installed, tmp_path, command, libra
 
 
 LARGE = {"torch", "torchvision", "snakemake", "sklearn", "pandas", "matplotlib"}
-LOADED = {"measures.probes": {"sklearn", "pandas"}, "figures": {"sklearn", "pandas", "matplotlib"}}
+LOADED = {
+    "measures.probes": {"sklearn", "pandas"},
+    "rows": {"sklearn", "pandas"},
+    "figures": {"sklearn", "pandas", "matplotlib"},
+}
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ def test_every_job_that_computes_has_its_run_time_and_its_own_peak_memory(tiny):
     stages = Counter(table["stage"])
     assert stages == {
         "prepare_dataset": 2,
+        "audit": 2,
         "render_letters": 1,
         "pretrain": 1,
         "initialize_weights": 1,
@@ -460,6 +461,7 @@ def test_the_report_builds(tiny):
             {"style": {"font_size": 9}},
             {
                 "plot_samples": 2,
+                "plot_audit": 2,
                 "plot_scattering": 2,
                 "plot_confusion": 2,
                 "plot_embedding": 2,
@@ -638,6 +640,7 @@ def test_the_study_of_the_reports_plans_every_job(tmp_path):
         "tabulate_flaws": 1,
         "embed": datasets * sets + 2 * 2,
         "plot_samples": datasets,
+        **dict.fromkeys(("audit", "plot_audit", "tabulate_audit"), datasets),
         "plot_scattering": datasets,
         "plot_embedding": datasets,
         "tabulate_accuracy": datasets,
@@ -665,6 +668,7 @@ def test_nothing_of_the_embedded_study_leaks_into_another(tmp_path):
         "classify": 2,
         "embed": 2,
         "plot_samples": 1,
+        **dict.fromkeys(("audit", "plot_audit", "tabulate_audit"), 1),
         "plot_scattering": 1,
         "plot_embedding": 1,
         "reduce_features": 2,

@@ -4,7 +4,8 @@ The functions that draw a study's figures draw these. Matplotlib's settings and 
 pyplot stay as they are. A notebook shows what is given, and ``savefig`` saves it.
 
 ``style`` has keys of a study file's ``style`` (``config/README.md``), for example
-``{"width": "column"}`` for a column of print; another key or value ends in a ``UserError``.
+``{"width": "column"}`` for a column of print or ``{"only": {"measures": ["nc1"]}}``; another key or
+value ends in a ``UserError``. Which recipes are shown, the rows of a table say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,20 @@ from matplotlib.figure import Figure
 
 from collapseflow.measures.quantities import QUANTITIES
 from collapseflow.measures.statistics import MATCHED, Statistics
-from collapseflow.presentation.figures.curves import MATCHED_WORDS, SPLIT_WORDS, RunFigure
+from collapseflow.presentation.figures.curves import (
+    MATCHED_WORDS,
+    SPLIT_WORDS,
+    SPLITS,
+    RunFigure,
+    chosen,
+)
 from collapseflow.presentation.figures.embedding import draw_maps
 from collapseflow.presentation.figures.epochs import draw_collapse
 from collapseflow.presentation.figures.geometry import draw_geometry, drawable
 from collapseflow.presentation.material import DescribedRun
 from collapseflow.presentation.rows import COLUMNS
 from collapseflow.running.words import as_word
-from collapseflow.study.schema import load
+from collapseflow.study.schema import Style, load
 
 #: What columns hold that a table leaves out: of one network on one data set.
 DEFAULTS = {
@@ -45,10 +52,10 @@ NUMBERS = ("seed", "epoch", "value", "low", "high", "n")
 NEEDED = ("epoch", "quantity", "value")
 
 
-def _drawn(style: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A style as figures are told it, checked as that of a study is."""
+def _checked(style: Mapping[str, Any] | None) -> Style:
+    """A style, checked as that of a study is."""
     study = {"study": "library", "datasets": {"digits": {"source": "digits"}}}
-    return load({**study, "style": dict(style or {})}).style.drawn
+    return load({**study, "style": dict(style or {})}).style
 
 
 def collapse_curves(
@@ -79,7 +86,7 @@ def collapse_curves(
     table = rows.assign(**{key: value for key, value in DEFAULTS.items() if key not in rows})
     table = table[table["quantity"].isin(QUANTITIES) & table["epoch"].notna()]
     try:
-        table = table.astype({"seed": "Int64", "epoch": "Int64"})
+        table = table.astype({"seed": "Int64", "epoch": "Int64"}).fillna({"seed": 0})
     except (TypeError, ValueError):
         raise ValueError("rows: have an epoch or a seed that is no whole number") from None
     for name in table.columns.difference(NUMBERS):
@@ -90,27 +97,29 @@ def collapse_curves(
     runs = _runs(table)
     if not runs:
         raise ValueError("rows: no measure of an epoch of a training is among them")
-    split_words = MATCHED_WORDS
+    words = MATCHED_WORDS
     if not (table["split"] == MATCHED).any():
-        split_words = SPLIT_WORDS
+        words = SPLIT_WORDS
         of_training = table[table["split"] == "train"]
         table = pd.concat([table, of_training.assign(split=MATCHED)])
-    shown = {
-        split: words for split, words in split_words.items() if (table["split"] == split).any()
-    }
+    look = _checked(style)
+    there = [split for split in SPLITS if (table["split"] == split).any()]
+    splits = {split: SPLITS[split] for split in chosen(there, look.only.splits)}
     backbones = {run.backbone: run.backbone for run in runs}
     with matplotlib.rc_context():
         label = names[0] if title is None else title
-        shared = RunFigure(runs, {names[0]: label}, backbones, None, _drawn(style))
+        shared = RunFigure(runs, {names[0]: label}, backbones, None, look.drawn)
         # Of trainings from elsewhere it is not known that they start from the same weights.
         shared.starts = []
-        return draw_collapse(table, shared, shown, {})
+        return draw_collapse(table, shared, words, {}, splits, look.only.measures)
 
 
 def _runs(table: pd.DataFrame) -> list[DescribedRun]:
     """The trainings of a table, in the order of their first rows."""
     swept = [column for column in table if column not in COLUMNS]
     trained = table[table["recipe"] != ""]
+    # Without any recipe they are not told from features that nobody trains: all are trainings.
+    trained = trained if len(trained) else table
     parts = ["backbone", "start", "recipe", *swept]
     telling = [part for part in parts if trained[part].nunique() > 1]
     runs = []
@@ -172,7 +181,7 @@ def class_geometry(
     labels = [one.classes for splits in states.values() for one in splits.values()]
     with matplotlib.rc_context():
         names = _names(class_names, np.concatenate(labels))
-        return draw_geometry(known, names, title, [], _drawn(style), {})
+        return draw_geometry(known, names, title, [], _checked(style).drawn, {})
 
 
 def feature_map(
@@ -217,7 +226,7 @@ def feature_map(
     }
     with matplotlib.rc_context():
         names = _names(class_names, labels)
-        return draw_maps([(content, title)], "", names, _drawn(style), {})
+        return draw_maps([(content, title)], "", names, _checked(style).drawn, {})
 
 
 def _names(class_names: Sequence[str] | None, labels: np.ndarray) -> list[str]:

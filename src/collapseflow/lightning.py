@@ -41,13 +41,20 @@ class CollapseCallback(Callback):
     labels
         Gives the labels (n,) of a batch.
     collapse
-        More arguments of :class:`~collapseflow.measures.Collapse`, such as ``memory``.
+        More arguments of :class:`~collapseflow.measures.Collapse`, such as ``memory``; no
+        ``definitions``, which rows have no words for.
     dataset, backbone, start, recipe, seed
         What the rows say of the training.
 
     Attributes
     ----------
     values : by split and name, the measures of the last validation
+
+    Raises
+    ------
+    ValueError
+        In one line, also while Lightning validates: if the head, the dataloaders or a batch are not
+        as said here.
     """
 
     def __init__(
@@ -65,6 +72,8 @@ class CollapseCallback(Callback):
         recipe: str = "",
         seed: int | None = None,
     ) -> None:
+        if "definitions" in (collapse or {}):
+            raise ValueError("collapse: rows have our definitions; leave out 'definitions'")
         self.head, self.rows, self.labels = head, rows, labels
         self.training = {
             "dataset": dataset,

@@ -88,10 +88,34 @@ def tokens(n_classes, image_size=32):
     return Tokens(n_classes, image_size)
 
 
+class TwoHeads(Mine):
+    """The other one, which nothing reaches, comes first."""
+
+    def __init__(self, n_classes, branches=False):
+        nn.Module.__init__(self)
+        self.auxiliary = nn.Linear(4, n_classes)
+        whole = Mine(n_classes)
+        self.one, self.two, self.classifier2 = whole.one, whole.two, whole.classifier2
+        self.branches = branches
+
+
 def two_heads(n_classes):
-    network = Mine(n_classes)
-    network.auxiliary = nn.Linear(4, n_classes)
-    return network
+    return TwoHeads(n_classes)
+
+
+def two_heads_branching(n_classes):
+    return TwoHeads(n_classes, branches=True)
+
+
+class Clock(Mine):
+    """Makes a tensor on a device of its own."""
+
+    def forward(self, images):
+        return super().forward(images) * torch.arange(1, 2, device="cpu")
+
+
+def clock(n_classes):
+    return Clock(n_classes)
 
 
 def for_seven(n_classes):
@@ -150,9 +174,10 @@ def mine(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in ("mine", "parts", "broken"):
             del sys.modules[name]
-    for asked in (skeleton, layer_names, head_parameters, penultimate_layer, ends_in_head, code_of):
+    for asked in (skeleton, layer_names, head_parameters, head_layer, penultimate_layer, evaluated):
         asked.cache_clear()
-    evaluated.cache_clear()
+    ends_in_head.cache_clear()
+    code_of.cache_clear()
 
 
 def by_hand(network, images):
@@ -224,6 +249,11 @@ def test_layers_by_hooks_are_listed_with_their_shapes(mine):
     assert shapes["one"] == (8, 16, 16) and shapes["two.2"] == (16, 8, 8)
     assert shapes["penultimate"] == (16,) and shapes["classifier2"] == (1000,)
     assert list(shapes)[-2:] == ["penultimate", "classifier2"]
+
+
+def test_a_network_that_makes_tensors_of_its_own_is_asked_with_values(mine):
+    check_backbone("mine:clock", ["two", "penultimate"], [], 32, batch_size=2)
+    assert not next(skeleton("mine:clock", 7).parameters()).is_meta
 
 
 @pytest.mark.parametrize("model", ["mine:plain", "mine:branching"])
@@ -317,16 +347,18 @@ def test_what_is_wrong_with_a_user_s_network_is_told_in_one_line(mine, monkeypat
 
 
 def test_layers_that_no_image_reaches_are_told_apart_from_unknown_ones(mine):
-    for model in ("mine:two_heads",):
-        with pytest.raises(UserError, match="'auxiliary' of mine:two_heads is never reached"):
-            check_backbone(model, ["auxiliary"], [], 32, head="classifier2")
+    for model in ("mine:two_heads", "mine:two_heads_branching"):
+        with pytest.raises(UserError, match=f"'auxiliary' of {model} is never reached"):
+            check_backbone(model, ["auxiliary"], [], 32)
         with pytest.raises(UserError, match="layers: 'ones' is no layer .* did you mean 'one'"):
-            check_backbone(model, ["ones"], [], 32, head="classifier2")
+            check_backbone(model, ["ones"], [], 32)
 
 
 def test_the_last_layer_can_be_named(mine):
     named = Architecture("mine:two_heads", head="classifier2")
-    assert head_layer("mine:two_heads") == "classifier2"
+    for model in ("mine:two_heads", "mine:two_heads_branching"):
+        # The first that an image reaches.
+        assert head_layer(model) == "classifier2"
     assert head_layer(named) == "classifier2"
     # All that depends on the classes is new with a new head.
     assert set(head_parameters(named)) == {

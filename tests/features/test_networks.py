@@ -919,13 +919,6 @@ def test_images_that_a_network_cannot_take_are_refused_with_the_least_that_it_ca
     )
 
 
-@pytest.mark.parametrize("image_size", [32, 256])
-def test_a_network_for_one_image_size_is_refused_any_other(image_size):
-    check_backbone("vit_b_32", LAST, [], 224)
-    with pytest.raises(UserError, match=f"^image_size: {image_size} is .*; allowed: 224$"):
-        check_backbone("vit_b_32", LAST, [], image_size)
-
-
 def test_only_the_layers_that_are_read_must_take_the_images():
     # The pooling behind this layer has nothing left to pool.
     check_backbone("vgg16", ["features.28"], [], 16, batch_size=None)

@@ -1,6 +1,7 @@
 """A folder of one's own images, against Pillow and hand-made pictures."""
 
 import hashlib
+import io
 import json
 import os
 import struct
@@ -555,6 +556,14 @@ def test_of_a_moving_picture_the_first_frame_is_the_image(tmp_path):
     assert found == [[1, 9, 200], [11, 9, 200]] * 2
 
 
+def test_gifs_of_grey_levels_are_grey(tmp_path):
+    for name in "ab":
+        for k in range(2):
+            write(tmp_path / name / f"{k}.gif", np.arange(100, 136, dtype=np.uint8).reshape(6, 6))
+    found = levels_of(read(tmp_path))
+    np.testing.assert_array_equal(found, [np.arange(100, 136).reshape(6, 6)] * 4)
+
+
 def test_16_bits_of_pgm_files_are_levels(tmp_path):
     for name in "ab":
         for k in range(2):
@@ -577,6 +586,18 @@ def test_what_other_programs_would_decode_is_no_image(two_classes):
     message = refused(two_classes)
     assert f"cat{os.sep}x.eps (no ending of a picture that Pillow reads)" in message
     assert f"cat{os.sep}y.png (no image that Pillow reads)" in message
+
+
+def test_a_format_that_no_first_bytes_tell_needs_its_ending(tmp_path):
+    write(tmp_path / "a.tga", colour((1, 2, 3)))
+    content = (tmp_path / "a.tga").read_bytes()
+    assert decode_one(tmp_path / "a.tga", None).levels[0, 0].tolist() == [1, 2, 3]
+    (tmp_path / "a.png").write_bytes(content)
+    for file in (tmp_path / "a.png", io.BytesIO(content)):
+        assert decode_one(file, None) == "no image that Pillow reads"
+    write(tmp_path / "b.bmp", colour((1, 2, 3)))
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.bmp").read_bytes())
+    assert decode_one(tmp_path / "b.png", None).levels[0, 0].tolist() == [1, 2, 3]
 
 
 def halves(height, width):

@@ -132,7 +132,9 @@ def test_groups_stay_whole_and_are_refused_on_both_sides(tmp_path):
         name: make(range(i, i + 10), patient=patients) for i, name in ((0, "train"), (10, "test"))
     }
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "two")
-    assert "groups with training and test images, 1: p2; put" in refused(tmp_path / "two")
+    message = refused(tmp_path / "two")
+    assert "groups with training and test images, 1: p2; put each on one side, or say" in message
+    assert read(tmp_path / "two", {"group": None}).test.groups is None
 
 
 def test_a_size_and_grey_among_colours(tmp_path):

@@ -168,9 +168,21 @@ def test_a_network_whose_class_means_coincide_is_no_end_of_a_training(tmp_path, 
     assert trainer.state.finished
 
 
-def test_the_example_of_the_page_runs(tmp_path):
+def test_definitions_of_others_get_no_rows(made):
+    with pytest.raises(ValueError, match="^collapse: rows have our definitions; leave out"):
+        made(collapse={"definitions": "papyan2020"})
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_example_of_the_page_runs(tmp_path, processes):
     page = (ROOT / "docs" / "inside-my-loop.md").read_text(encoding="utf-8")
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "lightning" in c)
+    if processes == 2:
+        # What they find stays with them, but for the rows.
+        code = code.replace("print(callback", "#").replace(
+            'accelerator="cpu")', 'accelerator="cpu", devices=2, strategy="ddp_fork")'
+        )
+        assert "ddp_fork" in code
     answer = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -181,6 +193,6 @@ def test_the_example_of_the_page_runs(tmp_path):
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
     rows = read_csv(tmp_path / "rows.csv")
-    assert set(zip(rows["epoch"], rows["split"], strict=True)) == {
-        (epoch, split) for epoch in (1, 2) for split in ("train", "test")
+    assert set(zip(rows["epoch"], rows["split"], rows["n"], strict=True)) == {
+        (epoch, split, n) for epoch in (1, 2) for split, n in (("train", 300), ("test", 100))
     }

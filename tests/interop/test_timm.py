@@ -1,8 +1,12 @@
 """Networks of timm, against timm itself."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -28,7 +32,8 @@ from collapseflow.study.check import check_against_libraries  # noqa: E402
 from collapseflow.study.file import parse  # noqa: E402
 from collapseflow.study.schema import load  # noqa: E402
 
-PAGE = (Path(__file__).parents[2] / "docs" / "my-network.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "my-network.md").read_text(encoding="utf-8")
 VIT, CONVNEXT = Architecture("timm/test_vit", 64), Architecture("timm/test_convnext", 64)
 
 
@@ -193,7 +198,7 @@ def test_without_hub_and_cache_it_is_said_how_to_give_a_file(hub, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_study_of_the_page_is_all_right():
+def test_the_study_of_the_page_is_made(tmp_path):
     text = next(
         block
         for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.M | re.S)
@@ -202,3 +207,17 @@ def test_the_study_of_the_page_is_all_right():
     study = load(parse(text, "timm-study.yaml"))
     assert study.backbones["vit"].normalize == "weights"
     assert check_against_libraries(study) == []
+    (tmp_path / "timm-study.yaml").write_text(text)
+    words = ["-m", "snakemake", "results/my-timm/measures.csv", "--cores", "2"]
+    words += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "timm-study.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
+    measures = pd.read_csv(tmp_path / "results" / "my-timm" / "measures.csv")
+    assert set(measures["backbone"]) == {"vit", "convnext"}
+    # Of both the last layer is known: its weights, and what it predicts.
+    trained = measures[(measures["epoch"] == 1) & (measures["layer"] == "penultimate")]
+    for _, rows in trained.groupby("backbone"):
+        assert {"nc1", "nc3", "nc4"} <= set(rows["quantity"])

@@ -13,7 +13,7 @@ import torch
 
 from collapseflow.measures import Collapse, kept
 from collapseflow.measures import statistics as module
-from collapseflow.measures.definitions import compare_definitions
+from collapseflow.measures.definitions import PRESETS, compare_definitions
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -166,11 +166,13 @@ def test_a_batch_that_changes_afterwards_stays_as_it_was_given():
     require_equal(collapse.compute(head), features, labels, logits, head)
 
 
-def test_the_nearest_mean_of_test_vectors_is_one_of_the_training_vectors():
-    features, labels, logits, head = make_case()
-    others, their_labels, their_logits, _ = make_case(seed=1)
+@pytest.mark.parametrize("products", ["float64", "float32"])
+@pytest.mark.parametrize("d", [4, 12])
+def test_the_nearest_mean_of_test_vectors_is_one_of_the_training_vectors(d, products):
+    features, labels, *_ = make_case(d=d)
+    others, their_labels, their_logits, _ = make_case(d=d, seed=1)
     training = fill(Collapse(5), features, labels)
-    test = fill(Collapse(5), others, their_labels, their_logits)
+    test = fill(Collapse(5, products=products), others, their_labels, their_logits)
     means = np.stack([features[labels == c].mean(axis=0) for c in range(5)])
     nearest = ((others[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     found = test.compute(training=training)
@@ -267,6 +269,17 @@ def test_class_means_near_each_other_keep_products_in_float64(monkeypatch):
     assert (set(part), part["nc4"]) == ({"nc1", "nc4"}, found["nc4"])
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_vectors_near_the_limits_of_float32_have_the_measures_of_others(scale):
+    """Whatever is free of scale: products of vectors of 1e-25 would be nothing in float32."""
+    features, labels, logits, _ = make_case()
+    scaled = (scale * features).astype(np.float32)
+    found = fill(Collapse(5), scaled, labels, logits).compute()
+    exact = fill(Collapse(5), scaled.astype(np.float64) / scale, labels, logits).compute()
+    for name in ("nc1", "cdnv", "directional_cdnv", "nc4", "accuracy_nearest_mean"):
+        assert found[name] == pytest.approx(exact[name], rel=1e-10), name
+
+
 @pytest.mark.parametrize("kind", ["float64", "float16", "torch.bfloat16"])
 def test_the_type_of_the_products_follows_that_of_the_vectors(monkeypatch, kind):
     types = counted_products(monkeypatch)
@@ -278,7 +291,7 @@ def test_the_type_of_the_products_follows_that_of_the_vectors(monkeypatch, kind)
     assert types == ["float64" if kind == "float64" else "float32", "float64"]
 
 
-@pytest.mark.parametrize("definitions", [None, "papyan2020", "luthra_code", "papyan_notebook"])
+@pytest.mark.parametrize("definitions", [None, *PRESETS])
 def test_a_part_of_the_measures_has_the_same_values(definitions):
     features, labels, logits, head = make_case()
     whole = fill(Collapse(5, definitions), features, labels, logits).compute(head)

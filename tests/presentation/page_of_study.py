@@ -1,6 +1,7 @@
 """A made-up study whose page tests look at: names that are no HTML, numbers known by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -221,6 +222,42 @@ def contents():
 
 PROBES = "figures/probes.png"
 ENDS = ("csv", "md", "tex", "json")
+
+
+def with_a_failed_run(folder):
+    """What :func:`write` is told of a second network, which was lost in its second epoch."""
+    runs = [describe_run(seed=seed, layers=["conv", "flatten"]) for seed in (0, 1)]
+    lost = [describe_run(backbone="vgg11", seed=seed) for seed in (0, 1)]
+    what = {"dataset": "digits", "backbone": "vgg11", "start": "random", "recipe": "plain"}
+    what |= {"epoch": 2, "layer": "", "what": "VGG11 on Digits", "reason": "the loss is <nan>"}
+    pd.DataFrame([{**what, "seed": run.seed} for run in lost]).to_csv(folder / "lost.csv")
+    return {"runs": [*runs, *lost], "failures": folder / "lost.csv"}
+
+
+def without_a_network():
+    """What :func:`write` is told of a study of pixels alone."""
+    study = {"study": "pixels", "seeds": [], "recipes": {}}
+    study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
+    return {"runs": [], "geometry": [], "study": study}
+
+
+def with_a_smaller_data_set(folder, monkeypatch):
+    """What :func:`write` is told of a second data set, of two classes."""
+    (folder / "more").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "CLASSES", ["one", "two"])
+        patch.setitem(globals(), "WRONG", {"raw": {"lda": [3]}, TUNED.features: {"lda": []}})
+        write_images(folder / "more" / "images.h5")
+        maps = write_maps(folder / "more")
+        classification = write_classification(folder / "more")
+    write_images(folder / "images.h5")
+    return {
+        "columns": [RAW, TUNED, *(replace(one, dataset="more") for one in (RAW, TUNED))],
+        "embeddings": [*write_maps(folder), *maps],
+        "classification": [*write_classification(folder), *classification],
+        "images": [folder / "images.h5", folder / "more" / "images.h5"],
+        "datasets": {"digits": "Digits", "more": "More"},
+    }
 
 
 def write(folder, measures=None, **changes):

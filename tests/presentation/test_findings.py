@@ -503,6 +503,15 @@ def test_every_limit_is_said():
     ]
 
 
+def test_test_images_that_are_training_images_are_a_limit():
+    made = results([], [], [RAW], repeated={"mnist": (1, 400), "digits": (12, 1_000)})
+    (sentence,) = [one.text for one in limits(made) if "training images, too" in one.text]
+    assert "1 of the 400 test images of MNIST" in sentence
+    assert "12 of the 1,000 test images of Digits" in sentence
+    without = limits(results([], [], [RAW]))
+    assert not any("training images, too" in one.text for one in without)
+
+
 # --- all of them ------------------------------------------------------------------------------
 
 

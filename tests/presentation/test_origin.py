@@ -55,13 +55,15 @@ def test_a_mistake_leads_back_to_its_jpeg(tmp_path, monkeypatch):
     maps = explorer.read_maps([tmp_path / "map.npz"], [RAW])
     answers = [tmp_path / "ncm.json"]
     told, _ = explorer.describe(images, maps, [RAW], answers, {"ncm": "nearest mean"}, 0)
+    files = explorer.mapped_images(images, maps[0], 0).names
+    assert files.tolist() in told.values()
     test = read_split(images, "test")
     labels = np.frombuffer(base64.b64decode(told["labels"]), np.uint32)
     wrong = mistakes(told, "ncm")
-    assert {told["files"][i] for i in wrong} == {
+    assert {files[i] for i in wrong} == {
         f"{name}{os.sep}of one day{os.sep}7.jpg" for name in ("bright", "dark")
     }
     for i in wrong:
-        path = folder / told["files"][i]
+        path = folder / files[i]
         assert path.parts[-3] == told["classes"][labels[i]]
         assert abs(int(test.images[i - told["n_train"], 0, 0]) - levels[path]) <= 2

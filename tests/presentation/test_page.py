@@ -127,9 +127,7 @@ def test_a_study_without_networks_features_and_findings_has_a_page(tmp_path):
 
 
 def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
-    study = {"study": "a", "seeds": [], "recipes": {}}
-    study |= dict.fromkeys(("precision", "precision_of_reading"), "float32")
-    path = page_of_study.write(tmp_path, runs=[], geometry=[], study=study)
+    path = page_of_study.write(tmp_path, **page_of_study.without_a_network())
     page = Page(path.read_text(encoding="utf-8"))
     assert "Features are read in float32." in page.texts
     assert not [words for words in page.texts if "trained in" in words or "Recipes" in words]
@@ -139,11 +137,7 @@ def test_a_study_of_pixels_alone_has_its_features_and_maps(tmp_path):
 
 
 def test_a_run_that_failed_is_named_and_has_no_result(tmp_path):
-    lost = [describe_run(backbone="vgg11", seed=seed) for seed in (0, 1)]
-    what = {"dataset": "digits", "backbone": "vgg11", "start": "random", "recipe": "plain"}
-    what |= {"epoch": 2, "layer": "", "what": "VGG11 on Digits", "reason": "the loss is <nan>"}
-    pd.DataFrame([{**what, "seed": run.seed} for run in lost]).to_csv(tmp_path / "lost.csv")
-    path = page_of_study.write(tmp_path, runs=[*RUNS, *lost], failures=tmp_path / "lost.csv")
+    path = page_of_study.write(tmp_path, **page_of_study.with_a_failed_run(tmp_path))
     page = Page(path.read_text(encoding="utf-8"))
     assert "VGG11 on Digits, seeds 0, 1, epoch 2: the loss is <nan>" in page.texts
     assert "It is left out of all that follows." in page.texts

@@ -97,6 +97,33 @@ def test_the_page_is_read_without_a_script(open_page):
     assert not page.locator("#open-explorer").is_visible()
 
 
+@pytest.mark.parametrize("kind", ["a failed run", "no network", "120 classes"])
+def test_an_unusual_study_is_read_at_any_width_and_printed(open_page, tmp_path, monkeypatch, kind):
+    told, missing = {}, set()
+    if kind == "a failed run":
+        told = page_of_study.with_a_failed_run(tmp_path)
+    elif kind == "no network":
+        told, missing = page_of_study.without_a_network(), {"key"}
+    else:
+        monkeypatch.setattr(page_of_study, "CLASSES", [f"class {i}" for i in range(120)])
+    page = open_page(address=page_of_study.write(tmp_path, **told).as_uri())
+    page.click("#open-explorer")
+    page.locator("#explorer canvas").press("ArrowRight")
+    for details in page.locator("details").all():
+        details.evaluate("details => { details.open = true }")
+    for width in (360, 800, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name in SECTIONS:
+            assert page.locator(f"#{name} h2").count() == (name not in missing), (name, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The parts of the explorer stand beside or below each other, never on each other.
+    boxes = [page.locator(f"#explorer {part}").bounding_box() for part in ("canvas", ".near")]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    page.emulate_media(media="print")
+    assert page.locator("#asked").is_visible() and not page.locator("#explorer").is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
 def test_what_is_folded_is_printed(page):
     picture = page.locator("#tables-comparison_digits table")
     assert not picture.is_visible()
@@ -354,6 +381,23 @@ def test_an_image_stays_chosen_when_the_features_change(explorer):
     assert "LDA: right" in explorer.inner_text(".hovered")
     explorer.mouse.move(*place_of(explorer, 30, flipped=True))
     assert "test image 30\n" in explorer.inner_text(".hovered")
+
+
+def test_another_data_set_has_its_own_images(open_page, tmp_path, monkeypatch):
+    told = page_of_study.with_a_smaller_data_set(tmp_path, monkeypatch)
+    page = open_page(address=page_of_study.write(tmp_path, **told).as_uri())
+    page.click("#open-explorer")
+    for key in ("ArrowRight", "ArrowLeft"):
+        page.locator("#explorer canvas").press(key)
+    assert "test image 35," in page.inner_text(".hovered")
+    data_set = page.locator("#explorer").get_by_label("data set", exact=True)
+    data_set.select_option(label="More")
+    assert "24 of 64 images shown" in page.inner_text("#explorer .status")
+    assert "Point at an image" in page.inner_text(".hovered") and not page.inner_text(".near")
+    page.get_by_label("mistakes only").check()
+    assert listed(page) == ["test image 3"] and column(page, "class") == ["two"]
+    data_set.select_option(label="Digits")
+    assert "3 of 96 images shown" in page.inner_text("#explorer .status")
 
 
 def listed(page):

@@ -18,6 +18,7 @@ ALLOWED = {
     "features/stores.py": "HDF5, of checked bytes",
     "features/weights.py": "weights after `check`, and users' own, which have no checksums",
     "features/packages.py": "wheels, with SHA-256",
+    "features/families/module.py": "the user's own modules",
     "presentation/captions.py": "the table that was just written",
     "presentation/page/tables.py": "tables in Markdown, which are for readers",
     "presentation/page/writing.py": "pictures and tables to hand on; its own style and script",

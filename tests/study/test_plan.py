@@ -14,6 +14,8 @@ from collapseflow.study.products import (
     Place,
     contents,
     everything,
+    geometry,
+    geometry_statistics,
     small_results,
     target_files,
 )
@@ -521,7 +523,8 @@ def tables(*names):
 
 
 ALWAYS = {"results/toy/measures.csv", "results/toy/failures.csv"}
-ALWAYS |= figures("samples_digits", "scattering_digits") | tables("runtime")
+ALWAYS |= figures("samples_digits", "audit_digits", "scattering_digits")
+ALWAYS |= tables("audit_digits", "runtime")
 OF_FEATURES = figures("embedding_digits", "confusion_digits")
 OF_FEATURES |= tables("accuracy_digits", "comparison_digits")
 OF_FEATURES |= {"results/toy/tables/confusion_digits.csv"}
@@ -598,7 +601,10 @@ def headed(made):
 
 def test_every_result_stands_in_the_summary_once():
     assert list(headed(plan(**SMALL, **VARIANCE)).items()) == [
-        ("Digits 8×8: images", ["figures/samples_digits.png"]),
+        (
+            "Digits 8×8: images",
+            ["figures/samples_digits.png", "figures/audit_digits.png", "tables/audit_digits.md"],
+        ),
         ("Digits 8×8: scattering coefficients", ["figures/scattering_digits.png"]),
         ("Digits 8×8: t-SNE of the features", ["figures/embedding_digits.png"]),
         (
@@ -669,6 +675,7 @@ def jobs_of_seeds(*seeds):
     first = seeds[0]
     return [
         ("prepare_dataset", "digits", ""),
+        ("audit", "digits", ""),
         *[("initialize_weights", "", f"res/random/s{s}") for s in seeds],
         ("extract", "digits", "raw"),
         ("extract", "digits", "scattering"),
@@ -702,6 +709,7 @@ def test_what_is_trained_and_measured_is_timed_where_nothing_is_compared():
     jobs = plan(**SMALL, features=[]).timed_jobs
     assert jobs == [
         ("prepare_dataset", "digits", ""),
+        ("audit", "digits", ""),
         ("initialize_weights", "", "res/random/s0"),
         ("extract", "digits", "res/random/s0/epoch000"),
         ("extract", "digits", "res/random/plain/s0/epoch002"),
@@ -1176,6 +1184,8 @@ def plan_all_of(n_datasets):
     )
     everything(made)
     contents(made)
+    geometry(made)
+    geometry_statistics(made)
     small_results(made)
     _ = made.timed_jobs
     _ = made.described.runs

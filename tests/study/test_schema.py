@@ -278,7 +278,7 @@ CASES = {
     ),
     "split for figures": (
         study(style={"only": {"splits": ["all"]}}),
-        "style.only.splits.0: 'all' is unknown; allowed: train, test",
+        'style.only.splits.0: value "all" is refused; allowed: train, test',
     ),
     "measure for figures twice": (
         study(style={"only": {"measures": ["nc1", "nc1"]}}),

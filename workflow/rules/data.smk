@@ -26,3 +26,28 @@ rule prepare_dataset:
         "Preparing the data set {wildcards.dataset}"
     script:
         "../scripts/prepare_dataset.py"
+
+
+rule audit:
+    input:
+        dataset="<results>/data/{dataset}.h5",
+    output:
+        audit="<results>/audit/{dataset}.json",
+    log:
+        "<results>/logs/audit/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/audit/{dataset}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: min(2, STUDY.threads)
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
+    params:
+        seed=STUDY.seed,
+        code=code_of("audit"),
+    message:
+        "Looking through the images of {wildcards.dataset}"
+    script:
+        "../scripts/audit.py"

@@ -8,6 +8,7 @@ rule find:
         measures="<results>/measures.csv",
         failures="<results>/failures.csv",
         comparisons=lambda wildcards: list(comparison_tables(PLAN).values()),
+        audits=[FILES.audit(d) for d in STUDY.with_images],
     output:
         findings="<results>/findings.json",
     log:
@@ -28,6 +29,7 @@ rule find:
             one for d in STUDY.datasets for one in SHOWS["columns"](PLAN, Place(d))
         ],
         datasets=asked(SHOWS["datasets"]),
+        audited=STUDY.with_images,
         classifier=asked(SHOWS["confused"]),
         classifier_label=asked(SHOWS["confused_label"]),
         subsets=[d for d, entry in STUDY.datasets.items() if entry.is_part],

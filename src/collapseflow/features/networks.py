@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -70,7 +71,7 @@ def _needs_values(network: nn.Module, model: Model) -> bool:
         return True
     except Exception as error:
         # Other errors say something about the size, and are told where it is checked.
-        return "meta tensor" in str(error)
+        return "meta" in str(error)
     return False
 
 
@@ -119,12 +120,33 @@ def head_parameters(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *found]))
 
 
+@cache
 def head_layer(model: Model) -> str:
-    """The name of the last layer."""
+    """The name of the last layer: of several whose shape depends on the classes, the first that an
+    image reaches.
+
+    Raises
+    ------
+    UserError
+        As :func:`head_parameters`.
+    """
+    parameters = head_parameters(model)
     if isinstance(model, Architecture) and model.head is not None:
-        head_parameters(model)
         return model.head
-    return head_parameters(model)[0].rpartition(".")[0]
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in parameters))
+    if len(layers) == 1:
+        return layers[0]
+    network = skeleton(model, 7)
+    reached = traced_names(network)
+    if reached is None:
+        # What the network does not take is told by whoever asks for its layers.
+        with suppress(Exception):
+            images = images_for(network, 2, image_size_of(model))
+            reached = hooks.names_in_order(network, layers[0], images)
+    found = (f"{name}." for name in reached or ())
+    return next(
+        (layer for name in found for layer in layers if name.startswith(f"{layer}.")), layers[0]
+    )
 
 
 def image_size_of(model: Model) -> int:

@@ -246,12 +246,11 @@ def distance_to_simplex(gram: np.ndarray) -> float:
     """|| G / ||G||_F - (I - 11^T / C) / sqrt(C - 1) ||_F of a matrix of products G (C, C): Zhu et
     al. 2021 (arXiv:2105.02375), equations 7 to 9."""
     C = len(gram)
-    # In place: of many classes these matrices are what takes memory.
-    simplex = np.eye(C)
-    simplex -= 1 / C
-    simplex /= np.sqrt(C - 1)
+    # Of many classes such matrices are what takes memory: there is one.
     difference = gram / np.linalg.norm(gram)
-    difference -= simplex
+    diagonal = difference.diagonal() - (1 - 1 / C) / np.sqrt(C - 1)
+    difference -= (0 - 1 / C) / np.sqrt(C - 1)
+    np.fill_diagonal(difference, diagonal)
     return float(np.linalg.norm(difference))
 
 

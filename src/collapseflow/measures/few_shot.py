@@ -50,9 +50,8 @@ def few_shot(
     the images that are no shots of it for any m. Where images have groups, half of the groups give
     the shots of a draw and the others its queries. Shots for fewer images are among those for more,
     and another seed draws others. Classes of one image, or of one group, have no query and are left
-    out. For an m
-    that a class cannot give it gives its half, and there is no bound; an m that none can give is
-    left out, too.
+    out. For an m that a class cannot give it gives its half, and there is no bound; an m that none
+    can give is left out, too.
 
     The bound is one for features that do not depend on the images, with the moments of their
     distribution; those here are of all test images, estimates of the distribution's. Report A's

@@ -56,8 +56,8 @@ class Collapse:
     itself, all other values are the same to 12 digits. Every sum is in float64. What ``measures``
     leaves out is not computed.
 
-    Where several processes of ``torch.distributed`` have vectors,
-    :meth:`compute` is of those of all of them, the same in each.
+    Where several processes of ``torch.distributed`` have vectors, all of them call :meth:`compute`,
+    which is of those of all of them, the same in each.
 
     Parameters
     ----------

@@ -75,6 +75,9 @@ PARTS = ("balanced", "directional", "nearest")
 Products = Literal["float64", "float32"]
 #: Class means nearer to each other than this share of the longest, around their mean, keep float64.
 NEAR_MEANS = 0.1
+#: Means no longer than this keep float64 too, as do those as much longer than 1: float32 ends at
+#: 1e-38.
+SMALLEST = 1e-12
 #: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
 #: the product itself where one of them is narrow.
 SMALL_PRODUCT = 10**6
@@ -287,18 +290,22 @@ class ClassMeans:
         kept = singular > least
         return basis[kept], left[:, kept] * singular[kept]
 
-    @cached_property
-    def closeness(self) -> float:
-        """The shortest distance between two class means, over the longest ||mu_c - mu_G||; roughly:
-        from their products."""
+    def suit_float32(self, directional: bool) -> bool:
+        """Whether products with these means may be taken in float32: whether they are far from its
+        limits, and, for what lies along the directions between them, from each other."""
         _, coordinates = self.span
         lengths = np.vecdot(coordinates, coordinates)
+        longest = lengths.max()
+        if not SMALLEST**2 < longest < SMALLEST**-2:
+            return False
+        if not directional:
+            return True
         squared = coordinates @ coordinates.T
         squared *= -2
         squared += lengths
         squared += lengths[:, None]
         np.fill_diagonal(squared, np.inf)
-        return float(np.sqrt(max(squared.min(), 0) / lengths.max())) if lengths.any() else 0.0
+        return bool(squared.min() >= NEAR_MEANS**2 * longest)
 
     @cached_property
     def frame(self) -> tuple[np.ndarray | None, np.ndarray]:
@@ -371,20 +378,23 @@ class _SecondPass:
         self.directional, self.nearest = "directional" in parts, "nearest" in parts
         self.weights = 1 / np.sqrt(own.counts) if self.balanced else None
         self.training_basis, self.to_training = to_basis, to = training.frame
-        # (mu_c - mu_G) . m_j, along the basis.
-        self.offsets = _project(own.means - training.global_mean, to_basis) @ to.T
-        self.offsets -= np.vecdot(to, to) / 2
+        # (mu_c - mu_G) . m_j - ||m_j||^2 / 2, along the basis.
+        self.projected = _project(own.means - training.global_mean, to_basis)
+        offsets = self.projected @ to.T
+        offsets -= np.vecdot(to, to) / 2
         # The training class of each of the samples' own classes; -1 where it has none.
         place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
         found = training.classes[place] == own.classes
         self.own_in_training = np.where(found, place, -1)
         self.dtype = np.dtype(products)
-        self.columns, self.to_columns, self.type_offsets = (
-            part.astype(self.dtype, copy=False) for part in (self.coordinates, to, self.offsets)
-        )
-        # By sample's class and by length of z: what float32 may be off in two scores together.
+        self.columns = self.to_columns = self.coordinates.astype(self.dtype, copy=False)
+        if training is not own:
+            self.to_columns = to.astype(self.dtype, copy=False)
+        self.offsets = offsets.astype(self.dtype, copy=False)
+        # What float32 may be off in two scores together: by the sample's class, and by the length
+        # of its z.
         eps = np.finfo(self.dtype).eps
-        self.offsets_error = 2 * eps * np.abs(self.offsets).max(axis=1)
+        self.offsets_error = 2 * eps * np.maximum(offsets.max(axis=1), -offsets.min(axis=1))
         self.products_error = (to.shape[1] + 4) * eps * np.linalg.norm(to, axis=1).max()
 
     def __call__(
@@ -453,7 +463,7 @@ class _SecondPass:
         rows
             The number of each sample's own class.
         """
-        scores = self.type_offsets[rows]
+        scores = self.offsets[rows]
         if t is None or self.training is not self.own:
             t = z.astype(self.dtype, copy=False) @ self.to_columns.T
         scores += t
@@ -464,7 +474,8 @@ class _SecondPass:
         scores[np.arange(len(rows)), nearest] = -np.inf
         error = self.products_error * np.linalg.norm(z, axis=1) + self.offsets_error[rows]
         unsure = np.flatnonzero(best - scores.max(axis=1) <= error)
-        exact = self.offsets[rows[unsure]] + z[unsure] @ self.to_training.T
+        to = self.to_training
+        exact = (z[unsure] + self.projected[rows[unsure]]) @ to.T - np.vecdot(to, to) / 2
         nearest[unsure] = exact.argmax(axis=1)
         return nearest
 
@@ -490,11 +501,11 @@ def scatter_around(
     products
         The type of the products of samples with class means. With ``float32``, which takes half the
         time, ``directional`` is off by its rounding; all else is what ``float64`` gives, but for
-        the order of sums. Where class means are nearer to each other than :data:`NEAR_MEANS` of the
-        longest, so that rounding would weigh more, ``directional`` is had from ``float64``
-        nevertheless.
+        the order of sums. Where rounding would weigh more, because class means are nearer to each
+        other than :data:`NEAR_MEANS` of the longest and ``directional`` is wanted, or because all
+        are shorter than :data:`SMALLEST`, ``float64`` is taken nevertheless.
     """
-    if products == "float32" and "directional" in parts and own.closeness < NEAR_MEANS:
+    if products == "float32" and not own.suit_float32("directional" in parts):
         products = "float64"
     blocks = map_blocks(_SecondPass(own, training, parts, products), stream, threads)
     total = next(blocks)

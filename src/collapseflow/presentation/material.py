@@ -118,6 +118,8 @@ class Material:
         What :func:`collapseflow.presentation.tables.variance.variance_table` wrote.
     images, variance_images
         The data set, and that of report B's comparison.
+    audit
+        The file of what :func:`collapseflow.images.audit.audit` gives of the data set.
     classification
         For each seed of each of ``columns`` the file of what
         :func:`collapseflow.measures.probes.evaluate_all` gives, or why there is nothing.

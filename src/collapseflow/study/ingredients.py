@@ -64,6 +64,7 @@ READS: dict[str, Callable[[Plan, Wildcards], str | list[str]]] = {
         [f"{plan.files.results}/tables/variance.csv"] if plan.study.variance else []
     ),
     "images": lambda plan, w: plan.files.dataset(w.dataset),
+    "audit": lambda plan, w: plan.files.audit(w.dataset),
     "variance_images": lambda plan, w: plan.files.dataset(plan.study.variance.dataset),
     "logs": lambda plan, w: [plan.files.log(run.dataset, run.path) for run in plan.runs],
     "classification": _classification,

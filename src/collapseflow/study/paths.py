@@ -2,6 +2,7 @@
 
 Below ``results/<study>/``::
 
+    audit/<data set>.json                              what there is to know of the images
     weights/<backbone>/<start>.safetensors             a start that no seed touches
     weights/<backbone>/<start>/s<seed>.safetensors     pretrained here, or random
     training/<data set>/<run>/weights/                 a run's weights after each measured epoch
@@ -83,6 +84,10 @@ class Files:
     def dataset(self, dataset: str) -> str:
         """The images."""
         return f"{self.results}/data/{dataset}.h5"
+
+    def audit(self, dataset: str) -> str:
+        """What there is to know of the images."""
+        return f"{self.results}/audit/{dataset}.json"
 
     def training(self, dataset: str, run: str) -> str:
         """The folder with a run's weights."""

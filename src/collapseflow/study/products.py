@@ -299,6 +299,42 @@ PRODUCTS: tuple[Product, ...] = (
         megabytes=2000,
     ),
     Product(
+        name="audit",
+        draw="collapseflow.presentation.figures.audit.plot_audit",
+        makes=FIGURE,
+        message="Drawing classes and closest pairs of {wildcards.dataset}",
+        per="dataset",
+        reads=("audit", "images"),
+        shows=("title", "ink", "style"),
+        targets=("fig_audit",),
+        absent=without_images,
+        section="{title}: images",
+        category="Data",
+        label="classes and closest pairs",
+        caption="""
+            Numbers of images of the classes of ``{title}``, the largest class first; and the pairs
+            of images whose 16 × 16 thumbnails have the largest correlations, across the splits and
+            within them, with their classes. Equal images have the same pixels. Look for test images
+            that are training images, and for pairs of one image with two labels.""",
+    ),
+    Product(
+        name="audit",
+        draw="collapseflow.presentation.tables.audit.audit_table",
+        makes=TABLE,
+        message="Tabulating classes and duplicates of {wildcards.dataset}",
+        per="dataset",
+        reads=("audit",),
+        shows=("title",),
+        targets=("fig_audit",),
+        absent=without_images,
+        section="{title}: images",
+        category="Data",
+        label="classes and duplicates",
+        caption="""
+            Classes, constant images and duplicates of ``{title}``. Look for test images that are
+            training images: what a network is tested on it has then learned by heart.""",
+    ),
+    Product(
         name="scattering",
         draw="collapseflow.presentation.figures.images.plot_scattering",
         makes=FIGURE,
@@ -934,11 +970,11 @@ def geometry(plan: Plan) -> list[dict[str, Any]]:
 
 
 def geometry_statistics(plan: Plan) -> list[str]:
-    """What jobs make of the statistics of these states."""
+    """What jobs make of the statistics of these states: one makes the start, one all epochs."""
     made = [
         plan.files.statistics_made(dataset, FeatureSet(state=state))
         for dataset, states in _moving(plan)
-        for state in states
+        for state in (states[0], states[-1])
     ]
     return list(dict.fromkeys(made))
 

@@ -16,6 +16,7 @@ def timed_jobs(study: Study, runs: Runs, columns: Columns) -> list[TimedJob]:
     """Every job that computes."""
     read = _read_states(study, runs, columns)
     jobs = [("prepare_dataset", dataset, "") for dataset in study.datasets]
+    jobs += [("audit", dataset, "") for dataset in study.with_images]
     jobs += _jobs_of_starts(list(dict.fromkeys(state.at(0) for state in read.values() if state)))
     jobs += [("extract", dataset, folder) for dataset, folder in read]
     for run in runs.trainings:

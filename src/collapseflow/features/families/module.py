@@ -48,7 +48,7 @@ class Module(Family):
                 network = function(n_classes, **options)
         except Exception as error:
             # Whatever it is, it is the user's; that a value is missing is asked for without values.
-            if isinstance(error, NotImplementedError) or "meta tensor" in str(error):
+            if isinstance(error, NotImplementedError) or "meta" in str(error):
                 raise
             raise UserError(f"model: {model!r} raised {_in_one_line(error)}") from None
         if not isinstance(network, nn.Module):

@@ -264,7 +264,11 @@ def _understood(
             )
         members = list(map(str, values))
         sides = np.repeat(np.arange(len(parts)), list(map(len, parts)))
-        numbers = groups_of(members, sides if len(parts) == 2 else None)
+        numbers = groups_of(
+            members,
+            sides if len(parts) == 2 else None,
+            "say that they are no groups (columns: {group: null})",
+        )
         groups = np.split(numbers, [len(parts[0])])
         notes.append(f"{len(np.unique(numbers))} groups by {group}")
     return Found(

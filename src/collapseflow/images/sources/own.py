@@ -132,8 +132,19 @@ def parts_of(values: Sequence[str]) -> np.ndarray:
     return parts
 
 
-def groups_of(values: Sequence[str], parts: np.ndarray | None) -> np.ndarray:
+def groups_of(
+    values: Sequence[str],
+    parts: np.ndarray | None,
+    otherwise: str = "leave the division to test_fraction (columns: {split: null})",
+) -> np.ndarray:
     """Numbers of groups int64 (N,), of their names.
+
+    Parameters
+    ----------
+    parts
+        As :func:`parts_of`; None where the division is to come.
+    otherwise
+        What else can be done about a group with training and test images.
 
     Raises
     ------
@@ -146,8 +157,7 @@ def groups_of(values: Sequence[str], parts: np.ndarray | None) -> np.ndarray:
         if len(both):
             raise UserError(
                 f"groups with training and test images, {len(both)}: "
-                f"{first(list(names[both]), FIRST, ', ')}; put each on one side, or leave the "
-                "division to test_fraction (columns: {split: null})"
+                f"{first(list(names[both]), FIRST, ', ')}; put each on one side, or {otherwise}"
             )
     return groups.astype(np.int64)
 

@@ -15,6 +15,9 @@ from collapseflow.running.jobs import progress
 
 #: Formats that Pillow hands to other programs, or of which it knows the name alone.
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+#: Formats that no first bytes tell, so that other bytes may be taken for one: they are read only
+#: where the file's name ends so.
+UNMARKED = ("IM", "IMT", "IPTC", "PCD", "SPIDER", "TGA")
 #: Formats with several pictures in a file of which the first is the image: of a moving one the
 #: first frame, of layers what they are together, of a camera's what stands before the preview.
 FIRST_OF_SEVERAL = ("GIF", "MPO", "PSD")
@@ -32,6 +35,13 @@ def formats() -> tuple[str, ...]:
     # Pillow's readers are loaded here, before threads would do it at the same time.
     Image.init()
     return tuple(sorted(set(Image.OPEN) - set(NOT_DECODED)))
+
+
+@cache
+def formats_of(suffix: str) -> tuple[str, ...]:
+    """Those that a file with some ending, in lower case, may have."""
+    named = Image.registered_extensions().get(suffix)
+    return tuple(name for name in formats() if name not in UNMARKED or name == named)
 
 
 @cache
@@ -131,7 +141,8 @@ def decode_one(file: Path | BinaryIO, size: Size, fit: Fit = "crop") -> Picture 
     if isinstance(file, Path) and file.exists() and not file.is_file():
         return "no regular file"
     try:
-        with Image.open(file, formats=formats()) as image:
+        suffix = file.suffix.lower() if isinstance(file, Path) else ""
+        with Image.open(file, formats=formats_of(suffix)) as image:
             kind = image.format
             if kind not in FIRST_OF_SEVERAL and getattr(image, "n_frames", 1) > 1:
                 return f"holds {image.n_frames} images"
@@ -162,6 +173,10 @@ def decode_one(file: Path | BinaryIO, size: Size, fit: Fit = "crop") -> Picture 
         image = Image.alpha_composite(white, image).convert("L" if grey else "RGB")
     elif image.mode == "P":
         image = image.convert("RGB")
+        red, *others = image.split()
+        # GIF has grey levels as colours alone.
+        if kind == "GIF" and all(other.tobytes() == red.tobytes() for other in others):
+            image = red
     if image.mode not in ("L", "RGB", "I;16"):
         return f"{image.mode} values; convert it to RGB or grey"
     return Picture(np.asarray(fitted(image, size, fit)), largest)

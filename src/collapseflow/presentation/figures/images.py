@@ -39,7 +39,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
         for axis in row:
             axis.set_axis_off()
         for axis, index in zip(row, chosen, strict=False):
-            _show(axis, split.images[index], material.ink)
+            show(axis, split.images[index], material.ink)
         row[0].text(
             -0.15,
             0.5,
@@ -55,7 +55,8 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
     appearance.save(figure, outputs)
 
 
-def _show(axis: Axes, image: np.ndarray, ink: bool) -> None:
+def show(axis: Axes, image: np.ndarray, ink: bool) -> None:
+    """An image (H, W) or (H, W, 3), with ink printed black on white."""
     axis.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255)
 
 
@@ -70,7 +71,7 @@ def plot_scattering(material: Material, outputs: Outputs) -> None:
     figure = plt.figure(figsize=(wide, wide * 2.0 / columns))
     spec = figure.add_gridspec(2, columns + 1, width_ratios=[2, *[1] * (columns - 1), 0.08])
     axis = figure.add_subplot(spec[:, 0])
-    _show(axis, image, material.ink)
+    show(axis, image, material.ink)
     room = wide * 2 / (columns + 1)
     axis.set_title(appearance.wrapped(material.title, room, style))
     axis.set_axis_off()

@@ -29,6 +29,7 @@ def limits(results: Results) -> list[Finding]:
             few_epochs,
             test_images_seen,
             subsets,
+            repeated_images,
             failed,
             few_images,
             like_noise,
@@ -77,6 +78,20 @@ def subsets(results: Results) -> str | None:
         return None
     labels = named(results.datasets[dataset] for dataset in results.subsets)
     return f"Of {labels} only a part of the images is used."
+
+
+def repeated_images(results: Results) -> str | None:
+    """Test images that are training images."""
+    if not results.repeated:
+        return None
+    words = [
+        f"{n:,} of the {n_test:,} test images of {results.datasets[dataset]}"
+        for dataset, (n, n_test) in results.repeated.items()
+    ]
+    return (
+        f"{named(words)} are training images, too: what is measured on them is not how right a "
+        "network is on new images."
+    )
 
 
 def failed(results: Results) -> str | None:

@@ -3,7 +3,7 @@
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -135,6 +135,9 @@ class Results:
         The names of data sets of which the study takes a part.
     flawed
         The runs whose networks have taken in test images, as report A's have.
+    repeated
+        Of data sets that have some: the number of test images that are training images, too, and
+        of all test images.
     """
 
     rows: pd.DataFrame
@@ -147,6 +150,7 @@ class Results:
     classifier_label: str
     subsets: Sequence[str] = ()
     flawed: Sequence[DescribedRun] = ()
+    repeated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @cached_property
     def values(self) -> RunValues:

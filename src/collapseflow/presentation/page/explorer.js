@@ -73,6 +73,8 @@ function explore(place) {
 
   function changeSet() {
     set = sets[setSelect.value];
+    // Nothing is drawn before there is a map of it.
+    map = undefined;
     mapSelect.replaceChildren(...set.maps.map((m, i) => make("option", { value: i }, m.label)));
     by.replaceChildren(...Object.entries(set.classifiers).map(([name, words]) => make("option", { value: name }, words)));
     byField.hidden = wrongLabel.hidden = !by.options.length;
