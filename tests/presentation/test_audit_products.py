@@ -56,7 +56,7 @@ def test_pairs_show_both_images_their_classes_and_what_they_have_in_common(
     training, test = sizes.lines[:2]
     assert training.get_ydata().tolist() == [3, 1] and test.get_ydata().tolist() == [0, 2]
     first = pictures[0]
-    assert first.get_title().split("\n") == ["equal", "dog", "cat"]
+    assert first.get_title().split("\n") == ["equal", "1 dog", "0 cat"]
     above, below = (axis.images[0].get_array() for axis in (first, pictures[len(pictures) // 6]))
     np.testing.assert_array_equal(above, below)
 

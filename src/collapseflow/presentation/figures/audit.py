@@ -50,15 +50,17 @@ def plot_audit(material: Material, outputs: Outputs) -> None:
             for pair, (above, below) in zip(found["closest"][kind], axes.T, strict=False):
                 for axis, row in zip((above, below), pair["rows"], strict=True):
                     show(axis, file["images"][row], material.ink)
-                names = [
-                    appearance.shortened(class_names[label], MOST_LETTERS)
-                    for label in dict.fromkeys(pair["labels"])
-                ]
+                names = [_named(class_names[c], c) for c in dict.fromkeys(pair["labels"])]
                 value = pair["correlation"]
                 words = "equal" if value == 1 else f"{np.floor(10_000 * value) / 10_000:.4f}"
                 above.set_title("\n".join([words, *names]), fontsize=appearance.points(style, 2))
     appearance.title(figure, material.title, style)
     appearance.save(figure, outputs)
+
+
+def _named(name: str, number: int) -> str:
+    """The name of a class, after its number."""
+    return name if name == str(number) else f"{number} {appearance.shortened(name, MOST_LETTERS)}"
 
 
 def _draw_sizes(axis: Axes, classes: dict[str, list[int]]) -> None:
