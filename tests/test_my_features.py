@@ -1,4 +1,4 @@
-"""The recipes of docs/: their examples are all that is needed."""
+"""docs/my-features.md: its example is all that is needed."""
 
 import os
 import re
