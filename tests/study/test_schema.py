@@ -298,7 +298,7 @@ CASES = {
     "unknown key in a backbone": (
         backbone(layer="fc"),
         "backbones.net.layer: is unknown; did you mean 'layers'? allowed: batch_size, "
-        "image_size, label, layers, model, normalize, pool, weights",
+        "classes_of_weights, image_size, label, layers, model, normalize, pool, weights",
     ),
     "number as text": (
         study(seed="1"),
