@@ -258,13 +258,13 @@ def check_number_of_classes(read: NetworkWeights, n_classes: int) -> None:
     """Refuse a last layer that cannot tell as many classes as the study says that it tells."""
     if read.absent:
         raise UserError(
-            f"classes_of_weights: the file lacks {first_of(read.absent)}, its last layer; "
-            "allowed: a file with it, or without this key"
+            f"the file lacks {first_of(read.absent)}, its last layer, which the study says tells "
+            "the classes; allowed: a file with it"
         )
     if read.n_classes != n_classes:
         raise UserError(
-            f"classes_of_weights: the last layer of the file tells {read.n_classes} classes, and "
-            f"the data set has {n_classes}; allowed: equal numbers, or without this key"
+            f"the last layer of the file tells {read.n_classes} classes, and the data set, whose "
+            f"classes the study says it tells, has {n_classes}; allowed: equal numbers"
         )
 
 
@@ -288,10 +288,10 @@ def check_weights(
     """
     try:
         read = read_weights(model, weights)
+        if told:
+            check_number_of_classes(read, read.n_classes if n_classes is None else n_classes)
     except UserError as error:
         raise UserError(f"weights: {error}") from None
-    if told:
-        check_number_of_classes(read, read.n_classes if n_classes is None else n_classes)
     classes = "no last layer" if read.absent else f"a last layer of {read.n_classes} classes"
     if read.class_names:
         classes += f" ({first_of(read.class_names)})"

@@ -17,6 +17,7 @@ from collapseflow import __version__
 from collapseflow.images.sources.known import SOURCES
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
+from collapseflow.study.elsewhere import missing_epochs
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import Study, is_pretrained, weight_state
 
@@ -66,6 +67,12 @@ def check_against_libraries(study: Study) -> list[str]:
     ]
     for key, *question in files_of_weights(study) if all(sound) else []:
         ask(f"backbones.{key}", check_weights, *question)
+    for name, *question in checkpoints(study) if all(sound) else []:
+        ask(f"trainings.{name}", check_weights, *question)
+    for name, training in study.trainings.items():
+        if missing := missing_epochs(training.files):
+            epochs = ", ".join(map(str, missing))
+            logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -78,7 +85,7 @@ def check_against_libraries(study: Study) -> list[str]:
 def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
     """What :func:`collapseflow.features.networks.check_backbone` is asked, by backbone."""
     questions = {}
-    runs = study.run_names
+    runs = study.trained_names
     for key, backbone in study.backbones.items():
         batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
         if any(map(is_pretrained, backbone.weights)):
@@ -115,6 +122,21 @@ def files_of_weights(study: Study) -> list[tuple[str, str, Path, bool, int | Non
     ]
 
 
+def checkpoints(study: Study) -> list[tuple[str, str, Path, bool, int | None]]:
+    """As :func:`files_of_weights`, of the first and the last checkpoint of each training that was
+    made elsewhere, behind its name. The others are checked when they are read: there may be
+    hundreds."""
+    return [
+        (
+            *(name, study.backbones[training.backbone].model, Path(path)),
+            True,
+            number_of_classes(study, training.dataset),
+        )
+        for name, training in study.trainings.items()
+        for path in dict.fromkeys([*training.files.values()][:: len(training.files) - 1 or 1])
+    ]
+
+
 def number_of_classes(study: Study, dataset: str | None) -> int | None:
     """The number of classes of a data set, where it is known before its images are prepared."""
     if dataset is None:
@@ -132,7 +154,7 @@ def number_of_classes(study: Study, dataset: str | None) -> int | None:
 
 def trained_models(study: Study) -> list[tuple[str, str]]:
     """Each point of a recipe with each model that it trains."""
-    runs = study.run_names
+    runs = study.trained_names
     return list(dict.fromkeys((r.recipe, study.backbones[r.backbone].model) for r in runs))
 
 
@@ -156,7 +178,7 @@ def check_once(study: Study, cache: Path) -> None:
         "backbones": questions_about_networks(study),
         "files": [
             [model, path, path.stat().st_size, path.stat().st_mtime_ns, *classes]
-            for _, model, path, *classes in files_of_weights(study)
+            for _, model, path, *classes in files_of_weights(study) + checkpoints(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},

@@ -52,6 +52,7 @@ from collapseflow.running.section import (
     text,
 )
 from collapseflow.running.words import CONTROL, printable
+from collapseflow.study.elsewhere import find_checkpoints
 from collapseflow.study.recipes import (
     NOT_SWEPT,
     Recipe,
@@ -274,6 +275,36 @@ class Pretrain(Section):
     learning_rate: PositiveFloat = 1e-3
 
 
+class Training(Section):
+    """A training that was made elsewhere: where its checkpoints are, and what it was of."""
+
+    backbone: str
+    dataset: str
+    checkpoints: Location
+    counted_from: Literal[0, 1] = 1
+    start: str | None = None
+    label: Label | None = None
+    seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _there_are_checkpoints(self) -> "Training":
+        try:
+            _ = self.files
+        except UserError as error:
+            raise ValueError(f"checkpoints: {error}") from None
+        return self
+
+    @cached_property
+    def files(self) -> dict[int, str]:
+        """The checkpoints by epoch, in order."""
+        return find_checkpoints(os.path.expanduser(self.checkpoints), self.counted_from)
+
+    @property
+    def course(self) -> Recipe:
+        """Its epochs, as a recipe has them; the recipe's other keys say nothing of it."""
+        return Recipe(epochs=max(self.files), measure=list(self.files), label=self.label)
+
+
 class Selection(Section):
     """Runs of a study: those that have, for each key given here, one of the values listed there."""
 
@@ -445,6 +476,7 @@ class Study(Section):
     recipes: dict[PointName, Recipe] = {"finetuned": Recipe()}
     analyses: list[Literal[ANALYSES]] = []
     runs: list[Selection] | None = None
+    trainings: dict[Name, Training] = {}
     features: list[str] | None = None
     pretrain: Pretrain = Pretrain()
     classifiers: dict[Name, Classifier] = Field(
@@ -505,6 +537,7 @@ class Study(Section):
                     "allowed: another name"
                 )
         self._selections_take_something()
+        self._trainings_are_of_the_study()
         self._features_are_known("features", self.features or [], list(self.datasets))
         if self.gpus > 1 and self.device.startswith("cuda:"):
             raise ValueError(
@@ -573,7 +606,7 @@ class Study(Section):
         shown += [("classifiers", k, "", c.label or k) for k, c in self.classifiers.items()]
         for run in self.run_names:
             recipe = recipe_of(run.recipe)
-            called = self.backbones[run.backbone].label, self.recipes[run.recipe].label
+            called = self.backbones[run.backbone].label, self.courses[run.recipe].label
             shown.append(("backbones", run.backbone, run.dataset, called[0] or run.backbone))
             shown.append(("recipes", recipe, run.dataset, called[1] or recipe))
         first: dict[tuple[str, str, str], str] = {}
@@ -614,9 +647,32 @@ class Study(Section):
             if not any(map(selection.takes, self._all_runs())):
                 raise ValueError(f"runs.{position}: takes no run; allowed: what the study has")
 
+    def _trainings_are_of_the_study(self) -> None:
+        """What trainings made elsewhere name is there, and their own names are free."""
+        for name, training in self.trainings.items():
+            here = f"trainings.{name}"
+            if name in map(recipe_of, self.recipes):
+                raise ValueError(f"{here}: is what a recipe is called; allowed: another name")
+            known = {"backbone": self.backbones, "dataset": self.datasets}
+            for key, names in known.items():
+                asked = getattr(training, key)
+                if asked not in names:
+                    raise ValueError(f"{here}.{key}: {asked!r} is unknown; {instead(asked, names)}")
+            starts = list(map(weight_state, self.backbones[training.backbone].weights))
+            if training.start is not None and training.start not in starts:
+                raise ValueError(
+                    f"{here}.start: {training.start!r} is unknown; "
+                    f"{instead(training.start, starts)}"
+                )
+            if training.seed is not None and training.seed not in self.training_seeds():
+                raise ValueError(
+                    f"{here}.seed: {training.seed} is no seed of the study; allowed: "
+                    f"{', '.join(map(str, self.training_seeds()))} (the key seeds)"
+                )
+
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
-        trained = dict.fromkeys(run.recipe for run in self.run_names)
+        trained = dict.fromkeys(run.recipe for run in self.trained_names)
         batches = {
             f"recipes.{recipe_of(point)}.batch_size": self.recipes[point].batch_size
             for point in sorted(trained, key=lambda p: -self.recipes[p].batch_size)
@@ -651,7 +707,7 @@ class Study(Section):
             asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
             if f"{PRETRAINED_ON}{name}" in self._weight_sources():
                 asked_for["pretrain.batch_size"] = self.pretrain.batch_size
-            for run in self.run_names:
+            for run in self.trained_names:
                 if run.dataset == name:
                     key = f"recipes.{recipe_of(run.recipe)}.batch_size"
                     largest = max(asked_for.get(key, 0), self.recipes[run.recipe].batch_size)
@@ -668,7 +724,7 @@ class Study(Section):
 
     def _held_out_are_enough(self, dataset: str, n: int) -> None:
         """Images are held out, and a batch of the others is left."""
-        trained = dict.fromkeys(run.recipe for run in self.run_names if run.dataset == dataset)
+        trained = dict.fromkeys(run.recipe for run in self.trained_names if run.dataset == dataset)
         for point in trained:
             key, recipe = f"recipes.{recipe_of(point)}", self.recipes[point]
             if recipe.share_held_out is None:
@@ -703,8 +759,29 @@ class Study(Section):
                             yield RunName(dataset, key, start, recipe, seed)
 
     @cached_property
+    def courses(self) -> dict[str, Recipe]:
+        """What says which epochs a run has, by the name that the run has it under: the points of
+        recipes, and trainings made elsewhere."""
+        elsewhere = {name: training.course for name, training in self.trainings.items()}
+        return {**self.recipes, **elsewhere}
+
+    @property
     def run_names(self) -> list[RunName]:
-        """The runs of the study, in the order of its keys."""
+        """The runs of the study, in the order of its keys; those made elsewhere come last."""
+        elsewhere = [
+            RunName(
+                *(t.dataset, t.backbone),
+                t.start or weight_state(self.backbones[t.backbone].weights[0]),
+                name,
+                self.training_seeds()[0] if t.seed is None else t.seed,
+            )
+            for name, t in self.trainings.items()
+        ]
+        return [*self.trained_names, *elsewhere]
+
+    @cached_property
+    def trained_names(self) -> list[RunName]:
+        """The runs that the study trains."""
         selections = self.runs
         return [
             run
@@ -907,6 +984,7 @@ def _allowed_keys(location: tuple) -> list[str]:
         "recipes": Recipe,
         "classifiers": Classifier,
         "runs": Selection,
+        "trainings": Training,
     }
     sections = {
         "scattering": Scattering,
