@@ -1018,8 +1018,8 @@ def test_a_file_whose_last_layer_tells_other_classes_than_the_study_says_is_refu
     assert f"{path}: the entry net; a last layer of 9 classes (a, b, c, ...)" in caplog.text
     told = study(backbones={"net": {**net, "classes_of_weights": "digits"}})
     assert check_against_libraries(load(told)) == [
-        "config key backbones.net.classes_of_weights: the last layer of the file tells 9 classes, "
-        "and the data set has 10; allowed: equal numbers, or without this key"
+        f"config key backbones.net.weights: {path}: its last layer tells 9 classes, and the data "
+        "set whose classes the study says that it tells has 10; allowed: equal numbers"
     ]
 
 

@@ -36,6 +36,8 @@ class NetworkWeights:
 
     Attributes
     ----------
+    path
+        The file.
     tensors, metadata
         As the file has them (:func:`~collapseflow.features.weights.load_state`).
     state
@@ -48,6 +50,7 @@ class NetworkWeights:
         The number of classes of the network to build for it.
     """
 
+    path: str | Path
     tensors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, str]
     state: Mapping[str, torch.Tensor]
@@ -213,7 +216,8 @@ def read_weights(model: str, weights: str | Path) -> NetworkWeights:
         raise UserError(f"{weights}: not the weights of {model}{under}: {wrong}{hint}")
     if "entry" in metadata:
         words = [f"the entry {metadata['entry']}", *words]
-    return NetworkWeights(tensors, metadata, state, ", ".join(words), absent, n_classes)
+    changes = ", ".join(words)
+    return NetworkWeights(weights, tensors, metadata, state, changes, absent, n_classes)
 
 
 def rows_of_classes(
@@ -258,18 +262,22 @@ def check_number_of_classes(read: NetworkWeights, n_classes: int) -> None:
     """Refuse a last layer that cannot tell as many classes as the study says that it tells."""
     if read.absent:
         raise UserError(
-            f"the file lacks {first_of(read.absent)}, its last layer, which the study says tells "
-            "the classes; allowed: a file with it"
+            f"{read.path}: lacks {first_of(read.absent)}, its last layer, which as the study says "
+            "tells the classes; allowed: a file with it"
         )
     if read.n_classes != n_classes:
         raise UserError(
-            f"the last layer of the file tells {read.n_classes} classes, and the data set, whose "
-            f"classes the study says it tells, has {n_classes}; allowed: equal numbers"
+            f"{read.path}: its last layer tells {read.n_classes} classes, and the data set whose "
+            f"classes the study says that it tells has {n_classes}; allowed: equal numbers"
         )
 
 
 def check_weights(
-    model: str, weights: str | Path, told: bool = False, n_classes: int | None = None
+    model: str,
+    weights: str | Path,
+    told: bool = False,
+    n_classes: int | None = None,
+    key: str = "weights",
 ) -> None:
     """Refuse a file that :func:`open_extractor` would refuse, without building the network, and log
     how another one is taken.
@@ -280,6 +288,8 @@ def check_weights(
         As in :func:`rows_of_classes`.
     n_classes
         Of the data set, where that is known.
+    key
+        Of the study file, which names the file.
 
     Raises
     ------
@@ -291,7 +301,7 @@ def check_weights(
         if told:
             check_number_of_classes(read, read.n_classes if n_classes is None else n_classes)
     except UserError as error:
-        raise UserError(f"weights: {error}") from None
+        raise UserError(f"{key}: {error}") from None
     classes = "no last layer" if read.absent else f"a last layer of {read.n_classes} classes"
     if read.class_names:
         classes += f" ({first_of(read.class_names)})"

@@ -68,7 +68,7 @@ def check_against_libraries(study: Study) -> list[str]:
     for key, *question in files_of_weights(study) if all(sound) else []:
         ask(f"backbones.{key}", check_weights, *question)
     for name, *question in checkpoints(study) if all(sound) else []:
-        ask(f"trainings.{name}", check_weights, *question)
+        ask(f"trainings.{name}", check_weights, *question, key="checkpoints")
     for name, training in study.trainings.items():
         if missing := missing_epochs(training.files):
             epochs = ", ".join(map(str, missing))
