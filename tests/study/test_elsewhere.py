@@ -101,6 +101,26 @@ def test_what_a_training_names_must_be_there(study, changes, words):
         study(**changes)
 
 
+def test_seeds_stand_in_the_pattern(tmp_path, study):
+    touch(tmp_path, "s0/e_1.pt", "s0/e_2.pt", "s3/e_1.pt", "s3/e_2.pt")
+    pattern = f"{tmp_path}/s{{seed}}/e_{{epoch}}.pt"
+    made = Plan(study(checkpoints=pattern))
+    runs = [run for run in made.runs if run.recipe == "theirs"]
+    # Two runs of one series: a curve with a band.
+    assert [run.state.seed for run in runs] == [0, 3]
+    assert {run.series for run in runs} == {"net/random/theirs"}
+    assert made.jobs.checkpoints("net/random/theirs/s3") == [
+        f"{tmp_path}/s3/e_1.pt",
+        f"{tmp_path}/s3/e_2.pt",
+    ]
+    assert [run.seed for run in study(checkpoints=pattern, seed=3).run_names][-1] == 3
+    touch(tmp_path, "s3/e_3.pt")
+    with pytest.raises(
+        UserError, match=r"checkpoints: seed 3 has a file of epoch 3, seed 0 has no"
+    ):
+        study(checkpoints=pattern)
+
+
 def test_a_training_is_not_called_as_a_recipe(study):
     with pytest.raises(UserError, match=r"trainings\.theirs: is what a recipe is called"):
         load({**study().model_dump(exclude_unset=True), "recipes": {"theirs": {}}})

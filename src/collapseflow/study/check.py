@@ -68,9 +68,9 @@ def check_against_libraries(study: Study) -> list[str]:
     for key, *question in files_of_weights(study) if all(sound) else []:
         ask(f"backbones.{key}", check_weights, *question)
     for name, *question in checkpoints(study) if all(sound) else []:
-        ask(f"trainings.{name}", check_weights, *question, key="checkpoints")
-    for name, training in study.trainings.items():
-        if missing := missing_epochs(training.files):
+        ask(f"trainings.{name}", check_weights, *question)
+    for name in study.trainings:
+        if missing := missing_epochs(study.courses[name].measured_epochs()):
             epochs = ", ".join(map(str, missing))
             logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
     for point, model in trained_models(study) if all(sound) else []:
@@ -122,18 +122,21 @@ def files_of_weights(study: Study) -> list[tuple[str, str, Path, bool, int | Non
     ]
 
 
-def checkpoints(study: Study) -> list[tuple[str, str, Path, bool, int | None]]:
-    """As :func:`files_of_weights`, of the first and the last checkpoint of each training that was
-    made elsewhere, behind its name. The others are checked when they are read: there may be
-    hundreds."""
+def checkpoints(study: Study) -> list[tuple[str, str, Path, bool, int | None, str]]:
+    """As :func:`files_of_weights`, of the first and the last checkpoint of each seed of a training
+    that was made elsewhere, behind its name.
+
+    The others are checked when they are read: there may be hundreds.
+    """
     return [
         (
             *(name, study.backbones[training.backbone].model, Path(path)),
             True,
-            number_of_classes(study, training.dataset),
+            *(number_of_classes(study, training.dataset), "checkpoints"),
         )
         for name, training in study.trainings.items()
-        for path in dict.fromkeys([*training.files.values()][:: len(training.files) - 1 or 1])
+        for files in study.checkpoints[name].values()
+        for path in dict.fromkeys([files[min(files)], files[max(files)]])
     ]
 
 

@@ -8,6 +8,8 @@ from collapseflow.running.errors import UserError
 
 #: Stands for the number of an epoch in a pattern, as ``*`` does for any text.
 EPOCH = "{epoch}"
+#: Stands for a seed of the study: each is a run.
+SEED = "{seed}"
 
 
 def find_checkpoints(pattern: str, counted_from: int) -> dict[int, str]:

@@ -108,7 +108,8 @@ class Jobs:
 
     def checkpoints(self, elsewhere: str) -> list[str]:
         """The checkpoints of a run that was made elsewhere, of each measured epoch."""
-        return list(self._study.trainings[self._runs.run(elsewhere).recipe].files.values())
+        state = self._runs.run(elsewhere)
+        return list(self._study.checkpoints[state.recipe][state.seed].values())
 
     def measured_epochs(self, run: str) -> list[int]:
         """The epochs of a run whose weights are kept and measured."""

@@ -52,7 +52,7 @@ from collapseflow.running.section import (
     text,
 )
 from collapseflow.running.words import CONTROL, printable
-from collapseflow.study.elsewhere import find_checkpoints
+from collapseflow.study.elsewhere import SEED, find_checkpoints
 from collapseflow.study.recipes import (
     NOT_SWEPT,
     Recipe,
@@ -286,23 +286,16 @@ class Training(Section):
     label: Label | None = None
     seed: Seed | None = None
 
-    @model_validator(mode="after")
-    def _there_are_checkpoints(self) -> "Training":
-        try:
-            _ = self.files
-        except UserError as error:
-            raise ValueError(f"checkpoints: {error}") from None
-        return self
+    def files(self, seed: int) -> dict[int, str]:
+        """The checkpoints of a seed by epoch, in order.
 
-    @cached_property
-    def files(self) -> dict[int, str]:
-        """The checkpoints by epoch, in order."""
-        return find_checkpoints(os.path.expanduser(self.checkpoints), self.counted_from)
-
-    @property
-    def course(self) -> Recipe:
-        """Its epochs, as a recipe has them; the recipe's other keys say nothing of it."""
-        return Recipe(epochs=max(self.files), measure=list(self.files), label=self.label)
+        Raises
+        ------
+        UserError
+            As :func:`~collapseflow.study.elsewhere.find_checkpoints`.
+        """
+        pattern = os.path.expanduser(self.checkpoints).replace(SEED, str(seed))
+        return find_checkpoints(pattern, self.counted_from)
 
 
 class Selection(Section):
@@ -669,6 +662,17 @@ class Study(Section):
                     f"{here}.seed: {training.seed} is no seed of the study; allowed: "
                     f"{', '.join(map(str, self.training_seeds()))} (the key seeds)"
                 )
+            try:
+                (first, files), *others = self.checkpoints[name].items()
+            except UserError as error:
+                raise ValueError(f"{here}.checkpoints: {error}") from None
+            for seed, its_own in others:
+                for epoch in sorted(files.keys() ^ its_own.keys())[:1]:
+                    lacks, has = (first, seed) if epoch in its_own else (seed, first)
+                    raise ValueError(
+                        f"{here}.checkpoints: seed {has} has a file of epoch {epoch}, seed {lacks} "
+                        "has none; allowed: the same epochs of all seeds"
+                    )
 
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
@@ -762,8 +766,25 @@ class Study(Section):
     def courses(self) -> dict[str, Recipe]:
         """What says which epochs a run has, by the name that the run has it under: the points of
         recipes, and trainings made elsewhere."""
-        elsewhere = {name: training.course for name, training in self.trainings.items()}
-        return {**self.recipes, **elsewhere}
+        courses = dict(self.recipes)
+        for name, by_seed in self.checkpoints.items():
+            # A recipe's other keys say nothing of it.
+            epochs, label = list(next(iter(by_seed.values()))), self.trainings[name].label
+            courses[name] = Recipe(epochs=epochs[-1], measure=epochs, label=label)
+        return courses
+
+    @cached_property
+    def checkpoints(self) -> dict[str, dict[int, dict[int, str]]]:
+        """Of each training made elsewhere, of each seed, the files by epoch."""
+        found = {}
+        for name, training in self.trainings.items():
+            seeds = self.training_seeds()
+            if training.seed is not None:
+                seeds = [training.seed]
+            elif SEED not in training.checkpoints:
+                seeds = seeds[:1]
+            found[name] = {seed: training.files(seed) for seed in seeds}
+        return found
 
     @property
     def run_names(self) -> list[RunName]:
@@ -772,10 +793,10 @@ class Study(Section):
             RunName(
                 *(t.dataset, t.backbone),
                 t.start or weight_state(self.backbones[t.backbone].weights[0]),
-                name,
-                self.training_seeds()[0] if t.seed is None else t.seed,
+                *(name, seed),
             )
             for name, t in self.trainings.items()
+            for seed in self.checkpoints[name]
         ]
         return [*self.trained_names, *elsewhere]
 
