@@ -1,10 +1,13 @@
 """Trainings made elsewhere: checkpoints by the numbers in their names, and runs of the study."""
 
 import pytest
+import torch
 
 from collapseflow.features.checkpoints import link_checkpoints
 from collapseflow.features.extraction import epoch_failure, weights_after
+from collapseflow.features.networks import build
 from collapseflow.running.errors import UserError
+from collapseflow.study.check import check_against_libraries
 from collapseflow.study.elsewhere import find_checkpoints, missing_epochs
 from collapseflow.study.plan import Plan
 from collapseflow.study.schema import load
@@ -115,9 +118,7 @@ def test_seeds_stand_in_the_pattern(tmp_path, study):
     ]
     assert [run.seed for run in study(checkpoints=pattern, seed=3).run_names][-1] == 3
     touch(tmp_path, "s3/e_3.pt")
-    with pytest.raises(
-        UserError, match=r"checkpoints: seed 3 has a file of epoch 3, seed 0 has no"
-    ):
+    with pytest.raises(UserError, match="checkpoints: seed 3 has a file of epoch 3, seed 0 "):
         study(checkpoints=pattern)
 
 
@@ -144,6 +145,26 @@ def test_a_training_is_a_run_with_the_epochs_of_its_files(study, tmp_path):
     stages = {(stage, name) for stage, _, name in made.timed_jobs}
     assert ("finetune", theirs.path) not in stages and ("reduce_epochs", theirs.path) in stages
     assert made.labels.run(theirs) == "net, theirs"
+
+
+def test_checkpoints_that_do_not_fit_are_refused_before_any_job(study, tmp_path, caplog):
+    def save(epoch, model, n_classes):
+        torch.save({"net": build(model, n_classes).state_dict()}, tmp_path / f"e_{epoch}.pt")
+
+    def found():
+        return check_against_libraries(study())
+
+    for epoch in (1, 2, 4):
+        save(epoch, "resnet18", 10)
+    assert found() == []
+    assert "trainings.theirs: has no checkpoint of epoch 3" in caplog.text
+    here = "config key trainings.theirs.checkpoints: "
+    save(4, "resnet18", 9)
+    (line,) = found()
+    assert line.startswith(f"{here}{tmp_path}/e_4.pt: its last layer tells 9 classes, and ")
+    save(4, "resnet34", 10)
+    (line,) = found()
+    assert line.startswith(f"{here}{tmp_path}/e_4.pt: not the weights of resnet18: ")
 
 
 def test_another_start_and_a_label_may_be_named(study):
