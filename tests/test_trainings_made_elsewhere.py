@@ -66,7 +66,8 @@ def by_dense_formulas(folder, names, epoch):
     difference = weight / np.linalg.norm(weight) - centred / np.linalg.norm(centred)
     return {
         "accuracy": (logits.argmax(1).numpy() == labels).mean(),
-        "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b)) / len(CLASSES),
+        "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=1e-10, hermitian=True))
+        / len(CLASSES),
         "nc3": (difference**2).sum(),
     }
 
