@@ -226,6 +226,7 @@ EXPLAINED = {
     config.Pretrain: ("pretrain", "{}"),
     Recipe: ("recipes.<name>", "{}"),
     config.Selection: ("runs", "{}"),
+    config.Training: ("trainings.<name>", "{}"),
     config.Classifier: ("classifiers", "{}"),
     config.Embedding: ("embedding", "{}"),
     config.Variance: ("variance", "{}"),
