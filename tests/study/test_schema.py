@@ -270,7 +270,8 @@ CASES = {
         study(colour=1),
         "colour: is unknown; allowed: analyses, backbones, classifiers, datasets, device, "
         "embedding, features, gpus, precision, pretrain, reading_precision, recipes, runs, "
-        "scattering, seed, seeds, study, style, test_fraction, threads, variance",
+        "scattering, seed, seeds, study, style, test_fraction, threads, "
+        "trainings, variance",
     ),
     "unknown key in a data set": (
         dataset(sise=3),
@@ -286,7 +287,7 @@ CASES = {
     "unknown key in a backbone": (
         backbone(layer="fc"),
         "backbones.net.layer: is unknown; did you mean 'layers'? allowed: batch_size, "
-        "image_size, label, layers, model, normalize, pool, weights",
+        "classes_of_weights, image_size, label, layers, model, normalize, pool, weights",
     ),
     "number as text": (
         study(seed="1"),
