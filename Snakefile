@@ -22,6 +22,7 @@ wildcard_constraints:
     wheel=one_of(package.wheel for package in PACKAGES.values()),
     pretrained=one_of(["pretrain", *(f"pretrain-{dataset}" for dataset in STUDY.datasets)]),
     run=PLAN.patterns.run,
+    elsewhere=PLAN.patterns.elsewhere,
     replicates=PLAN.patterns.replicates,
     state=PLAN.patterns.state,
     untrained=PLAN.patterns.untrained,

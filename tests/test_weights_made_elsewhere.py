@@ -1,7 +1,6 @@
 """A network that a plain PyTorch loop has trained, measured by a study: docs/my-weights.md."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,57 +10,26 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from PIL import Image, ImageDraw
+from made_elsewhere import CLASSES, draw_shapes, examples, run_examples
 
 from collapseflow.running.errors import UserError
 from collapseflow.study.schema import load
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "my-weights.md").read_text()
-CLASSES = ["circle", "cross", "square"]
-SIZES = {"train": 30, "test": 12}
+PAGE = ROOT / "docs" / "my-weights.md"
 
 
 def blocks(language):
     """The examples of the page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.M | re.S)
-
-
-def draw(name, rng):
-    """A shape of 32 x 32 pixels among noise, grey."""
-    image = Image.fromarray(rng.integers(0, 90, (32, 32), dtype=np.uint8))
-    pen = ImageDraw.Draw(image)
-    x, y, r = rng.integers(10, 22), rng.integers(10, 22), rng.integers(5, 9)
-    if name == "circle":
-        pen.ellipse([x - r, y - r, x + r, y + r], outline=255, width=2)
-    elif name == "square":
-        pen.rectangle([x - r, y - r, x + r, y + r], outline=255, width=2)
-    else:
-        pen.line([x - r, y - r, x + r, y + r], fill=255, width=2)
-        pen.line([x - r, y + r, x + r, y - r], fill=255, width=2)
-    return image
+    return examples(PAGE, language)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """The folder in which the page's examples have run, the network and the rows of the study."""
     folder = tmp_path_factory.mktemp("mine")
-    rng = np.random.default_rng(0)
-    for split, n in SIZES.items():
-        for name in CLASSES:
-            place = folder / "shapes" / split / name
-            place.mkdir(parents=True)
-            for i in range(n):
-                draw(name, rng).save(place / f"{i:02}.png")
-    train, again = blocks("python")
-    here = os.getcwd()
-    try:
-        os.chdir(folder)
-        names = {}
-        exec(train, names)
-        exec(again, names)
-    finally:
-        os.chdir(here)
+    draw_shapes(folder / "shapes")
+    names = run_examples(PAGE, folder)
     study = yaml.safe_load(blocks("yaml")[0])
     # What takes time and is not of this page.
     study |= {"threads": 1, "classifiers": {"ncm": {"estimator": "collapseflow.NearestClassMean"}}}

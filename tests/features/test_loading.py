@@ -350,13 +350,13 @@ def test_a_last_layer_of_other_classes_or_none_is_refused_where_the_study_says_i
     torch.save(network.state_dict(), path)
     check_weights(MODEL, path, told=True, n_classes=5)
     check_weights(MODEL, path, told=True, n_classes=None)
-    with pytest.raises(UserError, match="^classes_of_weights: .* tells 5 classes, .* has 4; "):
+    with pytest.raises(UserError, match="^weights: .*its last layer tells 5 classes, .* has 4; "):
         check_weights(MODEL, path, told=True, n_classes=4)
-    with pytest.raises(UserError, match="^classes_of_weights: .* tells 5 classes, .* has 4; "):
+    with pytest.raises(UserError, match="w.pth: its last layer tells 5 classes, .* has 4; "):
         open_extractor(MODEL, path, ["mean"], "average", "a digest", CLASSES[:4], told=True)
     body = {name: v for name, v in network.state_dict().items() if not name.startswith("fc.")}
     torch.save(body, path)
-    with pytest.raises(UserError, match=r"^classes_of_weights: .* lacks fc.weight, fc.bias, "):
+    with pytest.raises(UserError, match=r"^weights: .*w.pth: lacks fc.weight, fc.bias, "):
         check_weights(MODEL, path, told=True, n_classes=5)
 
 

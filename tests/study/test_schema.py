@@ -226,6 +226,7 @@ EXPLAINED = {
     config.Pretrain: ("pretrain", "{}"),
     Recipe: ("recipes.<name>", "{}"),
     config.Selection: ("runs", "{}"),
+    config.Training: ("trainings.<name>", "{}"),
     config.Classifier: ("classifiers", "{}"),
     config.Embedding: ("embedding", "{}"),
     config.Variance: ("variance", "{}"),
@@ -270,7 +271,8 @@ CASES = {
         study(colour=1),
         "colour: is unknown; allowed: analyses, backbones, classifiers, datasets, device, "
         "embedding, features, gpus, precision, pretrain, reading_precision, recipes, runs, "
-        "scattering, seed, seeds, study, style, test_fraction, threads, variance",
+        "scattering, seed, seeds, study, style, test_fraction, threads, "
+        "trainings, variance",
     ),
     "unknown recipe for figures": (
         study(style={"only": {"recipes": ["tuned"]}}),
@@ -1094,8 +1096,8 @@ def test_a_file_whose_last_layer_tells_other_classes_than_the_study_says_is_refu
     assert f"{path}: the entry net; a last layer of 9 classes (a, b, c, ...)" in caplog.text
     told = study(backbones={"net": {**net, "classes_of_weights": "digits"}})
     assert check_against_libraries(load(told)) == [
-        "config key backbones.net.classes_of_weights: the last layer of the file tells 9 classes, "
-        "and the data set has 10; allowed: equal numbers, or without this key"
+        f"config key backbones.net.weights: {path}: its last layer tells 9 classes, and the data "
+        "set whose classes the study says that it tells has 10; allowed: equal numbers"
     ]
 
 

@@ -85,7 +85,7 @@ rule collect_measures:
         runtime=minutes(15),
     params:
         runs=asked(SHOWS["runs"]),
-        epochs=for_each_run(lambda run: STUDY.recipes[run.recipe].measured_epochs()),
+        epochs=for_each_run(lambda run: STUDY.courses[run.recipe].measured_epochs()),
         untrained=told_everywhere(PLAN.columns.untrained),
         features=told_everywhere(PLAN.columns.analysed),
         rows={analysis.name: analysis.rows for analysis in PLAN.analyses()},

@@ -14,6 +14,8 @@ rule finetune:
         "<results>/logs/finetune/{dataset}/{run}.log",
     benchmark:
         "<results>/benchmarks/finetune/{dataset}/{run}.tsv"
+    wildcard_constraints:
+        run=PLAN.patterns.trained,
     priority: 1
     conda:
         "../envs/collapseflow.yaml"
@@ -35,3 +37,30 @@ rule finetune:
         "Training {wildcards.run} on {wildcards.dataset}"
     script:
         "../scripts/finetune.py"
+
+
+# A training made elsewhere: its checkpoints stay where they are.
+rule link_checkpoints:
+    input:
+        checkpoints=by_name(JOBS.checkpoints),
+    output:
+        weights=directory("<results>/training/{dataset}/{elsewhere}/weights"),
+        log="<results>/training/{dataset}/{elsewhere}/log.json",
+    log:
+        "<results>/logs/link_checkpoints/{dataset}/{elsewhere}.log",
+    benchmark:
+        "<results>/benchmarks/link_checkpoints/{dataset}/{elsewhere}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        epochs=lambda wildcards: JOBS.measured_epochs(wildcards.elsewhere),
+        code=code_of("link_checkpoints"),
+    message:
+        "Taking the checkpoints of {wildcards.elsewhere} on {wildcards.dataset}"
+    script:
+        "../scripts/link_checkpoints.py"

@@ -34,7 +34,7 @@ rule find:
         classifier_label=asked(SHOWS["confused_label"]),
         subsets=[d for d, entry in STUDY.datasets.items() if entry.is_part],
         flawed=lambda wildcards: [
-            STUDY.recipes[run.recipe].training()["validation"] == "training_mode"
+            STUDY.courses[run.recipe].training()["validation"] == "training_mode"
             for run in PLAN.runs
         ],
         contents=lazily(contents, PLAN),

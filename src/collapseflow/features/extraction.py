@@ -90,8 +90,10 @@ def store(folder: str | Path, layer: str, split: str) -> Path:
 
 
 def weights_after(folder: str | Path, epoch: int) -> Path:
-    """The file of an epoch's weights in the folder of a training."""
-    return Path(folder, f"{epoch_name(epoch)}.safetensors")
+    """The file of an epoch's weights in the folder of a training: what the study has trained, or a
+    link to a checkpoint from elsewhere, which may have another suffix."""
+    ours = Path(folder, f"{epoch_name(epoch)}.safetensors")
+    return ours if ours.exists() else next(Path(folder).glob(f"{epoch_name(epoch)}.*"), ours)
 
 
 def epoch_failure(folder: str | Path, epoch: int) -> str | None:

@@ -40,6 +40,8 @@ class NetworkWeights:
 
     Attributes
     ----------
+    path
+        The file.
     tensors, metadata
         As the file has them (:func:`~collapseflow.features.weights.load_state`).
     state
@@ -52,6 +54,7 @@ class NetworkWeights:
         The number of classes of the network to build for it.
     """
 
+    path: str | Path
     tensors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, str]
     state: Mapping[str, torch.Tensor]
@@ -212,7 +215,8 @@ def read_weights(model: Model, weights: str | Path) -> NetworkWeights:
         raise UserError(f"{weights}: not the weights of {model}{under}: {wrong}{hint}")
     if "entry" in metadata:
         words = [f"the entry {metadata['entry']}", *words]
-    return NetworkWeights(tensors, metadata, state, ", ".join(words), absent, n_classes)
+    changes = ", ".join(words)
+    return NetworkWeights(weights, tensors, metadata, state, changes, absent, n_classes)
 
 
 def rows_of_classes(
@@ -257,18 +261,22 @@ def check_number_of_classes(read: NetworkWeights, n_classes: int) -> None:
     """Refuse a last layer that cannot tell as many classes as the study says that it tells."""
     if read.absent:
         raise UserError(
-            f"classes_of_weights: the file lacks {first_of(read.absent)}, its last layer; "
-            "allowed: a file with it, or without this key"
+            f"{read.path}: lacks {first_of(read.absent)}, its last layer, which as the study says "
+            "tells the classes; allowed: a file with it"
         )
     if read.n_classes != n_classes:
         raise UserError(
-            f"classes_of_weights: the last layer of the file tells {read.n_classes} classes, and "
-            f"the data set has {n_classes}; allowed: equal numbers, or without this key"
+            f"{read.path}: its last layer tells {read.n_classes} classes, and the data set whose "
+            f"classes the study says that it tells has {n_classes}; allowed: equal numbers"
         )
 
 
 def check_weights(
-    model: Model, weights: str | Path, told: bool = False, n_classes: int | None = None
+    model: Model,
+    weights: str | Path,
+    told: bool = False,
+    n_classes: int | None = None,
+    key: str = "weights",
 ) -> None:
     """Refuse a file that :func:`open_extractor` would refuse, without building the network, and log
     how another one is taken.
@@ -279,6 +287,8 @@ def check_weights(
         As in :func:`rows_of_classes`.
     n_classes
         Of the data set, where that is known.
+    key
+        Of the study file, which names the file.
 
     Raises
     ------
@@ -287,10 +297,10 @@ def check_weights(
     """
     try:
         read = read_weights(model, weights)
+        if told:
+            check_number_of_classes(read, read.n_classes if n_classes is None else n_classes)
     except UserError as error:
-        raise UserError(f"weights: {error}") from None
-    if told:
-        check_number_of_classes(read, read.n_classes if n_classes is None else n_classes)
+        raise UserError(f"{key}: {error}") from None
     classes = "no last layer" if read.absent else f"a last layer of {read.n_classes} classes"
     if read.class_names:
         classes += f" ({first_of(read.class_names)})"

@@ -20,6 +20,7 @@ from collapseflow.images.sources.known import SOURCES
 from collapseflow.images.sources.places import OWN, check_saved, class_names, content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
+from collapseflow.study.elsewhere import missing_epochs
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import (
     OF_WEIGHTS,
@@ -84,6 +85,12 @@ def check_against_libraries(study: Study) -> list[str]:
     ]
     for key, *question in files_of_weights(study) if all(sound) else []:
         ask(f"backbones.{key}", check_weights, *question)
+    for name, *question in checkpoints(study) if all(sound) else []:
+        ask(f"trainings.{name}", check_weights, *question)
+    for name in study.trainings:
+        if missing := missing_epochs(study.courses[name].measured_epochs()):
+            epochs = ", ".join(map(str, missing))
+            logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -96,7 +103,7 @@ def check_against_libraries(study: Study) -> list[str]:
 def questions_about_networks(study: Study) -> dict[str, dict[str, Any]]:
     """What :func:`collapseflow.features.checks.check_backbone` is asked, by backbone."""
     questions = {}
-    runs = study.run_names
+    runs = study.trained_names
     for key, backbone in study.backbones.items():
         batches = [study.recipes[run.recipe].batch_size for run in runs if run.backbone == key]
         if any(map(is_pretrained, backbone.weights)):
@@ -142,6 +149,24 @@ def files_of_weights(study: Study) -> list[tuple[str, Architecture, Path, bool, 
     ]
 
 
+def checkpoints(study: Study) -> list[tuple[str, Architecture, Path, bool, int | None, str]]:
+    """As :func:`files_of_weights`, of the first and the last checkpoint of each seed of a training
+    that was made elsewhere, behind its name.
+
+    The others are checked when they are read: there may be hundreds.
+    """
+    return [
+        (
+            *(name, architecture_of(study.backbones[training.backbone]), Path(path)),
+            True,
+            *(number_of_classes(study, training.dataset), "checkpoints"),
+        )
+        for name, training in study.trainings.items()
+        for files in study.checkpoints[name].values()
+        for path in dict.fromkeys([files[min(files)], files[max(files)]])
+    ]
+
+
 def number_of_classes(study: Study, dataset: str | None) -> int | None:
     """The number of classes of a data set, where it is known before its images are prepared."""
     if dataset is None:
@@ -156,7 +181,7 @@ def number_of_classes(study: Study, dataset: str | None) -> int | None:
 
 def trained_models(study: Study) -> list[tuple[str, Architecture]]:
     """Each point of a recipe with each network that it trains."""
-    runs = study.run_names
+    runs = study.trained_names
     return list(
         dict.fromkeys((r.recipe, architecture_of(study.backbones[r.backbone])) for r in runs)
     )
@@ -192,7 +217,7 @@ def check_once(study: Study, cache: Path) -> None:
         "backbones": questions_about_networks(study),
         "files": [
             [str(model), path, path.stat().st_size, path.stat().st_mtime_ns, *classes]
-            for _, model, path, *classes in files_of_weights(study)
+            for _, model, path, *classes in files_of_weights(study) + checkpoints(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},

@@ -36,7 +36,7 @@ class Descriptions:
             backbone=run.state.backbone,
             start=run.state.start,
             recipe=recipe_of(run.recipe),
-            setting=setting_of(run.recipe, self._study.recipes[run.recipe]),
+            setting=setting_of(run.recipe, self._study.courses[run.recipe]),
             seed=run.state.seed,
             series=run.series,
             label=self._labels.run(run),
@@ -81,7 +81,7 @@ class Descriptions:
 
     def _describe_column(self, dataset: str, column: Column) -> DescribedFeatures:
         state = column.first.state
-        recipe = self._study.recipes.get(column.recipe)
+        recipe = self._study.courses.get(column.recipe)
         return DescribedFeatures(
             dataset=dataset,
             features=column.key,
@@ -118,6 +118,8 @@ class Descriptions:
             "seeds": self._study.training_seeds() if self._runs else [],
             "recipes": {
                 point: self._study.recipes[point].changed()
+                if point in self._study.recipes
+                else {"checkpoints": self._study.trainings[point].checkpoints}
                 for point in dict.fromkeys(run.recipe for run in self._runs)
             },
         }

@@ -133,9 +133,14 @@ class Jobs:
         network = f"{state.backbone}/{state.start}/s{state.seed}"
         return f"{self._files.results}/progress/finetune/{dataset}/{network}"
 
+    def checkpoints(self, elsewhere: str) -> list[str]:
+        """The checkpoints of a run that was made elsewhere, of each measured epoch."""
+        state = self._runs.run(elsewhere)
+        return list(self._study.checkpoints[state.recipe][state.seed].values())
+
     def measured_epochs(self, run: str) -> list[int]:
         """The epochs of a run whose weights are kept and measured."""
-        return self._study.recipes[self._runs.run(run).recipe].measured_epochs()
+        return self._study.courses[self._runs.run(run).recipe].measured_epochs()
 
     def epoch(self, state: str) -> int:
         """The epoch of a state."""
@@ -144,14 +149,21 @@ class Jobs:
     def reading(self, dataset: str, state: str) -> dict[str, Any]:
         """How the features of a state are read on a data set."""
         found = self._runs.state(state)
-        told = found.start == "file" and not found.epoch
-        told = told and self._study.backbones[found.backbone].classes_of_weights == dataset
+        if found.epoch:
+            told = found.recipe in self._study.trainings
+        else:
+            told = found.start == "file"
+            told = told and self._study.backbones[found.backbone].classes_of_weights == dataset
+        return self._told_reading(found, told)
+
+    def _told_reading(self, state: State, told: bool) -> dict[str, Any]:
         # Of other states no parameter says it: what was read before there was a choice stays valid.
-        return {**self._reading(found), **({"classes_told": True} if told else {})}
+        return {**self._reading(state), **({"classes_told": True} if told else {})}
 
     def reading_of_run(self, run: str) -> dict[str, Any]:
         """How the features of a run's epochs are read."""
-        return self._reading(self._runs.run(run))
+        state = self._runs.run(run)
+        return self._told_reading(state, state.recipe in self._study.trainings)
 
     def _reading(self, state: State) -> dict[str, Any]:
         """How features are read from a network

@@ -60,7 +60,7 @@ class Labels:
 
     def recipe(self, recipe: str) -> str:
         """The name of a recipe with its swept values."""
-        entry = self._study.recipes[recipe]
+        entry = self._study.courses[recipe]
         setting = setting_of(recipe, entry).items()
         words = [f"{key.replace('_', ' ')} {as_word(value)}" for key, value in setting]
         return ", ".join([entry.label or recipe_of(recipe), *words])
@@ -98,7 +98,7 @@ class Labels:
             return {"raw": "raw pixels"}.get(column.key, column.key)
         label = f"{self.backbone(state.backbone)}, {self.start(state.backbone, state.start)}"
         if column.recipe:
-            one = len(self._study.recipes) == 1
+            one = len(self._study.courses) == 1
             label += " + fine-tuned" if one else f" + {self.recipe(column.recipe)},"
             label += f" {state.epoch} ep."
         several = len(self._study.backbones[state.backbone].layers) > 1
@@ -110,7 +110,7 @@ class Labels:
         words = [self.backbone(key)]
         several = len(self._trained_starts[key]) > 1
         words += [self.start(key, run.state.start)] if several else []
-        words += [self.recipe(run.recipe)] if len(self._study.recipes) > 1 else []
+        words += [self.recipe(run.recipe)] if len(self._study.courses) > 1 else []
         return ", ".join(words)
 
     @cached_property

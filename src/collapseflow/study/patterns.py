@@ -38,6 +38,18 @@ class Patterns:
         return one_of(dict.fromkeys(run.path for run in self._runs.trainings))
 
     @property
+    def trained(self) -> str:
+        """The folders of the trainings that the study trains."""
+        runs = [run for run in self._runs.trainings if not self._runs.is_made_elsewhere(run)]
+        return one_of(dict.fromkeys(run.path for run in runs))
+
+    @property
+    def elsewhere(self) -> str:
+        """The folders of those that were made elsewhere."""
+        runs = filter(self._runs.is_made_elsewhere, self._runs.trainings)
+        return one_of(dict.fromkeys(run.path for run in runs))
+
+    @property
     def replicates(self) -> str:
         """The folders of trainings but for the seed."""
         names = [name for d in self._study.datasets for name in self._runs.replicates(d)]
@@ -80,7 +92,7 @@ class Patterns:
             starts[state.backbone].append(state.path)
         epochs = {
             point: one_of(map(epoch_name, recipe.measured_epochs()))
-            for point, recipe in self._study.recipes.items()
+            for point, recipe in self._study.courses.items()
         }
         runs: dict[str, dict[str, dict[str, None]]] = {key: {} for key in self._study.backbones}
         for run in self._runs.trainings:

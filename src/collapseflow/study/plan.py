@@ -92,7 +92,7 @@ class Plan:
     def faithful(self) -> list[tuple[str, str]]:
         """Recipes with report A's flaw, each with the recipe that differs from it in nothing
         else."""
-        trained = dict.fromkeys(run.recipe for run in self.runs)
+        trained = dict.fromkeys(run.recipe for run in self.study.trained_names)
         training = {name: self.study.recipes[name].training() for name in trained}
         return [
             (flawed, corrected)

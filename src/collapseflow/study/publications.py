@@ -39,6 +39,8 @@ def condition(study: Study, dataset: str, features: FeatureSet) -> dict[str, Any
         set(type(backbone).model_fields)
         - {"label", "weights", "classes_of_weights", "layers", "batch_size"}
     )
+    if state.recipe in study.trainings:
+        return {**found, "recipe": "elsewhere"}
     if state.epoch:
         recipe = {**study.recipes[state.recipe].training(), "epochs": state.epoch}
         found |= {f"recipe.{name}": value for name, value in recipe.items()}

@@ -58,10 +58,11 @@ class Runs:
     def trained_as(self) -> dict[str, str]:
         """For each point of a recipe the first one that trains and measures in the same way."""
         first: dict[str, str] = {}
-        return {
+        trained = {
             point: first.setdefault(str((recipe.training(), recipe.measured_epochs())), point)
             for point, recipe in self._study.recipes.items()
         }
+        return {**trained, **{name: name for name in self._study.trainings}}
 
     @cached_property
     def trainings(self) -> list[Run]:
@@ -70,6 +71,10 @@ class Runs:
         for run in self:
             first.setdefault((run.dataset, run.path), run)
         return list(first.values())
+
+    def is_made_elsewhere(self, run: Run) -> bool:
+        """Whether a run's epochs are checkpoints from elsewhere."""
+        return run.recipe in self._study.trainings
 
     @cached_property
     def by_network(self) -> dict[tuple[str, str], list[Run]]:
@@ -81,7 +86,7 @@ class Runs:
 
     def last(self, run: Run) -> State:
         """A run after its last epoch."""
-        return run.state.at(self._study.recipes[run.recipe].epochs)
+        return run.state.at(self._study.courses[run.recipe].epochs)
 
     # --- what runs start from -------------------------------------------------------------
 
@@ -151,7 +156,7 @@ class Runs:
     @cached_property
     def _epochs(self) -> dict[str, dict[str, int]]:
         """The epochs of each point of a recipe, and that of starts, by the names of folders."""
-        measured = {point: r.measured_epochs() for point, r in self._study.recipes.items()}
+        measured = {point: r.measured_epochs() for point, r in self._study.courses.items()}
         return {
             point: {epoch_name(epoch): epoch for epoch in epochs}
             for point, epochs in {"": [0], **measured}.items()

@@ -63,6 +63,7 @@ from collapseflow.running.section import (
     text,
 )
 from collapseflow.running.words import CONTROL, printable
+from collapseflow.study.elsewhere import SEED, find_checkpoints
 from collapseflow.study.recipes import (
     NOT_SWEPT,
     Recipe,
@@ -509,6 +510,29 @@ class Pretrain(Section):
     learning_rate: PositiveFloat = 1e-3
 
 
+class Training(Section):
+    """A training that was made elsewhere: where its checkpoints are, and what it was of."""
+
+    backbone: str
+    dataset: str
+    checkpoints: Location
+    counted_from: Literal[0, 1] = 1
+    start: str | None = None
+    label: Label | None = None
+    seed: Seed | None = None
+
+    def files(self, seed: int) -> dict[int, str]:
+        """The checkpoints of a seed by epoch, in order.
+
+        Raises
+        ------
+        UserError
+            As :func:`~collapseflow.study.elsewhere.find_checkpoints`.
+        """
+        pattern = os.path.expanduser(self.checkpoints).replace(SEED, str(seed))
+        return find_checkpoints(pattern, self.counted_from)
+
+
 class Selection(Section):
     """Runs of a study: those that have, for each key given here, one of the values listed there."""
 
@@ -707,6 +731,7 @@ class Study(Section):
     recipes: dict[PointName, Recipe] = {"finetuned": Recipe()}
     analyses: list[Literal[ANALYSES]] = []
     runs: list[Selection] | None = None
+    trainings: dict[Name, Training] = {}
     features: list[str] | None = None
     pretrain: Pretrain = Pretrain()
     classifiers: dict[Name, Classifier] = Field(
@@ -767,12 +792,13 @@ class Study(Section):
                     "allowed: another name"
                 )
         self._selections_take_something()
-        recipes = list(dict.fromkeys(map(recipe_of, self.recipes)))
+        recipes = list(dict.fromkeys([*map(recipe_of, self.recipes), *self.trainings]))
         for name in self.style.only.recipes:
             if name not in recipes:
                 raise ValueError(
                     f"style.only.recipes: {name!r} is unknown; {instead(name, recipes)}"
                 )
+        self._trainings_are_of_the_study()
         self._features_are_known("features", self.features or [], list(self.datasets))
         if self.gpus > 1 and self.device.startswith("cuda:"):
             raise ValueError(
@@ -860,7 +886,7 @@ class Study(Section):
         shown += [("classifiers", k, "", c.label or k) for k, c in self.classifiers.items()]
         for run in self.run_names:
             recipe = recipe_of(run.recipe)
-            called = self.backbones[run.backbone].label, self.recipes[run.recipe].label
+            called = self.backbones[run.backbone].label, self.courses[run.recipe].label
             shown.append(("backbones", run.backbone, run.dataset, called[0] or run.backbone))
             shown.append(("recipes", recipe, run.dataset, called[1] or recipe))
         first: dict[tuple[str, str, str], str] = {}
@@ -901,9 +927,43 @@ class Study(Section):
             if not any(map(selection.takes, self._all_runs())):
                 raise ValueError(f"runs.{position}: takes no run; allowed: what the study has")
 
+    def _trainings_are_of_the_study(self) -> None:
+        """What trainings made elsewhere name is there, and their own names are free."""
+        for name, training in self.trainings.items():
+            here = f"trainings.{name}"
+            if name in map(recipe_of, self.recipes):
+                raise ValueError(f"{here}: is what a recipe is called; allowed: another name")
+            known = {"backbone": self.backbones, "dataset": self.datasets}
+            for key, names in known.items():
+                asked = getattr(training, key)
+                if asked not in names:
+                    raise ValueError(f"{here}.{key}: {asked!r} is unknown; {instead(asked, names)}")
+            starts = list(map(weight_state, self.backbones[training.backbone].weights))
+            if training.start is not None and training.start not in starts:
+                raise ValueError(
+                    f"{here}.start: {training.start!r} is unknown; "
+                    f"{instead(training.start, starts)}"
+                )
+            if training.seed is not None and training.seed not in self.training_seeds():
+                raise ValueError(
+                    f"{here}.seed: {training.seed} is no seed of the study; allowed: "
+                    f"{', '.join(map(str, self.training_seeds()))} (the key seeds)"
+                )
+            try:
+                (first, files), *others = self.checkpoints[name].items()
+            except UserError as error:
+                raise ValueError(f"{here}.checkpoints: {error}") from None
+            for seed, its_own in others:
+                for epoch in sorted(files.keys() ^ its_own.keys())[:1]:
+                    lacks, has = (first, seed) if epoch in its_own else (seed, first)
+                    raise ValueError(
+                        f"{here}.checkpoints: seed {has} has a file of epoch {epoch}, seed {lacks} "
+                        "has none; allowed: the same epochs of all seeds"
+                    )
+
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
-        trained = dict.fromkeys(run.recipe for run in self.run_names)
+        trained = dict.fromkeys(run.recipe for run in self.trained_names)
         batches = {
             f"recipes.{recipe_of(point)}.batch_size": self.recipes[point].batch_size
             for point in sorted(trained, key=lambda p: -self.recipes[p].batch_size)
@@ -938,7 +998,7 @@ class Study(Section):
             asked_for = {f"classifiers.{k}.n_train": c.n_train for k, c in self.classifiers.items()}
             if f"{PRETRAINED_ON}{name}" in self._weight_sources():
                 asked_for["pretrain.batch_size"] = self.pretrain.batch_size
-            for run in self.run_names:
+            for run in self.trained_names:
                 if run.dataset == name:
                     key = f"recipes.{recipe_of(run.recipe)}.batch_size"
                     largest = max(asked_for.get(key, 0), self.recipes[run.recipe].batch_size)
@@ -955,7 +1015,7 @@ class Study(Section):
 
     def _held_out_are_enough(self, dataset: str, n: int) -> None:
         """Images are held out, and a batch of the others is left."""
-        trained = dict.fromkeys(run.recipe for run in self.run_names if run.dataset == dataset)
+        trained = dict.fromkeys(run.recipe for run in self.trained_names if run.dataset == dataset)
         for point in trained:
             key, recipe = f"recipes.{recipe_of(point)}", self.recipes[point]
             if recipe.share_held_out is None:
@@ -1000,8 +1060,46 @@ class Study(Section):
                             yield RunName(dataset, key, start, recipe, seed)
 
     @cached_property
+    def courses(self) -> dict[str, Recipe]:
+        """What says which epochs a run has, by the name that the run has it under: the points of
+        recipes, and trainings made elsewhere."""
+        courses = dict(self.recipes)
+        for name, by_seed in self.checkpoints.items():
+            # A recipe's other keys say nothing of it.
+            epochs, label = list(next(iter(by_seed.values()))), self.trainings[name].label
+            courses[name] = Recipe(epochs=epochs[-1], measure=epochs, label=label)
+        return courses
+
+    @cached_property
+    def checkpoints(self) -> dict[str, dict[int, dict[int, str]]]:
+        """Of each training made elsewhere, of each seed, the files by epoch."""
+        found = {}
+        for name, training in self.trainings.items():
+            seeds = self.training_seeds()
+            if training.seed is not None:
+                seeds = [training.seed]
+            elif SEED not in training.checkpoints:
+                seeds = seeds[:1]
+            found[name] = {seed: training.files(seed) for seed in seeds}
+        return found
+
+    @property
     def run_names(self) -> list[RunName]:
-        """The runs of the study, in the order of its keys."""
+        """The runs of the study, in the order of its keys; those made elsewhere come last."""
+        elsewhere = [
+            RunName(
+                *(t.dataset, t.backbone),
+                t.start or weight_state(self.backbones[t.backbone].weights[0]),
+                *(name, seed),
+            )
+            for name, t in self.trainings.items()
+            for seed in self.checkpoints[name]
+        ]
+        return [*self.trained_names, *elsewhere]
+
+    @cached_property
+    def trained_names(self) -> list[RunName]:
+        """The runs that the study trains."""
         selections = self.runs
         return [
             run
@@ -1225,6 +1323,7 @@ def _allowed_keys(location: tuple) -> list[str]:
         "recipes": Recipe,
         "classifiers": Classifier,
         "runs": Selection,
+        "trainings": Training,
     }
     sections = {
         "scattering": Scattering,

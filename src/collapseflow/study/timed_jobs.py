@@ -20,7 +20,10 @@ def timed_jobs(study: Study, runs: Runs, columns: Columns) -> list[TimedJob]:
     jobs += _jobs_of_starts(list(dict.fromkeys(state.at(0) for state in read.values() if state)))
     jobs += [("extract", dataset, folder) for dataset, folder in read]
     for run in runs.trainings:
-        jobs += [(stage, run.dataset, run.path) for stage in ("finetune", "reduce_epochs")]
+        stages = (
+            ("reduce_epochs",) if runs.is_made_elsewhere(run) else ("finetune", "reduce_epochs")
+        )
+        jobs += [(stage, run.dataset, run.path) for stage in stages]
     for dataset in study.datasets:
         jobs += _jobs_of_dataset(study, runs, columns, dataset)
     jobs += [("embed", of, "-".join(name)) for of, *name in columns.variance_embeddings()]
