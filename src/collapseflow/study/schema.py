@@ -933,7 +933,7 @@ class Study(Section):
             here = f"trainings.{name}"
             if name in map(recipe_of, self.recipes):
                 raise ValueError(f"{here}: is what a recipe is called; allowed: another name")
-            known = {"backbone": self.backbones, "dataset": self.datasets}
+            known = {"backbone": self.backbones, "dataset": self.with_images}
             for key, names in known.items():
                 asked = getattr(training, key)
                 if asked not in names:
