@@ -21,7 +21,7 @@ def refuse(*arguments):
     sys.exit(f"asked for: {arguments}")
 
 WHOLE = {
-    products: ("everything", "sections", "small_results", "target_files"),
+    products: ("everything", "contents", "small_results", "target_files"),
     Plan: ("results", "untrained_statistics", "geometry_runs", "faithful"),
     Columns: ("everywhere", "sets_everywhere", "embeddings", "variance_embeddings"),
     Descriptions: ("columns", "everywhere", "study", "layered_runs", "swept_runs"),

@@ -659,7 +659,8 @@ def test_a_data_set_without_a_run_has_no_table_of_what_is_trained():
     assert "results/toy/tables/accuracy_one.csv" in files
     assert not [path for path in files if re.search(r"(accuracy|embedding)_two", path)]
     headings = [one["heading"] for one in contents(made) if one["rule"] != "plot_confusion"]
-    assert headings.count("Digits 8×8: images") == 2
+    # The samples, the audit's figure and its table, of each.
+    assert headings.count("Digits 8×8: images") == 6
     assert headings.count("Digits 8×8: test accuracy") == 1
     # By default, its own columns.
     assert list(shown(plan(**keys).columns.compared("two"))) == [
@@ -843,7 +844,7 @@ def test_a_training_is_told_its_network_its_seed_and_its_recipe():
 
 def test_letters_are_trained_on_with_adam():
     made = plan(backbones={"res": RESNET}, pretrain={"epochs": 2, "batch_size": 32})
-    told = made.jobs.pretraining("res", "3")
+    told = made.jobs.pretraining("res", "pretrain", "3")
     assert told == {
         "model": "resnet18",
         "image_size": 32,

@@ -221,6 +221,7 @@ EXPLAINED = {
     config.Study: ("Top level", "{}"),
     config.Dataset: ("datasets.<name>", "{}"),
     config.Subset: ("datasets.<name>", "{}"),
+    config.Imbalance: ("datasets.<name>", "{}"),
     config.Scattering: ("scattering", "{}"),
     config.Backbone: ("backbones.<name>", "{}"),
     config.Pretrain: ("pretrain", "{}"),
@@ -300,7 +301,8 @@ CASES = {
     "unknown key in a backbone": (
         backbone(layer="fc"),
         "backbones.net.layer: is unknown; did you mean 'layers'? allowed: batch_size, "
-        "classes_of_weights, image_size, label, layers, model, normalize, pool, weights",
+        "classes_of_weights, head, image_size, label, layers, model, normalize, pool, "
+        "preprocessing, weights",
     ),
     "number as text": (
         study(seed="1"),
@@ -355,13 +357,14 @@ CASES = {
         "scattering.order: value 3 is refused; allowed: 1, 2",
     ),
     "pool": (
-        backbone(pool="max"),
-        'backbones.net.pool: value "max" is refused; allowed: average, flatten',
+        backbone(pool="mean"),
+        'backbones.net.pool: value "mean" is refused; allowed: average, average_all, max, '
+        "class_token, flatten",
     ),
     "source": (
         study(datasets={"mine": {"source": "cifar"}}),
         'datasets.mine.source: value "cifar" is refused; allowed: folder, table, arrays, '
-        "huggingface, mnist, fashion_mnist, idx, torchvision, mnist5k, digits, letters",
+        "huggingface, mnist, fashion_mnist, idx, torchvision, mnist5k, digits, letters, features",
     ),
     "source that is a name in torchvision": (
         study(datasets={"mine": {"source": "cifar-10"}}),
@@ -372,7 +375,7 @@ CASES = {
         study(datasets={"mine": {"source": "FashionMNIST"}}),
         'datasets.mine.source: value "FashionMNIST" is refused; did you mean '
         "'fashion_mnist'? allowed: folder, table, arrays, huggingface, mnist, fashion_mnist, "
-        "idx, torchvision, mnist5k, digits, letters",
+        "idx, torchvision, mnist5k, digits, letters, features",
     ),
     "choice that only sources of files have": (
         study(datasets={"mine": {"source": "digits", "on_bad_image": "skip"}}),
@@ -822,7 +825,7 @@ CASES = {
         study(datasets={"mine": {"source": "fashoin_mnist"}}),
         'datasets.mine.source: value "fashoin_mnist" is refused; did you mean '
         "'fashion_mnist'? allowed: folder, table, arrays, huggingface, mnist, fashion_mnist, "
-        "idx, torchvision, mnist5k, digits, letters",
+        "idx, torchvision, mnist5k, digits, letters, features",
     ),
     "key of sha256": (
         study(
@@ -922,6 +925,7 @@ def mistakes():
         config.Study: lambda change: study() | change,
         config.Dataset: lambda change: study(datasets={"m": {"source": "digits"} | change}),
         config.Subset: lambda change: dataset(subset=change),
+        config.Imbalance: lambda change: dataset(imbalance=change),
         config.Scattering: lambda change: study(scattering=change),
         config.Backbone: lambda change: study(
             backbones={"net": {"model": "resnet18", "weights": ["random"]} | change}
@@ -929,6 +933,7 @@ def mistakes():
         config.Pretrain: lambda change: study(pretrain=change),
         Recipe: lambda change: recipe(**{str(key): value for key, value in change.items()}),
         config.Selection: lambda change: {**backbone(), "runs": [change]},
+        config.Training: lambda change: {**backbone(), "trainings": {"mine": change}},
         config.Classifier: lambda change: study(
             classifiers={"svc": {"estimator": "sklearn.svm.SVC", **change}}
         ),

@@ -1333,6 +1333,7 @@ def _allowed_keys(location: tuple) -> list[str]:
         "embedding": Embedding,
         "variance": Variance,
         "style": Style,
+        "only": Only,
     }
     path = _path(location[:-1])
     model: type[Section] = Study
