@@ -5,9 +5,9 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import page_of_study
@@ -450,12 +450,12 @@ def test_images_have_their_names_where_the_data_set_has_them(tmp_path, monkeypat
     def read_named(path, name):
         split = read_split(path, name)
         names = [f"{name}/{row}.png" for row in range(len(split.labels))]
-        return SimpleNamespace(**vars(split), names=names)
+        return replace(split, names=np.array(names, object))
 
     monkeypatch.setattr(explorer, "read_split", read_named)
     names = explorer.mapped_images(tmp_path / "images.h5", one, seed=0).names
-    assert len(names) == 96 and names[:2] == ["train/0.png", "train/1.png"]
-    assert names[60:62] == ["test/0.png", "test/1.png"]
+    assert len(names) == 96 and names[:2].tolist() == ["train/0.png", "train/1.png"]
+    assert names[60:62].tolist() == ["test/0.png", "test/1.png"]
 
 
 def test_features_whose_classifiers_failed_have_a_map(tmp_path):

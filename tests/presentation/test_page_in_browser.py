@@ -389,7 +389,7 @@ def test_another_data_set_has_its_own_images(open_page, tmp_path, monkeypatch):
     page.click("#open-explorer")
     for key in ("ArrowRight", "ArrowLeft"):
         page.locator("#explorer canvas").press(key)
-    assert "test image 35," in page.inner_text(".hovered")
+    assert "test image 35\n" in page.inner_text(".hovered")
     data_set = page.locator("#explorer").get_by_label("data set", exact=True)
     data_set.select_option(label="More")
     assert "24 of 64 images shown" in page.inner_text("#explorer .status")
@@ -462,7 +462,7 @@ def test_pointing_at_an_image_says_what_it_is_taken_for_and_shows_its_neighbours
     assert found == {26, 27, 28, 29, 31, 32, 33, 34}
     assert explorer.locator(".near button.alike").count() == 2
     explorer.locator(".near button[aria-label$='test image 31']").click()
-    assert "test image 31," in explorer.inner_text(".hovered")
+    assert "test image 31\n" in explorer.inner_text(".hovered")
     explorer.get_by_label("right or wrong by").select_option("rf")
     assert "random <i>forest</i>: right" in explorer.inner_text(".hovered")
 
@@ -505,12 +505,12 @@ def test_a_map_of_many_classes_says_that_signs_repeat(explorer, open_page, tmp_p
 def test_keys_go_from_image_to_image(explorer):
     canvas = explorer.locator("#explorer canvas")
     canvas.press("ArrowRight")
-    assert "test image 0," in explorer.inner_text(".hovered")
+    assert "test image 0\n" in explorer.inner_text(".hovered")
     canvas.press("ArrowRight")
-    assert "test image 1," in explorer.inner_text(".hovered")
+    assert "test image 1\n" in explorer.inner_text(".hovered")
     canvas.press("ArrowLeft")
     canvas.press("ArrowLeft")
-    assert "test image 35," in explorer.inner_text(".hovered")
+    assert "test image 35\n" in explorer.inner_text(".hovered")
 
 
 def test_colours_are_those_of_the_classes(explorer):

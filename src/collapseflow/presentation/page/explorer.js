@@ -229,8 +229,8 @@ function explore(place) {
   }
   function show(i) {
     shown = i;
-    const lines = [[make("bdi", {}, set.classes[set.labels[i]])], [`${where(i)}, ${set.ids[i]} in its source`]];
-    if (set.names) lines.push([make("bdi", {}, set.names[i])]);
+    const origin = set.names ? make("bdi", {}, set.names[i]) : `row ${set.ids[i]} of its source`;
+    const lines = [[make("bdi", {}, set.classes[set.labels[i]])], [where(i)], [origin]];
     const label = predicted(i);
     if (verdict(i)) lines.push(isWrong(i) && label !== undefined ? [`${verdict(i)}, takes it for `, make("bdi", {}, set.classes[label])] : [verdict(i)]);
     info.replaceChildren(thumbnail(i, 112), ...lines.map((line) => make("div", {}, ...line)));
