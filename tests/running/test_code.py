@@ -233,7 +233,11 @@ def edited(tmp_path, monkeypatch, module, old, new):
 CHANGES = {
     "rate": ("training/optimisation.py", '"lr": recipe.', '"lr": 2 * recipe.'),
     "worker": ("training/worker.py", 'request["micro_batch"],', "8,"),
-    "resizing": ("features/preprocessing.py", "antialias=True", "antialias=False"),
+    "resizing": (
+        "features/preprocessing.py",
+        '"bilinear", align_corners=F',
+        '"area", align_corners=F',
+    ),
     "folding": ("features/reading.py", "before.users) > 1", "before.users) > 2"),
     "published": ("published/report_a_fig5.csv", "0.279", "0.280"),
     "NC1": ("measures/collapse.py", "(within / eigenvalues[kept]).sum() / s", "within.sum() / s"),
@@ -268,10 +272,10 @@ def test_what_is_made_depends_on_the_code_that_it_uses_and_on_no_other(
         "published": {"plot_accuracy_per_epoch", "plot_collapse"},
         # Not what reads features: measures follow from the statistics that are kept. Other figures
         # take their words from the table of quantities, and numbers from measures.csv.
-        "NC1": {"collect_measures", "plot_geometry"},
+        "NC1": {"collect_measures", "plot_geometry", "write_page"},
     }
     # Who uses the class of runs, uses it whole.
-    expected["figure"] = {"plot_layers", "plot_probes"}
+    expected["figure"] = {"plot_layers", "plot_probes", "plot_vectors"}
     expected["material"] = {"present", "collect_measures", "find", "write_page"}
     expected["material"] |= {product.rule for product in PRODUCTS}
     expected["list"] = set()
