@@ -112,6 +112,8 @@ def job_seconds(folder: Path, name: str) -> dict[str, list[float]]:
         # States, runs and networks' feature sets have folders in their names.
         pattern = re.sub(r"\\\{(?:state|run)\\\}", ".+/.+", re.escape(pattern))
         pattern = re.sub(r"\\\{features\\\}", ".+", pattern)
+        # Vectors are not called as features of images are.
+        pattern = re.sub(r"\\\{vectors\\\}", r"(?!(?:raw|scattering)\\.)[^/]+", pattern)
         pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", pattern)
         times = []
         for path in folder.rglob("benchmarks/**/*.tsv"):

@@ -284,7 +284,7 @@ def test_the_jobs_own_times_are_summed_by_rule(tmp_path):
         "results/a/benchmarks/extract/digits/net/random/sgd/s0/epoch001.tsv": 8,
         "results/a/benchmarks/tabulate_runtime.tsv": 16,
         "results/b/benchmarks/tabulate_runtime.tsv": 32,
-        "resources/benchmarks/download_weights/vgg11.tsv": 64,
+        "resources/benchmarks/download_weights/vgg11-imagenet.tsv": 64,
     }
     for name, value in seconds.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

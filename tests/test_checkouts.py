@@ -60,7 +60,7 @@ def test_an_edit_of_a_checkout_that_is_not_installed_is_seen_and_run(checkouts):
     one, two = checkouts.one, checkouts.two
     words = ["snakemake", TARGET, "--cores", 1, "--configfile", two / "study.yaml"]
     checkouts.run(two, *words)
-    written = "write_dataset(output, splits)"
+    written = "write_dataset(output, changed(splits, entry, seed))"
     edit(two, written, "write_dataset(output, replace(splits, source='two'))")
     # From elsewhere, with the Snakefile named, and from its folder.
     there = ["--snakefile", two / "Snakefile", "--directory", two]

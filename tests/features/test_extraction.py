@@ -11,7 +11,7 @@ import torchvision.models
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from collapseflow.features import networks
+from collapseflow.features import reading
 from collapseflow.features.extraction import (
     Reading,
     epoch_failure,
@@ -176,13 +176,13 @@ def test_a_store_says_which_layer_of_which_weights_it_holds(dataset, weights, tm
 
 def test_one_pass_a_split_reads_all_layers(dataset, weights, tmp_path, monkeypatch):
     sizes = []
-    forward = networks.FeatureExtractor.forward
+    forward = reading.FeatureExtractor.forward
 
     def count(self, images):
         sizes.append(len(images))
         return forward(self, images)
 
-    monkeypatch.setattr(networks.FeatureExtractor, "forward", count)
+    monkeypatch.setattr(reading.FeatureExtractor, "forward", count)
     write_network_features(dataset, weights_after(weights, 2), READING, CPU, tmp_path)
     assert sizes == [4, 4, 2, 4, 2]
 

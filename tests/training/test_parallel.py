@@ -490,11 +490,11 @@ def out_of_memory_above(monkeypatch, images):
     seen = []
     preprocess = training.preprocess
 
-    def check(batch, *arguments):
+    def check(batch, *arguments, **named):
         seen.append(len(batch))
         if len(batch) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return preprocess(batch, *arguments)
+        return preprocess(batch, *arguments, **named)
 
     monkeypatch.setattr(training, "preprocess", check)
     return seen
@@ -530,11 +530,11 @@ def test_where_test_images_do_not_fit_the_epoch_starts_again_with_less(
     seen = []
     preprocess = training.preprocess
 
-    def check(batch, *arguments):
+    def check(batch, *arguments, **named):
         seen.append(len(batch))
         if len(batch) > 3 and not torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return preprocess(batch, *arguments)
+        return preprocess(batch, *arguments, **named)
 
     monkeypatch.setattr(training, "preprocess", check)
     recipe = changed(RECIPE, model="squeezenet1_1", validation="training_mode")
@@ -562,7 +562,7 @@ def test_one_line_where_two_images_are_too_many(dataset, tmp_path, monkeypatch):
 
 
 def test_other_errors_are_not_taken_for_too_little_memory(dataset, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **named):
         raise RuntimeError("expected scalar type Float but found Double")
 
     monkeypatch.setattr(training, "preprocess", fail)
@@ -645,8 +645,8 @@ NO_MEMORY_FOR_CODE = """
     def let_one_fail(module):
         preprocess, size = module.preprocess, iter((41,))
 
-        def fail_once(*arguments):
-            inputs = preprocess(*arguments)
+        def fail_once(*arguments, **named):
+            inputs = preprocess(*arguments, **named)
             for n in size:
                 images, weights = torch.ones(2, 3, n, n), torch.ones(8, 3, 3, 3)
                 limit_memory(50 * 2**10)

@@ -180,12 +180,12 @@ def test_where_they_do_not_fit_the_epoch_starts_again_with_less(
 ):
     preprocess, seen = training.preprocess, []
 
-    def check(batch, *arguments):
+    def check(batch, *arguments, **named):
         if not torch.is_grad_enabled():
             seen.append(len(batch))
             if len(batch) > 4:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return preprocess(batch, *arguments)
+        return preprocess(batch, *arguments, **named)
 
     monkeypatch.setattr(training, "preprocess", check)
     _, log = run(tmp_path, dataset, start, changed(RECIPE, epochs=1))
