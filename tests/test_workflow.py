@@ -119,13 +119,15 @@ def test_every_table_and_figure_appears(tiny):
     results = tiny / "results" / "tiny"
     folder = results / "figures"
     figures = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-    kinds = ("samples", "scattering", "embedding", "confusion", "collapse", "few_shot")
+    kinds = ("samples", "audit", "scattering", "embedding", "confusion", "collapse", "few_shot")
     stems = [f"{kind}_{d}" for kind in kinds for d in TINY["datasets"]]
     stems += [f"geometry/{d}/{RUN}" for d in TINY["datasets"]]
     stems += ["accuracy_per_epoch", "probes", "training", "embedding_train_test", "variance"]
     assert figures == {f"{stem}.{suffix}" for stem in stems for suffix in ("pdf", "png", "txt")}
     tables = visible(results / "tables")
-    stems = [f"{kind}_{d}" for kind in ("accuracy", "comparison") for d in TINY["datasets"]]
+    stems = [
+        f"{kind}_{d}" for kind in ("audit", "accuracy", "comparison") for d in TINY["datasets"]
+    ]
     stems += ["collapse", "variance", "runtime"]
     expected = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "md", "tex", "json")}
     expected |= {f"confusion_{d}.csv" for d in TINY["datasets"]}
