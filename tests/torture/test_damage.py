@@ -56,6 +56,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "spectrum/*.json": read_json,
     "few_shot/*.json": read_json,
     "similarity/*.json": read_json,
+    "audit/*.json": read_json,
     "identity.json": read_json,
     "findings.json": read_json,
     "tables/*.json": read_json,

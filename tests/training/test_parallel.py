@@ -633,7 +633,8 @@ NO_MEMORY_FOR_CODE = """
     import json, sys, torch
     from pathlib import Path
     from torch.nn.functional import conv2d
-    from collapseflow.features import networks
+    from collapseflow.features import reading
+    from collapseflow.features.loading import open_extractor
     from collapseflow.training import loop as training
     from collapseflow.images.datasets import read_split
     from collapseflow.running.hardware import limit_memory
@@ -659,10 +660,10 @@ NO_MEMORY_FOR_CODE = """
     plan = training.Training(**json.loads(Path(sys.argv[1]).read_text()))
     let_one_fail(training)
     weights = training.train(plan, [cpu], Path(sys.argv[2])).weights[1]
-    let_one_fail(networks)
-    extractor = networks.open_extractor("resnet18", weights, ["flatten"], "average", "")
+    let_one_fail(reading)
+    extractor = open_extractor("resnet18", weights, ["flatten"], "average", "")
     images = read_split(plan.dataset, "train").images
-    parts = list(networks.extract(extractor, images, 32, "none", "float32", cpu, 20, "features"))
+    parts = list(reading.extract(extractor, images, 32, "none", "float32", cpu, 20, "features"))
     print([len(features["flatten"]) for features, _ in parts])
 """
 
