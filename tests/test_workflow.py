@@ -892,15 +892,17 @@ def test_a_folder_of_own_images_is_read_and_its_changes_are_noticed(tmp_path):
     assert planned(snakemake(tmp_path, study, "-n", "--", target)) == {"prepare_dataset": 1}
     text = snakemake(tmp_path, study, "--", target, check=False).text
     assert (
-        "1 of 13 files cannot be read as images of a class; replace or remove cat/6.png (no JPEG"
-        in text
+        "1 of 13 files cannot be read as images of a class; replace or remove cat/6.png (no image "
+        "that Pillow reads" in text
     )
     assert "Traceback" not in text
     study["datasets"]["pets"]["on_bad_image"] = "skip"
     snakemake(tmp_path, study, "--", target)
     with h5py.File(tmp_path / target) as file:
         assert file["images"].shape == (12, 8, 8, 3)
-        assert "left out 1 of 13 files: cat/6.png (no JPEG" in file.attrs["source"]
+        assert (
+            "left out 1 of 13 files: cat/6.png (no image that Pillow reads" in file.attrs["source"]
+        )
 
 
 def test_another_wheel_than_the_known_one_ends_in_one_line(tmp_path):
