@@ -35,12 +35,12 @@ class Split:
     images : uint8 array (N, H, W) of grey levels or (N, H, W, 3) of RGB values
     labels : int64 array (N,) of class numbers from 0
     ids : int64 array (N,), the position of each image in its source
-    true_labels
-        int64 array (N,), the labels of the source where some of ``labels`` were replaced; else None
     groups : int64 array (N,), the number of each image's group, for example of its patient; None
         where images have none. No division has images of one group on both sides.
     names : object array (N,) of str, each image's file as its source names it; None where images
         are no files
+    true_labels
+        int64 array (N,), the labels of the source where some of ``labels`` were replaced; else None
     """
 
     images: np.ndarray
