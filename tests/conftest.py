@@ -10,6 +10,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["MPLBACKEND"] = "Agg"
 
+import logging
 import shutil
 import subprocess
 import threading
@@ -31,6 +32,21 @@ PROVENANCE = {
     "weights": "none",
     "preprocessing": "none",
 }
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A job or a command that a test runs in this process sets up logging for the process: no other
+    test sees it."""
+    loggers = logging.getLogger(), logging.getLogger("collapseflow")
+    before = [(logger, logger.level, [*logger.handlers]) for logger in loggers]
+    raises = logging.raiseExceptions
+    yield
+    logging.raiseExceptions = raises
+    logging.captureWarnings(False)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture
