@@ -1,11 +1,13 @@
 """Studies that are killed again and again, until the same command ends: equal tables, no epoch
 twice, nothing damaged."""
 
+import functools
 import os
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,14 +63,28 @@ def _end(folder: Path, study: dict) -> float:
     return time.monotonic() - start
 
 
+def _study(name: str) -> dict:
+    return {**ATTACKED, "recipes": {"own": {"epochs": 3, "batch_size": 20, **RECIPES[name]}}}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, float]]:
+    """A function that gives, for a recipe, the folder of its study that nobody killed and the
+    seconds that it took."""
+
+    @functools.cache
+    def run(name: str) -> tuple[Path, float]:
+        folder = tmp_path_factory.mktemp("whole")
+        return folder, _end(folder, _study(name))
+
+    return run
+
+
 @pytest.mark.parametrize("number", range(EFFORT))
-def test_a_study_killed_at_random_ends_with_equal_tables(number, rng, tmp_path):
+def test_a_study_killed_at_random_ends_with_equal_tables(number, undisturbed, rng, tmp_path):
     name = list(RECIPES)[number % len(RECIPES)]
-    recipe = {"epochs": 3, "batch_size": 20, **RECIPES[name]}
-    study = {**ATTACKED, "recipes": {"own": recipe}}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    whole.mkdir(), killed.mkdir()
-    seconds = _end(whole, study)
+    whole, seconds = undisturbed(name)
+    study, killed = _study(name), tmp_path
 
     moments = [rng.uniform(0, seconds) for _ in range(rng.randrange(1, KILLS + 1))]
     for moment in moments:
