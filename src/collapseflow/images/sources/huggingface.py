@@ -85,13 +85,8 @@ def read(
     ----------
     location, name, arguments, columns
         As :func:`look_into`.
-    size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
-        one.
-    test_fraction
-        The share of test images, class by class, where the images come undivided.
-    on_bad_image
-        Whether an image that cannot be read ends the reading, or is left out.
+    size, fit, test_fraction, seed, threads, on_bad_image
+        As :mod:`collapseflow.images.sources` says.
 
     Raises
     ------
