@@ -39,6 +39,8 @@ CPU = torch.device("cpu")
 LAYERS = ["features.3", "penultimate", "classifier.1"]
 READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 4)
 N = {"train": 10, "test": 6}
+#: What is not finite, in words, where all of it is: the first of the images.
+FIRST = "the features of the training image in row 100 of its source"
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +287,7 @@ def test_features_that_are_not_finite_leave_only_the_reason(dataset, weights, tm
         output.mkdir(parents=True)
     write_state_features(dataset, weights, 2, READING, CPU, output)
     assert files(output) == ["failed.json"]
-    assert failure(output) == "the features of image 100 after epoch 2 are not finite"
+    assert failure(output) == f"{FIRST} after epoch 2 are not finite"
     assert list(output.parent.iterdir()) == [output]
 
 
@@ -294,7 +296,7 @@ def test_a_start_whose_features_are_not_finite_is_a_mistake(dataset, weights, tm
     change(path, "features.12.squeeze.bias", torch.inf)
     with pytest.raises(NotFiniteError) as caught:
         write_state_features(dataset, path, 0, READING, CPU, tmp_path / "out")
-    assert str(caught.value).startswith(f"{path}: the features of image 100 are not finite; ")
+    assert str(caught.value).startswith(f"{path}: {FIRST} are not finite; ")
     assert "replace the weights" in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [weights]
 

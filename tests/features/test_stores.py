@@ -282,14 +282,19 @@ def test_predictions_come_with_their_labels_where_there_are_any(good, make_store
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_feature_that_is_not_finite_is_refused_with_the_image_s_id(tmp_path, provenance, value):
+def test_a_feature_that_is_not_finite_is_refused_with_the_image_s_file_or_row(
+    tmp_path, provenance, value
+):
     bad = FEATURES.copy()
     bad[17, 2] = value
-    with pytest.raises(UserError, match=f"image {IDS[17]} are not finite") as caught:
-        stores.write_store(
-            tmp_path / "a.h5", [(bad[:10], None), (bad[10:], None)], LABELS, IDS, provenance
-        )
-    assert caught.type is stores.NotFiniteError and caught.value.image == IDS[17]
+    batches = [(bad[:10], None), (bad[10:], None)]
+    with pytest.raises(UserError, match="the image b\\\\n/17.png are not finite") as caught:
+        names = [f"b\n/{row}.png" for row in range(30)]
+        stores.write_store(tmp_path / "a.h5", batches, LABELS, IDS, provenance, names=names)
+    assert caught.type is stores.NotFiniteError and "\n" not in str(caught.value)
+    row = f"the training image in row {IDS[17]} of its source are not finite"
+    with pytest.raises(UserError, match=row) as caught:
+        stores.write_store(tmp_path / "a.h5", batches, LABELS, IDS, provenance)
     assert str(caught.value).startswith(f"{tmp_path / 'a.h5'}: ")
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from collapseflow.running.errors import UserError
 N, D = 40, 3
 VALUES = np.random.default_rng(0).normal(size=(N, D))
 TEXT = np.array(["pear", "apple", "fig", "apple"] * 10)
-SPLIT = np.array(["train", "test", "train", "train", "other"] * 8)
+SPLIT = np.array(["train", "test", "train", "train", "dev"] * 8)
 
 
 def write(path, vectors=VALUES, **columns):
@@ -149,7 +149,11 @@ def test_values_that_are_no_numbers_are_refused_with_their_rows(tmp_path):
         ({"labels": np.arange(N), "class_names": ["a", "b"]}, "label 39 is beyond its 2 class"),
         (
             {"labels": TEXT, "split": np.full(N, "dev")},
-            "no row is of the split 'train', only of dev",
+            "no row is of the split 'train', only of dev; allowed: train and test, or no split, so",
+        ),
+        (
+            {"labels": TEXT, "split": np.where(SPLIT == "dev", "held", SPLIT)},
+            "mine.npz: split 'held' is unknown; allowed: train, test, and validation, which is not",
         ),
         ({"labels": np.zeros(N, int)}, "all training images are of one class"),
     ],

@@ -1,6 +1,7 @@
 """Sources of images against the packages they come from, and the whole preparation of a file."""
 
 import hashlib
+import re
 import urllib.error
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from collapseflow.images.sources import (
     torchvision,
     vectors,
 )
+from collapseflow.images.sources.own import parts_of
 from collapseflow.images.sources.prepare import prepare_dataset, read_source
 from collapseflow.running.errors import UserError
 from collapseflow.study.schema import DATA_SOURCES, Dataset
@@ -571,3 +573,17 @@ def test_every_source_of_study_files_is_read_and_explained(tmp_path, monkeypatch
     assert prepare.read_source(entry, 0.2, 0, tmp_path).class_names
     page = (Path(__file__).parents[2] / "config" / "README.md").read_text(encoding="utf-8")
     assert f"`{source}`" in page, f"{source}: config/README.md does not explain it"
+
+
+def test_words_and_numbers_of_splits_are_those_of_the_documentation():
+    page = Path(__file__).parents[2].joinpath("docs/my-images.md").read_text()
+    rows = page.partition("| word, in capitals or not |")[2].splitlines()[2:5]
+    words = [re.findall("`(.*?)`", row) for row in rows]
+    assert len(words) == 3
+    for of_part, part in zip(words, (0, 1, -1), strict=True):
+        found = parts_of(["0", "1", *of_part, *map(str.upper, of_part)])
+        assert found.tolist() == [0, 1] + 2 * len(of_part) * [part]
+    with pytest.raises(
+        UserError, match="split 'hold', 'out' is unknown; allowed: train, test, and"
+    ):
+        parts_of(["train", "hold", "test", "out", "hold"])

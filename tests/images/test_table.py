@@ -185,7 +185,7 @@ TWO = [("a", "x", "train", "1"), ("b", "y", "test", "2")]
             "rows without a value in the",
         ),
         ([("a", "x", "train", "1"), ("b", "y", "hold", "2")], HEAD, {}, "split 'hold' is unknown"),
-        ([("a", "x", "train", "1"), ("b", "y", "val", "2")], HEAD, {}, "split has no test image"),
+        ([("a", "x", "train", "1"), ("b", "y", "val", "2")], HEAD, {}, "is of the split 'test'"),
         (
             [("a", "x", "train", "1"), ("./a", "y", "test", "2")],
             HEAD,

@@ -4,6 +4,8 @@ import io
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -240,22 +242,28 @@ def test_other_arguments_are_refused():
     assert message.startswith("arguments: 'token' is unknown; allowed: name, revision")
 
 
+def put_into_cache(repository, cache, name):
+    """What the library leaves in a cache of the data set somebody/NAME of the hub."""
+    made_in = cache.with_name(f"made of {name}")
+    datasets.load_dataset(repository, cache_dir=str(made_in))
+    (made,) = (path for path in made_in.iterdir() if path.is_dir())
+    cache.mkdir(exist_ok=True)
+    there = made.rename(cache / f"somebody___{name}")
+    for path in there.rglob("*.arrow"):
+        path.rename(path.with_name(path.name.replace(made.name, name)))
+    for path in there.rglob("dataset_info.json"):
+        path.write_text(path.read_text().replace(f'"{made.name}"', f'"{name}"'))
+    return there
+
+
 def test_a_data_set_of_the_hub_is_read_from_the_cache(cached, tmp_path, monkeypatch):
     # What the library leaves in its cache, under the name that a data set of the hub has there.
-    datasets.load_dataset(cached, cache_dir=str(tmp_path / "made"))
-    (made,) = (path for path in (tmp_path / "made").iterdir() if path.is_dir())
-    (tmp_path / "cache").mkdir()
-    made.rename(tmp_path / "cache" / "somebody___animals")
-    for path in (tmp_path / "cache").rglob("*.arrow"):
-        path.rename(path.with_name(path.name.replace(made.name, "animals")))
-    for path in (tmp_path / "cache").rglob("dataset_info.json"):
-        content = path.read_text().replace(f'"{made.name}"', '"animals"')
-        path.write_text(content)
+    put_into_cache(cached, tmp_path / "cache", "some_animals")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    splits = read(None, name="somebody/animals")
+    splits = read(None, name="somebody/SomeAnimals")
     assert splits.class_names == ["a", "b"] and len(splits.train.ids) == 10
-    assert splits.source == "somebody/animals of the library datasets"
+    assert splits.source == "somebody/SomeAnimals of the library datasets"
 
 
 def test_a_data_set_by_its_name(cached):
@@ -295,12 +303,50 @@ def test_from_the_study_file_to_the_data_set(tmp_path):
 
 def test_the_content_changes_with_the_files(tmp_path):
     entry = {"source": "huggingface", "location": [str(tmp_path / "mine")]}
+    entry |= {"name": None, "arguments": {}}
     make(range(20)).save_to_disk(tmp_path / "mine")
     before = places.content(entry)
     assert places.content(entry) == before
     file = next((tmp_path / "mine").glob("*.arrow"))
     os.utime(file, ns=(1, 1))
     assert re.fullmatch("[0-9a-f]{16}", before) and places.content(entry) != before
+
+
+def test_what_is_in_the_cache_changes_with_its_revision_alone(cached, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(cache))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache))
+    entry = {"source": "huggingface", "location": None, "arguments": {}}
+    entry["name"] = "somebody/SomeAnimals"
+    assert places.content(entry) is None
+    there = put_into_cache(cached, cache, "some_animals")
+    before = places.content(entry)
+    assert re.fullmatch("[0-9a-f]{16}", before)
+    # Neither another data set, nor reading, nor what its methods leave beside.
+    put_into_cache(cached, cache, "others")
+    data = datasets.load_dataset(entry["name"], split="train")
+    data.map(lambda row: {"label": 1 - row["label"]})
+    assert list(there.rglob("cache-*.arrow")) and places.content(entry) == before
+    (revision,) = there.glob("*/*/*/")
+    assert places.content({**entry, "arguments": {"name": revision.parts[-3]}}) == before
+    assert places.content({**entry, "arguments": {"name": "another"}}) is None
+    revision.rename(revision.with_name("another"))
+    assert places.content(entry) != before
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"HF_DATASETS_CACHE": "/x/y"}, {"HF_HOME": "/x"}, {"XDG_CACHE_HOME": "/x"}, {"HOME": "/x"}],
+    ids=str,
+)
+def test_the_cache_is_where_the_library_has_it(variables, monkeypatch):
+    for name in ("HF_DATASETS_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    command = "import datasets; print(datasets.config.HF_DATASETS_CACHE)"
+    asked = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert asked.stdout.strip() == str(huggingface._cache())
 
 
 def test_the_documentation_s_data_set_is_read(tmp_path, monkeypatch):

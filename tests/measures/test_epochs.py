@@ -444,7 +444,8 @@ def test_an_epoch_whose_features_are_not_finite_has_failed_and_is_not_read_again
     # Behind the first of the layers that are read.
     change_weights(weights_after(own_weights, 1), "features.12.squeeze.weight", torch.nan)
     found = run(kept, dataset, own_weights, last)
-    assert found[1].failed == "the features of image 0 after epoch 1 are not finite"
+    image = "the training image in row 0 of its source"
+    assert found[1].failed == f"the features of {image} after epoch 1 are not finite"
     assert found[1].layers == {}
     for epoch in (2, 3):
         assert_same_states(found[epoch], reduced[1][epoch])

@@ -120,3 +120,40 @@ def test_what_is_larger_than_chance():
     few = answers(5, 0, 0, 5)
     assert paired_interval(*few, seed=0)[1] > 0
     assert not larger_than_chance(*few, seed=0)
+
+
+@pytest.fixture
+def grouped():
+    """Answers of three and two seeds for 60 images of 12 groups of unequal size."""
+    rng = np.random.default_rng(0)
+    groups = np.r_[np.arange(12), rng.integers(0, 12, 48)]
+    hard = rng.random(12)[groups]
+    return (*(rng.random((seeds, 60)) > hard * p for seeds, p in ((3, 0.6), (2, 0.9))), groups)
+
+
+def test_signs_are_those_of_groups(grouped):
+    a, b, groups = grouped
+    of_groups = np.bincount(groups, a.mean(axis=0) - b.mean(axis=0))
+    sums = np.array(list(product([1, -1], repeat=12))) @ np.abs(of_groups)
+    found = of_groups.sum()
+    tails = np.mean(sums >= found - 1e-9), np.mean(sums <= found + 1e-9)
+    assert mcnemar(a, b, groups) == pytest.approx(min(1, 2 * min(tails)), rel=1e-9)
+    # Copies of an image tell no more than the image.
+    copies = [np.repeat(of, 5, axis=1) for of in (a, b)]
+    assert mcnemar(*copies, np.repeat(np.arange(60), 5)) == pytest.approx(mcnemar(a, b))
+
+
+def test_the_interval_of_groups_is_that_of_resampled_groups(grouped):
+    a, b, groups = grouped
+    difference, low, high = paired_interval(a, b, 0, groups)
+    per_image = a.mean(axis=0) - b.mean(axis=0)
+    assert difference == pytest.approx(per_image.mean())
+    members = [per_image[groups == g] for g in range(12)]
+    drawn = np.random.default_rng(1).integers(0, 12, (10_000, 12))
+    resampled = [np.concatenate([members[g] for g in of_draw]).mean() for of_draw in drawn]
+    expected = np.percentile(resampled, [2.5, 97.5])
+    np.testing.assert_allclose([low, high], expected, atol=0.05 * np.ptp(expected))
+    # An image a group is as without groups; one group tells nothing of others.
+    assert paired_interval(a, b, 0, np.arange(60)) == pytest.approx(paired_interval(a, b, 0))
+    assert paired_interval(a, b, 0, np.zeros(60, int)) == (difference, -1, 1)
+    assert not larger_than_chance(a, b, 0, np.zeros(60, int))

@@ -20,7 +20,8 @@ from sklearn.svm import LinearSVC
 from collapseflow.features.stores import write_store
 from collapseflow.images.datasets import held_out_rows, stratified_rows
 from collapseflow.measures import linear_probes, probes
-from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.confusion import balanced_accuracy
+from collapseflow.measures.intervals import effective_share, wilson_interval
 from collapseflow.measures.paired import unpack
 from collapseflow.measures.probes import (
     build_classifier,
@@ -616,5 +617,14 @@ def test_the_probe_is_told_the_groups_of_the_images_that_it_is_fitted_to(
         for estimator in ("collapseflow.LinearProbe", "collapseflow.NearestClassMean"):
             found = evaluate(path, path, estimator, {}, scaling, n_train, 0, 1)
             assert "failed" not in found
+    # Intervals are over the groups of the test images, which tables are told.
+    right = unpack(found["correct"], 60)
+    ends = wilson_interval(right.mean(), 60, effective_share(groups, right))
+    assert tuple(found["accuracy_interval"]) == pytest.approx(ends)
+    by_class = effective_share(groups, right, y)
+    assert found["balanced_interval"] == pytest.approx(
+        balanced_accuracy(np.array(found["confusion"]), by_class)[1:]
+    )
+    assert found["groups"] == groups.tolist() and by_class < 1
     rows = stratified_rows(y, 40, 0)
     assert [one.tolist() for one in told] == [groups.tolist(), groups[rows].tolist()]

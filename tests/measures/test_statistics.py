@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from collapseflow.features import stores
 from collapseflow.measures import statistics as module
-from collapseflow.measures.collapse import measure
+from collapseflow.measures.collapse import measure, measure_states
+from collapseflow.measures.intervals import effective_share, wilson_interval
 from collapseflow.measures.statistics import (
     MATCHED,
     TRUE,
@@ -29,6 +30,7 @@ from collapseflow.measures.statistics import (
     write_failed_statistics,
     write_statistics,
 )
+from collapseflow.presentation.rows import rows_of_states
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import checksum_file
 
@@ -149,7 +151,8 @@ def test_statistics_equal_loops_over_the_samples(n, d, n_classes, dtype):
     found, _ = reduce_stream(stream_of(*case))
     check(found, *case)
     assert found.coordinates.shape[1] == min(n_classes - 1, d)
-    floats = set(vars(found)) - {"classes", "counts", *COUNTS, "head_weight", "head_bias"}
+    absent = {"head_weight", "head_bias", "effective"}
+    floats = set(vars(found)) - {"classes", "counts", *COUNTS, *absent}
     assert {getattr(found, name).dtype for name in floats} == {np.dtype(np.float64)}
 
 
@@ -246,6 +249,30 @@ def test_stores_of_both_splits_with_a_head(tmp_path, provenance):
         np.testing.assert_array_equal(found[split].head_weight, head[0].astype(np.float64))
         np.testing.assert_array_equal(found[split].head_bias, head[1].astype(np.float64))
         assert found[split].head_weight.dtype == found[split].head_bias.dtype == np.float64
+
+
+def test_accuracies_of_images_in_groups_have_intervals_over_the_groups(tmp_path, provenance):
+    features, labels, predictions = make_case(400, 3, 4, 5, dtype=np.float32)
+    # Whole groups of ten images are predicted well, or badly.
+    groups = np.random.default_rng(0).permutation(400) // 10
+    predictions = np.where(groups % 3 > 0, labels, predictions)
+    path = tmp_path / "test.h5"
+    ids = np.arange(400)
+    with stores.open_writer(path, labels, ids, provenance, groups=groups) as writer:
+        writer.add(features, predictions)
+    found = reduce_stores({"train": path, "test": path})
+    means = np.stack([features[labels == c].mean(axis=0, dtype=np.float64) for c in range(4)])
+    nearest = np.linalg.norm(features[:, None] - means, axis=2).argmin(axis=1)
+    expected = [effective_share(groups, said == labels) for said in (nearest, predictions)]
+    np.testing.assert_allclose(found["test"].effective, expected)
+    assert expected[1] < 0.9 and found["train"].effective is None
+    write_statistics(tmp_path / "state.npz", {"layer": found}, [])
+    state = measure_states({0: tmp_path / "state.npz"}, ["layer"])
+    rows = {(row["quantity"], row["split"]): row for row in rows_of_states(state)}
+    row = rows["accuracy", "test"]
+    ends = wilson_interval(row["value"], 400, expected[1])
+    assert (row["low"], row["high"]) == pytest.approx(ends)
+    assert rows["accuracy", "train"]["low"] is None
 
 
 def test_without_predictions_or_a_head_there_are_none(make_store):

@@ -75,6 +75,23 @@ def test_the_second_feature_set_against_the_first(compare, out):
     assert r"$\approx$ +0.10" in out.tex.read_text()
 
 
+def test_images_of_one_group_are_no_independent_draws(compare, out):
+    a, b = first(600), np.r_[np.ones(590), np.zeros(10), np.ones(50), np.zeros(350)]
+    contents = [{name: answered(right) for name in CLASSIFIERS} for right in (a, b)]
+    # Of 20 groups one has all that is right on the second alone, another what is on the first.
+    for content in contents:
+        content["lr"]["groups"] = content["rf"]["groups"] = (np.arange(N) // 50).tolist()
+    rows, text = compare(contents, [RAW, NET])
+    assert rows[1][1].startswith("≈ +4.0 [")
+    assert "Test images come in 20 groups" in text and "are over groups" in text
+    table = pd.read_csv(out.csv)
+    assert table["p"].tolist() == [1, 1] and (table["low"] <= -0.02).all()
+    # Results of earlier versions do not have the groups of all: all intervals are over images.
+    del contents[0]["rf"]["groups"]
+    rows, text = compare(contents, [RAW, NET])
+    assert rows[1][1].startswith("+4.0 [") and "groups" not in text
+
+
 def test_several_seeds_are_their_mean_on_the_same_images(compare, out):
     contents = [cells(first(500), first(500)), *(cells(first(n), first(500)) for n in (520, 560))]
     rows, text = compare(contents, [NET, TUNED])

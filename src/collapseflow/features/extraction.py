@@ -150,7 +150,7 @@ def write_state_features(
         except NotFiniteError as error:
             if epoch == 0:
                 raise
-            reason = f"the features of image {error.image} after epoch {epoch} are not finite"
+            reason = f"the features of {error.image} after epoch {epoch} are not finite"
     with atomic_folder(output) as folder:
         write_failure(folder, reason)
 
@@ -212,6 +212,7 @@ def write_network_features(
                         head,
                         true_labels=images.true_labels,
                         groups=images.groups,
+                        names=images.names,
                     )
                     writers.append((name, stack.enter_context(writer)))
                 for features, predictions in extract(

@@ -51,6 +51,7 @@ from collapseflow.running.files import (
 )
 from collapseflow.running.memory import require_memory
 from collapseflow.running.stop import heed
+from collapseflow.running.words import printable
 
 #: A block is as many rows as fit into this many bytes, which a core's cache should hold.
 BLOCK_BYTES = 4 * 2**20
@@ -91,11 +92,11 @@ def content_digest(
 
 
 class NotFiniteError(UserError):
-    """Features that are not finite, of the image with the number ``image``."""
+    """Features that are not finite, of an image that ``image`` names in words."""
 
-    def __init__(self, path: str | Path, image: int) -> None:
+    def __init__(self, path: str | Path, image: str) -> None:
         super().__init__(
-            f"{path}: the features of image {image} are not finite; the weights have diverged or "
+            f"{path}: the features of {image} are not finite; the weights have diverged or "
             "are damaged: lower the learning rate, or replace the weights"
         )
         self.image = image
@@ -109,9 +110,14 @@ class StoreWriter:
     """
 
     def __init__(
-        self, path: str | Path, contents: h5py.File, disk: Disk, n: int, ids: np.ndarray
+        self,
+        path: str | Path,
+        contents: h5py.File,
+        disk: Disk,
+        n: int,
+        called: Callable[[int], str],
     ) -> None:
-        self.path, self.contents, self.disk, self.n, self.ids = path, contents, disk, n, ids
+        self.path, self.contents, self.disk, self.n, self.called = path, contents, disk, n, called
         self.row = 0
         self.predictions: list[np.ndarray] = []
         self._features: h5py.Dataset | None = None
@@ -145,7 +151,7 @@ class StoreWriter:
 
     def _begin(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.inspector = _Inspector(self.path, self.ids, rows_per_block(prod(shape)))
+        self.inspector = _Inspector(self.path, self.called, rows_per_block(prod(shape)))
         # Hours of computing later it would be found that they do not fit.
         require_space(self.path, 4 * self.n * prod(shape))
         self._features = self.contents.create_dataset("features", (self.n, prod(shape)), "<f4")
@@ -181,6 +187,7 @@ def open_writer(
     head: Head | None = None,
     groups: np.ndarray | None = None,
     true_labels: np.ndarray | None = None,
+    names: np.ndarray | None = None,
 ) -> Iterator[StoreWriter]:
     """Give a writer of features; the file appears when the block ends.
 
@@ -196,6 +203,8 @@ def open_writer(
         int64 array (N,), where some of the labels were replaced.
     groups
         Of the images, int64 (N,), where they have some.
+    names
+        Files of the images, texts (N,), where they are files: what a message names them by.
 
     Raises
     ------
@@ -212,8 +221,15 @@ def open_writer(
     missing = set(PROVENANCE) - set(provenance)
     if missing:
         raise ValueError(f"provenance lacks {', '.join(sorted(missing))}")
+
+    def called(row: int) -> str:
+        if names is not None:
+            return f"the image {printable(names[row])}"
+        kind = {"train": "training"}.get(provenance["split"], provenance["split"])
+        return f"the {kind} image in row {ids[row]} of its source"
+
     with create_hdf5(path) as (file, disk):
-        writer = StoreWriter(path, file, disk, len(labels), ids)
+        writer = StoreWriter(path, file, disk, len(labels), called)
         try:
             yield writer
             writer.end()
@@ -251,6 +267,7 @@ def write_store(
     provenance: Mapping[str, str],
     groups: np.ndarray | None = None,
     true_labels: np.ndarray | None = None,
+    names: np.ndarray | None = None,
 ) -> None:
     """Write what a stream gives into a store.
 
@@ -260,10 +277,10 @@ def write_store(
         Pairs of features (n, ...) and predicted classes (n,) or None, in the order of the
         labels. While the next batch is computed, the last one is being written: its memory must
         not change before yet another one is asked for.
-    labels, ids, provenance, true_labels, groups
+    labels, ids, provenance, true_labels, groups, names
         As :func:`open_writer`, which also says what is raised.
     """
-    more = {"true_labels": true_labels, "groups": groups}
+    more = {"true_labels": true_labels, "groups": groups, "names": names}
     with open_writer(path, labels, ids, provenance, **more) as writer:
         for features, predictions in batches:
             writer.add(features, predictions)
@@ -272,8 +289,8 @@ def write_store(
 class _Inspector:
     """Looks at features on their way to the file: they must be finite, and have checksums."""
 
-    def __init__(self, path: str | Path, ids: np.ndarray, rows: int) -> None:
-        self.path, self.ids, self.rows = path, ids, rows
+    def __init__(self, path: str | Path, called: Callable[[int], str], rows: int) -> None:
+        self.path, self.called, self.rows = path, called, rows
         self.row = 0
         self.hashes: list[xxhash.xxh3_64] = []
 
@@ -288,7 +305,7 @@ class _Inspector:
             finite = np.isfinite(part)
             if not finite.all():
                 bad = self.row + int(np.argmin(finite.all(axis=1)))
-                raise NotFiniteError(self.path, int(self.ids[bad]))
+                raise NotFiniteError(self.path, self.called(bad))
             self.row += len(part)
 
     def checksums(self) -> np.ndarray:
@@ -347,7 +364,11 @@ def write_features(
     images = read_split(dataset, split)
     provenance = provenance_of(dataset, split, features, weights, preprocessing)
     batches = batches_of(images.images)
-    more = {"true_labels": images.true_labels, "groups": images.groups}
+    more = {
+        "true_labels": images.true_labels,
+        "groups": images.groups,
+        "names": images.names,
+    }
     write_store(path, batches, images.labels, images.ids, provenance, **more)
 
 

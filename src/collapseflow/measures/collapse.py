@@ -520,7 +520,9 @@ def measure_states(paths: Mapping[int | None, str | Path], layers: Sequence[str]
     -------
     One dictionary a state: ``epoch``, and ``layers``: for each layer the measures on each of
     :data:`~collapseflow.measures.statistics.MEASURED_SPLITS`, and where training labels were
-    replaced of :data:`~collapseflow.measures.statistics.TRUE_SPLITS`. What has failed, or has
+    replaced of :data:`~collapseflow.measures.statistics.TRUE_SPLITS`. Of test samples in groups
+    ``effective`` has, by the names of accuracies, their
+    :func:`~collapseflow.measures.intervals.effective_share`. What has failed, or has
     class means that all coincide, is ``{"failed": reason}``.
 
     Raises
@@ -552,8 +554,12 @@ def _measure_state(path: str | Path, layers: Sequence[str]) -> dict[str, dict[st
 
 def _measured(statistics: Statistics, path: str | Path) -> dict:
     try:
-        return measure(statistics)
+        found = measure(statistics)
     except CollapsedError as error:
         return {"failed": str(error)}
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    if statistics.effective is not None:
+        names = "accuracy_nearest_mean", "accuracy"
+        found["effective"] = dict(zip(names, statistics.effective.tolist(), strict=True))
+    return found

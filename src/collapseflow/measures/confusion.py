@@ -29,7 +29,7 @@ def imbalance(counts: np.ndarray) -> float:
     return float(sizes.max() / sizes[sizes > 0].min())
 
 
-def balanced_accuracy(counts: np.ndarray) -> tuple[float, float, float]:
+def balanced_accuracy(counts: np.ndarray, effective: float = 1.0) -> tuple[float, float, float]:
     """The mean of the classes' recalls, with its 95 % interval.
 
     The recalls are independent shares, each with the limits l_c, u_c of Wilson (1927); the interval
@@ -40,6 +40,8 @@ def balanced_accuracy(counts: np.ndarray) -> tuple[float, float, float]:
     ----------
     counts
         As :func:`confusion_counts` gives them; classes without images do not count.
+    effective
+        Of images in groups: as :func:`collapseflow.measures.intervals.effective_share`, by class.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def balanced_accuracy(counts: np.ndarray) -> tuple[float, float, float]:
     there = counts.sum(axis=1) > 0
     shares = recalls(counts)[there]
     sizes = counts.sum(axis=1)[there].tolist()
-    low, high = np.transpose([wilson_interval(p, n) for p, n in zip(shares, sizes, strict=True)])
+    limits = [wilson_interval(p, n, effective) for p, n in zip(shares, sizes, strict=True)]
+    low, high = np.transpose(limits)
     mean, n_classes = float(shares.mean()), len(shares)
     below = sqrt(np.square(shares - low).sum()) / n_classes
     above = sqrt(np.square(high - shares).sum()) / n_classes

@@ -30,8 +30,8 @@ from collapseflow.features.stores import (
     read_rows,
 )
 from collapseflow.images.datasets import stratified_rows
-from collapseflow.measures.confusion import confusion_counts
-from collapseflow.measures.intervals import wilson_interval
+from collapseflow.measures.confusion import balanced_accuracy, confusion_counts
+from collapseflow.measures.intervals import effective_share, wilson_interval
 from collapseflow.measures.linear_probes import (
     LinearProbe,
     PreconditionedLinearSVC,
@@ -185,6 +185,9 @@ def evaluate(
     test images by true and predicted class, C lists of C: all classes up to the largest label of
     both splits), ``flags``, ``chosen``
     (:class:`collapseflow.measures.linear_probes.LinearProbe`; None of others) and ``made_with``;
+    where the test images have groups, over which intervals then are
+    (:func:`collapseflow.measures.intervals.effective_share`), these ``groups`` (n,), and
+    ``balanced_interval``;
     only ``failed``, one line, if the classifier cannot be fitted to these features.
 
     Flags are a list of ``guessing``, where the share of the most frequent class of the test images
@@ -223,7 +226,13 @@ def evaluate(
     right = predicted == labels
     n_classes = max(n_classes, int(labels.max()) + 1)
     accuracy = float(np.mean(right))
+    of_groups: dict[str, Any] = {}
     interval = wilson_interval(accuracy, len(labels))
+    groups, counts = read_groups(test_store), confusion_counts(labels, predicted, n_classes)
+    if groups is not None:
+        interval = wilson_interval(accuracy, len(labels), effective_share(groups, right))
+        _, *ends = balanced_accuracy(counts, effective_share(groups, right, labels))
+        of_groups = {"groups": groups.tolist(), "balanced_interval": ends}
     if interval[0] <= np.unique(labels, return_counts=True)[1].max() / len(labels):
         flags.insert(0, "guessing")
     iterations = getattr(pipeline[-1], "n_iter_", None)
@@ -245,7 +254,8 @@ def evaluate(
         ),
         "correct": pack(right),
         "mistaken_for": predicted[~right].tolist(),
-        "confusion": confusion_counts(labels, predicted, n_classes).tolist(),
+        "confusion": counts.tolist(),
+        **of_groups,
         "flags": flags,
         "chosen": getattr(pipeline[-1], "chosen_", None),
         MADE_WITH: made_with(read_made_with(train_store), read_made_with(test_store)),

@@ -36,11 +36,13 @@ from collapseflow.features.stores import (
     Head,
     Labels,
     iterate,
+    read_groups,
     read_head,
     read_labels,
     read_true_labels,
 )
 from collapseflow.images.datasets import SPLITS
+from collapseflow.measures.intervals import effective_share
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import (
     MADE_WITH,
@@ -331,6 +333,9 @@ class Scatter:
     nearest: np.ndarray | None
     predicted: np.ndarray | None
     agreeing: np.ndarray | None
+    #: Of each sample, where they are wanted: whether its own mean is nearest, and whether the
+    #: network predicts its class; bool (n, 2), a block after another.
+    right: list[np.ndarray] | None = None
 
     def merge(self, other: "Scatter") -> None:
         """Add that of other samples around the same means."""
@@ -371,8 +376,9 @@ class _SecondPass:
         training: ClassMeans,
         parts: Collection[str] = PARTS,
         products: Products = "float64",
+        each: bool = False,
     ) -> None:
-        self.own, self.training = own, training
+        self.own, self.training, self.each = own, training, each
         self.basis, self.coordinates = own.frame
         self.balanced = "balanced" in parts and not own.even
         self.directional, self.nearest = "directional" in parts, "nearest" in parts
@@ -440,6 +446,10 @@ class _SecondPass:
             predicted = count(predictions == labels)
             if self.nearest:
                 agreeing = count(predictions == self.training.classes[nearest])
+        right = None
+        if self.each:
+            told = np.zeros(len(rows), bool) if predictions is None else predictions == labels
+            right = [np.column_stack([nearest == self.own_in_training[rows], told])]
         return Scatter(
             scatter,
             balanced,
@@ -449,6 +459,7 @@ class _SecondPass:
             count(nearest == self.own_in_training[rows]) if self.nearest else None,
             predicted,
             agreeing,
+            right,
         )
 
     def _nearest(self, z: np.ndarray, t: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
@@ -487,6 +498,7 @@ def scatter_around(
     threads: int = 1,
     parts: Collection[str] = PARTS,
     products: Products = "float64",
+    each: bool = False,
 ) -> Scatter:
     """The second pass.
 
@@ -504,10 +516,12 @@ def scatter_around(
         the order of sums. Where rounding would weigh more, because class means are nearer to each
         other than :data:`NEAR_MEANS` of the longest and ``directional`` is wanted, or because all
         are shorter than :data:`SMALLEST`, ``float64`` is taken nevertheless.
+    each
+        Whether to keep what is right of each sample.
     """
     if products == "float32" and not own.suit_float32("directional" in parts):
         products = "float64"
-    blocks = map_blocks(_SecondPass(own, training, parts, products), stream, threads)
+    blocks = map_blocks(_SecondPass(own, training, parts, products, each), stream, threads)
     total = next(blocks)
     for of_block in blocks:
         total.merge(of_block)
@@ -549,6 +563,10 @@ class Statistics:
     head_weight, head_bias
         float64 (K, d) and (K,), the last layer of a network that tells the K classes of the data
         set, where the features are its input; else None.
+    effective
+        float64 (2,), where test samples come in groups:
+        :func:`collapseflow.measures.intervals.effective_share` of what ``nearest`` and of what
+        ``predicted`` counts; else None.
     """
 
     classes: np.ndarray
@@ -566,6 +584,7 @@ class Statistics:
     agreeing: np.ndarray | None = None
     head_weight: np.ndarray | None = None
     head_bias: np.ndarray | None = None
+    effective: np.ndarray | None = None
 
     @property
     def n_classes(self) -> int:
@@ -637,6 +656,7 @@ def reduce_stream(
     head: Head | None = None,
     parts: Collection[str] = PARTS,
     products: Products = "float64",
+    groups: np.ndarray | None = None,
 ) -> tuple[Statistics, ClassMeans]:
     """Both passes over features.
 
@@ -648,6 +668,8 @@ def reduce_stream(
         Weight (K, d) and bias (K,) of the last layer, if the features are its input.
     parts, products
         As of :func:`scatter_around`.
+    groups
+        Of all samples, int64 (N,), where these come in groups.
 
     Returns
     -------
@@ -660,11 +682,16 @@ def reduce_stream(
     """
     own = sum_classes(stream, threads).means()
     nearest = own if training is None else training
-    found = scatter_around(own, nearest, stream, threads, parts, products)
-    return statistics_of(own, found, head), own
+    found = scatter_around(own, nearest, stream, threads, parts, products, groups is not None)
+    return statistics_of(own, found, head, groups), own
 
 
-def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> Statistics:
+def statistics_of(
+    own: ClassMeans,
+    found: Scatter,
+    head: Head | None = None,
+    groups: np.ndarray | None = None,
+) -> Statistics:
     """What is kept of samples with these means, of which all shards have been merged."""
     if own.even:
         found.balanced = found.scatter / own.counts[0]
@@ -674,6 +701,10 @@ def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> 
             None if part is None else basis @ part @ basis.T
             for part in (found.scatter, found.balanced)
         )
+    effective = None
+    if groups is not None:
+        answers = np.concatenate(found.right).T
+        effective = np.array([effective_share(groups, right) for right in answers])
     weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
     return Statistics(
         classes=own.classes,
@@ -681,9 +712,10 @@ def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> 
         means=own.means,
         coordinates=own.span[1],
         norms=own.norms,
-        **vars(found),
+        **{name: value for name, value in vars(found).items() if name != "right"},
         head_weight=weight,
         head_bias=bias,
+        effective=effective,
     )
 
 
@@ -784,7 +816,7 @@ def reduce_stores(stores: Mapping[str, str | Path], threads: int = 1) -> dict[st
         return found
     labels = read_labels(train)
     of_train, matched, means = _reduce_training(train, test, "labels", labels, threads)
-    of_test, _ = _reduce_store(test, threads, means)
+    of_test, _ = _reduce_store(test, threads, means, groups=read_groups(test))
     found = {"train": of_train, "test": of_test, MATCHED: matched}
     if true is not None:
         truly = _reduce_training(train, test, "true_labels", true, threads)
@@ -808,11 +840,15 @@ def _reduce_training(
 
 
 def _reduce_store(
-    path: str | Path, threads: int, training: ClassMeans | None = None, by: Labels = "labels"
+    path: str | Path,
+    threads: int,
+    training: ClassMeans | None = None,
+    by: Labels = "labels",
+    groups: np.ndarray | None = None,
 ) -> tuple[Statistics, ClassMeans]:
     with _named(path):
         stream = partial(iterate, path, by=by)
-        return reduce_stream(stream, threads, training, read_head(path))
+        return reduce_stream(stream, threads, training, read_head(path), groups=groups)
 
 
 @contextmanager

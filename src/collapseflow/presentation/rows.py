@@ -121,8 +121,9 @@ def collect_measures(
         without layer; ``balanced_accuracy_<classifier>`` is there where classes have different
         numbers of test images. ``low`` and ``high`` are the 95 % interval of an accuracy on test
         images, which are a sample (Wilson 1927; of a balanced one
-        :func:`collapseflow.measures.confusion.balanced_accuracy`), or of the mean over the draws of
-        a few-shot accuracy; ``n`` counts the images, or the draws. A column for each swept key
+        :func:`collapseflow.measures.confusion.balanced_accuracy`; of images in groups by
+        :func:`collapseflow.measures.intervals.effective_share`), or of the mean over the draws of a
+        few-shot accuracy; ``n`` counts the images, or the draws. A column for each swept key
         comes last.
     failures
         A row for each run or feature set that failed: the first epoch without measures, the layer
@@ -180,7 +181,9 @@ def rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
                         continue
                     row = {**where, "quantity": name, "value": value}
                     if quantity(name).is_accuracy:
-                        row |= _interval(value, n, split)
+                        row |= _interval(
+                            value, n, split, measured.get("effective", {}).get(name, 1)
+                        )
                     # Only a network with a head of its own predicts, the same at all layers.
                     if name == "accuracy":
                         accuracies[split] = {**row, "layer": ""}
@@ -189,10 +192,20 @@ def rows_of_states(content: Sequence[Mapping]) -> Iterator[dict]:
         yield from accuracies.values()
 
 
-def _interval(share: float, n: int, split: str) -> dict[str, float | None]:
+def _interval(share: float, n: int, split: str, effective: float) -> dict[str, float | None]:
     """The interval of an accuracy on test images; training images are all that there are."""
-    low, high = wilson_interval(share, n) if split == "test" else (None, None)
+    low, high = wilson_interval(share, n, effective) if split == "test" else (None, None)
     return {"low": low, "high": high}
+
+
+def balanced(cell: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The balanced accuracy of a cell of :func:`collapseflow.measures.probes.evaluate_all`, with
+    its interval, where classes have different numbers of test images."""
+    counts = np.array(cell["confusion"])
+    if imbalance(counts) == 1:
+        return None
+    value, low, high = balanced_accuracy(counts)
+    return value, *cell.get("balanced_interval", (low, high))
 
 
 def classification_rows(content: Mapping[str, Mapping]) -> Iterator[dict]:
@@ -207,9 +220,8 @@ def classification_rows(content: Mapping[str, Mapping]) -> Iterator[dict]:
             "high": high,
             "n": cell["n_test"],
         }
-        counts = np.array(cell["confusion"])
-        if imbalance(counts) > 1:
-            value, low, high = balanced_accuracy(counts)
+        if found := balanced(cell):
+            value, low, high = found
             yield {
                 "split": "test",
                 "quantity": BALANCED.member(classifier).name,

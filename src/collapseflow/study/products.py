@@ -458,7 +458,8 @@ PRODUCTS: tuple[Product, ...] = (
         caption="""
             Which feature sets of ``{title}`` differ: difference of the test accuracies in points on
             the same test images, with the 95 % interval of a paired bootstrap; marked where it is
-            not larger than chance (McNemar 1947). Look for intervals without 0.""",
+            not larger than chance (McNemar 1947). Where images have groups, these are resampled
+            (Field and Welsh 2007). Look for intervals without 0.""",
     ),
     Product(
         name="vectors",
@@ -498,7 +499,8 @@ PRODUCTS: tuple[Product, ...] = (
             Train and test accuracy after each measured epoch of training, on the whole split in
             evaluation mode, all data sets on the same axes. Solid: training images; dashed: test
             images. Several seeds: mean, band of one standard deviation (ddof = 1). One seed: 95 %
-            intervals (Wilson 1927) of the accuracy on the test images, which are a sample. Dotted:
+            intervals (Wilson 1927; of images in groups over these) of the accuracy on the test
+            images, which are a sample. Dotted:
             the first measured epoch without an error on the training images, the onset of the
             terminal phase (Papyan, Han and Donoho 2020). Look for how far the dashed lines stay
             below the solid ones, and what becomes of them after the dotted line.""",

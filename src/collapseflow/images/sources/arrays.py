@@ -14,13 +14,14 @@ from PIL import Image
 from collapseflow.images.datasets import Split, Splits, make_split
 from collapseflow.images.sources.own import (
     MOST_NUMBERS,
-    NOT_READ,
     choose,
     classes_of,
     divide,
     groups_of,
+    not_read,
     parts_of,
     require_trained_classes,
+    texts,
 )
 from collapseflow.images.sources.pictures import Fit, Size, fitted
 from collapseflow.running.errors import UserError
@@ -103,10 +104,8 @@ def read(
     columns
         Names of arrays by what they are (:data:`TOGETHER`, :data:`APART`), where they are not the
         usual ones; None where there is to be none.
-    size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`.
-    test_fraction
-        The share of test images, class by class, where the images come undivided.
+    size, fit, test_fraction, seed
+        As :mod:`collapseflow.images.sources` says.
 
     Raises
     ------
@@ -130,8 +129,7 @@ def read(
                 source,
             )
         train, test = (everything.take(np.flatnonzero(found.parts == part)) for part in (0, 1))
-        left = int(np.sum(found.parts == NOT_READ))
-        source += f"; not read: {left} validation images" if left else ""
+        source = "; ".join([source, *not_read(found.parts)])
     _require_one_kind(found, train, test)
     return Splits(train, test, found.class_names, source)
 
@@ -257,7 +255,7 @@ def _understood(path: Path, there: dict[str, Array], columns: Mapping[str, str |
     columns_of = {}
     for role in set(OPTIONAL) & set(found):
         _require_labels(found[role], images[0])
-        columns_of[role] = _texts(found[role].load().reshape(-1))
+        columns_of[role] = texts(found[role].load().reshape(-1))
     parts = parts_of(columns_of["split"]) if "split" in columns_of else None
     groups = groups_of(columns_of["group"], parts) if "group" in columns_of else None
     return Found(path, images, numbers, class_names, parts, groups)
@@ -310,13 +308,8 @@ def _classes(arrays: list[Array]) -> tuple[list[np.ndarray], list[str]]:
         if len(np.unique(np.concatenate(numbers))) < 2:
             raise UserError(f"all labels are {numbers[0][0]}; allowed: two classes or more")
         return numbers, [str(n) for n in range(max(of.max() for of in numbers) + 1)]
-    texts = [_texts(of) for of in values]
-    together, names = classes_of([text for of in texts for text in of])
-    return np.split(together, np.cumsum([len(of) for of in texts])[:-1]), names
-
-
-def _texts(values: np.ndarray) -> list[str]:
-    return [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+    together, names = classes_of([text for of in values for text in texts(of)])
+    return np.split(together, np.cumsum([len(of) for of in values])[:-1]), names
 
 
 def _standing(images: np.ndarray) -> np.ndarray:

@@ -82,14 +82,8 @@ def read(
         Holds a folder for each class, or one for training and one for test images (:data:`PARTS`,
         in capitals or not) with a folder for each class in both. Classes are in the alphabetical
         order of their names; images in folders inside a class are the class's, too.
-    size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
-        one.
-    test_fraction
-        The share of test images, class by class, where the images come undivided.
-    on_bad_image
-        Whether a file that cannot be used ends the reading, or is left out; the source then says
-        how many were, and names the first.
+    size, fit, test_fraction, seed, threads, on_bad_image
+        As :mod:`collapseflow.images.sources` says.
 
     Raises
     ------

@@ -3,8 +3,10 @@
 import io
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Literal
@@ -85,13 +87,8 @@ def read(
     ----------
     location, name, arguments, columns
         As :func:`look_into`.
-    size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
-        one.
-    test_fraction
-        The share of test images, class by class, where the images come undivided.
-    on_bad_image
-        Whether an image that cannot be read ends the reading, or is left out.
+    size, fit, test_fraction, seed, threads, on_bad_image
+        As :mod:`collapseflow.images.sources` says.
 
     Raises
     ------
@@ -176,12 +173,50 @@ def look_into(
         raise UserError(f"{'location' if location else 'name'}: {where}: {error}") from None
 
 
-def content(location: str | Path) -> str:
-    """A digest of the sizes and times of change of the files of a saved data set."""
-    root = Path(os.path.expanduser(location))
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+def content(
+    location: str | Path | None, name: str | None, arguments: Mapping[str, Any]
+) -> str | None:
+    """A digest of the names, sizes and times of change of the files of a data set, saved or in the
+    cache; None of what is not in the cache.
+
+    In the cache each revision has a folder of its own, of which the library reads the newest: all
+    count. The library is not imported, which takes seconds.
+
+    Parameters
+    ----------
+    location, name, arguments
+        As :func:`look_into`.
+    """
+    root = Path(os.path.expanduser(location)) if location else _cache()
+    found = root.rglob("*") if location else _in_cache(root, str(name), arguments)
+    files = sorted(path for path in found if path.is_file())
+    if not files and not location:
+        return None
     status = [(file.relative_to(root), file.stat()) for file in files]
     return digest({"files": [f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in status]})
+
+
+def _cache() -> Path:
+    """Where the library keeps data sets, as its documentation says."""
+    home = os.environ.get("HF_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"
+    )
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(home, "datasets")).expanduser()
+
+
+def _in_cache(root: Path, name: str, arguments: Mapping[str, Any]) -> Iterator[Path]:
+    """The files of a data set in the cache: ``OWNER___NAME/CONFIGURATION/VERSION/REVISION/*.arrow``
+    in whose NAME ``CamelCase`` is written ``camel_case``. Results of the library's methods lie
+    among them, called ``cache-*``."""
+
+    def letters(text: str) -> str:
+        return re.sub("[^a-z0-9]", "", text.casefold())
+
+    kind = f"{escape(arguments.get('name', ''))}*"
+    for folder in root.glob("*"):
+        if letters(folder.name) == letters(name):
+            files = folder.glob(f"{kind}/*/*/*.arrow")
+            yield from (path for path in files if not path.name.startswith("cache-"))
 
 
 def _library() -> ModuleType:

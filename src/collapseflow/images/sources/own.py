@@ -13,6 +13,8 @@ from collapseflow.running.words import CONTROL
 PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
 #: What a third part is often called, in lower case; it is not read.
 VALIDATION = ("val", "valid", "validation", "dev")
+#: Of what a column of splits may have beside these words: the numbers of the parts.
+NUMBERS = {"0": 0, "1": 1}
 #: Of rows that are not read.
 NOT_READ = -1
 #: At most so many things are named in a message, and in what a data set says of its source.
@@ -108,28 +110,56 @@ def require_printable(names: Sequence[str]) -> None:
             )
 
 
-def parts_of(values: Sequence[str]) -> np.ndarray:
-    """0 of training images, 1 of test images, :data:`NOT_READ` of validation images, int64 (N,).
+def parts_of(values: Sequence[str], undivided: str = " (columns: {split: null})") -> np.ndarray:
+    """0 of training, 1 of test and :data:`NOT_READ` of validation rows, int64 (N,).
+
+    Parameters
+    ----------
+    values
+        Words of :data:`PARTS` and of :data:`VALIDATION`, in capitals or not, or :data:`NUMBERS`.
+    undivided
+        How the study file says that there is to be no split.
 
     Raises
     ------
     UserError
-        If a word is none of them, or there are no training or no test images.
+        If words are none of them, or there are no training or no test rows.
     """
     numbers = {word: place for place, words in enumerate(PARTS.values()) for word in words}
-    numbers |= dict.fromkeys(VALIDATION, NOT_READ)
+    numbers |= NUMBERS | dict.fromkeys(VALIDATION, NOT_READ)
     words = [value.strip().casefold() for value in values]
-    for value, word in zip(values, words, strict=True):
-        if word not in numbers:
-            raise UserError(f"split {value!r} is unknown; allowed: train, test and validation")
+    unknown = dict.fromkeys(v for v, word in zip(values, words, strict=True) if word not in numbers)
+    if unknown:
+        raise UserError(
+            f"split {first(list(map(repr, unknown)), FIRST, ', ')} is unknown; allowed: train, "
+            "test, and validation, which is not read"
+        )
     parts = np.array([numbers[word] for word in words], np.int64)
     for place, name in enumerate(PARTS):
         if not np.any(parts == place):
+            there = first(sorted(set(words)), FIRST, ", ")
             raise UserError(
-                f"the split has no {name} image; allowed: training and test images, or no split "
-                "(columns: {split: null}), so that test_fraction divides them"
+                f"no row is of the split {name!r}, only of {there}; "
+                f"allowed: train and test, or no split{undivided}, so that test_fraction divides"
             )
     return parts
+
+
+def not_read(parts: np.ndarray, what: str = "images") -> list[str]:
+    """In words, how many of the rows are of validation; nothing where none is.
+
+    Parameters
+    ----------
+    parts
+        As :func:`parts_of`.
+    """
+    left = int(np.sum(parts == NOT_READ))
+    return [f"not read: {left} validation {what}"] if left else []
+
+
+def texts(values: np.ndarray) -> list[str]:
+    """The values of an array (N,) as texts; bytes that are none have replacement characters."""
+    return [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
 
 
 def groups_of(

@@ -54,7 +54,7 @@ def check_saved(entry: Mapping[str, Any]) -> None:
 
 def content(entry: Mapping[str, Any]) -> str | None:
     """What changes when an image is added, changed or removed, or the file that has the labels of
-    vectors; None for other sources.
+    vectors; None for other sources, and for what is not in a cache.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def content(entry: Mapping[str, Any]) -> str | None:
         return table.content(entry["location"][0], entry["columns"], entry["on_bad_image"])
     if entry["source"] == "arrays":
         return arrays.content(entry["location"][0])
-    # What is in a cache changes with its revision alone.
-    if entry["source"] == "huggingface" and entry["location"]:
-        return huggingface.content(entry["location"][0])
+    if entry["source"] == "huggingface":
+        location = (entry["location"] or [None])[0]
+        return huggingface.content(location, entry["name"], entry["arguments"])
     return None

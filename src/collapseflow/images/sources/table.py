@@ -23,6 +23,7 @@ from collapseflow.images.sources.own import (
     divide,
     first,
     groups_of,
+    not_read,
     parts_of,
     require_trained_classes,
 )
@@ -93,14 +94,8 @@ def read(
     columns
         By ``path``, ``label``, ``split`` and ``group`` the names of columns, where they are not
         the usual ones (:data:`USUAL`), or None where there is to be none.
-    size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
-        one.
-    test_fraction
-        The share of test images, class by class, where there is no split; groups stay whole.
-    on_bad_image
-        Whether a file that cannot be used ends the reading, or is left out; the source then says
-        how many were, and names the first.
+    size, fit, test_fraction, seed, threads, on_bad_image
+        As :mod:`collapseflow.images.sources` says.
 
     Raises
     ------
@@ -227,8 +222,8 @@ def _understood(path: Path, columns: Mapping[str, str | None]) -> Table:
     if groups is not None:
         groups = groups[kept]
         notes.append(f"{len(np.unique(groups))} groups by {chosen['group']}")
-    if len(kept) < len(files):
-        notes.append(f"not read: {len(files) - len(kept)} validation images")
+    if parts is not None:
+        notes += not_read(parts)
     return Table(
         path,
         kept,

@@ -30,13 +30,11 @@ def read(
     arguments
         Further arguments of that class.
     size, fit
-        As :func:`collapseflow.images.sources.pictures.fitted`; without a size all images must have
-        one.
+        As :mod:`collapseflow.images.sources` says.
     root
         Folder for torchvision's downloads.
     test_fraction, seed
-        The share of test images, class by class, where torchvision has no argument ``train`` or
-        ``split``.
+        As there, where torchvision has no argument ``train`` or ``split``.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from collapseflow.images.datasets import Split, Splits, make_split, split_off_test
+from collapseflow.images.datasets import Splits, make_split, split_off_test
+from collapseflow.images.sources.own import not_read, parts_of, texts
 from collapseflow.running.errors import UserError
 
 #: What arrays are called: the first of these names that a file has.
@@ -26,8 +27,6 @@ CLASS_NAMES = ("class_names", "classes")
 PREDICTIONS = ("predictions", "predicted")
 WEIGHT = ("weight", "W", "head_weight")
 BIAS = ("bias", "b", "head_bias")
-#: What training and test rows may be called in a split, in lower case; others are left out.
-PARTS = {"train": ("train", "training", "0"), "test": ("test", "testing", "1")}
 #: The kinds of files, by their endings.
 SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".parquet", ".safetensors")
 #: Values that are read at a time.
@@ -73,7 +72,7 @@ class Vectors:
         return next((self._arrays[name] for name in names if name in self._arrays), None)
 
     def column(self, names: Sequence[str]) -> np.ndarray | None:
-        """What is known of each row, (N,); None if the file does not have it."""
+        """What is known of each row, numbers or texts (N,); None if the file does not have it."""
         found = self._find(names)
         if found is None:
             return None
@@ -82,12 +81,13 @@ class Vectors:
                 f"{self.path}: {names[0]} of shape {tuple(found.shape)} for {self.n} vectors; "
                 f"allowed: ({self.n},)"
             )
-        return as_text(np.asarray(found[:]))
+        values = np.asarray(found[:])
+        return np.array(texts(values)) if values.dtype.kind in "OS" else values
 
     def class_names(self) -> list[str] | None:
         """The names of the classes by number, if the file has them."""
         found = self._find(CLASS_NAMES)
-        return None if found is None else [str(name) for name in as_text(np.asarray(found[:]))]
+        return None if found is None else texts(np.asarray(found[:]))
 
     def head(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Weight float32 (K, d) and bias float32 (K,) of the last layer that takes the vectors; a
@@ -144,13 +144,6 @@ def as_float32(block: Any) -> np.ndarray:
     if str(block.dtype).startswith("torch."):
         return block.float().numpy()
     return np.ascontiguousarray(block, np.float32)
-
-
-def as_text(column: np.ndarray) -> np.ndarray:
-    """A column whose bytes and objects are text; numbers as they are."""
-    if column.dtype.kind in "OS":
-        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in column])
-    return column
 
 
 @contextmanager
@@ -310,17 +303,19 @@ def read(location: Sequence[str], test_fraction: float, seed: int) -> Splits:
     """
     path = next(iter(named_files(location).values()))
     with open_vectors(path) as vectors:
-        labels, split = vectors.column(LABELS), vectors.column(SPLIT)
+        labels, parts = vectors.column(LABELS), _parts(vectors)
         class_names = vectors.class_names()
     if labels is None:
         raise UserError(f"{path}: has no array {' or '.join(LABELS)}; name the labels so")
     numbers, names = numbered(path, labels, class_names)
     whole = make_split(np.zeros((len(numbers), 0, 0), np.uint8), numbers)
-    if split is None:
+    source = [f"vectors in {Path(path).name}"]
+    if parts is None:
         train, test = split_off_test(whole, test_fraction, seed)
     else:
-        train, test = _divided(path, whole, split)
-    return Splits(train, test, names, f"vectors in {Path(path).name}")
+        train, test = (whole.take(np.flatnonzero(parts == part)) for part in (0, 1))
+        source += not_read(parts, "rows")
+    return Splits(train, test, names, "; ".join(source))
 
 
 def content(location: Sequence[str]) -> str:
@@ -346,16 +341,14 @@ def numbered(
     return whole, list(class_names)
 
 
-def _divided(path: str, whole: Split, split: np.ndarray) -> tuple[Split, Split]:
-    words = np.char.lower(split.astype(str))
-    rows = {part: np.flatnonzero(np.isin(words, names)) for part, names in PARTS.items()}
-    for part, of_part in rows.items():
-        if len(of_part) == 0:
-            known = ", ".join(sorted(set(words.tolist()))[:NAMED])
-            raise UserError(
-                f"{path}: no row is of the split {part!r}, only of {known}; allowed: train and test"
-            )
-    return whole.take(rows["train"]), whole.take(rows["test"])
+def _parts(vectors: Vectors) -> np.ndarray | None:
+    """As :func:`collapseflow.images.sources.own.parts_of`; None where the file does not divide its
+    rows."""
+    split = vectors.column(SPLIT)
+    try:
+        return None if split is None else parts_of(texts(split), undivided="")
+    except UserError as error:
+        raise UserError(f"{vectors.path}: {error}") from None
 
 
 def check(location: Sequence[str]) -> None:
@@ -377,8 +370,12 @@ def _check(location: Sequence[str]) -> None:
     for path in named_files(location).values():
         with open_vectors(path) as vectors:
             vectors.head()
-            if first is None and vectors.column(LABELS) is None:
-                raise UserError(f"{path}: has no array {' or '.join(LABELS)}; name the labels so")
+            if first is None:
+                _parts(vectors)
+                if vectors.column(LABELS) is None:
+                    raise UserError(
+                        f"{path}: has no array {' or '.join(LABELS)}; name the labels so"
+                    )
             if first and vectors.n != first[1]:
                 raise UserError(
                     f"{path}: {vectors.n} vectors, but {first[0]} has {first[1]}; allowed: as "

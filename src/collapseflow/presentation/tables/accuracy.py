@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from collapseflow import published
-from collapseflow.measures.confusion import UNEQUAL, balanced_accuracy, imbalance
+from collapseflow.measures.confusion import UNEQUAL, imbalance
 from collapseflow.measures.paired import larger_than_chance, unpack
 from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import (
+    balanced,
     failure_of_results,
     identity,
     over_seeds,
@@ -90,6 +91,31 @@ def right_answers(
     return {name: np.stack(right) for name, right in answers.items()}
 
 
+def groups_of_images(
+    there: Sequence[tuple[DescribedFeatures, int | None, dict]],
+) -> np.ndarray | None:
+    """The groups (n,) of the test images that intervals are over; None where they are over images.
+
+    Parameters
+    ----------
+    there
+        What :func:`read_cells` gives.
+    """
+    cells = [cell for *_, content in there for cell in content.values()]
+    # Results of earlier versions do not have them: their intervals are over images.
+    if not cells or not all("groups" in cell for cell in cells):
+        return None
+    return np.array(cells[0]["groups"])
+
+
+def note_on_groups(groups: np.ndarray) -> str:
+    """That intervals are over groups, in words."""
+    return (
+        f"Test images come in {len(np.unique(groups))} groups, which are no independent draws each "
+        "by itself: intervals and tests are over groups."
+    )
+
+
 def accuracy_table(material: Material, outputs: Outputs) -> None:
     """Report A's tables 1 and 2: test accuracy of classifiers (rows) on features (columns).
 
@@ -130,7 +156,7 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
                     "low": low,
                     "high": high,
                     "published": None if value is None else value / 100,
-                    **_balanced(cell),
+                    **dict(zip(BALANCED, balanced(cell) or [None] * 3, strict=True)),
                     **{key: cell[key] for key in KEPT},
                     "flags": " ".join(cell["flags"]),
                     "chosen": None if cell["chosen"] is None else cell["chosen"]["winner"],
@@ -147,8 +173,9 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
         for *_, content in there
         for cell in content.values()
     )
-    balanced = _means(tidy.dropna(subset="balanced"), *BALANCED)
-    best = _best(means, right_answers(there, list(classifiers)))
+    of_classes = _means(tidy.dropna(subset="balanced"), *BALANCED)
+    of_images = groups_of_images(there)
+    best = _best(means, right_answers(there, list(classifiers)), of_images)
     groups = dict(list(tidy.groupby(["column", "classifier"])))
 
     def accuracy_of(column: str, classifier: str) -> Cell:
@@ -161,9 +188,11 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
         return Bold(text, rest) if name in best else text + rest
 
     def balanced_of(column: str, classifier: str) -> Cell:
-        if (column, classifier) not in balanced.index:
+        if (column, classifier) not in of_classes.index:
             return ""
-        return spread("accuracy", *balanced.loc[(column, classifier), ["mean", "sd", "half_width"]])
+        return spread(
+            "accuracy", *of_classes.loc[(column, classifier), ["mean", "sd", "half_width"]]
+        )
 
     kinds = {"": accuracy_of, **({", balanced": balanced_of} if unequal else {})}
     sizes = tidy.drop_duplicates("column").set_index("column")["n_features"]
@@ -190,6 +219,8 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
             "of a classifier, where they are better than all others by more than chance on the "
             "same test images (McNemar's test and the 95 % interval of a paired bootstrap)."
         ]
+    if of_images is not None:
+        notes.append(note_on_groups(of_images))
     if unequal:
         notes.append("Balanced: the mean over the classes, which have unequal numbers of images.")
     seeded = [one for one in features if len(one.seeds) > 1]
@@ -217,13 +248,6 @@ def accuracy_table(material: Material, outputs: Outputs) -> None:
     write_table(outputs, tidy, header, rows, [*notes, *failed_in_words(failed)])
 
 
-def _balanced(cell: Mapping[str, Any]) -> dict[str, float | None]:
-    """The balanced accuracy of a cell, where classes have different numbers of test images."""
-    counts = np.array(cell["confusion"])
-    values = balanced_accuracy(counts) if imbalance(counts) > 1 else [None] * 3
-    return dict(zip(BALANCED, values, strict=True))
-
-
 def _means(tidy: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
     """Means over seeds of a value with its interval, by column and classifier."""
     rows = tidy.assign(quantity="accuracy", value=tidy[value], low=tidy[low], high=tidy[high])
@@ -232,14 +256,18 @@ def _means(tidy: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
     return means.set_index(["column", "classifier"])
 
 
-def _best(means: pd.DataFrame, answers: Mapping[tuple[str, str], np.ndarray]) -> set:
+def _best(
+    means: pd.DataFrame,
+    answers: Mapping[tuple[str, str], np.ndarray],
+    groups: np.ndarray | None,
+) -> set:
     """Column and classifier of the column that is better than all others with this classifier, and
     not by chance."""
     best = set()
     for classifier, group in means.groupby("classifier"):
         columns = group.sort_values("mean", ascending=False).index.get_level_values("column")
         first, *others = [answers[column, classifier] for column in columns]
-        if others and all(larger_than_chance(first, other, SEED) for other in others):
+        if others and all(larger_than_chance(first, other, SEED, groups) for other in others):
             best.add((columns[0], classifier))
     return best
 

@@ -10,7 +10,13 @@ import pandas as pd
 from collapseflow.measures.paired import LEVEL, mcnemar, paired_interval
 from collapseflow.presentation.material import DescribedFeatures, Material, Outputs
 from collapseflow.presentation.rows import identity, swept_keys
-from collapseflow.presentation.tables.accuracy import SEED, read_cells, right_answers
+from collapseflow.presentation.tables.accuracy import (
+    SEED,
+    groups_of_images,
+    note_on_groups,
+    read_cells,
+    right_answers,
+)
 from collapseflow.presentation.tables.writing import (
     decimals,
     failed_in_words,
@@ -36,7 +42,7 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
     """
     features, classifiers, title = material.columns, material.classifiers, material.title
     there, failed = read_cells(features, material.classification)
-    answers = right_answers(there, list(classifiers))
+    answers, groups = right_answers(there, list(classifiers)), groups_of_images(there)
     known = {one.features for one, _, _ in there}
     shown = [one for one in features if one.features in known]
     keys = swept_keys(features)
@@ -50,7 +56,7 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
         for classifier in classifiers:
             pair = a.features, b.features, classifier
             right_a, right_b = (answers[one.features, classifier] for one in (a, b))
-            compared[pair] = _compare(right_b, right_a)
+            compared[pair] = _compare(right_b, right_a, groups)
             n_seeds = {"n_seeds_a": len(right_a), "n_seeds_b": len(right_b)}
             records.append(
                 {"dataset": a.dataset, **who, **n_seeds, "classifier": classifier, **compared[pair]}
@@ -73,6 +79,8 @@ def comparison_table(material: Material, outputs: Outputs) -> None:
         "(p of McNemar's test not below 0.05, or zero within the interval). Nothing is adjusted "
         "for the number of pairs: of 20 that do not differ, one is expected without ≈."
     ]
+    if groups is not None:
+        notes.append(note_on_groups(groups))
     if any(len(one.seeds) > 1 for one in shown):
         notes.append(
             "Several seeds: the difference of their mean accuracies. Only the images are taken as "
@@ -100,9 +108,9 @@ def _described(one: DescribedFeatures, keys: Sequence[str]) -> dict[str, Any]:
     return {**names, "epoch": one.epoch, "layer": one.layer}
 
 
-def _compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    difference, low, high = paired_interval(a, b, SEED)
-    p = mcnemar(a, b)
+def _compare(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
+    difference, low, high = paired_interval(a, b, SEED, groups)
+    p = mcnemar(a, b, groups)
     return {
         "difference": difference,
         "low": low,
