@@ -352,10 +352,11 @@ PRODUCTS: tuple[Product, ...] = (
         category="Features",
         label="scattering coefficients",
         caption="""
-            A training image of ``{title}`` and six of its first-order scattering coefficients (J =
-            {scattering[J]}, L = {scattering[L]}, order {scattering[order]}), by scale j and the
-            direction of the strokes they answer to. Images of ink, as MNIST's, are printed black on
-            white. Look for the scales and directions that answer to the strokes of the image.""",
+            A training image of ``{title}``, of up to a hundred the one whose pixels vary most, and
+            six of its first-order scattering coefficients (J = {scattering[J]}, L =
+            {scattering[L]}, order {scattering[order]}), by scale j and the direction of the strokes
+            and edges they answer to. Images of ink, as MNIST's, are printed black on white. Look
+            for the scales and directions that answer to the strokes and edges of the image.""",
         megabytes=2000,
     ),
     Product(
