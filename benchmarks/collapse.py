@@ -324,7 +324,15 @@ def every_layer(folder: Path) -> Work:
     from collapseflow.running.hardware import prepare_process
 
     prepare_process(CORES)
-    reading = Reading("resnet18", LAYERS, "average", IMAGE_SIZE, "imagenet", "float32", 64)
+    reading = Reading(
+        model="resnet18",
+        layers=LAYERS,
+        pool="average",
+        image_size=IMAGE_SIZE,
+        normalize="imagenet",
+        precision="float32",
+        batch_size=64,
+    )
 
     def work() -> dict:
         dataset, weights = folder / "images.h5", folder / "resnet18.safetensors"

@@ -70,7 +70,15 @@ def _ours(folder: Path, model: str, precision: str, n: int):
     from harness import CORES
 
     prepare_process(CORES)
-    reading = Reading(model, [LAYERS[model]], "average", 224, "imagenet", precision, 64)
+    reading = Reading(
+        model=model,
+        layers=[LAYERS[model]],
+        pool="average",
+        image_size=224,
+        normalize="imagenet",
+        precision=precision,
+        batch_size=64,
+    )
     dataset, weights = folder / f"{model}.h5", folder / f"{model}.safetensors"
     return lambda: write_network_features(dataset, weights, reading, device(), folder)
 

@@ -197,7 +197,15 @@ def network(folder: Path, size: int) -> Work:
     prepare_process(CORES)
     weights = folder / "weights.safetensors"
     save_state(weights, starting_network("resnet18").state_dict(), {"weights": "random"})
-    reading = Reading("resnet18", ["flatten"], "average", 32, "imagenet", "auto", 256)
+    reading = Reading(
+        model="resnet18",
+        layers=["flatten"],
+        pool="average",
+        image_size=32,
+        normalize="imagenet",
+        precision="auto",
+        batch_size=256,
+    )
 
     def work() -> dict:
         write_network_features(folder / "images.h5", weights, reading, device(), folder)

@@ -37,7 +37,15 @@ from collapseflow.running.hardware import device_name
 
 CPU = torch.device("cpu")
 LAYERS = ["features.3", "penultimate", "classifier.1"]
-READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 4)
+READING = Reading(
+    model="squeezenet1_1",
+    layers=LAYERS,
+    pool="average",
+    image_size=32,
+    normalize="imagenet",
+    precision="float32",
+    batch_size=4,
+)
 N = {"train": 10, "test": 6}
 #: What is not finite, in words, where all of it is: the first of the images.
 FIRST = "the features of the training image in row 100 of its source"
@@ -147,7 +155,7 @@ def test_a_data_set_s_own_mean_and_deviation_are_subtracted_and_divided_by(
     weights = tmp_path / "weights"
     metadata = {"weights": "some", "task": read_info(dataset).sha256}
     save_state(weights_after(weights, 2), network.state_dict(), metadata)
-    reading = replace(READING, layers=["penultimate"], normalize="dataset")
+    reading = READING.model_copy(update={"layers": ["penultimate"], "normalize": "dataset"})
     write_state_features(dataset, weights, 2, reading, CPU, tmp_path / "out")
     values = preprocess(torch.from_numpy(of["test"].images), 32, "none")
     values = normalize(values, mean * (3 // len(mean)), std * (3 // len(std)))
@@ -190,7 +198,7 @@ def test_one_pass_a_split_reads_all_layers(dataset, weights, tmp_path, monkeypat
 
 
 def test_two_names_of_one_layer_hold_the_same(dataset, weights, tmp_path):
-    reading = Reading(**{**vars(READING), "layers": ["penultimate", "classifier.0"]})
+    reading = READING.model_copy(update={"layers": ["penultimate", "classifier.0"]})
     write_network_features(dataset, weights_after(weights, 2), reading, CPU, tmp_path / "out")
     digests = [
         read_attributes(store(tmp_path / "out", layer, "train"))["digest"]
@@ -202,9 +210,8 @@ def test_two_names_of_one_layer_hold_the_same(dataset, weights, tmp_path):
 # --- the last layer -----------------------------------------------------------------------------
 
 #: A small network with a linear last layer, and batch normalisations that are folded away.
-SHUFFLENET = Reading(
-    *("shufflenet_v2_x0_5", ["stage4", "penultimate", "mean", "fc"]),
-    *("average", 32, "imagenet", "float32", 4),
+SHUFFLENET = READING.model_copy(
+    update={"model": "shufflenet_v2_x0_5", "layers": ["stage4", "penultimate", "mean", "fc"]}
 )
 
 

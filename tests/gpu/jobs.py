@@ -230,7 +230,15 @@ def read(
     (chosen,) = take(1, device)
     held = leave(chosen, *memory) if memory else None
     layers = ["layer2", "penultimate"]
-    reading = Reading(model, layers, "average", image_size, "imagenet", precision, batch_size)
+    reading = Reading(
+        model=model,
+        layers=layers,
+        pool="average",
+        image_size=image_size,
+        normalize="imagenet",
+        precision=precision,
+        batch_size=batch_size,
+    )
     start, output = Path(data, f"{model}.safetensors"), Path(folder, "features")
     write_state_features(Path(data, "data.h5"), start, 0, reading, chosen, output)
     del held

@@ -34,7 +34,15 @@ from collapseflow.running.files import atomic_folder, write_failure
 
 CPU = torch.device("cpu")
 LAYERS = ["features.7", "penultimate"]
-READING = Reading("squeezenet1_1", LAYERS, "average", 32, "imagenet", "float32", 64)
+READING = Reading(
+    model="squeezenet1_1",
+    layers=LAYERS,
+    pool="average",
+    image_size=32,
+    normalize="imagenet",
+    precision="float32",
+    batch_size=64,
+)
 CODE = "0" * 16
 EPOCHS = (1, 2, 3)
 SIZES = {"train": 8, "test": 4}
@@ -292,7 +300,7 @@ def test_an_old_output_does_not_change_with_what_is_kept(reduced, dataset, weigh
     run(tmp_path, dataset, weights, last)
     old = tmp_path / "old"
     (tmp_path / "statistics" / "s0").rename(old)
-    reading = replace(READING, layers=["penultimate"])
+    reading = READING.model_copy(update={"layers": ["penultimate"]})
     run(tmp_path, dataset, weights, last, reading)
     assert_same_states(read_statistics(old / "epoch001.npz"), reduced[1][1])
 
@@ -332,7 +340,7 @@ def test_another_reading_data_or_code_reduces_all_epochs_again(
         arguments["code"] = "1" * 16
     else:
         value = {"image_size": 40, "batch_size": 32, "layers": ["penultimate"]}[changed]
-        arguments["reading"] = replace(READING, **{changed: value})
+        arguments["reading"] = READING.model_copy(update={changed: value})
     found = run(kept, weights=weights, last=last, **arguments)
     assert extracted == [1, 2]
     for epoch in (1, 2):
@@ -376,7 +384,7 @@ def test_what_no_record_vouches_for_is_made_again(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(resume, "write_json", killed)
-        run(kept, dataset, weights, last, replace(READING, image_size=40))
+        run(kept, dataset, weights, last, READING.model_copy(update={"image_size": 40}))
     assert names(kept / "progress") == ["epoch001.npz", *KEPT[2:]]
     found = run(kept, dataset, weights, last)
     assert extracted == [1, 1]

@@ -99,6 +99,13 @@ def test_long_names_of_classes_end_with_an_ellipsis_and_all_stand_in_the_figure(
         assert text.get_window_extent().x0 >= 0
 
 
+def test_coefficients_are_of_an_image_with_something_in_it(draw, figures):
+    edge = np.where(np.arange(8) < 4, 0, 255) * np.ones((8, 1))
+    pixels = np.stack([np.full((8, 8), 200), edge, np.full((8, 8), 90)]).astype(np.uint8)
+    draw(images.plot_scattering, make_split(pixels, np.zeros(3, int)), "a", ink=False)
+    np.testing.assert_allclose(drawn(figures[0].axes[0]), edge / 255)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
 def test_as_many_coefficients_are_shown_as_there_are(split, draw, figures, n):
     maps = [(0, 45.0 * k, np.full((4, 4), k + 1.0)) for k in range(n)]

@@ -6,11 +6,14 @@ import sys
 
 import pytest
 
+from collapseflow.features.extraction import Reading
 from collapseflow.features.families.module import FOLDERS, code_of
+from collapseflow.features.inputs import NetworkKeys
 from collapseflow.running.errors import UserError
 from collapseflow.study.patterns import one_of
 from collapseflow.study.plan import Plan
-from collapseflow.study.schema import load
+from collapseflow.study.schema import Backbone, load
+from collapseflow.training.recipes import NetworkRecipe, identity
 
 
 def plan(*weights, **backbone):
@@ -116,6 +119,27 @@ def test_random_weights_depend_on_the_size_where_networks_are_built_for_one():
     assert told(model="vit_b_32", image_size=64) == {"model": "vit_b_32", "image_size": 64}
     # Where the last layer is has no part in them.
     assert told(model="resnet18", head="fc") == "resnet18"
+
+
+def test_readings_and_trainings_are_told_each_key_of_a_network_that_a_study_file_has():
+    keys = NetworkKeys.model_fields.keys() & Backbone.model_fields.keys()
+    given = {"model": "resnet50", "image_size": 96, "normalize": "none"}
+    given |= {"head": "fc", "preprocessing": "weights"}
+    assert keys == given.keys()
+    jobs = plan("random", **given).jobs
+    told = jobs.reading("digits", "net/random/s0/epoch000")
+    recipe = jobs.finetuning("net/random/short/s0")
+    assert given.items() <= told.items() and given.items() <= recipe.items()
+    assert Reading(**told).identity() == told
+    assert given.items() <= identity(NetworkRecipe(**recipe)).items()
+    # Nobody is told of what has come later and has its default: there and here it is the same.
+    later = NetworkKeys.later()
+    assert later == {
+        **dict.fromkeys(("head", "described_by", "model_code", "mean", "std")),
+        "preprocessing": "whole",
+    }
+    defaults = {key: Backbone.model_fields[key].default for key in later.keys() & keys}
+    assert defaults.items() <= later.items()
 
 
 def test_a_user_s_code_is_told_to_the_jobs_of_its_network_alone(tmp_path, monkeypatch):

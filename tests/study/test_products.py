@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from collapseflow import presentation
+from collapseflow.presentation.figures.curves import RunFigure
 from collapseflow.presentation.material import Material
 from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import COMPUTED, READS, SHOWS
@@ -57,7 +58,7 @@ def test_what_an_entry_draws_with_exists(product):
 
 
 def names_used(function):
-    """What a function takes of its material."""
+    """What a function takes of its material, itself or by :meth:`RunFigure.of`."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     used = [
         node.attr
@@ -67,8 +68,14 @@ def names_used(function):
         and node.value.id == "material"
     ]
     passed_on = sum(isinstance(n, ast.Name) and n.id == "material" for n in ast.walk(tree))
-    assert passed_on == len(used), "the material is passed on: pass on what is taken of it"
-    return set(used)
+    of_runs = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "curves.RunFigure.of"
+    ]
+    words = "the material is passed on: pass on what is taken of it"
+    assert passed_on == len(used) + len(of_runs), words
+    return set(used) | (names_used(RunFigure.of) if of_runs else set())
 
 
 @ENTRIES

@@ -1361,7 +1361,15 @@ def test_pretraining_starts_anew_with_other_data_recipe_or_code(
 def test_features_carry_predictions_only_of_networks_that_know_the_classes(
     data, dataset, kept, tmp_path
 ):
-    reading = Reading(RECIPE.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
+    reading = Reading(
+        model=RECIPE.model,
+        layers=["penultimate"],
+        pool="average",
+        image_size=32,
+        normalize="imagenet",
+        precision="float32",
+        batch_size=16,
+    )
     pretrained = run_pretrain(tmp_path / "source", 1, dataset)
     finetuned = parts(kept) / "epoch001.safetensors"
     foreign = write_digits(tmp_path / "foreign.h5", replace(data, images=255 - data.images))
@@ -1382,7 +1390,15 @@ def test_features_carry_predictions_only_of_networks_that_know_the_classes(
 def test_a_pretrained_network_predicts_the_classes_it_was_trained_on(data, dataset, tmp_path):
     recipe = with_keys(BATCH_NORM, learning_rate=1e-3)
     path = run_pretrain(tmp_path, 20, dataset, recipe)
-    reading = Reading(recipe.model, ["penultimate"], "average", 32, "imagenet", "float32", 16)
+    reading = Reading(
+        model=recipe.model,
+        layers=["penultimate"],
+        pool="average",
+        image_size=32,
+        normalize="imagenet",
+        precision="float32",
+        batch_size=16,
+    )
     write_network_features(dataset, path, reading, CPU, tmp_path / "features")
     network = torchvision.models.get_model(recipe.model, num_classes=N_CLASSES).eval()
     network.load_state_dict(safetensors.torch.load_file(path))

@@ -26,6 +26,7 @@ for product in PRODUCTS:
             **{name: asked(SHOWS[name]) for name in product.shows},
             draw=product.draw,
             caption=caption_of(product),
+            splits=list(product.splits),
             code=code_of("present", product.draw),
         message:
             product.message

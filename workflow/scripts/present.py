@@ -17,4 +17,4 @@ with job(snakemake):
     material = Material(**dict(snakemake.input.items()), **dict(snakemake.params.items()))
     outputs = dict(snakemake.output.items())
     draw(material, outputs)
-    write_caption(str(snakemake.params.caption), material, outputs)
+    write_caption(str(snakemake.params.caption), snakemake.params.splits, material, outputs)

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from collapseflow.features.inputs import Inputs, inputs_on, own_statistics
-from collapseflow.features.known import Architecture
+from collapseflow.features.inputs import NetworkKeys, own_statistics
 from collapseflow.features.loading import describe_weights, open_extractor
 from collapseflow.features.networks import layers_before_the_last, own_name
 from collapseflow.features.preprocessing import describe
@@ -30,40 +28,26 @@ from collapseflow.running.hardware import device_name
 from collapseflow.running.words import epoch_name
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How features are read from a network: the keys of a backbone in the study file, and the
-    precision of :meth:`~collapseflow.study.schema.Study.precision_of_reading`.
+class Reading(NetworkKeys):
+    """How features are read from a network.
 
-    ``layers`` may contain ``penultimate``, the input of the last layer. ``classes_told`` says that
-    the weights' last layer tells the data set's classes in their order, whatever the file says.
+    Attributes
+    ----------
+    precision
+        That of :meth:`~collapseflow.study.schema.Study.precision_of_reading`.
+    layers
+        Their names; ``penultimate`` is the input of the last layer.
+    pool, batch_size
+        As in a backbone of the study file.
+    classes_told
+        True says that the weights' last layer tells the data set's classes in their order, whatever
+        the file says.
     """
 
-    model: str
     layers: Sequence[str]
     pool: str
-    image_size: int | str
-    normalize: str
-    precision: Literal["float32", "tf32", "bfloat16"]
     batch_size: int
-    head: str | None = None
-    preprocessing: str = "whole"
-    described_by: str | None = None
-    model_code: str | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
     classes_told: bool | None = None
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network that is read."""
-        return Architecture(self.model, self.inputs.image_size, self.head)
-
-    @property
-    def inputs(self) -> Inputs:
-        """What the network is given."""
-        keys = (self.model, self.image_size, self.normalize)
-        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
 
     def on(self, dataset: str | Path) -> "Reading":
         """How a data set is read, with its own mean and s.d. where ``normalize`` asks for them.
@@ -73,15 +57,12 @@ class Reading:
         UserError
             If it has none.
         """
-        return replace(self, **own_statistics(self.normalize, dataset, read_info(dataset)))
+        own = own_statistics(self.normalize, dataset, read_info(dataset))
+        return self.model_copy(update=own)
 
     def identity(self) -> dict[str, Any]:
         """What decides the features, JSON-like; keys that are not used are left out."""
-        later = {"preprocessing": "whole"}
-        later |= dict.fromkeys(
-            ("head", "described_by", "model_code", "mean", "std", "classes_told")
-        )
-        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
+        return self.model_dump(exclude_defaults=True)
 
 
 def store(folder: str | Path, layer: str, split: str) -> Path:

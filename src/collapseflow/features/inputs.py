@@ -1,7 +1,7 @@
 """What networks are given: the size of images and their normalisation, in the words of the study
 file, and as weights describe it themselves.
 
-Imports no library: planning asks.
+Planning asks: nothing here imports PyTorch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from collapseflow.features.families import family_of, weights_name
 from collapseflow.features.families.family import Described
 from collapseflow.features.known import Architecture, Model
 from collapseflow.running.errors import UserError
+from collapseflow.running.section import Section
 
 if TYPE_CHECKING:
     from collapseflow.images.datasets import DatasetInfo
@@ -58,6 +59,57 @@ class Inputs:
     image_size: int
     normalize: str | Normalization
     resizing: Resizing | None = None
+
+
+class NetworkKeys(Section):
+    """What jobs are told of a network, whether they train it or read it.
+
+    The study file gives those that a backbone has
+    (:class:`collapseflow.study.schema.Backbone`). Keys with a default have come later.
+
+    Attributes
+    ----------
+    model, image_size, normalize, head, preprocessing
+        As in a backbone of the study file.
+    precision
+        What it is computed in.
+    described_by
+        The weights whose description of images is meant where these keys are ``weights``; None are
+        the model's usual ones.
+    model_code
+        A digest of the user's own code behind the model; None where there is none.
+    mean, std
+        Of the data set, where ``normalize`` is ``dataset``: jobs take them from its file.
+    """
+
+    model: str
+    image_size: int | str
+    normalize: str
+    precision: str
+    head: str | None = None
+    preprocessing: str = "whole"
+    described_by: str | None = None
+    model_code: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+    @classmethod
+    def later(cls) -> dict[str, Any]:
+        """The keys that have come later, with their defaults. Where a key has its default, nobody
+        is told of it: what was made before there was the key stays as it is."""
+        fields = NetworkKeys.model_fields
+        return {key: field.default for key, field in fields.items() if not field.is_required()}
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        return Architecture(self.model, self.inputs.image_size, self.head)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the network is given."""
+        keys = (self.model, self.image_size, self.normalize)
+        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
 
 
 def own_statistics(normalize: str, dataset: str | Path, info: "DatasetInfo") -> dict[str, list]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from collapseflow.features.families import family_of
+from collapseflow.features.inputs import NetworkKeys
 from collapseflow.images.datasets import SPLITS
 from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
@@ -107,7 +108,7 @@ class Jobs:
     def _network(self, backbone: str, start: str) -> dict[str, Any]:
         """What decides a network and its images; what is not used is left out."""
         entry = self._study.backbones[backbone]
-        told = entry.entry({"model", "image_size", "normalize", "head", "preprocessing"})
+        told = entry.entry(NetworkKeys.model_fields)
         if entry.asks_the_weights and is_distributed(start):
             told["described_by"] = start
         if code := family_of(entry.model).code_of(entry.model):

@@ -158,6 +158,9 @@ class Product:
         seed only the first).
     reads, shows
         What it is made of: names of :data:`collapseflow.study.ingredients.READS` and ``SHOWS``.
+    splits
+        The splits whose images its numbers are of, as in measures.csv: the text beside it counts
+        them. None where a figure shows single images, or says the number itself.
     targets
         The name on the command line; several are of the first data set, the second and so on.
     absent
@@ -180,6 +183,7 @@ class Product:
     per: str = "study"
     reads: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     absent: Absent = never
     section: str = ""
@@ -266,11 +270,10 @@ def _defined(figure: str) -> str:
 #: Captions of a figure and a table of the same.
 SWEPT = f"""
     Accuracy and neural collapse after the last epoch, at the values that recipes are swept over.
-    Solid: training images (for measures as many of each class as there are test images); dashed:
-    test images. Several seeds: mean and one standard deviation (ddof = 1), of NC1 the geometric
-    ones. Where training images are held out, the point that is the best on them is marked; without,
-    no point is called best. The measures: {_defined("runs")}. Look for values at which the accuracy
-    on test images and the collapse of training images part."""
+    {{}} Several seeds: mean and one standard deviation (ddof = 1), of NC1 the geometric ones. Where
+    training images are held out, the point that is the best on them is marked; without, no point is
+    called best. The measures: {_defined("runs")}. Look for values at which the accuracy on test
+    images and the collapse of training images part."""
 VARIANCES = """
     Variances within classes and between pairs of classes, as report B computed them (t-SNE
     coordinates) and as it meant them (features). Of more than 60 classes the largest variances and
@@ -306,6 +309,7 @@ PRODUCTS: tuple[Product, ...] = (
         per="dataset",
         reads=("audit", "images"),
         shows=("title", "ink", "style"),
+        splits=("train", "test"),
         targets=("fig_audit",),
         absent=without_images,
         section="{title}: images",
@@ -348,10 +352,11 @@ PRODUCTS: tuple[Product, ...] = (
         category="Features",
         label="scattering coefficients",
         caption="""
-            A training image of ``{title}`` and six of its first-order scattering coefficients (J =
-            {scattering[J]}, L = {scattering[L]}, order {scattering[order]}), by scale j and the
-            direction of the strokes they answer to. Images of ink, as MNIST's, are printed black on
-            white. Look for the scales and directions that answer to the strokes of the image.""",
+            A training image of ``{title}``, of up to a hundred the one whose pixels vary most, and
+            six of its first-order scattering coefficients (J = {scattering[J]}, L =
+            {scattering[L]}, order {scattering[order]}), by scale j and the direction of the strokes
+            and edges they answer to. Images of ink, as MNIST's, are printed black on white. Look
+            for the scales and directions that answer to the strokes and edges of the image.""",
         megabytes=2000,
     ),
     Product(
@@ -403,6 +408,7 @@ PRODUCTS: tuple[Product, ...] = (
         per="dataset",
         reads=("classification", "images"),
         shows=("title", "columns", "confused", "confused_label", "style"),
+        splits=("test",),
         targets=("fig_confusion",),
         absent=without_features,
         section="{title}: test accuracy",
@@ -427,6 +433,7 @@ PRODUCTS: tuple[Product, ...] = (
         per="dataset",
         reads=("measures",),
         shows=("dataset", "title", "columns", "style"),
+        splits=("test",),
         targets=("fig_few_shot",),
         absent=without_few_shot,
         section="{title}: test accuracy",
@@ -469,6 +476,7 @@ PRODUCTS: tuple[Product, ...] = (
         per="dataset",
         reads=("measures",),
         shows=("dataset", "title", "columns", "style"),
+        splits=("train_matched", "test"),
         targets=("fig_vectors",),
         absent=without_vectors,
         section="{title}: neural collapse of the vectors",
@@ -490,6 +498,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing accuracy per epoch",
         reads=("measures", "failures"),
         shows=("runs", "datasets", "backbones", "style", "only_recipes", "only_splits"),
+        splits=("train", "test"),
         targets=("fig4",),
         absent=without_training,
         section="Fine-tuning: accuracy per epoch",
@@ -516,6 +525,7 @@ PRODUCTS: tuple[Product, ...] = (
             *("dataset", "runs", "datasets", "backbones", "style"),
             *("only_recipes", "only_splits", "only_measures"),
         ),
+        splits=("train_matched", "test"),
         targets=("fig5",),
         absent=without_training,
         section="Fine-tuning: neural collapse per epoch",
@@ -542,6 +552,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Tabulating accuracy and collapse of the first and the last epoch",
         reads=("measures", "failures"),
         shows=("runs", "datasets"),
+        splits=("train", "test"),
         targets=("table_collapse",),
         absent=without_training,
         section="Fine-tuning: neural collapse per epoch",
@@ -561,6 +572,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing collapse and the accuracy of probes, per epoch and by layer",
         reads=("measures", "failures"),
         shows=("runs", "datasets", "backbones", "style", "only_recipes"),
+        splits=("train_matched", "test"),
         targets=("fig_probes",),
         absent=without_training,
         section="Fine-tuning: collapse and probes",
@@ -585,6 +597,7 @@ PRODUCTS: tuple[Product, ...] = (
         per="run",
         reads=("statistics", "images"),
         shows=("states", "layer", "run_heading", "style"),
+        splits=("train_matched", "test"),
         targets=("fig_geometry",),
         absent=without_training,
         section="Fine-tuning: geometry of the class means",
@@ -663,6 +676,7 @@ PRODUCTS: tuple[Product, ...] = (
             *("layered_runs", "datasets", "backbones", "style"),
             *("only_recipes", "only_splits", "only_measures"),
         ),
+        splits=("train", "train_matched", "test"),
         targets=("fig_layers",),
         absent=without_layers,
         section="Neural collapse by layer",
@@ -687,12 +701,16 @@ PRODUCTS: tuple[Product, ...] = (
             *("swept_runs", "datasets", "backbones", "style"),
             *("only_recipes", "only_splits", "only_measures"),
         ),
+        splits=("train", "train_matched", "test"),
         targets=("fig_sweep",),
         absent=without_sweep,
         section="Across the values of the recipes",
         category="Neural collapse",
         label="across swept values",
-        caption=SWEPT,
+        caption=SWEPT.format(
+            "Solid: training images (for measures as many of each class as there are test images); "
+            "dashed: test images."
+        ),
     ),
     Product(
         name="sweep",
@@ -701,12 +719,13 @@ PRODUCTS: tuple[Product, ...] = (
         message="Tabulating the last epoch across the values of recipes",
         reads=("measures", "failures", "training"),
         shows=("swept_runs", "datasets", "backbones"),
+        splits=("train", "test"),
         targets=("table_sweep",),
         absent=without_sweep,
         section="Across the values of the recipes",
         category="Neural collapse",
         label="across swept values",
-        caption=SWEPT,
+        caption=SWEPT.format("The measures are of all training images."),
     ),
     Product(
         name="sweep_map",
@@ -715,6 +734,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing the last epoch at the values of two keys of recipes",
         reads=("measures", "failures", "training"),
         shows=("runs_swept_twice", "datasets", "backbones", "style", "only_recipes"),
+        splits=("train", "train_matched", "test"),
         targets=("fig_sweep_map",),
         absent=without_sweep_map,
         section="Across the values of the recipes",
@@ -735,6 +755,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing collapse of the starts against transfer",
         reads=("measures",),
         shows=("runs", "starts", "datasets", "backbones", "style", "only_recipes", "only_measures"),
+        splits=("train", "test"),
         targets=("fig_transfer",),
         absent=without_transfer,
         section="Collapse and transfer",
@@ -759,6 +780,7 @@ PRODUCTS: tuple[Product, ...] = (
         message="Drawing transfer from source to target",
         reads=("measures",),
         shows=("starts", "datasets", "backbones", "style"),
+        splits=("train", "test"),
         targets=("fig_transfer",),
         absent=without_transfer,
         section="Transfer between tasks",
@@ -783,6 +805,7 @@ PRODUCTS: tuple[Product, ...] = (
             *("runs", "faithful", "without_imagenet"),
             *("datasets", "backbones", "starts", "variance_features"),
         ),
+        splits=("train", "test"),
         targets=("table_flaws",),
         absent=without_flaws,
         section="What each flaw of the reports is worth",

@@ -32,7 +32,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from collapseflow.features.families import family_of
-from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS
+from collapseflow.features.inputs import OF_DATASET, OF_WEIGHTS, NetworkKeys
 from collapseflow.features.known import PACKAGES, PENULTIMATE
 from collapseflow.images.sources.known import (
     COLUMNS,
@@ -473,11 +473,11 @@ class Backbone(Section):
     def entry(self, keys: Collection[str]) -> dict[str, Any]:
         """Some keys with their values, as jobs are told them.
 
-        Keys that have come later are left out where they have their defaults: what was made before
-        there were any stays as it is.
+        Those of :meth:`~collapseflow.features.inputs.NetworkKeys.later` are left out where they
+        have their defaults.
         """
         entry = self.model_dump(include=set(keys))
-        later = {"head": None, "preprocessing": "whole"}
+        later = NetworkKeys.later()
         return {k: v for k, v in entry.items() if k not in later or v != later[k]}
 
     @property

@@ -16,8 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from collapseflow.features.inputs import Inputs, inputs_on
-from collapseflow.features.known import Architecture
+from collapseflow.features.inputs import NetworkKeys
 from collapseflow.running.section import Epochs, Fraction, PositiveFloat, Section, number, text
 
 #: What ``validation`` may be beside a share of the training images.
@@ -151,47 +150,17 @@ class TrainingRecipe(Section):
         return None if isinstance(self.validation, str) else self.validation
 
 
-class NetworkRecipe(TrainingRecipe):
+class NetworkRecipe(TrainingRecipe, NetworkKeys):
     """How one network is trained.
 
     Attributes
     ----------
-    model, image_size, normalize, head, preprocessing
-        As in a backbone of the study file.
-    described_by
-        The weights whose description of images is meant where these keys are ``weights``; None are
-        the model's usual ones.
-    model_code
-        A digest of the user's own code behind the model; None where there is none.
-    mean, std
-        Of the data set, where ``normalize`` is ``dataset``: what trains takes them from its file.
     precision
         See :func:`collapseflow.running.hardware.pick_precision`; the weights and the optimiser's
         moments are float32 in any case.
     """
 
-    model: str
-    image_size: int | str
-    normalize: str
-    precision: str
     seed: int
-    head: str | None = None
-    preprocessing: str = "whole"
-    described_by: str | None = None
-    model_code: str | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network that is trained."""
-        return Architecture(self.model, self.inputs.image_size, self.head)
-
-    @property
-    def inputs(self) -> Inputs:
-        """What the network is given."""
-        keys = (self.model, self.image_size, self.normalize)
-        return inputs_on((self.mean, self.std), *keys, self.preprocessing, self.described_by)
 
 
 def identity(recipe: NetworkRecipe) -> dict[str, Any]:
@@ -209,11 +178,6 @@ def identity(recipe: NetworkRecipe) -> dict[str, Any]:
         "label_smoothing": recipe.loss != "cross_entropy",
         "validation": recipe.validation == "none",
         "patience": recipe.patience is None,
-        "head": recipe.head is None,
-        "preprocessing": recipe.preprocessing == "whole",
-        "described_by": recipe.described_by is None,
-        "model_code": recipe.model_code is None,
-        "mean": recipe.mean is None,
-        "std": recipe.std is None,
+        **{key: getattr(recipe, key) == value for key, value in recipe.later().items()},
     }
     return {key: value for key, value in recipe.model_dump().items() if not void.get(key, False)}

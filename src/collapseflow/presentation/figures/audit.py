@@ -72,7 +72,7 @@ def _draw_sizes(axis: Axes, classes: dict[str, list[int]]) -> None:
         line = {"color": appearance.NEUTRAL, **curves.SPLITS[split], **marker}
         axis.plot(np.arange(1, len(order) + 1), counts, label=curves.SPLIT_WORDS[split], **line)
     axis.set(ylabel="images of a class", xlabel="classes, the largest first")
-    axis.set_ylim(bottom=0)
+    axis.set(xlim=(0.5, len(order) + 0.5), ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)

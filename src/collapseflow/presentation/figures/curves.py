@@ -39,7 +39,7 @@ from matplotlib.ticker import (
 from collapseflow.measures.quantities import quantity
 from collapseflow.measures.statistics import MATCHED
 from collapseflow.presentation.figures import appearance
-from collapseflow.presentation.material import DescribedRun, Outputs
+from collapseflow.presentation.material import DescribedRun, Material, Outputs
 from collapseflow.presentation.rows import (
     failures_in_words,
     few_images_in_words,
@@ -188,6 +188,17 @@ class RunFigure:
         self.starts = common_starts(runs, backbones)
         self.last = max(run.last for run in runs)
         self._failures = failures
+
+    @classmethod
+    def of(
+        cls, material: Material, runs: Sequence[DescribedRun], dataset: str | None = None
+    ) -> "RunFigure":
+        """The figure of those of some runs of a study that its file chooses, of one data set or of
+        all. A run has the colour that it has among all of ``runs``, whatever is chosen."""
+        here = [run for run in runs if dataset in (None, run.dataset)]
+        shown = chosen_runs(here, material.only_recipes)
+        labels = material.datasets, material.backbones
+        return cls(shown, *labels, material.failures, material.style, coloured=runs)
 
     def has_common_start(self, series: str) -> bool:
         """Whether the epoch 0 of a series is one of :attr:`starts`."""

@@ -82,15 +82,8 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
     onset of the terminal phase. Published curves lie faint behind.
     """
     style, splits = material.style, curves.chosen_splits(material.only_splits)
-    runs = curves.chosen_runs(material.runs, material.only_recipes)
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        material.backbones,
-        material.failures,
-        style,
-        coloured=material.runs,
-    )
+    shared = curves.RunFigure.of(material, material.runs)
+    runs = shared.runs
     table = run_rows(read_csv(material.measures), runs)
     table = table[table["quantity"] == "accuracy"]
     # Networks that start with another head have no accuracy before training.
@@ -158,12 +151,7 @@ def plot_accuracy(material: Material, outputs: Outputs) -> None:
 
 def plot_collapse(material: Material, outputs: Outputs) -> None:
     """Neural collapse on a data set, from the tables of a study (:func:`draw_collapse`)."""
-    its_runs = [run for run in material.runs if run.dataset == material.dataset]
-    runs = curves.chosen_runs(its_runs, material.only_recipes)
-    labels = material.datasets, material.backbones
-    shared = curves.RunFigure(
-        runs, *labels, material.failures, material.style, coloured=material.runs
-    )
+    shared = curves.RunFigure.of(material, material.runs, material.dataset)
     everything = read_csv(material.measures)
     everything = everything[everything["dataset"] == material.dataset]
     splits = curves.chosen_splits(material.only_splits)

@@ -12,8 +12,9 @@ from collapseflow.presentation.material import Material, Outputs
 #: Pictures name at most this many classes, one a row, with at most so many letters.
 MOST_CLASSES = 20
 MOST_LETTERS = 20
-#: Coefficients beside an image.
+#: Coefficients beside an image, and how many images it is chosen among.
 MOST_COEFFICIENTS = 6
+CANDIDATES = 100
 
 
 def plot_samples(material: Material, outputs: Outputs) -> None:
@@ -61,10 +62,16 @@ def show(axis: Axes, image: np.ndarray, ink: bool) -> None:
 
 
 def plot_scattering(material: Material, outputs: Outputs) -> None:
-    """Report A, figure 1: an image and some of its first-order scattering coefficients."""
+    """Report A, figure 1: an image and some of its first-order scattering coefficients.
+
+    Of some images, spread evenly over the training images, the one whose pixels vary most: an empty
+    sky answers to no direction.
+    """
     style = material.style
     appearance.apply(style)
-    image = read_split(material.images, "train").images[0]
+    images = read_split(material.images, "train").images
+    places = np.linspace(0, len(images) - 1, min(CANDIDATES, len(images))).astype(int)
+    image = max((images[place] for place in places), key=np.std)
     coefficients = first_order_paths(image, **material.scattering, n=MOST_COEFFICIENTS)
     columns = 1 + (len(coefficients) + 1) // 2
     wide = max(0.75 * style["width"], min(style["width"], 3.3))

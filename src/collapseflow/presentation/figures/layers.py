@@ -67,16 +67,8 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     Pearson's r on the training images stands beside them.
     """
     style, backbones = material.style, material.backbones
-    runs = curves.chosen_runs(material.layered_runs, material.only_recipes)
-    splits = curves.chosen_splits(material.only_splits)
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        backbones,
-        material.failures,
-        style,
-        coloured=material.layered_runs,
-    )
+    shared = curves.RunFigure.of(material, material.layered_runs)
+    runs, splits = shared.runs, curves.chosen_splits(material.only_splits)
     table = run_rows(read_csv(material.measures), runs)
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))

@@ -55,16 +55,8 @@ def plot_probes(material: Material, outputs: Outputs) -> None:
     least squares line; faint before training, strong after the last epoch. A colour is a series; of
     several seeds the mean with a band of one standard deviation, geometric ones for NC1.
     """
-    style = material.style
-    runs = curves.chosen_runs(material.runs, material.only_recipes)
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        material.backbones,
-        material.failures,
-        style,
-        coloured=material.runs,
-    )
+    shared = curves.RunFigure.of(material, material.runs)
+    runs, style = shared.runs, material.style
     table = _rows_of(material.measures, runs)
     layered = {run.dataset for run in runs if len(run.layers) > 1}
     # The rows of a data set one below the other, epochs first.

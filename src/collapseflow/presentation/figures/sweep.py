@@ -86,8 +86,8 @@ def plot_sweep(material: Material, outputs: Outputs) -> None:
     """
     backbones, splits = material.backbones, curves.chosen_splits(material.only_splits)
     swept = material.swept_runs
-    runs = curves.chosen_runs(swept, material.only_recipes)
-    shared = curves.RunFigure(runs, material.datasets, backbones, material.failures, material.style)
+    shared = curves.RunFigure.of(material, swept)
+    runs = shared.runs
     networks = networks_in_words(runs, backbones)
     keys_of_all = {run.recipe: swept_key(swept, run.recipe) for run in swept}
     keys = {run.recipe: keys_of_all[run.recipe] for run in runs}

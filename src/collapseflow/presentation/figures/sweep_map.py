@@ -83,9 +83,8 @@ def plot_sweep_map(material: Material, outputs: Outputs) -> None:
     held out, a frame is around the point that is the best on them
     (:func:`collapseflow.presentation.held_out.best_points`).
     """
-    style = material.style
-    runs = curves.chosen_runs(material.runs_swept_twice, material.only_recipes)
-    shared = curves.RunFigure(runs, material.datasets, material.backbones, material.failures, style)
+    shared = curves.RunFigure.of(material, material.runs_swept_twice)
+    runs, style = shared.runs, material.style
     table = run_rows(read_csv(material.measures), runs)
     values = _last_values(table, runs)
     best = held_out.best_points(held_out.final_accuracies(material.training, runs), runs)

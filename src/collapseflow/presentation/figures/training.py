@@ -17,15 +17,8 @@ def plot_training(material: Material, outputs: Outputs) -> None:
     One line a series and data set, which its markers tell: of several seeds the mean with a band of
     one standard deviation, of losses and gradient norm the geometric ones.
     """
-    runs = curves.chosen_runs(material.runs, material.only_recipes)
-    shared = curves.RunFigure(
-        runs,
-        material.datasets,
-        material.backbones,
-        material.failures,
-        material.style,
-        coloured=material.runs,
-    )
+    shared = curves.RunFigure.of(material, material.runs)
+    runs = shared.runs
     table = run_rows(read_csv(material.training), runs)
     pairs = dict.fromkeys((run.dataset, run.series) for run in runs)
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
