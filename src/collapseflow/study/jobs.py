@@ -9,7 +9,7 @@ from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, Study, is_distributed
+from collapseflow.study.schema import PRETRAINED_ON, Study, Training, is_distributed
 
 
 class Jobs:
@@ -137,6 +137,14 @@ class Jobs:
         """The checkpoints of a run that was made elsewhere, of each measured epoch."""
         state = self._runs.run(elsewhere)
         return list(self._study.checkpoints[state.recipe][state.seed].values())
+
+    def made_elsewhere(self, elsewhere: str) -> Training:
+        """What the study file says of a run that was made elsewhere."""
+        return self._study.trainings[self._runs.run(elsewhere).recipe]
+
+    def log_made(self, elsewhere: str) -> list[str]:
+        """The log of a run that was made elsewhere; none where the study file has none."""
+        return self.made_elsewhere(elsewhere).logs(self._runs.run(elsewhere).seed)
 
     def measured_epochs(self, run: str) -> list[int]:
         """The epochs of a run whose weights are kept and measured."""

@@ -511,15 +511,24 @@ class Pretrain(Section):
 
 
 class Training(Section):
-    """A training that was made elsewhere: where its checkpoints are, and what it was of."""
+    """A training that was made elsewhere: where its checkpoints and its log are, and what it was
+    of."""
 
     backbone: str
     dataset: str
     checkpoints: Location
+    log: Location | None = None
+    columns: dict[Literal["epoch", *panels_of("training"), *panels_of("held_out")], Location] = {}
     counted_from: Literal[0, 1] = 1
     start: str | None = None
     label: Label | None = None
     seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_of_a_log(self) -> "Training":
+        if self.columns and self.log is None:
+            raise ValueError("columns: are those of a log; allowed: with the key 'log'")
+        return self
 
     def files(self, seed: int) -> dict[int, str]:
         """The checkpoints of a seed by epoch, in order.
@@ -531,6 +540,10 @@ class Training(Section):
         """
         pattern = os.path.expanduser(self.checkpoints).replace(SEED, str(seed))
         return find_checkpoints(pattern, self.counted_from)
+
+    def logs(self, seed: int) -> list[str]:
+        """The log of a seed, where the study file has one."""
+        return [os.path.expanduser(log).replace(SEED, str(seed)) for log in [self.log] if log]
 
 
 class Selection(Section):
@@ -960,6 +973,13 @@ class Study(Section):
                         f"{here}.checkpoints: seed {has} has a file of epoch {epoch}, seed {lacks} "
                         "has none; allowed: the same epochs of all seeds"
                     )
+            if others and training.log and SEED not in training.log:
+                raise ValueError(
+                    f"{here}.log: {training.log!r} is one for several seeds; allowed: with {SEED}"
+                )
+            for log in (log for seed in self.checkpoints[name] for log in training.logs(seed)):
+                if not _is_file(log):
+                    raise ValueError(f"{here}.log: {log} is no file here; allowed: a CSV file")
 
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
