@@ -259,3 +259,13 @@ class Jobs:
     def replicates_seeds(self, dataset: str, replicates: str) -> list[int]:
         """Their seeds."""
         return [run.state.seed for run in self._replicates(dataset, replicates)]
+
+    # --- similarity of vectors ------------------------------------------------------------
+
+    def vectors_features(self, dataset: str) -> list[str]:
+        """The folders with the stores of a data set's files of vectors."""
+        return [self._files.features(dataset, name) for name in self._study.vectors[dataset]]
+
+    def vectors_stores(self, dataset: str) -> dict[str, str]:
+        """Their stores of training vectors, by their names."""
+        return {name: self.train_store(dataset, name) for name in self._study.vectors[dataset]}

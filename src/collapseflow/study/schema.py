@@ -49,6 +49,7 @@ from collapseflow.images.sources.known import (
 from collapseflow.images.sources.places import OWN, class_names
 from collapseflow.measures.quantities import panels_of
 from collapseflow.running.errors import UserError, instead
+from collapseflow.running.numbered import EPOCH
 from collapseflow.running.section import (
     PATTERNS,
     Epochs,
@@ -311,9 +312,14 @@ class Dataset(Section):
 
     def _vectors_have_names(self) -> None:
         try:
-            names = self.vectors()
+            names, epochs = self.vectors(), self.epochs_of_vectors()
         except UserError as error:
             raise ValueError(f"location: {error}") from None
+        if others := [names[name] for name in names if epochs and name not in epochs]:
+            raise ValueError(
+                f"location: {others[0]} is no epoch as others are; allowed: {EPOCH} in each place, "
+                "or in none"
+            )
         for name in names:
             if name in WITHOUT_NETWORK:
                 raise ValueError(
@@ -334,6 +340,14 @@ class Dataset(Section):
         from collapseflow.images.sources.vectors import named_files
 
         return named_files(self.location)
+
+    def epochs_of_vectors(self) -> dict[str, tuple[str, int]]:
+        """The series and the epoch of files of vectors that are epochs, by their names."""
+        if self.source != VECTORS:
+            return {}
+        from collapseflow.images.sources.vectors import epochs
+
+        return epochs(self.location)
 
     @model_validator(mode="after")
     def _mean_and_std_go_together(self) -> "Dataset":
@@ -1058,6 +1072,11 @@ class Study(Section):
     def vectors(self) -> dict[str, dict[str, str]]:
         """The files of vectors of each data set, by their names; none where it has images."""
         return {name: dataset.vectors() for name, dataset in self.datasets.items()}
+
+    @cached_property
+    def epochs_of_vectors(self) -> dict[str, dict[str, tuple[str, int]]]:
+        """Of the vectors of each data set that are epochs the series and the epoch, by names."""
+        return {name: dataset.epochs_of_vectors() for name, dataset in self.datasets.items()}
 
     @property
     def with_images(self) -> list[str]:
