@@ -52,22 +52,47 @@ def dense_measures(vectors, labels, weight):
     return {"nc1": nc1, "nc3": (difference**2).sum()}
 
 
+def unbiased_cka(*sets):
+    """Linear CKA by U-centred n x n kernels (Székely and Rizzo 2014), whose products are unbiased
+    HSIC."""
+    centred = []
+    for vectors in sets:
+        kernel = vectors @ vectors.T
+        np.fill_diagonal(kernel, 0)
+        n, sums = len(kernel), kernel.sum(axis=0)
+        kernel += sums.sum() / ((n - 1) * (n - 2)) - (sums[:, None] + sums) / (n - 2)
+        np.fill_diagonal(kernel, 0)
+        centred.append(kernel)
+    one, other = centred
+    return (one * other).sum() / np.sqrt((one * one).sum() * (other * other).sum())
+
+
 def test_vectors_of_a_text_classifier_are_measured_as_the_page_says(tmp_path):
-    follow("my-features.md", tmp_path, "fig_vectors", "results/sentences/measures.csv")
+    targets = ["fig_vectors", "fig_similarity_of_vectors", "results/sentences/measures.csv"]
+    follow("my-features.md", tmp_path, *targets)
     table = pd.read_csv(tmp_path / "results/sentences/measures.csv")
-    for name in ("hidden_3", "hidden_10", "hidden_30"):
+    assert set(table["backbone"]) == {"hidden"}
+    kept = {}
+    for epoch in (3, 10, 30):
+        name = f"hidden_{epoch}"
         file = np.load(tmp_path / f"{name}.npz")
         weight, bias = (file[part].astype(np.float32) for part in ("weight", "bias"))
-        rows = table[(table["backbone"] == name) & (table["split"] == "train")]
+        rows = table[(table["epoch"] == epoch) & (table["split"] == "train")]
         found = rows.set_index("quantity")["value"]
         known = file["split"] == "train"
         vectors = file["vectors"][known].astype(np.float32).astype(np.float64)
         labels = file["labels"][known]
         expected = dense_measures(vectors, labels, weight.astype(np.float64))
         for quantity, value in expected.items():
-            assert found[quantity] == pytest.approx(value, rel=1e-9), (name, quantity)
+            assert found[quantity] == pytest.approx(value, rel=1e-12), (name, quantity)
         right = np.unique(labels)[(vectors @ weight.T + bias).argmax(axis=1)] == labels
         assert found["accuracy"] == pytest.approx(right.mean())
         store = tmp_path / "results/sentences/features/sentences" / name / "train.h5"
         assert np.array_equal(read_rows(store)[0], vectors.astype(np.float32))
+        kept[name] = vectors
     assert (tmp_path / "results/sentences/figures/vectors_sentences.pdf").exists()
+    similar = pd.read_csv(tmp_path / "results/sentences/tables/similarity_of_vectors_sentences.csv")
+    assert len(similar) == 3
+    for pair in similar.itertuples():
+        expected = unbiased_cka(kept[pair.vectors], kept[pair.others])
+        assert pair.cka == pytest.approx(expected, rel=1e-9)

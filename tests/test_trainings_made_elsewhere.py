@@ -12,6 +12,9 @@ import torch
 import yaml
 from made_elsewhere import CLASSES, draw_shapes, examples, run_examples
 
+from collapseflow.features.stores import iterate, read_head
+from collapseflow.measures import Collapse
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "my-training.md"
 
@@ -56,16 +59,21 @@ def by_dense_formulas(folder, names, epoch):
         logits = torch.cat([network(images) for images, _ in loader])
     handle.remove()
     labels = np.array([label for _, label in names["train"].samples])
-    features = torch.cat(found).double().numpy()
+    weight = network.fc.weight.detach().numpy()
+    return dense(torch.cat(found).numpy(), labels, weight, logits.argmax(1).numpy())
+
+
+def dense(features, labels, weight, predicted):
+    """The same of vectors, in float64."""
+    features, weight = features.astype(np.float64), weight.astype(np.float64)
     means = np.stack([features[labels == c].mean(0) for c in range(len(CLASSES))])
     centred = means - means.mean(0)
     within = features - means[labels]
     sigma_w = within.T @ within / len(labels)
     sigma_b = centred.T @ centred / len(CLASSES)
-    weight = network.fc.weight.detach().double().numpy()
     difference = weight / np.linalg.norm(weight) - centred / np.linalg.norm(centred)
     return {
-        "accuracy": (logits.argmax(1).numpy() == labels).mean(),
+        "accuracy": (predicted == labels).mean(),
         "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=1e-10, hermitian=True))
         / len(CLASSES),
         "nc3": (difference**2).sum(),
@@ -89,10 +97,35 @@ def test_checkpoints_are_measured_as_epochs_beside_the_study_s_own(measured, mon
         found = values(rows, "theirs", epoch)
         for quantity, value in by_dense_formulas(folder, names, epoch).items():
             assert found[quantity] == pytest.approx(value, rel=1e-4), (epoch, quantity)
-    # Both have the same columns of quantities, and only the study knows how its own went.
     assert values(rows, "ours", 2).keys() == values(rows, "theirs", 2).keys()
+
+
+def test_its_log_stands_beside_the_study_s_own(measured):
+    folder, _, _ = measured
     training = pd.read_csv(folder / "results/mine/tables/training.csv")
-    assert set(training["recipe"]) == {"ours"}
+    assert {"loss", "gradient_norm"} < set(training[training["recipe"] == "ours"]["quantity"])
+    theirs = training[training["recipe"] == "theirs"].set_index(["quantity", "epoch"])["value"]
+    log = pd.read_csv(folder / "run7/log.csv").set_index("epoch")
+    expected = {
+        **{("loss", epoch): value for epoch, value in log["train_loss"].items()},
+        **{("learning_rate", epoch): value for epoch, value in log["lr"].items()},
+    }
+    assert theirs.to_dict() == expected
+
+
+def test_of_the_same_vectors_study_library_and_dense_formulas_agree_to_12_digits(measured):
+    folder, _, rows = measured
+    run = "results/mine/features/shapes/resnet18/random/theirs/s0"
+    store = folder / run / "epoch003" / "penultimate" / "train.h5"
+    [(features, labels, predicted)] = iterate(store)
+    head = read_head(store)
+    collapse = Collapse(n_classes=len(CLASSES), products="float64")
+    collapse.update(features, labels, features @ head[0].T + head[1])
+    by_library = collapse.compute(head=head)
+    by_study = values(rows, "theirs", 3)
+    for quantity, value in dense(features, labels, head[0], predicted).items():
+        assert by_study[quantity] == pytest.approx(value, rel=1e-12, abs=0), quantity
+        assert by_library[quantity] == pytest.approx(value, rel=1e-12, abs=0), quantity
 
 
 def test_nothing_is_copied(measured):

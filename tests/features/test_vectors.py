@@ -199,6 +199,18 @@ def test_files_are_in_the_order_of_their_numbers(tmp_path):
         source.named_files([str(tmp_path / "epoch *.npy"), str(write(tmp_path / "epoch_9.npz"))])
 
 
+def test_files_are_epochs_where_the_place_says_so(tmp_path):
+    for name in ("h1_9", "h1_10", "h2_9", "h1_last"):
+        write(tmp_path / f"{name}.npy", labels=TEXT)
+    places = [f"{tmp_path}/h1_{{epoch}}.npy", f"{tmp_path}/h2_{{epoch}}.npy"]
+    assert list(source.named_files(places)) == ["h1_9", "h1_10", "h2_9"]
+    assert source.epochs(places) == {"h1_9": ("h1", 9), "h1_10": ("h1", 10), "h2_9": ("h2", 9)}
+    assert source.epochs([f"{tmp_path}/h1_*.npy"]) == {}
+    write(tmp_path / "h1_09.npy", labels=TEXT)
+    with pytest.raises(UserError, match="h1_9.npy are both of epoch 9; allowed: one file for each"):
+        source.named_files(places)
+
+
 def test_files_of_other_numbers_of_rows_are_refused_before_a_job(tmp_path):
     first = write(tmp_path / "a.npz", labels=TEXT)
     second = write(tmp_path / "b.npz", VALUES[1:])

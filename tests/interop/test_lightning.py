@@ -13,8 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 lightning = pytest.importorskip("lightning.pytorch")
 
+from lightning.pytorch.callbacks import LearningRateMonitor  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger  # noqa: E402
+
 from collapseflow.lightning import CollapseCallback  # noqa: E402
 from collapseflow.presentation.comparison import compare_studies  # noqa: E402
+from collapseflow.presentation.logs import read_log  # noqa: E402
 from collapseflow.presentation.rows import COLUMNS, read_csv  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -196,3 +200,45 @@ def test_the_example_of_the_page_runs(tmp_path, processes):
     assert set(zip(rows["epoch"], rows["split"], rows["n"], strict=True)) == {
         (epoch, split, n) for epoch in (1, 2) for split, n in (("train", 300), ("test", 100))
     }
+
+
+class Logged(Network):
+    """Logs its loss batch by batch and of each epoch, and knows it itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = {}
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.losses.setdefault(self.current_epoch, []).append((loss.item(), len(batch[0])))
+        return loss
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+def test_the_log_of_a_training_is_read_as_it_is(tmp_path):
+    network, logger = Logged(), CSVLogger(tmp_path)
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        callbacks=[LearningRateMonitor()],
+        accelerator="cpu",
+        logger=logger,
+        log_every_n_steps=3,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(network, DataLoader(SETS["train"], batch_size=32))
+    columns = {"loss": "loss_epoch", "learning_rate": "lr-SGD"}
+    records = read_log(Path(logger.log_dir) / "metrics.csv", columns, counted_from=0)
+    assert [(record["epoch"], record["learning_rate"]) for record in records] == [
+        (1, 0.1),
+        (2, 0.05),
+    ]
+    for record, losses in zip(records, network.losses.values(), strict=True):
+        mean = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
+        assert record["loss"] == pytest.approx(mean, rel=1e-5)

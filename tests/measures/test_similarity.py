@@ -8,7 +8,14 @@ from scipy.stats import ortho_group
 
 from collapseflow.images.datasets import stratified_rows
 from collapseflow.measures import similarity
-from collapseflow.measures.similarity import Kernel, cka, compare_layers, sample, unbiased_hsic
+from collapseflow.measures.similarity import (
+    Kernel,
+    cka,
+    compare_layers,
+    compare_sets,
+    sample,
+    unbiased_hsic,
+)
 from collapseflow.running.errors import UserError
 
 #: Widths of two layers for 30 images: both narrow, one wide, both wide.
@@ -163,6 +170,24 @@ def test_all_layers_of_all_states_are_compared(make_store, monkeypatch, n):
     assert set(answer["across_seeds"]) == {"a", "b"}
     for layer, expected in across.items():
         np.testing.assert_allclose(answer["across_seeds"][layer], expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [60, 20])
+def test_sets_are_compared_with_each_other(make_store, monkeypatch, n):
+    monkeypatch.setattr(similarity, "N_IMAGES", n)
+    stores, x = state(make_store, "first", 0)
+    dead = np.full((60, 2), 0.1, np.float32)
+    answer = compare_sets({**stores, "c": make_store(dead, LABELS, name="c.h5")}, seed=2, threads=1)
+    json.dumps(answer, allow_nan=False)
+    rows = stratified_rows(LABELS, n, 2)
+    found = np.array(answer["cka"], dtype=float)
+    expected = [[cka_by_hand(x[i][rows], x[j][rows]) for j in "ab"] for i in "ab"]
+    np.testing.assert_allclose(found[:2, :2], expected, rtol=1e-7)
+    assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all()
+    assert (answer["n_images"], answer["sets"]) == (n, ["a", "b", "c"])
+    other = make_store(x["a"], LABELS[::-1].copy(), name="other.h5")
+    with pytest.raises(UserError, match="other.h5: holds other images than .*first-a.h5"):
+        compare_sets({"a": stores["a"], "b": other}, seed=0, threads=1)
 
 
 def test_one_seed_and_a_dead_layer(make_store):

@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import heat_maps_of, words_of
 
@@ -172,3 +173,27 @@ def test_writes_the_files_it_is_asked_for(write, tmp_path):
     told = {"series": ["one", "two", "three"], "title": "Digits", "style": STYLE}
     similarity.plot_similarity(Material(similarity=files, **told), outputs)
     assert all(path.stat().st_size for path in outputs.values())
+
+
+@pytest.mark.parametrize("n", [3, 70])
+def test_vectors_have_one_heat_map_and_a_table_of_pairs(write, figures, out, n):
+    values = np.random.default_rng(0).uniform(0, 1, (n, n))
+    values = (values + values.T) / 2
+    names = [f"hidden_{number}" for number in range(n)]
+    cells = [
+        [None if 1 in pair else values[pair] for pair in product([i], range(n))] for i in range(n)
+    ]
+    files = write("vectors", [{"n_images": 5000, "sets": names, "cka": cells}])
+    told = {"title": "sentences", "style": STYLE}
+    similarity.plot_similarity_of_vectors(Material(similarity=files, **told), vars(out))
+    [axis] = maps_of(figures[0])
+    [drawn] = heat_maps_of(axis)
+    shown = np.ma.filled(drawn.get_array(), np.nan)
+    np.testing.assert_array_equal(shown, np.array(cells, dtype=float))
+    step = {3: 1, 70: 3}[n]
+    for which in "xy":
+        assert ticks_of(axis, which) == names[::step]
+    assert "on 5,000 training vectors" in figures[0].get_suptitle()
+    table = pd.read_csv(out.csv, index_col=["vectors", "others"])["cka"]
+    assert len(table) == n * (n - 1) / 2 and table.isna().sum() == n - 1
+    assert table["hidden_0", "hidden_2"] == pytest.approx(values[0, 2], rel=1e-15)

@@ -269,7 +269,7 @@ def test_what_is_made_depends_on_the_code_that_it_uses_and_on_no_other(
         "worker": {"finetune", "pretrain"},
         "resizing": {"finetune", "pretrain", *networks},
         "folding": networks,
-        "published": {"plot_accuracy_per_epoch", "plot_collapse"},
+        "published": {"plot_accuracy_per_epoch", "plot_collapse", "plot_vectors"},
         # Not what reads features: measures follow from the statistics that are kept. Other figures
         # take their words from the table of quantities, and numbers from measures.csv.
         "NC1": {"collect_measures", "plot_geometry", "write_page"},

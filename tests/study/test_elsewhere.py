@@ -97,6 +97,12 @@ def study(tmp_path):
         ({"seed": 1}, r"trainings\.theirs\.seed: 1 is no seed of the study; allowed: 0, 3"),
         ({"checkpoints": "e_1.pt"}, r"trainings\.theirs\.checkpoints: 'e_1\.pt' has \{epoch\} 0"),
         ({"epochs": 3}, r"trainings\.theirs\.epochs: is unknown; "),
+        ({"log": "no.csv"}, r"trainings\.theirs\.log: no\.csv is no file here; allowed: a CSV"),
+        ({"columns": {"loss": "l"}}, r"trainings\.theirs\.columns: are those of a log; allowed"),
+        (
+            {"log": "no.csv", "columns": {"los": "l"}},
+            r"trainings\.theirs\.columns\.los: value \"los\" is refused; did you mean 'loss'\? ",
+        ),
     ],
 )
 def test_what_a_training_names_must_be_there(study, changes, words):
@@ -117,6 +123,11 @@ def test_seeds_stand_in_the_pattern(tmp_path, study):
         f"{tmp_path}/s3/e_2.pt",
     ]
     assert [run.seed for run in study(checkpoints=pattern, seed=3).run_names][-1] == 3
+    touch(tmp_path, "s0/log.csv", "s3/log.csv")
+    made = Plan(study(checkpoints=pattern, log=f"{tmp_path}/s{{seed}}/log.csv"))
+    assert made.jobs.log_made("net/random/theirs/s3") == [f"{tmp_path}/s3/log.csv"]
+    with pytest.raises(UserError, match=r"log: .* is one for several seeds; allowed: with {seed}"):
+        study(checkpoints=pattern, log=f"{tmp_path}/s0/log.csv")
     touch(tmp_path, "s3/e_3.pt")
     with pytest.raises(UserError, match="checkpoints: seed 3 has a file of epoch 3, seed 0 "):
         study(checkpoints=pattern)
@@ -157,6 +168,9 @@ def test_checkpoints_that_do_not_fit_are_refused_before_any_job(study, tmp_path,
     for epoch in (1, 2, 4):
         save(epoch, "resnet18", 10)
     assert found() == []
+    (tmp_path / "log.csv").write_text("epoch,l\n2,0.5\n")
+    (line,) = check_against_libraries(study(log=f"{tmp_path}/log.csv"))
+    assert line.startswith(f"config key trainings.theirs.log: {tmp_path}/log.csv: has no column ")
     assert "trainings.theirs: has no checkpoint of epoch 3" in caplog.text
     here = "config key trainings.theirs.checkpoints: "
     save(4, "resnet18", 9)
@@ -178,11 +192,10 @@ def test_checkpoints_are_linked_and_found_by_their_epoch(tmp_path):
     touch(tmp_path, "e_2.ckpt", "e_11.safetensors")
     files = {2: tmp_path / "e_2.ckpt", 11: tmp_path / "e_11.safetensors"}
     folder = tmp_path / "weights"
-    link_checkpoints(files, folder, tmp_path / "log.json")
+    link_checkpoints(files, folder)
     for epoch, path in files.items():
         assert weights_after(folder, epoch).resolve() == path
         assert weights_after(folder, epoch).suffix == path.suffix
         assert epoch_failure(folder, epoch) is None
     with pytest.raises(UserError, match="has no weights of epoch 1, "):
         epoch_failure(folder, 1)
-    assert (tmp_path / "log.json").read_text().strip() == "[]"

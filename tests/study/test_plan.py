@@ -2,11 +2,13 @@
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from collapseflow.features.extraction import Reading
+from collapseflow.running.errors import UserError
 from collapseflow.study.ingredients import SHOWS
 from collapseflow.study.paths import FeatureSet, State
 from collapseflow.study.plan import Plan
@@ -1220,7 +1222,7 @@ def test_vectors_beside_images_have_what_needs_no_image(tmp_path):
             },
             "backbones": {"resnet18": {"weights": ["random"]}},
             "features": ["raw", "layer_10", "resnet18-finetuned"],
-            "analyses": ["baselines"],
+            "analyses": ["baselines", "similarity"],
         }
     )
     plan = Plan(study)
@@ -1233,7 +1235,34 @@ def test_vectors_beside_images_have_what_needs_no_image(tmp_path):
     assert target_files("fig_vectors", plan) == [
         f"results/both/figures/vectors_mine.{suffix}" for suffix in ("pdf", "png", "txt")
     ]
+    # Files are similar to each other, also those that nothing else is shown of.
+    shown = [path for path in everything(plan) if "/similarity" in path]
+    assert [Path(path).name for path in shown] == [
+        f"similarity_of_vectors_mine.{suffix}" for suffix in ("pdf", "png", "txt", "csv")
+    ]
+    assert plan.jobs.vectors_stores("mine") == {
+        name: f"results/both/features/mine/{name}/train.h5" for name in ("layer_2", "layer_10")
+    }
+    assert "results/both/similarity/mine/vectors.json" in small_results(plan)
+    assert ("similarity_of_vectors", "mine", "") in plan.timed_jobs
     assert not any("samples_mine" in path or "scattering_mine" in path for path in everything(plan))
     # A file that appears later changes nothing about the data set.
     np.savez(tmp_path / "layer_30.npz", vectors=np.eye(4))
     assert load(study.model_dump()).datasets["mine"].entry() == study.datasets["mine"].entry()
+
+
+def test_vectors_of_epochs_are_told_with_series_and_epoch(tmp_path):
+    for name in ("hidden_10", "hidden_2", "other"):
+        np.savez(tmp_path / f"{name}.npz", vectors=np.eye(4), labels=np.arange(4) % 2)
+
+    def described(*places):
+        location = [f"{tmp_path}/{place}.npz" for place in places]
+        study = {"study": "toy", "datasets": {"mine": {"source": "features", "location": location}}}
+        return Plan(load(study)).described.columns("mine")
+
+    told = [(one.features, one.backbone, one.epoch) for one in described("hidden_{epoch}")]
+    assert told == [("hidden_2", "hidden", 2), ("hidden_10", "hidden", 10)]
+    told = [(one.features, one.backbone, one.epoch) for one in described("hidden_*", "other")]
+    assert told == [(name, name, None) for name in ("hidden_2", "hidden_10", "other")]
+    with pytest.raises(UserError, match="location: .*other.npz is no epoch as others are; allowed"):
+        described("hidden_{epoch}", "other")

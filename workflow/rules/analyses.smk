@@ -78,3 +78,29 @@ rule similarity:
         "Similarity of the layers of {wildcards.replicates} on {wildcards.dataset}"
     script:
         "../scripts/similarity.py"
+
+
+# A sample of each file is in memory, as at most 5,000 x 5,000 numbers.
+rule similarity_of_vectors:
+    input:
+        features=by_name(JOBS.vectors_features),
+    output:
+        similarity="<results>/similarity/{dataset}/vectors.json",
+    log:
+        "<results>/logs/similarity_of_vectors/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/similarity_of_vectors/{dataset}.tsv"
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=megabytes(lambda wildcards: 4000 + 200 * len(STUDY.vectors[wildcards.dataset])),
+        runtime=minutes(120),
+    params:
+        stores=by_name(JOBS.vectors_stores),
+        seed=STUDY.seed,
+        code=code_of("similarity_of_vectors"),
+    message:
+        "Similarity of the vectors of {wildcards.dataset}"
+    script:
+        "../scripts/similarity_of_vectors.py"

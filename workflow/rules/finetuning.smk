@@ -45,7 +45,6 @@ rule link_checkpoints:
         checkpoints=by_name(JOBS.checkpoints),
     output:
         weights=directory("<results>/training/{dataset}/{elsewhere}/weights"),
-        log="<results>/training/{dataset}/{elsewhere}/log.json",
     log:
         "<results>/logs/link_checkpoints/{dataset}/{elsewhere}.log",
     benchmark:
@@ -64,3 +63,31 @@ rule link_checkpoints:
         "Taking the checkpoints of {wildcards.elsewhere} on {wildcards.dataset}"
     script:
         "../scripts/link_checkpoints.py"
+
+
+# Apart from the checkpoints: a log that has grown has nothing measured again. Without one it is
+# empty.
+rule import_log:
+    input:
+        csv=by_name(JOBS.log_made),
+    output:
+        log="<results>/training/{dataset}/{elsewhere}/log.json",
+    log:
+        "<results>/logs/import_log/{dataset}/{elsewhere}.log",
+    benchmark:
+        "<results>/benchmarks/import_log/{dataset}/{elsewhere}.tsv"
+    localrule: True
+    conda:
+        "../envs/collapseflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=minutes(15),
+    params:
+        columns=lambda wildcards: JOBS.made_elsewhere(wildcards.elsewhere).columns,
+        counted_from=lambda wildcards: JOBS.made_elsewhere(wildcards.elsewhere).counted_from,
+        code=code_of("import_log"),
+    message:
+        "Taking the log of {wildcards.elsewhere} on {wildcards.dataset}"
+    script:
+        "../scripts/import_log.py"

@@ -7,5 +7,4 @@ with job(snakemake):
     link_checkpoints(
         dict(zip(snakemake.params.epochs, snakemake.input.checkpoints, strict=True)),
         snakemake.output.weights,
-        snakemake.output.log,
     )

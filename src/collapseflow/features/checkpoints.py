@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from collapseflow.running.files import atomic_folder, write_json
+from collapseflow.running.files import atomic_folder
 from collapseflow.running.words import epoch_name
 
 
-def link_checkpoints(files: Mapping[int, str | Path], weights: str | Path, log: str | Path) -> None:
+def link_checkpoints(files: Mapping[int, str | Path], weights: str | Path) -> None:
     """Write the folder of a training with a link to the file of each epoch: nothing is copied.
 
     Parameters
@@ -16,12 +16,9 @@ def link_checkpoints(files: Mapping[int, str | Path], weights: str | Path, log: 
         Checkpoints by epoch.
     weights
         The folder to write, with ``epochNNN`` and the file's own suffix for each.
-    log
-        The JSON file of what the epochs were like, which nobody knows here: an empty list.
     """
     with atomic_folder(weights) as folder:
         for epoch, path in files.items():
             Path(folder, epoch_name(epoch)).with_suffix(Path(path).suffix).symlink_to(
                 Path(path).absolute()
             )
-    write_json(log, [])

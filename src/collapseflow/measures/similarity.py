@@ -5,7 +5,7 @@ estimator of Song et al. (JMLR 13, 2012), equation 5, as Nguyen, Raghu and Kornb
 use it: with few images and wide features the usual, biased one finds similarity in noise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,19 @@ def sample(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     return stratified_rows(labels, min(n, len(labels)), seed)
 
 
+def _reader(path: str | Path, seed: int, threads: int) -> Callable[[str | Path], Kernel]:
+    """What reads a store's sample, of the same images as that of the first store."""
+    first, labels = path, read_labels(path)
+    rows = sample(labels, N_IMAGES, seed)
+
+    def kernel(path: str | Path) -> Kernel:
+        if not np.array_equal(read_labels(path), labels):
+            raise UserError(f"{path}: holds other images than {first}")
+        return Kernel(read_rows(path, rows, threads)[0])
+
+    return kernel
+
+
 def compare_layers(
     first: Mapping[str, str | Path],
     last_by_seed: Mapping[int, Mapping[str, str | Path]],
@@ -144,19 +157,12 @@ def compare_layers(
         If a store is missing or damaged, or does not hold the same images as the others.
     """
     layers, seeds = list(first), list(last_by_seed)
-    labels = read_labels(first[layers[0]])
-    rows = sample(labels, N_IMAGES, seed)
-
-    def kernel(path: str | Path) -> Kernel:
-        if not np.array_equal(read_labels(path), labels):
-            raise UserError(f"{path}: holds other images than {first[layers[0]]}")
-        return Kernel(read_rows(path, rows, threads)[0])
-
+    kernel = _reader(first[layers[0]], seed, threads)
     with blas_threads(threads):
         before = [kernel(first[layer]) for layer in layers]
         after = [kernel(last_by_seed[seeds[0]][layer]) for layer in layers]
         answer = {
-            "n_images": len(rows),
+            "n_images": before[0].n,
             "layers": layers,
             "seeds": seeds,
             "first": _within(before),
@@ -171,6 +177,35 @@ def compare_layers(
         }
     stores = [*first.values(), *(path for last in last_by_seed.values() for path in last.values())]
     return answer | {MADE_WITH: made_with(*map(read_made_with, stores))}
+
+
+def compare_sets(stores: Mapping[str, str | Path], seed: int, threads: int) -> dict:
+    """CKA between sets of features of the same things, such as files of vectors.
+
+    The samples of all sets are in memory, as those of layers in :func:`compare_layers`.
+
+    Parameters
+    ----------
+    stores
+        Feature stores of the training split by the names of the sets.
+    seed
+        Of the sample of at most :data:`N_IMAGES`.
+
+    Returns
+    -------
+    ``n_images``, ``sets`` (S names), ``cka`` (S x S as a list of rows, None where it is not
+    defined) and ``made_with``.
+
+    Raises
+    ------
+    UserError
+        As :func:`compare_layers`.
+    """
+    read = _reader(next(iter(stores.values())), seed, threads)
+    with blas_threads(threads):
+        kernels = [read(path) for path in stores.values()]
+        found = {"n_images": kernels[0].n, "sets": list(stores), "cka": _within(kernels)}
+    return found | {MADE_WITH: made_with(*map(read_made_with, stores.values()))}
 
 
 def _within(kernels: list[Kernel]) -> list[list[float | None]]:

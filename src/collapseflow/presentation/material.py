@@ -62,11 +62,12 @@ class DescribedFeatures:
     features
         Its folder, without a seed.
     backbone, start, recipe
-        The names in the study file; of what no network made ``backbone`` is its own name.
+        The names in the study file; of what no network made ``backbone`` is its own name, of
+        vectors that are epochs that of their series.
     setting
         The swept keys of the recipe and their values.
     epoch
-        None where there is no network.
+        None where there is no network, unless vectors are epochs.
     layer
         The layer that is read.
     label
@@ -130,9 +131,11 @@ class Material:
         For each feature set of report B's comparison those of training images and of test images.
     similarity
         Of each series the file of what :func:`collapseflow.measures.similarity.compare_layers`
-        gives of several layers, or ``failed``.
+        gives of several layers, or ``failed``; of a data set of vectors the one file of what
+        :func:`collapseflow.measures.similarity.compare_sets` gives.
     logs
-        Of each run the file of what :func:`collapseflow.training.loop.finetune` logs.
+        Of each run the file of what :func:`collapseflow.training.loop.finetune` logs, or
+        :func:`collapseflow.presentation.logs.read_log` reads.
     statistics, variance_statistics
         What jobs make of statistics: a run's folder, or a file. ``states`` and
         ``variance_states`` are the files.

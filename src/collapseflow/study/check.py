@@ -56,6 +56,7 @@ def check_against_libraries(study: Study) -> list[str]:
     from collapseflow.images.sources.torchvision import check_arguments
     from collapseflow.images.sources.vectors import check as check_vectors
     from collapseflow.measures.probes import build_classifier
+    from collapseflow.presentation.logs import check_log
     from collapseflow.training.trained import check_trained
 
     warn_of_slow_spectra(study)
@@ -91,6 +92,8 @@ def check_against_libraries(study: Study) -> list[str]:
         if missing := missing_epochs(study.courses[name].measured_epochs()):
             epochs = ", ".join(map(str, missing))
             logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
+    for name, *question in logs(study):
+        ask(f"trainings.{name}", check_log, *question)
     for point, model in trained_models(study) if all(sound) else []:
         trained = study.recipes[point].trained
         ask(f"recipes.{recipe_of(point)}", check_trained, model, trained)
@@ -167,6 +170,17 @@ def checkpoints(study: Study) -> list[tuple[str, Architecture, Path, bool, int |
     ]
 
 
+def logs(study: Study) -> list[tuple[str, Path, dict[str, str], int, list[int]]]:
+    """What :func:`collapseflow.presentation.logs.check_log` is asked of the log of each seed of a
+    training that was made elsewhere, behind its name."""
+    return [
+        (name, Path(path), training.columns, training.counted_from, list(files))
+        for name, training in study.trainings.items()
+        for seed, files in study.checkpoints[name].items()
+        for path in training.logs(seed)
+    ]
+
+
 def number_of_classes(study: Study, dataset: str | None) -> int | None:
     """The number of classes of a data set, where it is known before its images are prepared."""
     if dataset is None:
@@ -218,6 +232,10 @@ def check_once(study: Study, cache: Path) -> None:
         "files": [
             [str(model), path, path.stat().st_size, path.stat().st_mtime_ns, *classes]
             for _, model, path, *classes in files_of_weights(study) + checkpoints(study)
+        ],
+        "logs": [
+            [path, path.stat().st_size, path.stat().st_mtime_ns, *named]
+            for _, path, *named in logs(study)
         ],
         "trained": [[study.recipes[p].trained, model] for p, model in trained_models(study)],
         "classifiers": {key: c.model_dump() for key, c in study.classifiers.items()},

@@ -82,14 +82,16 @@ class Descriptions:
     def _describe_column(self, dataset: str, column: Column) -> DescribedFeatures:
         state = column.first.state
         recipe = self._study.courses.get(column.recipe)
+        own = self._study.epochs_of_vectors[dataset]
+        series, epoch = own.get(column.key, (column.first.name, None))
         return DescribedFeatures(
             dataset=dataset,
             features=column.key,
-            backbone=state.backbone if state else column.first.name,
+            backbone=state.backbone if state else series,
             start=state.start if state else "",
             recipe=recipe_of(column.recipe),
             setting=setting_of(column.recipe, recipe) if recipe else {},
-            epoch=state.epoch if state else None,
+            epoch=state.epoch if state else epoch,
             layer=column.first.layer,
             label=self._labels.column(column),
             seeds=[s.state.seed for s in column.sets if s.state and s.state.seed is not None],

@@ -1,13 +1,10 @@
 """Trainings that were made elsewhere: the epochs of checkpoints, by the numbers in their names."""
 
-import glob
-import re
 from collections.abc import Iterable
 
 from collapseflow.running.errors import UserError
+from collapseflow.running.numbered import find_numbered
 
-#: Stands for the number of an epoch in a pattern, as ``*`` does for any text.
-EPOCH = "{epoch}"
 #: Stands for a seed of the study: each is a run.
 SEED = "{seed}"
 
@@ -23,37 +20,17 @@ def find_checkpoints(pattern: str, counted_from: int) -> dict[int, str]:
     Raises
     ------
     UserError
-        If the pattern has no or several ``{epoch}`` or matches no file, if two files are of one
-        epoch, or one is from before the first.
+        As :func:`collapseflow.running.numbered.find_numbered`, or if one is from before the first
+        epoch.
     """
-    parts = pattern.split(EPOCH)
-    if len(parts) != 2:
+    found = find_numbered(pattern)
+    first = min(found)
+    if first < counted_from:
         raise UserError(
-            f"{pattern!r} has {EPOCH} {len(parts) - 1} times; allowed: once, where the number of "
-            f"the epoch stands, as run7/epoch_{EPOCH}.ckpt"
+            f"{found[first]} is from before the first epoch; allowed: numbers from {counted_from}, "
+            "or counted_from: 0 where the first epoch has the number 0"
         )
-    words = [re.escape(part).replace(r"\*", "[^/]*") for part in parts]
-    number = re.compile(r"(\d+)".join(words))
-    found: dict[int, str] = {}
-    for path in sorted(glob.glob("*".join(glob.escape(p).replace("[*]", "*") for p in parts))):
-        match = number.fullmatch(path)
-        if not match:
-            continue
-        epoch = int(match[1]) + 1 - counted_from
-        if epoch < 1:
-            raise UserError(
-                f"{path} is from before the first epoch; allowed: numbers from {counted_from}, or "
-                "counted_from: 0 where the first epoch has the number 0"
-            )
-        if epoch in found:
-            raise UserError(
-                f"{found[epoch]} and {path} are both of epoch {epoch}; allowed: one file for each, "
-                "by a pattern that tells them apart"
-            )
-        found[epoch] = path
-    if not found:
-        raise UserError(f"{pattern!r} matches no file; allowed: where checkpoints are")
-    return dict(sorted(found.items()))
+    return {number + 1 - counted_from: path for number, path in found.items()}
 
 
 def missing_epochs(epochs: Iterable[int]) -> list[int]:

@@ -75,7 +75,8 @@ READS: dict[str, Callable[[Plan, Wildcards], str | list[str]]] = {
         plan.files.embedding(*embedding) for embedding in plan.columns.variance_embeddings()
     ],
     "similarity": lambda plan, w: [
-        plan.files.similarity(w.dataset, name) for name in plan.runs.layered_replicates(w.dataset)
+        plan.files.similarity(w.dataset, name)
+        for name in plan.runs.layered_replicates(w.dataset) or ["vectors"]
     ],
     "statistics": lambda plan, w: _statistics_jobs(
         plan, w.dataset, [FeatureSet(state=state) for state in _states(plan, w)]

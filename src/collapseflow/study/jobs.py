@@ -10,7 +10,7 @@ from collapseflow.images.sources import places
 from collapseflow.study.labels import Labels
 from collapseflow.study.paths import Files, State
 from collapseflow.study.runs import Run, Runs
-from collapseflow.study.schema import PRETRAINED_ON, Study, is_distributed
+from collapseflow.study.schema import PRETRAINED_ON, Study, Training, is_distributed
 
 
 class Jobs:
@@ -139,6 +139,14 @@ class Jobs:
         state = self._runs.run(elsewhere)
         return list(self._study.checkpoints[state.recipe][state.seed].values())
 
+    def made_elsewhere(self, elsewhere: str) -> Training:
+        """What the study file says of a run that was made elsewhere."""
+        return self._study.trainings[self._runs.run(elsewhere).recipe]
+
+    def log_made(self, elsewhere: str) -> list[str]:
+        """The log of a run that was made elsewhere; none where the study file has none."""
+        return self.made_elsewhere(elsewhere).logs(self._runs.run(elsewhere).seed)
+
     def measured_epochs(self, run: str) -> list[int]:
         """The epochs of a run whose weights are kept and measured."""
         return self._study.courses[self._runs.run(run).recipe].measured_epochs()
@@ -252,3 +260,13 @@ class Jobs:
     def replicates_seeds(self, dataset: str, replicates: str) -> list[int]:
         """Their seeds."""
         return [run.state.seed for run in self._replicates(dataset, replicates)]
+
+    # --- similarity of vectors ------------------------------------------------------------
+
+    def vectors_features(self, dataset: str) -> list[str]:
+        """The folders with the stores of a data set's files of vectors."""
+        return [self._files.features(dataset, name) for name in self._study.vectors[dataset]]
+
+    def vectors_stores(self, dataset: str) -> dict[str, str]:
+        """Their stores of training vectors, by their names."""
+        return {name: self.train_store(dataset, name) for name in self._study.vectors[dataset]}

@@ -11,7 +11,7 @@ Below ``results/<study>/``::
     statistics/<data set>/<run>/epochNNN.npz           what the measures need of each measured epoch
     statistics/<data set>/raw.npz, scattering.npz, <state>.npz    and of features before any epoch
     classification/, spectrum/, few_shot/, embeddings/<data set>/<feature set>...
-    similarity/<data set>/<backbone>/<start>/<recipe>.json
+    similarity/<data set>/<backbone>/<start>/<recipe>.json, vectors.json
 
 where a run is ``<backbone>/<start>/<recipe>/s<seed>``, and a state ``<run>/epochNNN``, or, before
 any epoch, ``<backbone>/<start>[/s<seed>]/epoch000``.
@@ -124,7 +124,8 @@ class Files:
         return f"{self.results}/{analysis}/{dataset}/{features}.json"
 
     def similarity(self, dataset: str, replicates: str) -> str:
-        """The similarity of layers before and after the runs that differ by seed only."""
+        """The similarity of layers before and after the runs that differ by seed only; of a data
+        set's files of vectors it is called ``vectors``."""
         return f"{self.results}/similarity/{dataset}/{replicates}.json"
 
     def embedding(self, dataset: str, features: str, embedded: str, method: str) -> str:

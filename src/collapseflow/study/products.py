@@ -111,6 +111,14 @@ def without_similarity(plan: Plan, dataset: str) -> str | None:
     return None if plan.runs.layered_replicates(dataset) else NO_LAYERS
 
 
+def without_similarity_of_vectors(plan: Plan, dataset: str) -> str | None:
+    if not plan.study.vectors[dataset]:
+        return NO_VECTORS
+    if not plan.asks("similarity"):
+        return NO_ANALYSIS.format("similarity")
+    return None if len(plan.study.vectors[dataset]) > 1 else ONE_FEATURE_SET
+
+
 def without_transfer(plan: Plan, dataset: str) -> str | None:
     return None if plan.asks("transfer") else NO_ANALYSIS.format("transfer")
 
@@ -484,11 +492,31 @@ PRODUCTS: tuple[Product, ...] = (
         label="measures of vectors",
         caption=f"""
             Neural collapse (Papyan, Han and Donoho 2020) of the vectors of ``{{title}}``, file by
-            file. Panels: {_defined("epochs")}. Solid: training vectors, for measures as many of
-            each class as there are test vectors, because NC1 and CDNV depend on their number;
-            dashed: test vectors, around their own class means. Panels of a last layer are there
-            where the files have its weight. Look for files at which the solid line goes on towards
-            collapse and the dashed one does not follow.""",
+            file, or over the epochs that the files are of. Panels: {_defined("epochs")}. Solid:
+            training vectors, for measures as many of each class as there are test vectors, because
+            NC1 and CDNV depend on their number; dashed: test vectors, around their own class means.
+            Dotted: the first of the epochs without an error on the training vectors. Panels of a
+            last layer are there where the files have its weight. Look for files at which the solid
+            line goes on towards collapse and the dashed one does not follow.""",
+    ),
+    Product(
+        name="similarity_of_vectors",
+        draw="collapseflow.presentation.figures.similarity.plot_similarity_of_vectors",
+        makes=(*FIGURE, "csv"),
+        message="Drawing the similarity of the vectors of {wildcards.dataset}",
+        per="dataset",
+        reads=("similarity",),
+        shows=("title", "style"),
+        targets=("fig_similarity_of_vectors",),
+        absent=without_similarity_of_vectors,
+        section="{title}: similarity of the vectors",
+        category="Features",
+        label="similarity of vectors",
+        caption="""
+            How similar the files of vectors of ``{title}`` represent the same training rows: linear
+            CKA with the unbiased estimator, 1 for vectors that are equal but for rotation, scale
+            and shift, around 0 for independent ones. Look for files that are alike, and for the
+            place in their order where they begin to differ.""",
     ),
     # Of the trainings.
     Product(
@@ -640,9 +668,10 @@ PRODUCTS: tuple[Product, ...] = (
         caption="""
             Loss, learning rate (of the last batch), norm of the gradient (mean over the batches)
             and images per second of each epoch of training; where training images are held out,
-            also loss and accuracy on them after each epoch. Several seeds: mean and one standard
-            deviation (ddof = 1), of losses and gradient norm the geometric ones. Look for a loss
-            that no longer falls, and for one on held-out images that rises again.""",
+            also loss and accuracy on them after each epoch; of trainings made elsewhere what their
+            logs have of it. Several seeds: mean and one standard deviation (ddof = 1), of losses
+            and gradient norm the geometric ones. Look for a loss that no longer falls, and for one
+            on held-out images that rises again.""",
     ),
     Product(
         name="similarity",

@@ -49,6 +49,7 @@ from collapseflow.images.sources.known import (
 from collapseflow.images.sources.places import OWN, class_names
 from collapseflow.measures.quantities import panels_of
 from collapseflow.running.errors import UserError, instead
+from collapseflow.running.numbered import EPOCH
 from collapseflow.running.section import (
     PATTERNS,
     Epochs,
@@ -311,9 +312,14 @@ class Dataset(Section):
 
     def _vectors_have_names(self) -> None:
         try:
-            names = self.vectors()
+            names, epochs = self.vectors(), self.epochs_of_vectors()
         except UserError as error:
             raise ValueError(f"location: {error}") from None
+        if others := [names[name] for name in names if epochs and name not in epochs]:
+            raise ValueError(
+                f"location: {others[0]} is no epoch as others are; allowed: {EPOCH} in each place, "
+                "or in none"
+            )
         for name in names:
             if name in WITHOUT_NETWORK:
                 raise ValueError(
@@ -334,6 +340,14 @@ class Dataset(Section):
         from collapseflow.images.sources.vectors import named_files
 
         return named_files(self.location)
+
+    def epochs_of_vectors(self) -> dict[str, tuple[str, int]]:
+        """The series and the epoch of files of vectors that are epochs, by their names."""
+        if self.source != VECTORS:
+            return {}
+        from collapseflow.images.sources.vectors import epochs
+
+        return epochs(self.location)
 
     @model_validator(mode="after")
     def _mean_and_std_go_together(self) -> "Dataset":
@@ -511,15 +525,24 @@ class Pretrain(Section):
 
 
 class Training(Section):
-    """A training that was made elsewhere: where its checkpoints are, and what it was of."""
+    """A training that was made elsewhere: where its checkpoints and its log are, and what it was
+    of."""
 
     backbone: str
     dataset: str
     checkpoints: Location
+    log: Location | None = None
+    columns: dict[Literal["epoch", *panels_of("training"), *panels_of("held_out")], Location] = {}
     counted_from: Literal[0, 1] = 1
     start: str | None = None
     label: Label | None = None
     seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_of_a_log(self) -> "Training":
+        if self.columns and self.log is None:
+            raise ValueError("columns: are those of a log; allowed: with the key 'log'")
+        return self
 
     def files(self, seed: int) -> dict[int, str]:
         """The checkpoints of a seed by epoch, in order.
@@ -531,6 +554,10 @@ class Training(Section):
         """
         pattern = os.path.expanduser(self.checkpoints).replace(SEED, str(seed))
         return find_checkpoints(pattern, self.counted_from)
+
+    def logs(self, seed: int) -> list[str]:
+        """The log of a seed, where the study file has one."""
+        return [os.path.expanduser(log).replace(SEED, str(seed)) for log in [self.log] if log]
 
 
 class Selection(Section):
@@ -960,6 +987,13 @@ class Study(Section):
                         f"{here}.checkpoints: seed {has} has a file of epoch {epoch}, seed {lacks} "
                         "has none; allowed: the same epochs of all seeds"
                     )
+            if others and training.log and SEED not in training.log:
+                raise ValueError(
+                    f"{here}.log: {training.log!r} is one for several seeds; allowed: with {SEED}"
+                )
+            for log in (log for seed in self.checkpoints[name] for log in training.logs(seed)):
+                if not _is_file(log):
+                    raise ValueError(f"{here}.log: {log} is no file here; allowed: a CSV file")
 
     def _training_batches(self) -> dict[str, int]:
         """The batch sizes of all trainings, by their keys."""
@@ -1038,6 +1072,11 @@ class Study(Section):
     def vectors(self) -> dict[str, dict[str, str]]:
         """The files of vectors of each data set, by their names; none where it has images."""
         return {name: dataset.vectors() for name, dataset in self.datasets.items()}
+
+    @cached_property
+    def epochs_of_vectors(self) -> dict[str, dict[str, tuple[str, int]]]:
+        """Of the vectors of each data set that are epochs the series and the epoch, by names."""
+        return {name: dataset.epochs_of_vectors() for name, dataset in self.datasets.items()}
 
     @property
     def with_images(self) -> list[str]:

@@ -62,3 +62,5 @@ def _jobs_of_dataset(
     yield from (("embed", of, "-".join(name)) for of, *name in columns.embeddings(dataset))
     if asks(study, "similarity"):
         yield from (("similarity", dataset, name) for name in runs.layered_replicates(dataset))
+        if len(study.vectors[dataset]) > 1:
+            yield "similarity_of_vectors", dataset, ""

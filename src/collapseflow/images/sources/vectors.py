@@ -18,6 +18,7 @@ import numpy as np
 from collapseflow.images.datasets import Splits, make_split, split_off_test
 from collapseflow.images.sources.own import not_read, parts_of, texts
 from collapseflow.running.errors import UserError
+from collapseflow.running.numbered import EPOCH, find_numbered
 
 #: What arrays are called: the first of these names that a file has.
 VECTORS = ("vectors", "features", "embeddings", "hidden_states", "X", "x")
@@ -250,28 +251,47 @@ def named_files(location: Sequence[str]) -> dict[str, str]:
     Parameters
     ----------
     location
-        Paths, of which ``*`` stands for any text; what it stands for is in the order of the
-        numbers in the names.
+        Paths, of which ``*`` stands for any text, and ``{epoch}`` for the number of an epoch; what
+        they stand for is in the order of the numbers in the names.
 
     Raises
     ------
     UserError
-        If a path is no file, a pattern matches none, or two files have one name.
+        If a path is no file, a pattern matches none, or two files have one name or are of one
+        epoch.
     """
     files: dict[str, str] = {}
     for place in location:
         path = str(Path(place).expanduser())
-        found = sorted(glob(path), key=_by_numbers) if has_magic(path) else [path]
+        if EPOCH in path:
+            found = list(find_numbered(path).values())
+        else:
+            found = sorted(glob(path), key=_by_numbers) if has_magic(path) else [path]
         found = [one for one in found if not _is_beside(Path(one))]
         if not found or not all(Path(one).is_file() for one in found):
             kind = "matches no file" if has_magic(path) else "is no file here"
             raise UserError(f"{place} {kind}; allowed: files of {', '.join(SUFFIXES)}")
         for one in found:
-            name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(one).stem)
+            name = _name(Path(one).stem)
             if name in files:
                 raise UserError(f"{one} and {files[name]} are both called {name!r}; rename one")
             files[name] = one
     return files
+
+
+def epochs(location: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Of the files of :func:`named_files` that are epochs the series and the epoch, by their
+    names: a series is called as its files without the number."""
+    return {
+        _name(Path(path).stem): (_name(Path(place).stem.replace(EPOCH, "").strip("_.-=")), epoch)
+        for place in location
+        if EPOCH in place
+        for epoch, path in find_numbered(str(Path(place).expanduser())).items()
+    }
+
+
+def _name(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
 
 
 def _is_beside(path: Path) -> bool:

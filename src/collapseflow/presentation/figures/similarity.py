@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from collapseflow.presentation.figures import appearance, curves
 from collapseflow.presentation.material import Material, Outputs
-from collapseflow.presentation.rows import failure_of
+from collapseflow.presentation.rows import failure_of, write_csv
 from collapseflow.running.files import read_json
 
 #: Heat maps of a row, by their keys in the files: title, rows and columns.
@@ -44,6 +45,8 @@ LONGEST_NAME = 8
 #: Numbers, and letters of names, that have room at an axis.
 MOST_NUMBERS = 6
 MOST_LEVEL = 20
+#: Files of vectors that have their names at an axis; of more, some have.
+MOST_SETS = 30
 
 
 def plot_similarity(material: Material, outputs: Outputs) -> None:
@@ -98,6 +101,35 @@ def plot_similarity(material: Material, outputs: Outputs) -> None:
     appearance.title(figure, f"{material.title}: similarity of layers", style)
     shown = {kind: WORDS[kind] for kind in WORDS if kind == "trained" or seeded}
     curves.save_with_legend(figure, [curves.keys(shown, LINES)], _notes(known), style, outputs)
+
+
+def plot_similarity_of_vectors(material: Material, outputs: Outputs) -> None:
+    """Linear CKA of files of vectors with each other, in their order; what has no value is grey.
+
+    The CSV has a row for each pair.
+    """
+    style = material.style
+    appearance.apply(style)
+    [content] = map(read_json, material.similarity)
+    names, values = content["sets"], _matrix(content["cka"])
+    side = 0.6 * style["width"]
+    figure, axis = plt.subplots(figsize=(style["width"], side))
+    appearance.heat_map(axis, values, cmap=COLOURS, norm=SCALE)
+    axis.set_aspect("equal")
+    axis.set_facecolor(UNDEFINED)
+    places = list(range(0, len(names), math.ceil(len(names) / MOST_SETS)))
+    words = [names[place] for place in places]
+    axis.set_xticks(places, words, rotation=90)
+    axis.set_yticks(places, words)
+    axis.tick_params(length=2, pad=1.5)
+    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=axis, shrink=0.8)
+    bar.set_label("linear CKA (unbiased)")
+    n = f"{content['n_images']:,}"
+    appearance.title(figure, f"{material.title}: similarity on {n} training vectors", style)
+    appearance.save(figure, outputs)
+    pairs = [(one, other) for one in range(len(names)) for other in range(one)]
+    rows = [(names[other], names[one], values[one, other]) for one, other in pairs]
+    write_csv(outputs["csv"], pd.DataFrame(rows, columns=["vectors", "others", "cka"]))
 
 
 def _matrix(values: Sequence[Sequence[float | None]]) -> np.ndarray:

@@ -24,6 +24,8 @@ def plot_training(material: Material, outputs: Outputs) -> None:
     who = pd.MultiIndex.from_frame(table[["dataset", "series"]])
     holds_out = who.isin(who[table["quantity"] == held_out.LOSS])
     shown_panels = panels_of("training") + (panels_of("held_out") if holds_out.any() else [])
+    # A log from elsewhere may go on after the last epoch that is measured.
+    last = max([shared.last, *table["epoch"]])
     shape = appearance.grid(len(shown_panels), 2, material.style)
     figure, axes = shared.panels(*shape, 0.36, sharex=True)
     for letter, axis, name in zip(curves.letters(), axes.flat, shown_panels, strict=False):
@@ -42,7 +44,7 @@ def plot_training(material: Material, outputs: Outputs) -> None:
         appearance.panel_title(axis, f"({letter}) {drawn.title}", shape[1], material.style)
         axis.set_ylabel(drawn.axis)
         curves.value_axis(axis, drawn.logarithmic)
-        curves.epoch_axis(axis, 1, shared.last)
+        curves.epoch_axis(axis, 1, last)
     curves.close_grid(axes, len(shown_panels))
     series_keys = curves.colour_keys(shared.labels, shared.colours)
     shared.save(figure, [series_keys, shared.dataset_keys(), shared.seeds_key()], outputs)

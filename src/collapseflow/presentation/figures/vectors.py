@@ -1,13 +1,23 @@
 """Neural collapse of vectors that were computed elsewhere, file by file."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 from collapseflow.measures.quantities import panels_of, quantity
 from collapseflow.presentation.figures import appearance, curves
+from collapseflow.presentation.figures.epochs import draw_collapse
 from collapseflow.presentation.figures.layers import LETTERS
-from collapseflow.presentation.material import Material, Outputs
+from collapseflow.presentation.material import (
+    DescribedFeatures,
+    DescribedRun,
+    Material,
+    Outputs,
+)
 from collapseflow.presentation.rows import COLUMNS, read_csv
+
+WORDS = {split: text.replace("images", "vectors") for split, text in curves.BOTH_WORDS.items()}
 
 
 def plot_vectors(material: Material, outputs: Outputs) -> None:
@@ -15,12 +25,18 @@ def plot_vectors(material: Material, outputs: Outputs) -> None:
 
     A panel for each quantity of the table that has one
     (:func:`collapseflow.measures.quantities.panels_of`) and values: solid on training vectors (for
-    measures as many of each class as there are test vectors), dashed on test vectors.
+    measures as many of each class as there are test vectors), dashed on test vectors. Files that
+    are epochs are drawn as those of runs are (:func:`draw_collapse`).
     """
     style, names = material.style, [column.backbone for column in material.columns]
-    appearance.apply(style)
     table = read_csv(material.measures)
     table = table[(table["dataset"] == material.dataset) & table["backbone"].isin(names)]
+    if runs := _runs(material.columns):
+        series = {run.series: run.label for run in runs}
+        shared = curves.RunFigure(runs, {material.dataset: material.title}, series, None, style)
+        draw_collapse(table.assign(seed=runs[0].seed), shared, WORDS, outputs)
+        return
+    appearance.apply(style)
     # Accuracies have intervals, which bands over seeds would be mistaken for.
     table = table[COLUMNS].assign(
         low=np.nan, high=np.nan, position=table["backbone"].map(names.index)
@@ -49,5 +65,28 @@ def plot_vectors(material: Material, outputs: Outputs) -> None:
     for axis in axes.flat:
         axis.set_xlabel("")
     appearance.title(figure, material.title, style)
-    words = {split: text.replace("images", "vectors") for split, text in curves.BOTH_WORDS.items()}
-    curves.save_with_legend(figure, [curves.split_keys(words)], [], style, outputs)
+    curves.save_with_legend(figure, [curves.split_keys(WORDS)], [], style, outputs)
+
+
+def _runs(columns: Sequence[DescribedFeatures]) -> list[DescribedRun]:
+    """The series of vectors that are epochs, as runs; none where files are something else."""
+    epochs: dict[str, list[int]] = {}
+    for column in columns:
+        if column.epoch is not None:
+            epochs.setdefault(column.backbone, []).append(column.epoch)
+    return [
+        DescribedRun(
+            dataset=columns[0].dataset,
+            backbone=series,
+            start="",
+            recipe="",
+            setting={},
+            seed=0,
+            series=series,
+            label=series,
+            start_label="",
+            last=max(of_series),
+            layers=[""],
+        )
+        for series, of_series in epochs.items()
+    ]

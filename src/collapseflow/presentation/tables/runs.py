@@ -197,7 +197,9 @@ def training_table(material: Material, outputs: Outputs) -> None:
     last batch), ``gradient_norm`` (mean over the batches), ``last_batch_accuracy`` (training mode),
     ``validation_accuracy`` (test images in training mode, where they go through the network, or
     held-out images in evaluation mode), ``validation_loss`` (of held-out images), ``best_epoch``
-    (at the epoch after which training stopped early), ``seconds``, ``images_per_second``.
+    (at the epoch after which training stopped early), ``seconds``, ``images_per_second``. Of a
+    training that was made elsewhere what its log has of them
+    (:func:`collapseflow.presentation.logs.read_log`).
     """
     keys = swept_keys(material.runs)
     records = []
