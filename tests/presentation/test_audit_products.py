@@ -67,3 +67,7 @@ def test_words_are_within_the_figure(check, figures, tmp_path, request, n):  # n
     style = Style(width=request.node.callspec.params["check"]).drawn
     plot_audit(material(tmp_path, images, style), {})
     check(figures[0])
+    # Of classes with as many training images those with more test images come first.
+    numbers = [line.get_ydata().tolist() for line in figures[0].axes[0].lines[:2]]
+    pairs = list(zip(*numbers, strict=True))
+    assert pairs == sorted(pairs, reverse=True)

@@ -64,8 +64,9 @@ def _named(name: str, number: int) -> str:
 
 
 def _draw_sizes(axis: Axes, classes: dict[str, list[int]]) -> None:
-    """The numbers of images of the classes, in descending order of the training images."""
-    order = np.argsort(-np.array(classes["train"]), kind="stable")
+    """The numbers of images of the classes, in descending order of the training images, and then
+    of the test images."""
+    order = np.lexsort([-np.array(classes[split]) for split in reversed(SPLITS)])
     for split in SPLITS:
         counts = np.array(classes[split])[order]
         marker = {"marker": "o", "markersize": 3} if len(order) <= appearance.MOST_NAMED else {}

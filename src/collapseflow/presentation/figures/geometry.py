@@ -255,15 +255,16 @@ def _draw_plane(
     lengths, directions = np.linalg.eigh(covariance)
     width, height = 2 * np.sqrt(np.maximum(lengths, 0))
     angle = np.degrees(np.arctan2(*directions[::-1, 0]))
+    zorder = 1
     if _many(class_appearances):
-        around = [((0, 0), appearance.NEUTRAL, 0.3)]
+        # Above the means, which else hide it.
+        around, zorder = [((0, 0), appearance.NEUTRAL, 0.5)], 3
     else:
         colours = [class_appearances[label][0] for label in state[MATCHED].classes.tolist()]
         around = [(mean, colour, 0.12) for mean, colour in zip(means, colours, strict=True)]
     for centre, colour, alpha in around:
-        axis.add_patch(
-            Ellipse(centre, width, height, angle=angle, color=colour, alpha=alpha, linewidth=0.6)
-        )
+        looks = {"color": colour, "alpha": alpha, "linewidth": 0.6, "zorder": zorder}
+        axis.add_patch(Ellipse(centre, width, height, angle=angle, **looks))
     _draw_means(axis, state[MATCHED].classes, means, class_appearances, hollow=False)
     _draw_means(axis, state["test"].classes, others, class_appearances, hollow=True)
     axis.set_aspect("equal", adjustable="datalim")
@@ -285,7 +286,8 @@ def _draw_norms(
     weight = state[MATCHED].head_weight
     if weight is not None:
         norms = np.linalg.norm(weight, axis=1)
-        crosses = {**ROWS, "markersize": 1.2} if _many(class_appearances) else ROWS
+        small = {"markersize": 1.2, "markeredgewidth": 0.2, "zorder": 0.9}
+        crosses = {**ROWS, **small} if _many(class_appearances) else ROWS
         axis.plot(places[: len(norms)], norms / norms.mean(), color=appearance.NEUTRAL, **crosses)
     for split, norms in found.items():
         labels = state[split].classes
@@ -331,7 +333,7 @@ def _draw_cosines(
     # The scale is as wide on both sides of the simplex; cosines end before that.
     bar.ax.set_xlim(max(-1, scale.vmin), min(1, scale.vmax))
     bar.locator = MaxNLocator(5)
-    words = f"cosine of centred class means (grey: {simplex:.2f}, as in a simplex)"
+    words = f"cosine of centred class means (grey: {simplex:.2g}, as in a simplex)"
     words = words.replace("-", "\N{MINUS SIGN}")
     bar.set_label(appearance.fitted(words, 0.9 * style["width"], style))
 
