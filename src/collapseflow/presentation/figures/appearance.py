@@ -247,7 +247,8 @@ def title(figure: Figure, words: str, style: Mapping) -> None:
 def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping) -> None:
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
     size = points(style)
-    over = wrapped(words, 0.9 * style["width"], style)
+    # Bold letters are a tenth wider, and begin at the panel, not at the words beside it.
+    over = wrapped(words, (style["width"] - BESIDE) / 1.1, style)
     for axis, panel_title in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
         axis.set_title("\n" * (over.count("\n") + 1) + panel_title, fontsize=size)
