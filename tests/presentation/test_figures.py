@@ -13,6 +13,7 @@ import pytest
 from made_up import BACKBONES, DATASETS, EVERYTHING, describe_run, describe_runs, glyphs_of
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.transforms import Bbox
 from scipy.stats import binomtest, gmean
 
 from collapseflow import published
@@ -219,6 +220,8 @@ def test_thirty_classes_are_numbered_and_named_and_of_sixty_one_the_largest(
     labels = np.repeat(np.arange(n), sizes)
     path = tmp_path / "embedding.npz"
     coordinates = rng.normal(size=(len(labels), 2)).astype(np.float32)
+    # No other class is there.
+    coordinates[labels == 7] += 9
     split = np.tile([0, 0, 0, 1, 1], len(labels) // 5)
     n_train, n_test = np.bincount(split).tolist()
     splits = {"splits": ["train", "test"], "split": split, "n_total": [n_train, 2000]}
@@ -255,6 +258,30 @@ def test_thirty_classes_are_numbered_and_named_and_of_sixty_one_the_largest(
         grey = [c for c in axis.collections if to_hex(c.get_facecolor()[0]) == "#bbbbbb"]
         drawn = np.concatenate([c.get_offsets() for c in grey]).tolist()
         assert sorted(map(tuple, drawn)) == sorted(map(tuple, coordinates[labels < 41].tolist()))
+
+
+def test_numbers_of_classes_that_are_in_one_place_stand_beside_each_other(
+    tmp_path, write_images, figures
+):
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(30), 12)
+    # Two crowds of classes.
+    centres = np.where(np.arange(30)[:, None] < 15, [0, 0], [40, 10])
+    coordinates = centres[labels] + rng.normal(size=(len(labels), 2))
+    both = {"splits": ["train", "test"], "split": np.arange(len(labels)) % 2, "n_total": [180, 180]}
+    path = tmp_path / "embedding.npz"
+    np.savez(path, coordinates=coordinates, labels=labels, **both, perplexity=5.0, recall=0.5)
+    draw_embeddings([path], ["raw pixels"], write_images([f"class {c}" for c in range(30)]))
+    axis = figures[0].axes[0]
+    figures[0].canvas.draw()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    lying = [(a, b) for a, b in combinations(boxes, 2) if Bbox.intersection(a, b) is not None]
+    areas = [Bbox.intersection(a, b).width * Bbox.intersection(a, b).height for a, b in lying]
+    # The boxes have room above and below the digits.
+    assert max(areas, default=0) < 0.25 * min(box.width * box.height for box in boxes)
+    # They stay in their crowd.
+    found = np.array([text.get_position() for text in axis.texts])
+    assert np.linalg.norm(found - centres, axis=1).max() < 15
 
 
 def test_a_class_without_test_images_has_its_number_at_its_training_images(

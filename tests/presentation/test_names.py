@@ -17,6 +17,7 @@ from collapseflow.images.datasets import make_split
 from collapseflow.measures.quantities import panels_of
 from collapseflow.measures.statistics import reduce_stream, write_statistics
 from collapseflow.presentation.figures import (
+    appearance,
     confusion,
     embedding,
     epochs,
@@ -44,6 +45,8 @@ from collapseflow.study.products import CHOSEN, PRODUCTS
 from collapseflow.study.schema import Style
 
 STYLE = Style().drawn
+#: Three letters from right to left.
+BIRD = "\N{ARABIC LETTER TAH}\N{ARABIC LETTER YEH} \N{ARABIC LETTER ALEF}"
 #: Mathtext that cannot be parsed, and what would be typeset.
 NAMES = ("$\\bad$", "_$x_1$")
 SPLITS = ("train", "train_matched", "test")
@@ -291,3 +294,11 @@ def test_captions_of_products_show_names_as_they_are(product):
     if re.search(r"``{\w+}``", product.caption):
         shown = re.sub("<.*?>", "", body).replace("&lt;", "<").replace("&gt;", ">")
         assert NASTY.replace("`", "'") in shown
+
+
+def test_a_name_from_right_to_left_does_not_turn_the_words_around_it():
+    name = BIRD.replace(" ", "\N{NO-BREAK SPACE}")
+    mark = "\N{LEFT-TO-RIGHT MARK}"
+    assert appearance.shortened(BIRD, 20) == f"{mark}{name}{mark}"
+    assert appearance.shortened("a bird", 20) == "a bird"
+    assert appearance.numbered_names(["a", BIRD], 2) == ["0  a", f"1  {mark}{name}{mark}"]

@@ -254,6 +254,18 @@ def test_networks_have_the_means_of_their_last_layer_before_and_after(rows):
     assert network["network"].startswith("80.00 ± 7")
 
 
+def test_accuracies_on_training_images_have_the_digits_of_those_on_as_many_test_images(rows):
+    of_test = (rows["quantity"] == numbers.OF_FEATURES) & (rows["split"] == "test")
+    of_training = rows[of_test].assign(split="train_matched", value=0.61234)
+    rows.loc[of_test, "low"] = rows.loc[of_test, "value"] - 0.05
+    rows.loc[of_test, "high"] = rows.loc[of_test, "value"] + 0.05
+    rows = pd.concat([rows[(rows["quantity"] != numbers.OF_FEATURES) | of_test], of_training])
+    (network,) = numbers.before_and_after(rows[rows["seed"] == 0], RUNS[:1], LABELS)["networks"]
+    words = {name: mark.words for name, mark in network["accuracy"].items()}
+    assert words["training after"] == "61"
+    assert all(len(word) == 2 for word in words.values())
+
+
 def test_features_have_their_accuracies_with_intervals(rows):
     found = numbers.compared_features(rows, [RAW, TUNED], page_of_study.CLASSIFIERS)
     assert found["classifiers"] == ["LDA", "random <i>forest</i>"]

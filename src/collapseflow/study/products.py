@@ -537,7 +537,7 @@ PRODUCTS: tuple[Product, ...] = (
             evaluation mode, all data sets on the same axes. Solid: training images; dashed: test
             images. Several seeds: mean, band of one standard deviation (ddof = 1). One seed: 95 %
             intervals (Wilson 1927; of images in groups over these) of the accuracy on the test
-            images, which are a sample. Dotted:
+            images, which are a sample; the bars of an epoch stand beside each other. Dotted:
             the first measured epoch without an error on the training images, the onset of the
             terminal phase (Papyan, Han and Donoho 2020). Look for how far the dashed lines stay
             below the solid ones, and what becomes of them after the dotted line.""",

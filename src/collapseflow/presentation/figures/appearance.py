@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from unicodedata import bidirectional
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -47,6 +48,8 @@ MOST_NAMED = 60
 FEW_NAMES = 10
 LETTERS = 24
 FEWER_LETTERS = 16
+#: Marks without width, and a space at which no line ends.
+LEFT_TO_RIGHT, NO_BREAK = "\N{LEFT-TO-RIGHT MARK}", "\N{NO-BREAK SPACE}"
 #: Up to so many classes have room at the axes of heat maps, and large numbers in maps.
 FEW_CLASSES = 20
 #: How the files that are no bitmaps call the date that they do not have.
@@ -206,8 +209,12 @@ def _digits(number: int) -> Outline:
 
 
 def shortened(name: str, letters: int) -> str:
-    """A name that is longer than so many letters, cut, with an ellipsis."""
-    return name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
+    """A name that is longer than so many letters, cut, with an ellipsis. One that is written from
+    right to left stays in a line, between marks, so that it does not turn the words around it."""
+    short = name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
+    if not any(bidirectional(letter) in ("R", "AL") for letter in short):
+        return short
+    return f"{LEFT_TO_RIGHT}{short.replace(' ', NO_BREAK)}{LEFT_TO_RIGHT}"
 
 
 def numbered_names(names: Sequence[str], n: int) -> list[str]:
@@ -247,7 +254,8 @@ def title(figure: Figure, words: str, style: Mapping) -> None:
 def row_titles(axes: Sequence[Axes], words: str, titles: Sequence[str], style: Mapping) -> None:
     """Words on a row of panels, as wide as they all are, above the titles of the panels."""
     size = points(style)
-    over = wrapped(words, 0.9 * style["width"], style)
+    # Bold letters are a tenth wider, and begin at the panel, not at the words beside it.
+    over = wrapped(words, (style["width"] - BESIDE) / 1.1, style)
     for axis, panel_title in zip(axes, titles, strict=True):
         # The words stand in lines that are kept free for them.
         axis.set_title("\n" * (over.count("\n") + 1) + panel_title, fontsize=size)

@@ -19,6 +19,9 @@ NAMED_OF_MANY = 20
 OTHERS = ("#bbbbbb", "o")
 #: Training images behind test images.
 BEHIND = 0.2
+#: Width and height of a bold digit, by the size of its font; steps in which numbers are moved.
+LETTER = (0.75, 0.85)
+MOST_STEPS = 300
 
 
 def plot_embeddings(material: Material, outputs: Outputs) -> None:
@@ -67,7 +70,7 @@ def draw_maps(
         joint |= len(content["splits"]) > 1
         failed = str(content["failed"]) if "failed" in content else None
         if failed is None:
-            _draw(axis, content, len(class_names), named, style)
+            _draw(axis, content, len(class_names), named, side, style)
             small = {**style, "font_size": appearance.points(style, 2)}
             lines = [appearance.wrapped(words, side, small) for words in _worth(content)]
             axis.set_xlabel("\n".join(lines), fontsize=small["font_size"])
@@ -113,8 +116,10 @@ def _draw(
     content: Mapping[str, np.ndarray],
     n_classes: int,
     named: Mapping[int, tuple[str, str]],
+    side: float,
     style: Mapping,
 ) -> None:
+    """Points and the numbers of the classes, in a panel so many inches wide."""
     coordinates, labels = content["coordinates"], content["labels"]
     looks = [named.get(label, OTHERS) for label in range(n_classes)]
     colours, markers = (np.array(values, dtype=object) for values in zip(*looks, strict=True))
@@ -147,21 +152,46 @@ def _draw(
                 )
     outline = matplotlib.patheffects.withStroke(linewidth=1.5, foreground="white")
     # The number of a class stands where its images in front are; of a class that is absent there,
-    # where the others are.
+    # where the others are; beside that where several classes are in one place.
     front = content["split"] == content["split"].max()
-    for label in np.intersect1d(labels, list(named)):
-        its_own = labels == label
-        x, y = np.median(
-            coordinates[its_own & front if (its_own & front).any() else its_own], axis=0
-        )
-        axis.text(
-            *(x, y, str(label)),
-            ha="center",
-            va="center",
-            weight="bold",
-            fontsize=appearance.points(style, 0 if n_classes <= appearance.FEW_CLASSES else 2),
-            path_effects=[outline],
-        )
+    shown = np.intersect1d(labels, list(named))
+    of_classes = (np.flatnonzero(labels == label) for label in shown)
+    places = [
+        np.median(coordinates[own[front[own]] if front[own].any() else own], axis=0)
+        for own in of_classes
+    ]
+    size = appearance.points(style, 0 if n_classes <= appearance.FEW_CLASSES else 2)
+    # The panel is as wide as the map and its margins.
+    point = 1.1 * np.ptp(coordinates, axis=0).max() / (72 * side)
+    room = [(LETTER[0] * len(str(label)), LETTER[1]) for label in shown]
+    places = apart(np.array(places), size * point * np.array(room))
+    bold = {"ha": "center", "va": "center", "weight": "bold", "fontsize": size}
+    for label, (x, y) in zip(shown, places, strict=True):
+        axis.text(x, y, str(label), path_effects=[outline], **bold)
+
+
+def apart(places: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The centres of boxes, pushed so far that none lies on another, as far as some steps do it.
+
+    Parameters
+    ----------
+    places, sizes : float (n, 2)
+    """
+    n = len(places)
+    # Boxes in one place go as many ways as they are.
+    angles = 2 * np.pi * np.arange(n)[:, None] / n
+    ways = 1e-6 * np.hstack([np.cos(angles), np.sin(angles)])
+    others = ~np.eye(n, dtype=bool)[..., None]
+    for _ in range(MOST_STEPS):
+        away = (places[:, None] - places) / ((sizes[:, None] + sizes) / 2)
+        away = np.where(away.any(axis=2, keepdims=True), away, ways[:, None] - ways)
+        over = (1 - np.abs(away).max(axis=2, keepdims=True)).clip(0) * others
+        if over.max(initial=0) < 0.01:
+            break
+        length = np.linalg.norm(away, axis=2, keepdims=True)
+        push = (away / np.where(others, length, 1) * over).sum(axis=1)
+        places = places + sizes * push.clip(-0.2, 0.2)
+    return places
 
 
 def _class_keys(

@@ -123,8 +123,17 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
                 correlations.append(Line2D([], [], label=words, linestyle="", **point))
         if correlations:
             columns = 1 if len(correlations) <= 4 else 2
-            small = {"fontsize": appearance.points(style, 1.5), "handletextpad": 0.1}
-            axis.legend(handles=correlations, ncols=columns, loc="best", frameon=False, **small)
+            size = appearance.points(style, 1.5)
+            small = {"fontsize": size, "handletextpad": 0.1}
+            axis.legend(
+                handles=correlations, ncols=columns, loc="upper left", frameon=False, **small
+            )
+            # They stand above the points. Of a panel's height titles and ticks take a quarter.
+            lines = -(-len(correlations) // columns) + 1
+            share = min(0.6, lines * 1.4 * size / (0.75 * 72 * figure.get_figheight() / shape[0]))
+            low, high = axis.dataLim.intervaly
+            top = high + share / (1 - share) * (high - low)
+            axis.set_ylim(top=max(top, axis.get_ylim()[1]))
         words = quantity(measure)
         title = words.title if one else f"{backbones[backbone]}: {words.label}"
         appearance.panel_title(axis, title, shape[1], style)

@@ -144,8 +144,10 @@ def _in_words(contrast: Contrast, quantity: str, results: Results) -> str:
         if quantity == "nc1":
             sides.append(f"{label} {number(mean)}")
         else:
-            sd = f" ± {100 * stdev(side):.2f}" if len(side) > 1 else ""
-            sides.append(f"{label} {100 * mean:.2f}{sd} %")
+            # Of one seed nothing says how far more digits go.
+            seeded = len(side) > 1
+            words = f"{100 * mean:.2f} ± {100 * stdev(side):.2f}" if seeded else f"{100 * mean:.1f}"
+            sides.append(f"{label} {words} %")
     numbers = [len(side) for side in contrast.values]
     if quantity == "nc1":
         details.append(f"{factor(_size(contrast, quantity))} times")

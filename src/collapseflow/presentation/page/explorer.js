@@ -85,7 +85,7 @@ function explore(place) {
     info.textContent = "Point at an image, or press an arrow key on the map.";
     near.replaceChildren();
     const boxes = set.classes.map((name, label) => box(
-      [make("svg:svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, sign(colour(label), shape(label))), make("bdi", {}, name)], true,
+      [make("svg:svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, sign(colour(label), shape(label))), make("bdi", { title: name }, name)], true,
       (event) => { if (event.target.checked) hidden.delete(label); else hidden.add(label); filter(); }));
     const all = (checked) => () => { boxes.forEach(([, input], label) => { input.checked = checked; if (checked) hidden.delete(label); else hidden.add(label); }); filter(); };
     classes.replaceChildren(make("legend", {}, "classes ", make("button", { type: "button", onclick: all(true) }, "all"), " ", make("button", { type: "button", onclick: all(false) }, "none")), ...boxes.map(([label]) => label));
@@ -155,9 +155,14 @@ function explore(place) {
     context.lineWidth = 3 * ratio;
     context.strokeStyle = "#fff";
     context.fillStyle = "#16191c";
+    const written = [];
     for (const [label, middle] of names) {
       const words = shortened(set.classes[label], 14);
       const at = [left + k * middle[0], top + k * middle[1]];
+      // A name that would lie on another one waits until the map is larger.
+      const half = [context.measureText(words).width / 2, 7 * ratio];
+      if (written.some((one) => [0, 1].every((j) => Math.abs(one.at[j] - at[j]) < one.half[j] + half[j]))) continue;
+      written.push({ at, half });
       context.strokeText(words, ...at);
       context.fillText(words, ...at);
     }

@@ -98,9 +98,11 @@ def ends(row: Any) -> tuple[float, float]:
     return row.mean - half, row.mean + half
 
 
-def _mark(axis: Axis, row: Any) -> Mark:
+def _mark(axis: Axis, row: Any, half_width: float = math.nan) -> Mark:
+    """A row as a dot; where it has no interval, with as many digits as that of others allows."""
     low, high = map(axis.place, ends(row))
-    words = spread(row.quantity, row.mean, row.sd, row.half_width)
+    own = half_width if math.isnan(row.half_width) else row.half_width
+    words = spread(row.quantity, row.mean, row.sd, own)
     return Mark(axis.place(row.mean), low, high, words)
 
 
@@ -135,6 +137,8 @@ def before_and_after(
         found = means[means["quantity"] == quantity]
         values = [v for row in found.itertuples() for v in (row.mean, *ends(row))]
         axes[name] = Axis.around(values, QUANTITIES[quantity].logarithmic)
+    # Training images here are as many as test images: their accuracies are as sure.
+    widest = means["half_width"].max()
     networks = []
     for run in {(r.dataset, r.series): r for r in runs}.values():
         of_run = means[(means["dataset"] == run.dataset) & (means["series"] == run.series)]
@@ -142,7 +146,7 @@ def before_and_after(
         marks = {
             name: {
                 f"{'test' if row.split == 'test' else 'training'} "
-                f"{'after' if row.epoch else 'before'}": _mark(axes[name], row)
+                f"{'after' if row.epoch else 'before'}": _mark(axes[name], row, widest)
                 # Test images lie over training images.
                 for row in of_run.itertuples()
                 if row.quantity == quantity

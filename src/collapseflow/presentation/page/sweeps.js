@@ -28,7 +28,7 @@ function mapSweeps(place) {
       const share = high > low ? (scale(one.mean) - low) / (high - low) : 0;
       const colour = DARK.map((value) => Math.round(255 - share * (255 - value)));
       const spread = one.low === one.high ? "" : ` (${one.low} to ${one.high})`;
-      return make("td", { style: `background:rgb(${colour});color:${share > 0.5 ? "#fff" : "#16191c"}`, title: `epoch ${one.epoch}${spread}` }, String(one.mean));
+      return make("td", { style: `background:rgb(${colour});color:${share > 0.5 ? "#fff" : "#16191c"}`, title: `epoch ${one.epoch}${spread}` }, String(Number(one.mean.toPrecision(3))));
     };
     picture.replaceChildren(make("table", { class: "heat" },
       make("caption", {}, `${title}, ${told.splits[split.value]}`),
