@@ -1,6 +1,7 @@
 """The best point of a sweep: by held-out training images, whatever the test images say."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -220,3 +221,10 @@ def test_the_figure_of_training_shows_held_out_images_where_there_are_some(table
             [factor * validated(run, epoch)[quantity] for epoch in (1, 2, 3, 4)] for run in held_out
         ]
         assert drawn == [pytest.approx(values) for values in expected]
+
+
+def test_a_log_that_goes_on_after_the_last_measured_epoch_is_seen_whole(tables, log, figures):
+    measured = [replace(run, last=50) for run in sweep(seeds=(0,))]
+    logged = log([replace(run, last=100) for run in measured], validated)
+    plot_training(material_of(tables(measured), logged, measured), {})
+    assert figures[0].axes[0].get_xlim()[1] >= 100

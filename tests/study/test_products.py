@@ -306,7 +306,8 @@ CHANGES = {
     "style": (
         {**STUDY, "style": {"font_size": 9}},
         # The study has no vectors that were computed elsewhere.
-        {product.rule for product in PRODUCTS if "png" in product.makes} - {"plot_vectors"},
+        {product.rule for product in PRODUCTS if "png" in product.makes}
+        - {"plot_vectors", "plot_similarity_of_vectors"},
     ),
     "label of a backbone": (
         label_of("backbones", net="Mine"),

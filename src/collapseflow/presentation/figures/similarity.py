@@ -112,8 +112,7 @@ def plot_similarity_of_vectors(material: Material, outputs: Outputs) -> None:
     appearance.apply(style)
     [content] = map(read_json, material.similarity)
     names, values = content["sets"], _matrix(content["cka"])
-    side = 0.6 * style["width"]
-    figure, axis = plt.subplots(figsize=(style["width"], side))
+    figure, axis = plt.subplots(figsize=(style["width"], 0.7 * style["width"]))
     appearance.heat_map(axis, values, cmap=COLOURS, norm=SCALE)
     axis.set_aspect("equal")
     axis.set_facecolor(UNDEFINED)
@@ -122,7 +121,7 @@ def plot_similarity_of_vectors(material: Material, outputs: Outputs) -> None:
     axis.set_xticks(places, words, rotation=90)
     axis.set_yticks(places, words)
     axis.tick_params(length=2, pad=1.5)
-    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=axis, shrink=0.8)
+    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=axis, location="bottom", shrink=0.5)
     bar.set_label("linear CKA (unbiased)")
     n = f"{content['n_images']:,}"
     appearance.title(figure, f"{material.title}: similarity on {n} training vectors", style)
