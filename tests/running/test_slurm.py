@@ -35,13 +35,21 @@ STUDY = {
             "scattering": {"J": 1, "L": 4, "order": 1},
         }
     },
-    "backbones": {"net": {"model": "resnet18", "image_size": 32, "weights": ["random"]}},
+    "backbones": {"net": {"model": "nets:make", "image_size": 32, "weights": ["random"]}},
     "recipes": {"report_a": {"epochs": EPOCHS, "batch_size": 20}},
     "classifiers": {
         "lda": {"estimator": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
     },
     "embedding": {"n_samples": 150, "iterations": 100},
 }
+#: Beside the study file, which does not lie in the folder that the workflow is run in.
+NETWORKS = """
+from torchvision.models import resnet18
+
+
+def make(n_classes):
+    return resnet18(num_classes=n_classes)
+"""
 TRAINED = "results/tiny/training/digits/net/random/report_a/s0/weights"
 RAW = "results/tiny/features/digits/raw"
 PROGRESS = "results/tiny/progress/finetune/digits/net/random/s0"
@@ -89,9 +97,12 @@ def profile(folder, **site):
 
 def command(folder, *arguments, study=STUDY):
     """Snakemake in a folder of its own."""
-    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    file = folder / "mine" / "study.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(study))
+    file.with_name("nets.py").write_text(NETWORKS)
     words = [sys.executable, "-c", ASKING_OFTEN, "--snakefile", ROOT / "Snakefile"]
-    words += [*arguments, "--directory", folder, "--configfile", folder / "study.yaml"]
+    words += [*arguments, "--directory", folder, "--configfile", file]
     return list(map(str, words))
 
 
