@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
+from matplotlib.lines import Line2D
 
-from collapseflow.presentation.figures import appearance, embedding
+from collapseflow.presentation.figures import appearance, curves, embedding
 from collapseflow.presentation.material import Material
 from collapseflow.study.schema import Style
 
@@ -93,3 +94,15 @@ def test_clouds_of_points_are_bitmaps_of_300_dpi_in_a_pdf(tmp_path, write_images
     embedding.plot_embeddings(material, {"pdf": pdf, "png": tmp_path / "figure.png"})
     found = images_in(pdf)
     assert found and set(found) == {300}
+
+
+def test_a_value_stays_in_the_line_of_its_key_in_a_legend(figures):
+    style = Style(width="column").drawn
+    figure, _ = plt.subplots(figsize=(style["width"], 2))
+    labels = [f"ResNet18, decay, learning rate 0.0003, weight decay {v}" for v in ("0", "5e-4")]
+    keys = [[Line2D([], [], color=c, label=label)] for c, label in zip("rb", labels, strict=True)]
+    curves.save_with_legend(figure, keys, [], style, {})
+    for text, label in zip(figure.legends[0].get_texts(), labels, strict=True):
+        lines = text.get_text().split("\n")
+        assert len(lines) > 1 and " ".join(lines) == label
+        assert not any(line[0].isdigit() for line in lines)

@@ -8,6 +8,7 @@ collapse depend on how many images a class has: beside those of the test images 
 many training images.
 """
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -461,6 +462,13 @@ def marker_keys(names: Mapping[str, str], markers: Mapping[str, str]) -> list[Li
     return keys(names, {name: {"marker": markers[name]} for name in names}, linestyle="")
 
 
+def _in_lines(label: str, letters: int) -> str:
+    """A label in lines of so many letters; a value stays with the last word of what has it, as in
+    "weight decay 0"."""
+    kept = re.sub(r" (?=[\d.e-]+(,|$))", appearance.NO_BREAK, label)
+    return textwrap.fill(kept, letters).replace(appearance.NO_BREAK, " ")
+
+
 def save_with_legend(
     figure: Figure,
     groups: Sequence[Sequence[Artist]],
@@ -476,7 +484,7 @@ def save_with_legend(
     size = appearance.points(style)
     letters = style["width"] * 72 / (0.5 * size)
     for handle in [handle for group in groups for handle in group]:
-        handle.set_label(textwrap.fill(handle.get_label(), max(8, int(letters) - 8)))
+        handle.set_label(_in_lines(handle.get_label(), max(8, int(letters) - 8)))
     longest = max(len(line) for g in groups for h in g for line in h.get_label().split("\n"))
     columns = max(1, min(int(letters / (longest + 8)), max(map(len, groups))))
     rows = []
