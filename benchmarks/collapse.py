@@ -111,14 +111,18 @@ def loop(folder: Path, case: Features) -> Work:
 
     def work() -> dict:
         collapse = Collapse(case.classes, measures=SHARED, memory=LOOP_BYTES)
-        one_hot = np.eye(case.classes, dtype=np.float32)
+        # In place of the network's logits, of which the largest counts.
+        logits = np.zeros((BATCH, case.classes), np.float32)
         with h5py.File(case.store(folder)) as file:
             head = file["head_weight"][:], file["head_bias"][:]
+            features = file["features"]
+            labels, predictions = (file[name][:] for name in ("labels", "predictions"))
             for row in range(0, case.n, BATCH):
                 rows = slice(row, row + BATCH)
-                # In place of the network's, of which the largest counts.
-                logits = one_hot[file["predictions"][rows]]
-                collapse.update(file["features"][rows], file["labels"][rows], logits)
+                of_batch = np.arange(len(labels[rows])), predictions[rows]
+                logits[of_batch] = 1
+                collapse.update(features[rows], labels[rows], logits[: len(labels[rows])])
+                logits[of_batch] = 0
         return collapse.compute(head)
 
     return work

@@ -24,6 +24,7 @@ from collapseflow.measures.statistics import (
     reduce_stores,
     reduce_stream,
     scatter_around,
+    squared_distances,
     statistics_of,
     sum_classes,
     write_failed_statistics,
@@ -681,3 +682,14 @@ def test_no_damaged_byte_goes_unseen_or_raises_anything_else(tmp_path, layers):
             continue
         # Dates, and other bytes that zip files hold for nothing.
         assert bits(found.layers["a"]["train"]) == expected
+
+
+def test_squared_distances_keep_their_digits_where_points_are_near():
+    """More points than are multiplied at a time, far from the origin in pairs 1e-7 apart: in their
+    products all digits of these distances are lost."""
+    rng = np.random.default_rng(5)
+    points = 10 + rng.normal(size=(150, 9))
+    points[100:] = points[:50] + 1e-7 * rng.normal(size=(50, 9))
+    first, second = np.triu_indices(150, k=1)
+    expected = np.square(points[first] - points[second]).sum(axis=1)
+    np.testing.assert_allclose(squared_distances(points), expected, rtol=1e-12)

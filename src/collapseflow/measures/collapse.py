@@ -149,9 +149,12 @@ def cdnv(statistics: Statistics) -> float | None:
     distances = statistics.distances
     if not distances.all() or not has_variance(statistics):
         return None
-    first, second = np.triu_indices(statistics.n_classes, k=1)
     variances = statistics.variances
-    return float(((variances[first] + variances[second]) / (2 * distances)).mean())
+    # Of many classes pairs are what takes memory: no numbers of them, and one array.
+    quotients = np.concatenate([v + variances[i:] for i, v in enumerate(variances, start=1)])
+    quotients /= 2
+    quotients /= distances
+    return float(quotients.mean())
 
 
 def _directional_variances(statistics: Statistics, squared_distances: np.ndarray) -> np.ndarray:
@@ -243,15 +246,15 @@ def maximal_angle(vectors: np.ndarray) -> float | None:
 
 
 def distance_to_simplex(gram: np.ndarray) -> float:
-    """|| G / ||G||_F - (I - 11^T / C) / sqrt(C - 1) ||_F of a matrix of products G (C, C): Zhu et
-    al. 2021 (arXiv:2105.02375), equations 7 to 9."""
+    """|| G / ||G||_F - (I - 11^T / C) / sqrt(C - 1) ||_F of a matrix of products G (C, C), which is
+    overwritten: Zhu et al. 2021 (arXiv:2105.02375), equations 7 to 9."""
     C = len(gram)
     # Of many classes such matrices are what takes memory: there is one.
-    difference = gram / np.linalg.norm(gram)
-    diagonal = difference.diagonal() - (1 - 1 / C) / np.sqrt(C - 1)
-    difference -= (0 - 1 / C) / np.sqrt(C - 1)
-    np.fill_diagonal(difference, diagonal)
-    return float(np.linalg.norm(difference))
+    gram /= np.linalg.norm(gram)
+    diagonal = gram.diagonal() - (1 - 1 / C) / np.sqrt(C - 1)
+    gram -= (0 - 1 / C) / np.sqrt(C - 1)
+    np.fill_diagonal(gram, diagonal)
+    return float(np.linalg.norm(gram))
 
 
 def uniformity(vectors: np.ndarray) -> float | None:

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from collapseflow.features.stores import BLOCK_BYTES, Block
+from collapseflow.features.stores import Block
 
+#: Bytes of the features of a block; several are in use at a time, beside those that are kept.
+BLOCK_BYTES = 2 * 2**20
 #: bfloat16, which NumPy does not know, is held as its bits: vectors are never whole numbers.
 BFLOAT16 = np.dtype(np.uint16)
 
@@ -76,15 +78,18 @@ class KeptVectors:
 
     def _begin(self, features: np.ndarray) -> None:
         """A new block for features (n, d) of a type."""
+        written = False
         if self._filling is not None:
             block = self._filling[: self._filled]
-            if self._in_memory + block.nbytes > self._memory:
+            written = self._in_memory + block.nbytes > self._memory
+            if written:
                 self._blocks.append(self._write(block))
             else:
                 self._blocks.append(block)
                 self._in_memory += block.nbytes
-        rows = max(1, BLOCK_BYTES // (features.itemsize * features.shape[1]))
-        self._filling = np.empty((rows, features.shape[1]), features.dtype)
+        if not written or self._filling.dtype != features.dtype:
+            rows = max(1, BLOCK_BYTES // (features.itemsize * features.shape[1]))
+            self._filling = np.empty((rows, features.shape[1]), features.dtype)
         self._filled = 0
 
     def _write(self, block: np.ndarray) -> _Written:

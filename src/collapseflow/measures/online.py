@@ -21,6 +21,7 @@ from collapseflow.measures.moments import ClassMoments
 from collapseflow.measures.statistics import (
     ClassMeans,
     ClassSums,
+    LoopStatistics,
     Products,
     Statistics,
     scatter_around,
@@ -240,7 +241,9 @@ class Collapse:
         if isinstance(sums, ClassMoments):
             if training is not None:
                 raise ValueError("training: of moments no nearest class mean can be told")
-            return statistics_of(own, sums.scatter(own), weights)
+            return statistics_of(own, sums.scatter(own), weights, LoopStatistics)
+        # They take as much memory as the means, and are not asked any more.
+        del sums
         nearest = own
         if training is not None:
             nearest = training.class_means()
@@ -258,7 +261,7 @@ class Collapse:
         total, *others = (part for part in _gathered(found) if part is not None)
         for other in others:
             total.merge(other)
-        return statistics_of(own, total, weights)
+        return statistics_of(own, total, weights, LoopStatistics)
 
     def class_means(self) -> ClassMeans:
         """The mean of each class; errors as of :meth:`compute`."""

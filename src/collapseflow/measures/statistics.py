@@ -23,11 +23,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
-from threading import Event
+from threading import Event, local
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
+from scipy.linalg.blas import dsyrk
 from scipy.sparse import csr_array
 from scipy.spatial.distance import pdist
 
@@ -71,6 +73,8 @@ ROUNDING = 1e-13
 PIECE_BYTES = 2 * 2**20
 #: What of the second pass some measures ask for and others do not, and which has a cost of its own.
 PARTS = ("balanced", "directional", "nearest")
+#: So many rows of a square matrix of products are in memory at a time.
+ROWS_OF_PRODUCTS = 64
 #: In which type a sample's products with the class means are taken (:func:`scatter_around`).
 Products = Literal["float64", "float32"]
 #: Class means nearer to each other than this share of the longest, around their mean, keep float64.
@@ -78,6 +82,9 @@ NEAR_MEANS = 0.1
 #: Means no longer than this keep float64 too, as do those as much longer than 1: float32 ends at
 #: 1e-38.
 SMALLEST = 1e-12
+#: Squared distances below this share of the squared lengths of both points are not taken from
+#: products, which would lose more than two of their digits.
+CANCELLING = 0.01
 #: Of so many multiplications OpenBLAS does not rearrange the matrices first, which takes as long as
 #: the product itself where one of them is narrow.
 SMALL_PRODUCT = 10**6
@@ -127,6 +134,21 @@ def map_blocks(
                 del answer
 
 
+class _Scratch(local):
+    """Arrays of the thread that asks, which the next one of the same name overwrites: memory that
+    is new, and that the system has to clear, costs as much as what is computed in it."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, *shape: int, dtype: type | np.dtype = np.float64) -> np.ndarray:
+        """One with anything in it; of a name the type is always the same."""
+        size = prod(shape)
+        if name not in self.arrays or len(self.arrays[name]) < size:
+            self.arrays[name] = np.empty(size, dtype)
+        return self.arrays[name][:size].reshape(shape)
+
+
 class _Piece(NamedTuple):
     """Some samples of a block.
 
@@ -134,20 +156,33 @@ class _Piece(NamedTuple):
     ----------
     samples : which of the block
     features : float64 (n, d), in memory that the next piece overwrites
-    classes : the numbers of the classes that are present, ascending
-    members
-        (number of these classes, n), 1 where a sample is of a class: the product with anything
-        sums that up by class.
+    rows : the number of each sample's class, int (n,)
     """
 
     samples: slice
     features: np.ndarray
-    classes: np.ndarray
-    members: csr_array
+    rows: np.ndarray
+
+    def add_to(self, sums: np.ndarray, values: np.ndarray) -> None:
+        """Add values (n, m) of the samples to the sums (C, m) of their classes."""
+        order = np.argsort(self.rows, kind="stable")
+        in_order = self.rows[order]
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(in_order)) + 1])
+        members = csr_array(
+            (np.ones(len(order)), order, np.append(starts, len(order))),
+            shape=(len(starts), len(order)),
+        )
+        # One by one: sums of all these classes would be taken out and put back.
+        for row, of_class in zip(in_order[starts].tolist(), members @ values, strict=True):
+            sums[row] += of_class
 
 
 def _pieces(
-    features: np.ndarray, rows: np.ndarray, row_bytes: int, means: np.ndarray | None = None
+    features: np.ndarray,
+    rows: np.ndarray,
+    row_bytes: int,
+    scratch: _Scratch,
+    means: np.ndarray | None = None,
 ) -> Iterator[_Piece]:
     """A block in parts that a core's cache holds.
 
@@ -161,7 +196,7 @@ def _pieces(
         Float64 (C, d), of which that of the class is subtracted from each sample.
     """
     size = max(1, PIECE_BYTES // row_bytes)
-    memory = np.empty((min(size, len(rows)), features.shape[1]))
+    memory = scratch.array("features", min(size, len(rows)), features.shape[1])
     for start in range(0, len(rows), size):
         samples = slice(start, start + size)
         of_samples = rows[samples]
@@ -171,14 +206,7 @@ def _pieces(
         else:
             np.take(means, of_samples, axis=0, out=part, mode="clip")
             np.subtract(features[samples], part, out=part)
-        order = np.argsort(of_samples, kind="stable")
-        in_order = of_samples[order]
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(in_order)) + 1])
-        members = csr_array(
-            (np.ones(len(part)), order, np.append(starts, len(part))),
-            shape=(len(starts), len(part)),
-        )
-        yield _Piece(samples, part, in_order[starts], members)
+        yield _Piece(samples, part, of_samples)
 
 
 class ClassSums:
@@ -215,34 +243,64 @@ class ClassSums:
             if not np.isfinite(self.by_label[label][1]).all():
                 raise NotFiniteError(label)
         counts, sums, norms = zip(*(self.by_label[label] for label in classes), strict=True)
-        counts = np.array(counts)
-        return ClassMeans(
-            np.array(classes), counts, np.stack(sums) / counts[:, None], np.array(norms)
-        )
+        counts, means = np.array(counts), np.stack(sums)
+        means /= counts[:, None]
+        return ClassMeans(np.array(classes), counts, means, np.array(norms))
 
 
 def sum_classes(stream: Stream, threads: int = 1) -> ClassSums:
     """The first pass."""
     total = ClassSums()
-    for of_block in map_blocks(_sum_block, stream, threads):
+    for of_block in map_blocks(_FirstPass(), stream, threads):
         total.merge(of_block)
     return total
 
 
-def _sum_block(
-    features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
-) -> ClassSums:
-    classes, rows = np.unique(labels, return_inverse=True)
-    counts = np.bincount(rows)
-    sums = np.zeros((len(classes), features.shape[1]))
-    norms = np.zeros(len(classes))
-    for samples, part, present, members in _pieces(features, rows, 8 * features.shape[1]):
-        norms += np.bincount(rows[samples], np.sqrt(np.vecdot(part, part)), len(classes))
-        sums[present] += members @ part
-    answer = ClassSums()
-    answer.by_label = dict(
-        zip(classes.tolist(), zip(counts.tolist(), sums, norms.tolist(), strict=True), strict=True)
-    )
+class _FirstPass:
+    """The work on a block."""
+
+    def __init__(self) -> None:
+        self.scratch = _Scratch()
+
+    def __call__(
+        self, features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
+    ) -> ClassSums:
+        classes, rows = np.unique(labels, return_inverse=True)
+        counts = np.bincount(rows)
+        sums = np.zeros((len(classes), features.shape[1]))
+        norms = np.zeros(len(classes))
+        for piece in _pieces(features, rows, 8 * features.shape[1], self.scratch):
+            part = piece.features
+            norms += np.bincount(piece.rows, np.sqrt(np.vecdot(part, part)), len(classes))
+            piece.add_to(sums, part)
+        of_classes = zip(counts.tolist(), sums, norms.tolist(), strict=True)
+        answer = ClassSums()
+        answer.by_label = dict(zip(classes.tolist(), of_classes, strict=True))
+        return answer
+
+
+def squared_distances(points: np.ndarray) -> np.ndarray:
+    """||a_i - a_j||^2 of the pairs i < j of rows (C, r), float64 (C (C - 1) / 2,), in the order of
+    :func:`numpy.triu_indices`, to 12 digits.
+
+    ||a_i||^2 + ||a_j||^2 - 2 a_i . a_j takes a tenth of the time of the differences, of which it
+    is asked where much of it cancels.
+    """
+    lengths = np.vecdot(points, points)
+    answer = np.empty(len(points) * (len(points) - 1) // 2)
+    end = 0
+    for first in range(0, len(points), ROWS_OF_PRODUCTS):
+        rows = points[first : first + ROWS_OF_PRODUCTS]
+        products = rows @ points[first:].T
+        for row, (point, of_point) in enumerate(zip(rows, products, strict=True)):
+            others = slice(first + row + 1, None)
+            start, end = end, end + len(points[others])
+            both = lengths[first + row] + lengths[others]
+            squared = both - 2 * of_point[row + 1 :]
+            near = np.flatnonzero(squared < CANCELLING * both)
+            apart = points[others][near] - point
+            squared[near] = np.vecdot(apart, apart)
+            answer[start:end] = squared
     return answer
 
 
@@ -287,8 +345,8 @@ class ClassMeans:
         with blas_threads(1):
             left, singular, basis = np.linalg.svd(centred, full_matrices=False)
         least = max(centred.shape) * np.finfo(np.float64).eps * singular[0]
-        kept = singular > least
-        return basis[kept], left[:, kept] * singular[kept]
+        rank = np.count_nonzero(singular > least)
+        return basis[:rank], left[:, :rank] * singular[:rank]
 
     def suit_float32(self, directional: bool) -> bool:
         """Whether products with these means may be taken in float32: whether they are far from its
@@ -300,14 +358,9 @@ class ClassMeans:
             return False
         if not directional:
             return True
-        squared = coordinates @ coordinates.T
-        squared *= -2
-        squared += lengths
-        squared += lengths[:, None]
-        np.fill_diagonal(squared, np.inf)
-        return bool(squared.min() >= NEAR_MEANS**2 * longest)
+        return bool(squared_distances(coordinates).min() >= NEAR_MEANS**2 * longest)
 
-    @cached_property
+    @property
     def frame(self) -> tuple[np.ndarray | None, np.ndarray]:
         """A basis as columns (d, r), and coordinates (C, r) in it, for products with samples: those
         of :attr:`span`. Means that span the whole space need no basis: None, and themselves."""
@@ -340,14 +393,15 @@ class Scatter:
                 mine += getattr(other, field.name)
 
 
-def _project(part: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
-    """Coordinates (n, r) of samples (n, d) in a basis of :attr:`ClassMeans.frame`."""
+def _project(part: np.ndarray, basis: np.ndarray | None, out: np.ndarray | None) -> np.ndarray:
+    """Coordinates (n, r) of samples (n, d) in a basis of :attr:`ClassMeans.frame`, in ``out`` if it
+    is not None."""
     if basis is None:
         return part
     rows = SMALL_PRODUCT // max(basis.size, 1)
     if rows < 8:
-        return part @ basis
-    answer = np.empty((len(part), basis.shape[1]))
+        return np.matmul(part, basis, out=out)
+    answer = np.empty((len(part), basis.shape[1])) if out is None else out
     for start in range(0, len(part), rows):
         np.matmul(part[start : start + rows], basis, out=answer[start : start + rows])
     return answer
@@ -362,7 +416,8 @@ class _SecondPass:
     along the basis of ``own.frame``.
 
     The t_j are of the type ``products``, in which the most is multiplied; all else is in float64.
-    Where float32 does not tell for certain which mean is nearest, float64 is asked.
+    Where float32 does not tell for certain which mean is nearest, float64 is asked: the distances to
+    those that it may be.
     """
 
     def __init__(
@@ -373,29 +428,40 @@ class _SecondPass:
         products: Products = "float64",
     ) -> None:
         self.own, self.training = own, training
-        self.basis, self.coordinates = own.frame
+        self.basis, coordinates = own.frame
+        self.rank = coordinates.shape[1]
         self.balanced = "balanced" in parts and not own.even
         self.directional, self.nearest = "directional" in parts, "nearest" in parts
         self.weights = 1 / np.sqrt(own.counts) if self.balanced else None
-        self.training_basis, self.to_training = to_basis, to = training.frame
+        self.training_basis, to = self.basis, coordinates
+        if training is not own:
+            self.training_basis, to = training.frame
         # (mu_c - mu_G) . m_j - ||m_j||^2 / 2, along the basis.
-        self.projected = _project(own.means - training.global_mean, to_basis)
-        offsets = self.projected @ to.T
-        offsets -= np.vecdot(to, to) / 2
+        projected = _project(own.means - training.global_mean, self.training_basis, None)
+        self.dtype = np.dtype(products)
+        self.offsets = np.empty((len(projected), len(to)), self.dtype)
+        longest = np.empty(len(projected))
+        # A matrix in float64 would take twice as much as the one in float32 that is kept.
+        step = len(projected) if self.dtype == np.float64 else ROWS_OF_PRODUCTS
+        for first in range(0, len(projected), step):
+            rows = slice(first, first + step)
+            offsets = projected[rows] @ to.T
+            offsets -= np.vecdot(to, to) / 2
+            longest[rows] = np.maximum(offsets.max(axis=1), -offsets.min(axis=1))
+            self.offsets[rows] = offsets
         # The training class of each of the samples' own classes; -1 where it has none.
         place = np.searchsorted(training.classes, own.classes).clip(max=len(training.classes) - 1)
         found = training.classes[place] == own.classes
         self.own_in_training = np.where(found, place, -1)
-        self.dtype = np.dtype(products)
-        self.columns = self.to_columns = self.coordinates.astype(self.dtype, copy=False)
+        self.columns = self.to_columns = coordinates.astype(self.dtype, copy=False)
         if training is not own:
             self.to_columns = to.astype(self.dtype, copy=False)
-        self.offsets = offsets.astype(self.dtype, copy=False)
         # What float32 may be off in two scores together: by the sample's class, and by the length
         # of its z.
         eps = np.finfo(self.dtype).eps
-        self.offsets_error = 2 * eps * np.maximum(offsets.max(axis=1), -offsets.min(axis=1))
+        self.offsets_error = 2 * eps * longest
         self.products_error = (to.shape[1] + 4) * eps * np.linalg.norm(to, axis=1).max()
+        self.scratch = _Scratch()
 
     def __call__(
         self, features: np.ndarray, labels: np.ndarray, predictions: np.ndarray | None
@@ -404,33 +470,34 @@ class _SecondPass:
         rows = np.searchsorted(self.own.classes, labels)
         squared_lengths = np.empty(len(rows))
         nearest = np.empty(len(rows), np.int64)
-        rank = self.coordinates.shape[1]
-        scatter = np.zeros((rank, rank))
-        balanced = np.zeros((rank, rank)) if self.balanced else None
+        scatter = np.zeros((self.rank, self.rank))
+        balanced = np.zeros_like(scatter) if self.balanced else None
         directional = np.zeros((n_classes, n_classes)) if self.directional else None
-        row_bytes = max(8 * d, self.dtype.itemsize * max(n_classes, len(self.training.classes)))
-        pieces = _pieces(features, rows, row_bytes, self.own.means)
-        for samples, part, present, members in pieces:
-            of_samples = rows[samples]
+        row_bytes = max(8 * d, 8 * max(n_classes, len(self.training.classes)))
+        for piece in _pieces(features, rows, row_bytes, self.scratch, self.own.means):
+            samples, part, of_samples = piece
             squared_lengths[samples] = np.vecdot(part, part)
-            z = _project(part, self.basis)
-            scatter += z.T @ z
+            z = self._along(part, self.basis, "z")
+            self._add_products(scatter, z)
             t = None
             if self.directional or (self.nearest and self.training is self.own):
-                t = z.astype(self.dtype, copy=False) @ self.columns.T
+                t = self._products(z, self.columns, "t")
             if self.nearest:
-                z_training = z
-                if self.training is not self.own:
-                    z_training = _project(part, self.training_basis)
-                nearest[samples] = self._nearest(z_training, t, of_samples)
+                nearest[samples] = self._nearest(piece, z, t)
             if self.directional:
                 t -= t[np.arange(len(part)), of_samples][:, None]
-                squares = t if t.dtype == np.float64 else np.empty(t.shape)
-                directional[present] += members @ np.square(t, out=squares)
+                squares = t
+                if t.dtype != np.float64:
+                    squares = self.scratch.array("squares", *t.shape)
+                piece.add_to(directional, np.square(t, out=squares))
             if self.balanced:
                 # In place, where the part may stand: nothing else is asked of either.
                 z *= self.weights[of_samples][:, None]
-                balanced += z.T @ z
+                self._add_products(balanced, z)
+        if self.dtype != np.float64:
+            for triangle in (scatter, balanced):
+                if triangle is not None:
+                    triangle += np.tril(triangle, -1).T
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -451,32 +518,61 @@ class _SecondPass:
             agreeing,
         )
 
-    def _nearest(self, z: np.ndarray, t: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    def _along(self, part: np.ndarray, basis: np.ndarray | None, name: str) -> np.ndarray:
+        """:func:`_project` into the thread's memory of this name."""
+        if basis is None:
+            return part
+        return _project(part, basis, self.scratch.array(name, len(part), basis.shape[1]))
+
+    def _add_products(self, total: np.ndarray, z: np.ndarray) -> None:
+        """Add z^T z of samples (n, r) to (r, r): its lower triangle alone where no study's bits
+        depend on it, as the other half is copied number by number."""
+        if self.dtype == np.float64:
+            total += np.matmul(z.T, z, out=self.scratch.array("products", *total.shape))
+        else:
+            dsyrk(1.0, z.T, beta=1.0, c=total.T, overwrite_c=True)
+
+    def _products(self, z: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
+        """Of samples (n, r) with means (C, r), (n, C), in the thread's memory of this name."""
+        narrow = z
+        if z.dtype != self.dtype:
+            narrow = self.scratch.array("narrow", *z.shape, dtype=self.dtype)
+            narrow[:] = z
+        out = self.scratch.array(name, len(z), len(columns), dtype=self.dtype)
+        return np.matmul(narrow, columns.T, out=out)
+
+    def _nearest(self, piece: _Piece, z: np.ndarray, t: np.ndarray | None) -> np.ndarray:
         """The number of the nearest training mean of each sample, int (n,).
 
         Parameters
         ----------
+        piece
+            Samples around their own means.
         z
-            Samples (n, r) around their own means, along the basis of the training means.
+            Along the basis of these means.
         t
             Their products with the training means, where these are the samples' own.
-        rows
-            The number of each sample's own class.
         """
-        scores = self.offsets[rows]
-        if t is None or self.training is not self.own:
-            t = z.astype(self.dtype, copy=False) @ self.to_columns.T
+        part, rows = piece.features, piece.rows
+        if self.training is not self.own:
+            z = self._along(part, self.training_basis, "z of training")
+            t = self._products(z, self.to_columns, "t of training")
+        scores = self.scratch.array("scores", *t.shape, dtype=self.dtype)
+        np.take(self.offsets, rows, axis=0, out=scores, mode="clip")
         scores += t
         nearest = scores.argmax(axis=1)
         if self.dtype == np.float64:
             return nearest
-        best = scores[np.arange(len(rows)), nearest]
-        scores[np.arange(len(rows)), nearest] = -np.inf
-        error = self.products_error * np.linalg.norm(z, axis=1) + self.offsets_error[rows]
+        every = np.arange(len(rows))
+        best = scores[every, nearest]
+        error = self.products_error * np.sqrt(np.vecdot(z, z)) + self.offsets_error[rows]
+        scores[every, nearest] = -np.inf
         unsure = np.flatnonzero(best - scores.max(axis=1) <= error)
-        to = self.to_training
-        exact = (z[unsure] + self.projected[rows[unsure]]) @ to.T - np.vecdot(to, to) / 2
-        nearest[unsure] = exact.argmax(axis=1)
+        scores[every, nearest] = best
+        for i in unsure:
+            candidates = np.flatnonzero(scores[i] >= best[i] - error[i])
+            apart = part[i] + (self.own.means[rows[i]] - self.training.means[candidates])
+            nearest[i] = candidates[np.vecdot(apart, apart).argmin()]
         return nearest
 
 
@@ -625,9 +721,20 @@ class Statistics:
     def distances(self) -> np.ndarray:
         """||mu_i - mu_j||^2 of the pairs i < j, float64 (C (C - 1) / 2,), in the order of
         :func:`numpy.triu_indices`; 0 where two means are equal but for rounding."""
-        distances = pdist(self.coordinates, "sqeuclidean")
+        return self._rounded_distances(pdist(self.coordinates, "sqeuclidean"))
+
+    def _rounded_distances(self, distances: np.ndarray) -> np.ndarray:
         distances[distances <= self.rounding**2] = 0
         return distances
+
+
+class LoopStatistics(Statistics):
+    """Those of vectors in a loop, whose :attr:`distances` are :func:`squared_distances`."""
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """||mu_i - mu_j||^2, as :attr:`Statistics.distances` to 12 digits."""
+        return self._rounded_distances(squared_distances(self.coordinates))
 
 
 def reduce_stream(
@@ -664,7 +771,12 @@ def reduce_stream(
     return statistics_of(own, found, head), own
 
 
-def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> Statistics:
+def statistics_of(
+    own: ClassMeans,
+    found: Scatter,
+    head: Head | None = None,
+    kind: type[Statistics] = Statistics,
+) -> Statistics:
     """What is kept of samples with these means, of which all shards have been merged."""
     if own.even:
         found.balanced = found.scatter / own.counts[0]
@@ -675,7 +787,7 @@ def statistics_of(own: ClassMeans, found: Scatter, head: Head | None = None) -> 
             for part in (found.scatter, found.balanced)
         )
     weight, bias = (None, None) if head is None else (part.astype(np.float64) for part in head)
-    return Statistics(
+    return kind(
         classes=own.classes,
         counts=own.counts,
         means=own.means,
@@ -738,7 +850,7 @@ def _reduce_with_part(
     means of the former."""
     stream = partial(_iterate_marked, path, by, rows)
     sums, of_rows = ClassSums(), ClassSums()
-    for one, other in map_blocks(_of_both(_sum_block, _sum_block), stream, threads):
+    for one, other in map_blocks(_of_both(_FirstPass(), _FirstPass()), stream, threads):
         sums.merge(one)
         of_rows.merge(other)
     own, own_of_rows = sums.means(), of_rows.means()
