@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
+from collapseflow.images.sources.vectors import check, named_files, read
 from collapseflow.measures.definitions import PRESETS
 from collapseflow.presentation.rows import read_csv
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "inside-my-loop.md").read_text(encoding="utf-8")
-PLAIN, PROCESSES, _ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PLAIN, PROCESSES, _, VECTORS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def run(folder, *words):
@@ -53,6 +56,17 @@ def test_both_processes_print_the_same(tmp_path):
     assert [line.split(":")[0] for line in lines] == ["process 0", "process 1"]
     (said,) = {line.split(": ")[1] for line in lines}
     assert said.endswith(" of 400 vectors")
+
+
+def test_the_files_of_a_loop_are_what_a_study_takes(tmp_path):
+    (tmp_path / "vectors.py").write_text(VECTORS)
+    run(tmp_path, "vectors.py")
+    (study,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    location = str(tmp_path / yaml.safe_load(study)["datasets"]["points"]["location"])
+    assert list(named_files([location])) == ["hidden_3", "hidden_10", "hidden_30"]
+    check([location])
+    found = read([location], 0.2, 0)
+    assert (len(found.train.labels), len(found.test.labels)) == (300, 100)
 
 
 def test_a_definition_that_is_named_exists():

@@ -9,9 +9,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from collapseflow.features.known import PENULTIMATE
+from collapseflow.images.datasets import SPLITS
 from collapseflow.measures import Collapse
 from collapseflow.measures.collapse import CollapsedError
-from collapseflow.rows import write_rows
+from collapseflow.rows import write_rows, write_vectors
 
 
 class CollapseCallback(Callback):
@@ -25,6 +26,7 @@ class CollapseCallback(Callback):
 
     After each validation there are :attr:`values`, and rows in the file; the check before the
     first epoch is left out. Several processes are measured together, and the first one writes.
+    With ``vectors`` those of each validation stand in a file that a study takes, with the head.
 
     Parameters
     ----------
@@ -40,6 +42,9 @@ class CollapseCallback(Callback):
         on ``test`` is one of ``train``, where that comes too.
     labels
         Gives the labels (n,) of a batch.
+    vectors
+        None, or the file of an epoch's vectors (:func:`collapseflow.rows.write_vectors`), such as
+        ``hidden_{epoch}.h5``. ``splits`` are ``train`` and ``test``, not shuffled.
     collapse
         More arguments of :class:`~collapseflow.measures.Collapse`, such as ``memory``; no
         ``definitions``, which rows have no words for.
@@ -65,6 +70,7 @@ class CollapseCallback(Callback):
         splits: Sequence[str] = ("test",),
         labels: Callable[[Any], Any] = lambda batch: batch[1],
         collapse: Mapping[str, Any] | None = None,
+        vectors: str | Path | None = None,
         *,
         dataset: str,
         backbone: str,
@@ -74,7 +80,14 @@ class CollapseCallback(Callback):
     ) -> None:
         if "definitions" in (collapse or {}):
             raise ValueError("collapse: rows have our definitions; leave out 'definitions'")
-        self.head, self.rows, self.labels = head, rows, labels
+        if vectors is not None:
+            if "{epoch}" not in Path(vectors).name or Path(vectors).suffix != ".h5":
+                raise ValueError(f"vectors: {vectors}; a name with {{epoch}} that ends in .h5")
+            if set(splits) != set(SPLITS):
+                raise ValueError(f"vectors: of {', '.join(splits)}; a study takes train and test")
+            if (collapse or {}).get("keep") == "moments":
+                raise ValueError("vectors: keep='moments' keeps none; leave out 'keep'")
+        self.head, self.rows, self.labels, self.vectors = head, rows, labels, vectors
         self.training = {
             "dataset": dataset,
             "backbone": backbone,
@@ -152,6 +165,10 @@ class CollapseCallback(Callback):
                     layer=PENULTIMATE,
                     **self.training,
                 )
+        if self.vectors is not None:
+            path = Path(self.vectors)
+            name = path.name.replace("{epoch}", str(epoch))
+            write_vectors(path.with_name(name), self._collapses, head)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 lightning = pytest.importorskip("lightning.pytorch")
 
+from collapseflow.images.sources.vectors import check  # noqa: E402
 from collapseflow.lightning import CollapseCallback  # noqa: E402
 from collapseflow.presentation.comparison import compare_studies  # noqa: E402
 from collapseflow.presentation.rows import COLUMNS, read_csv  # noqa: E402
@@ -82,7 +84,8 @@ def made(tmp_path):
 def test_rows_of_every_epoch_are_what_dense_formulas_say(tmp_path, made):
     (tmp_path / "mine").mkdir()
     torch.manual_seed(0)
-    network, callback = Network(), made(collapse={"products": "float64"})
+    hidden = tmp_path / "mine" / "hidden_{epoch}.h5"
+    network, callback = Network(), made(collapse={"products": "float64"}, vectors=hidden)
     trainer, loaders = fit(network, callback, 3, tmp_path)
     rows = read_csv(callback.rows)
     assert list(rows.columns) == COLUMNS
@@ -99,6 +102,13 @@ def test_rows_of_every_epoch_are_what_dense_formulas_say(tmp_path, made):
         features, labels = h.double().numpy(), images.tensors[1].numpy()
         weight = network.fc.weight.detach().double().numpy()
         expected = dense_measures(features, labels, answers, weight)
+        with h5py.File(tmp_path / "mine" / "hidden_3.h5") as file:
+            mine = file["split"][:] == split.encode()
+            np.testing.assert_array_equal(file["vectors"][mine], h.numpy())
+            np.testing.assert_array_equal(file["labels"][mine], labels)
+            np.testing.assert_array_equal(file["predictions"][mine], answers)
+            np.testing.assert_array_equal(file["weight"], network.fc.weight.detach().numpy())
+            np.testing.assert_array_equal(file["bias"], network.fc.bias.detach().numpy())
         if means is None:
             means = np.stack([features[labels == c].mean(axis=0) for c in range(4)])
         nearest = ((features[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
@@ -113,6 +123,8 @@ def test_rows_of_every_epoch_are_what_dense_formulas_say(tmp_path, made):
         assert last.loc["accuracy", "layer"] == ""
         assert set(last.drop("accuracy")["layer"]) == {"penultimate"}
         assert last.loc["accuracy", ["low", "high"]].notna().all() == (split == "test")
+    written = sorted(file.name for file in hidden.parent.glob("*.h5"))
+    assert written == ["hidden_1.h5", "hidden_2.h5", "hidden_3.h5"]
     # Once more the same, alone: nothing else changes.
     trainer.validate(network, loaders, verbose=False)
     again = read_csv(callback.rows).sort_values(COLUMNS[:9], ignore_index=True)
@@ -173,6 +185,23 @@ def test_definitions_of_others_get_no_rows(made):
         made(collapse={"definitions": "papyan2020"})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"vectors": "hidden.h5"}, "vectors: hidden.h5; a name with {epoch}"),
+        (
+            {"vectors": "{epoch}.h5", "collapse": {"keep": "moments"}},
+            "vectors: keep='moments' keeps none",
+        ),
+        ({"vectors": "{epoch}.h5", "splits": ["test"]}, "vectors: of test; a study takes train"),
+    ],
+)
+def test_vectors_that_cannot_be_written_are_said_before_the_training(arguments, words):
+    arguments = {"splits": ["train", "test"], "dataset": "points", "backbone": "mlp"} | arguments
+    with pytest.raises(ValueError, match=f"^{words}[^\n]*$"):
+        CollapseCallback("fc", 4, "rows.csv", **arguments)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_example_of_the_page_runs(tmp_path, processes):
     page = (ROOT / "docs" / "inside-my-loop.md").read_text(encoding="utf-8")
@@ -196,3 +225,8 @@ def test_the_example_of_the_page_runs(tmp_path, processes):
     assert set(zip(rows["epoch"], rows["split"], rows["n"], strict=True)) == {
         (epoch, split, n) for epoch in (1, 2) for split, n in (("train", 300), ("test", 100))
     }
+    check([str(tmp_path / f"hidden_{epoch}.h5") for epoch in (1, 2)])
+    with h5py.File(tmp_path / "hidden_2.h5") as file:
+        assert np.unique(file["split"][:], return_counts=True)[1].tolist() == [100, 300]
+        labels = np.arange(400) % 4
+        np.testing.assert_array_equal(np.bincount(file["labels"][:]), np.bincount(labels))

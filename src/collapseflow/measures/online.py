@@ -7,13 +7,13 @@ several processes train together is asked only of a PyTorch that the process has
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from collapseflow.features.stores import Head
+from collapseflow.features.stores import Block, Head
 from collapseflow.measures.collapse import MEASURES, PART_OF, require_apart
 from collapseflow.measures.definitions import PRESETS
 from collapseflow.measures.kept import BFLOAT16, KeptVectors, widened
@@ -237,7 +237,7 @@ class Collapse:
         wanted of; arguments and errors as of :meth:`compute`."""
         sums, narrow = self._merged()
         own = sums.means()
-        weights = None if head is None else self._head(head, own.means.shape[1])
+        weights = None if head is None else layer(head, self.n_classes, own.means.shape[1])
         if isinstance(sums, ClassMoments):
             if training is not None:
                 raise ValueError("training: of moments no nearest class mean can be told")
@@ -298,16 +298,46 @@ class Collapse:
             )
         return total, all(narrow for _, narrow, _ in shards)
 
-    def _head(self, head: Any, d: int) -> Head:
-        weight, bias = head if isinstance(head, tuple | list) else (head.weight, head.bias)
-        weight = widened(_numbers(weight)).astype(np.float64)
-        bias = np.zeros(len(weight)) if bias is None else widened(_numbers(bias))
-        if weight.shape != (self.n_classes, d) or bias.shape != (self.n_classes,):
-            raise ValueError(
-                f"a head with a weight of shape {weight.shape} and a bias of {bias.shape} for "
-                f"{self.n_classes} classes and vectors of {d} values"
-            )
-        return weight, bias
+    def vectors(self) -> Iterator[Block]:
+        """All vectors since the last :meth:`reset`: features (n, d), labels int64 (n,) and
+        predictions int64 (n,) or None, some at a time; of all processes, which all ask for them.
+
+        Raises
+        ------
+        ValueError
+            If moments are kept.
+        """
+        if self.keep == "moments":
+            raise ValueError("keep='moments': there are no vectors; keep='features' keeps them")
+        blocks = self._kept.blocks(1) if self._n else iter(())
+        while any(found := _gathered(next(blocks, None))):
+            yield from (block for block in found if block is not None)
+
+
+def layer(head: Any, n_classes: int, d: int) -> Head:
+    """Weight float64 (n_classes, d) and bias float64 (n_classes,) of a last layer, as
+    :meth:`Collapse.compute` takes it.
+
+    Raises
+    ------
+    ValueError
+        If they are of other shapes.
+    """
+    weight, bias = head if isinstance(head, tuple | list) else (head.weight, head.bias)
+    weight = widened(_numbers(weight)).astype(np.float64)
+    bias = np.zeros(len(weight)) if bias is None else widened(_numbers(bias)).astype(np.float64)
+    if weight.shape != (n_classes, d) or bias.shape != (n_classes,):
+        raise ValueError(
+            f"a head with a weight of shape {weight.shape} and a bias of {bias.shape} for "
+            f"{n_classes} classes and vectors of {d} values"
+        )
+    return weight, bias
+
+
+def is_first() -> bool:
+    """Whether this process writes what all of ``torch.distributed`` have found."""
+    distributed = _distributed()
+    return distributed is None or distributed.get_rank() == 0
 
 
 def _require(key: str, value: object, known: Collection[str]) -> None:
@@ -356,10 +386,18 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _gathered(mine: Answer) -> list[Answer]:
-    """What each process of ``torch.distributed`` has, in their order; mine alone without others."""
+def _distributed() -> Any:
+    """``torch.distributed`` where several processes work together, else None."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed
+
+
+def _gathered(mine: Answer) -> list[Answer]:
+    """What each process of ``torch.distributed`` has, in their order; mine alone without others."""
+    distributed = _distributed()
+    if distributed is None:
         return [mine]
     found: list[Answer] = [mine] * distributed.get_world_size()
     distributed.all_gather_object(found, mine)

@@ -416,8 +416,8 @@ class _SecondPass:
     along the basis of ``own.frame``.
 
     The t_j are of the type ``products``, in which the most is multiplied; all else is in float64.
-    Where float32 does not tell for certain which mean is nearest, float64 is asked: the distances to
-    those that it may be.
+    Where float32 does not tell for certain which mean is nearest, the distances to those that it
+    may be are taken in float64.
     """
 
     def __init__(
