@@ -18,7 +18,7 @@ from collapseflow.images.datasets import read_split  # noqa: E402
 from collapseflow.images.sources import huggingface, places  # noqa: E402
 from collapseflow.images.sources.prepare import prepare_dataset  # noqa: E402
 from collapseflow.running.errors import UserError  # noqa: E402
-from collapseflow.study.check import check_against_libraries  # noqa: E402
+from collapseflow.study.check import check_against_libraries, check_once  # noqa: E402
 from collapseflow.study.schema import load  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -282,6 +282,8 @@ def test_the_study_file_is_checked(tmp_path):
     place = str(tmp_path / "mine")
     make(range(20)).save_to_disk(place)
     assert check_against_libraries(load(study(location=place))) == []
+    check_once(load(study(location=place)), tmp_path / "checked")
+    assert len(list((tmp_path / "checked").iterdir())) == 1
     (line,) = check_against_libraries(load(study(location=place, columns={"label": "x"})))
     assert line.startswith(f"config key datasets.mine.location: {place}: columns.label: 'x' is not")
     (line,) = check_against_libraries(load(study(location=place, class_names=["a", "b", "c"])))

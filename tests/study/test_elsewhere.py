@@ -7,7 +7,7 @@ from collapseflow.features.checkpoints import link_checkpoints
 from collapseflow.features.extraction import epoch_failure, weights_after
 from collapseflow.features.networks import build
 from collapseflow.running.errors import UserError
-from collapseflow.study.check import check_against_libraries
+from collapseflow.study.check import check_against_libraries, check_once
 from collapseflow.study.elsewhere import find_checkpoints, missing_epochs
 from collapseflow.study.plan import Plan
 from collapseflow.study.schema import load
@@ -168,10 +168,15 @@ def test_checkpoints_that_do_not_fit_are_refused_before_any_job(study, tmp_path,
     for epoch in (1, 2, 4):
         save(epoch, "resnet18", 10)
     assert found() == []
+    assert caplog.messages.count("trainings.theirs: has no checkpoint of epoch 3") == 1
+    caplog.clear()
+    # A run says it, too, also where all was checked before.
+    for _ in range(2):
+        check_once(study(), tmp_path / "cache")
+    assert caplog.messages == ["trainings.theirs: has no checkpoint of epoch 3"] * 2
     (tmp_path / "log.csv").write_text("epoch,l\n2,0.5\n")
     (line,) = check_against_libraries(study(log=f"{tmp_path}/log.csv"))
     assert line.startswith(f"config key trainings.theirs.log: {tmp_path}/log.csv: has no column ")
-    assert "trainings.theirs: has no checkpoint of epoch 3" in caplog.text
     here = "config key trainings.theirs.checkpoints: "
     save(4, "resnet18", 9)
     (line,) = found()

@@ -1166,7 +1166,7 @@ def test_a_spectrum_that_takes_long_is_told_before_it_begins(caplog, change, tol
     photos = {"source": "torchvision", "name": "DTD", "size": 32}
     content = study(datasets={"photos": photos}, analyses=["transfer"])
     content["scattering"] = {"J": 2, "L": 8, "order": 2}
-    check.warn_of_slow_spectra(load({**content, **change}))
+    check.warn(load({**content, **change}))
     assert [record.getMessage() for record in caplog.records] == told
 
 

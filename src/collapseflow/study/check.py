@@ -59,7 +59,7 @@ def check_against_libraries(study: Study) -> list[str]:
     from collapseflow.presentation.logs import check_log
     from collapseflow.training.trained import check_trained
 
-    warn_of_slow_spectra(study)
+    warn(study)
     lines = []
 
     def ask(key: str, question, *arguments, **named) -> bool:
@@ -88,10 +88,6 @@ def check_against_libraries(study: Study) -> list[str]:
         ask(f"backbones.{key}", check_weights, *question)
     for name, *question in checkpoints(study) if all(sound) else []:
         ask(f"trainings.{name}", check_weights, *question)
-    for name in study.trainings:
-        if missing := missing_epochs(study.courses[name].measured_epochs()):
-            epochs = ", ".join(map(str, missing))
-            logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
     for name, *question in logs(study):
         ask(f"trainings.{name}", check_log, *question)
     for point, model in trained_models(study) if all(sound) else []:
@@ -243,11 +239,10 @@ def check_once(study: Study, cache: Path) -> None:
         "versions": [version(name) for name in ("torch", "torchvision", "scikit-learn")],
         "checked_by": __version__,
     }
-    content = json.dumps(asked, sort_keys=True, default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
     passed = cache / f"{digest}.ok"
     if passed.exists():
-        warn_of_slow_spectra(study)
+        warn(study)
         return
     answer = subprocess.run(
         # Names in a study are any text, also where the locale has ASCII alone.
@@ -259,13 +254,22 @@ def check_once(study: Study, cache: Path) -> None:
     )
     if answer.returncode:
         raise UserError(answer.stdout.strip() or answer.stderr.strip())
-    warn_of_slow_spectra(study)
+    warn(study)
     with writable():
         cache.mkdir(parents=True, exist_ok=True)
         passed.touch()
 
 
-def warn_of_slow_spectra(study: Study) -> None:
+def warn(study: Study) -> None:
+    """Say of trainings which epochs have no checkpoint, and what takes long."""
+    for name in study.trainings:
+        if missing := missing_epochs(study.courses[name].measured_epochs()):
+            epochs = ", ".join(map(str, missing))
+            logger.warning("trainings.%s: has no checkpoint of epoch %s", name, epochs)
+    _warn_of_slow_spectra(study)
+
+
+def _warn_of_slow_spectra(study: Study) -> None:
     """Say of raw pixels and scattering whose spectrum takes long, a line for each: its time grows
     with the third power of their number, where that is known before the images are read."""
     if not {"spectrum", "transfer"} & set(study.analyses):
