@@ -347,8 +347,9 @@ class ClassMeans:
         with blas_threads(1):
             left, singular, basis = np.linalg.svd(centred, full_matrices=False)
         least = max(centred.shape) * np.finfo(np.float64).eps * singular[0]
-        rank = np.count_nonzero(singular > least)
-        return basis[:rank], left[:, :rank] * singular[:rank]
+        # A slice would lie otherwise in memory, and products of it round otherwise.
+        kept = singular > least
+        return basis[kept], left[:, kept] * singular[kept]
 
     def suit_float32(self, directional: bool) -> bool:
         """Whether products with these means may be taken in float32: whether they are far from its
