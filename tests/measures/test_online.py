@@ -212,9 +212,9 @@ def counted_products(monkeypatch):
     types = []
     original = module._SecondPass.__init__
 
-    def recorded(self, own, training, parts, products):
+    def recorded(self, own, training, parts, products, each):
         types.append(products)
-        original(self, own, training, parts, products)
+        original(self, own, training, parts, products, each)
 
     monkeypatch.setattr(module._SecondPass, "__init__", recorded)
     return types
