@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from collapseflow.images.datasets import read_info
-from collapseflow.measures.statistics import MATCHED
+from collapseflow.measures.statistics import MATCHED, read_statistics
 from collapseflow.presentation.figures.curves import chosen_runs, chosen_splits
-from collapseflow.presentation.figures.geometry import read_state
 from collapseflow.presentation.material import (
     CLASSES,
     Described,
@@ -107,11 +106,12 @@ def _in_words(sizes: Mapping[str, int], splits: Sequence[str]) -> str:
 
 
 def _of_states(told: Mapping) -> dict[str, int]:
-    """The number of images of each split of the first state of a run that can be drawn."""
+    """The number of images of each split of a run: of its first state that has not failed."""
     for _, path in told["states"]:
-        state = read_state(path, told["layer"])
-        if not isinstance(state, str):
-            return {split: statistics.n_samples for split, statistics in state.items()}
+        state = read_statistics(path)
+        if state.failed is None:
+            of_layer = state.layers[told["layer"]]
+            return {split: statistics.n_samples for split, statistics in of_layer.items()}
     return {}
 
 
