@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from collapseflow.running.errors import UserError  # noqa: E402
 from collapseflow.study.check import check_against_libraries, check_once  # noqa: E402
 from collapseflow.study.schema import load  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(20) % 2
@@ -301,6 +303,33 @@ def test_from_the_study_file_to_the_data_set(tmp_path):
     prepare_dataset(entry, 0.2, 0, tmp_path, tmp_path / "mine.h5")
     test = read_split(tmp_path / "mine.h5", "test")
     assert test.images.shape == (4, 8, 8, 3) and test.labels.tolist() == LABELS[test.ids].tolist()
+
+
+def test_a_saved_data_set_is_classified(tmp_path):
+    levels = RNG.integers(0, 60, (60, 6, 5), dtype=np.uint8)
+    levels[1::2] += 150
+    pictures = [Image.fromarray(level) for level in levels]
+    features = datasets.Features({"picture": datasets.Image(), "kind": NAMED})
+    content = {"picture": pictures, "kind": [number % 2 for number in range(60)]}
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "mine")
+    (tmp_path / "study.yaml").write_text(
+        "study: m\n"
+        "datasets: {mine: {source: huggingface, location: mine}}\n"
+        "features: [raw]\n"
+        "classifiers: {linear: {estimator: collapseflow.LinearProbe}}\n",
+        encoding="utf-8",
+    )
+    table = "results/m/tables/accuracy_mine.csv"
+    words = ["-m", "snakemake", table, "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+    answer = subprocess.run(
+        [sys.executable, *words, "--configfile", "study.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
+    assert pd.read_csv(tmp_path / table)["accuracy"].tolist() == [1]
 
 
 def test_the_content_changes_with_the_files(tmp_path):
