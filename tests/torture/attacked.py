@@ -44,6 +44,8 @@ STUDY = {
 }
 #: What of its results is looked at and read by no job.
 READ_BY_NO_JOB = ("figures", "logs", "benchmarks", "progress")
+#: Columns and quantities of its tables that are others each time.
+TIMES = ["seconds", "images_per_second", "fit_seconds", "predict_seconds"]
 
 
 def command(folder: Path, study: dict, *arguments: str) -> list[str]:
@@ -59,10 +61,13 @@ def _tables(results: Path) -> dict[str, pd.DataFrame]:
     """What a study found; times and memory are others each time."""
     paths = sorted([*results.glob("*.csv"), *results.glob("tables/*.csv")])
     tables = {path.name: pd.read_csv(path, dtype=str) for path in paths if path.stem != "runtime"}
-    return {
-        name: rows.drop(columns=["seconds", "images_per_second"], errors="ignore")
-        for name, rows in tables.items()
-    }
+    return {name: _without_times(rows) for name, rows in tables.items()}
+
+
+def _without_times(rows: pd.DataFrame) -> pd.DataFrame:
+    if "quantity" in rows:
+        rows = rows[~rows["quantity"].isin(TIMES)].reset_index(drop=True)
+    return rows.drop(columns=TIMES, errors="ignore")
 
 
 def require_equal_tables(results: Path, expected: Path) -> None:
