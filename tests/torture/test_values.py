@@ -64,7 +64,7 @@ def test_any_features_come_back_or_are_refused(data):
             stores.write_store(path, batches, labels, ids, PROVENANCE)
         except UserError as error:
             bad = ids[~np.isfinite(features).all(axis=1)]
-            assert str(path) in str(error) and f"image {bad[0]} " in str(error)
+            assert str(path) in str(error) and f"image in row {bad[0]} of " in str(error)
             assert len(str(error).splitlines()) == 1
             assert not list(Path(place).iterdir())
             return
