@@ -56,6 +56,22 @@ def test_rows_of_an_epoch_come_together_as_lightning_writes_them(log):
     assert [record["learning_rate"] for record in read_log(several, {}, 1)] == [0.2, 0.1]
 
 
+def test_of_an_epoch_that_was_trained_again_the_last_time_counts(log):
+    # Killed in the third epoch, and begun again from the checkpoint of the first.
+    text = "epoch,loss,learning_rate\n1,4,0.3\n2,2,0.2\n3,9,0.1\n2,1,0.2\n2,2,0.15\n3,1,0.1\n"
+    assert read_log(log(text), {}, 1) == [
+        {"epoch": 1, "loss": 4.0, "learning_rate": 0.3},
+        {"epoch": 2, "loss": 1.5, "learning_rate": 0.15},
+        {"epoch": 3, "loss": 1.0, "learning_rate": 0.1},
+    ]
+    # Training and validation one after the other, and the last epoch first, are no second time.
+    text = "epoch,loss,validation_loss\n2,1,\n1,2,\n1,,4\n2,,3\n"
+    assert read_log(log(text), {}, 1) == [
+        {"epoch": 1, "loss": 2.0, "validation_loss": 4.0},
+        {"epoch": 2, "loss": 1.0, "validation_loss": 3.0},
+    ]
+
+
 def test_epochs_without_a_finite_value_are_left_out_and_named(log, caplog):
     path = log("epoch,loss\n1,0.5\n2,nan\n3,inf\n,0.1\n")
     assert read_log(path, {}, 1) == [{"epoch": 1, "loss": 0.5}]

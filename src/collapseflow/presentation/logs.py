@@ -27,7 +27,8 @@ def read_log(
 
     An epoch may have several rows, of which each tells a part, as in Lightning's logs: of several
     values :data:`MEANS` are averaged, and of others the last one counts. A row without the number
-    of an epoch is of that which comes next.
+    of an epoch is of that which comes next. Of an epoch that was trained again after others, as
+    after a return to an earlier checkpoint, only what was told the last time counts.
 
     Parameters
     ----------
@@ -51,12 +52,21 @@ def read_log(
                 f"log: {path}: has the epoch {number - 1 + counted_from:g}; allowed: whole numbers "
                 f"from {counted_from} (the key counted_from)"
             )
-    names = table.columns.drop("epoch")
-    ways = {name: "mean" if name in MEANS else "last" for name in names}
-    of_epochs = table.groupby("epoch").agg(ways).dropna(how="all")
+    of_epochs = pd.DataFrame(
+        {name: _by_epoch(table, name) for name in table.columns.drop("epoch")}
+    )
     return [
         {"epoch": int(epoch), **values.dropna().to_dict()} for epoch, values in of_epochs.iterrows()
     ]
+
+
+def _by_epoch(table: pd.DataFrame, name: str) -> pd.Series:
+    """What one column tells of each epoch that it tells anything of."""
+    told = table[["epoch", name]].dropna()
+    # Rows of an epoch that follow each other were written in one go.
+    go = told["epoch"].diff().ne(0).cumsum()
+    last = told[go == go.groupby(told["epoch"]).transform("max")]
+    return last.groupby("epoch")[name].agg("mean" if name in MEANS else "last")
 
 
 def _read(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
