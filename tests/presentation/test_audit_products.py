@@ -48,6 +48,16 @@ def test_numbers_are_in_rows_by_split(tmp_path, images, out):
     assert "images of 9 × 9 pixels, grey" in text and "sample" not in text
 
 
+def test_numbers_of_images_are_whole(tmp_path, figures):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 9, 9), np.uint8)
+    parts = (make_split(pixels[rows], np.array([0, 1])) for rows in (slice(2), slice(2, 4)))
+    path = tmp_path / "images.h5"
+    write_dataset(path, Splits(*parts, ["cat", "dog"], "made up"))
+    plot_audit(material(tmp_path, path), {})
+    sizes = figures[0].axes[0]
+    assert all(tick == round(tick) for tick in (*sizes.get_xticks(), *sizes.get_yticks()))
+
+
 def test_pairs_show_both_images_their_classes_and_what_they_have_in_common(
     tmp_path, images, figures
 ):

@@ -361,10 +361,11 @@ PRODUCTS: tuple[Product, ...] = (
         label="scattering coefficients",
         caption="""
             A training image of ``{title}``, of up to a hundred the one whose pixels vary most, and
-            six of its first-order scattering coefficients (J = {scattering[J]}, L =
-            {scattering[L]}, order {scattering[order]}), by scale j and the direction of the strokes
-            and edges they answer to. Images of ink, as MNIST's, are printed black on white. Look
-            for the scales and directions that answer to the strokes and edges of the image.""",
+            up to six of the first-order scattering coefficients of its grey values, the mean over
+            the colours (J = {scattering[J]}, L = {scattering[L]}, order {scattering[order]}), by
+            scale j and the direction of the strokes and edges they answer to. Images of ink, as
+            MNIST's, are printed black on white. Look for the scales and directions that answer to
+            the strokes and edges of the image.""",
         megabytes=2000,
     ),
     Product(

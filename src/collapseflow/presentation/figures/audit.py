@@ -74,6 +74,7 @@ def _draw_sizes(axis: Axes, classes: dict[str, list[int]]) -> None:
         axis.plot(np.arange(1, len(order) + 1), counts, label=curves.SPLIT_WORDS[split], **line)
     axis.set(ylabel="images of a class", xlabel="classes, the largest first")
     axis.set(xlim=(0.5, len(order) + 0.5), ylim=(0, None))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
     axis.grid(axis="y", linewidth=0.3, alpha=0.6)
