@@ -296,9 +296,15 @@ def test_captions_of_products_show_names_as_they_are(product):
         assert NASTY.replace("`", "'") in shown
 
 
+def test_long_names_are_cut_where_they_differ():
+    names = ["northern amber finch", "northern amber warbler", "great white shark, white shark"]
+    assert appearance.shortened([*names, "owl"], 14) == [
+        *("norther…finch", "norther…arbler", "great white s…", "owl"),
+    ]
+
+
 def test_a_name_from_right_to_left_does_not_turn_the_words_around_it():
     name = BIRD.replace(" ", "\N{NO-BREAK SPACE}")
     mark = "\N{LEFT-TO-RIGHT MARK}"
-    assert appearance.shortened(BIRD, 20) == f"{mark}{name}{mark}"
-    assert appearance.shortened("a bird", 20) == "a bird"
+    assert appearance.shortened([BIRD, "a bird"], 20) == [f"{mark}{name}{mark}", "a bird"]
     assert appearance.numbered_names(["a", BIRD], 2) == ["0  a", f"1  {mark}{name}{mark}"]

@@ -4,6 +4,7 @@ network."""
 import io
 import math
 import shutil
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from made_up import describe_run
 from page_of_study import N_TRAIN, TUNED, grey_of
 from PIL import Image
+
+from collapseflow.presentation.page import geometry
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -344,6 +347,14 @@ def test_pointing_at_a_cosine_reads_it(page):
     assert words.startswith(f"test images: {first} and {last} ")
     value = float(words.rpartition(" ")[2].replace("−", "-"))
     assert value == pytest.approx(cosines_of(4, 1)[0, 2], abs=0.01)
+
+
+def test_of_too_many_classes_for_cosines_no_column_is_empty(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(geometry, "moving", partial(geometry.moving, most_bytes=200))
+    page = open_page(address=page_of_study.write(tmp_path).as_uri())
+    assert {len(row) for row in means(page)} == {3}
+    assert texts(page, "#geometry th:visible") == ["class", "x, y, training", "x, y, test"]
+    assert "their cosines stand in the figure only" in page.inner_text("#geometry")
 
 
 # --- the explorer -----------------------------------------------------------------------------

@@ -52,9 +52,7 @@ def read_log(
                 f"log: {path}: has the epoch {number - 1 + counted_from:g}; allowed: whole numbers "
                 f"from {counted_from} (the key counted_from)"
             )
-    of_epochs = pd.DataFrame(
-        {name: _by_epoch(table, name) for name in table.columns.drop("epoch")}
-    )
+    of_epochs = pd.DataFrame({name: _by_epoch(table, name) for name in table.columns.drop("epoch")})
     return [
         {"epoch": int(epoch), **values.dropna().to_dict()} for epoch, values in of_epochs.iterrows()
     ]

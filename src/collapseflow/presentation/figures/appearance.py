@@ -1,6 +1,7 @@
 """The common appearance: legible in print, distinguishable for colour-blind readers."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -208,22 +209,36 @@ def _digits(number: int) -> Outline:
     return Outline(outline.vertices - middle, outline.codes)
 
 
-def shortened(name: str, letters: int) -> str:
-    """A name that is longer than so many letters, cut, with an ellipsis. One that is written from
-    right to left stays in a line, between marks, so that it does not turn the words around it."""
-    short = name if len(name) <= letters else f"{name[: letters - 1].rstrip()}…"
-    if not any(bidirectional(letter) in ("R", "AL") for letter in short):
-        return short
-    return f"{LEFT_TO_RIGHT}{short.replace(' ', NO_BREAK)}{LEFT_TO_RIGHT}"
+def shortened(names: Sequence[str], letters: int) -> list[str]:
+    """Names, of which those longer than so many letters are cut, with an ellipsis at the end; in
+    the middle where several names begin alike. One that is written from right to left stays in a
+    line, between marks, so that it does not turn the words around it."""
+    head, tail = letters // 2, letters - letters // 2 - 1
+    cut = [n if len(n) <= letters else f"{n[: letters - 1].rstrip()}…" for n in names]
+    often = Counter(cut)
+    return [
+        _in_line(
+            short
+            if often[short] == 1 or len(name) <= letters
+            else f"{name[:head].rstrip()}…{name[-tail:].lstrip()}"
+        )
+        for name, short in zip(names, cut, strict=True)
+    ]
+
+
+def _in_line(name: str) -> str:
+    if not any(bidirectional(letter) in ("R", "AL") for letter in name):
+        return name
+    return f"{LEFT_TO_RIGHT}{name.replace(' ', NO_BREAK)}{LEFT_TO_RIGHT}"
 
 
 def numbered_names(names: Sequence[str], n: int) -> list[str]:
     """Names of classes with their numbers, unless they are these, for a legend that has ``n`` of
     them: shortened."""
     letters = LETTERS if n <= FEW_NAMES else FEWER_LETTERS
-    short = [shortened(name, letters) for name in names]
     return [
-        name if name == str(number) else f"{number}  {name}" for number, name in enumerate(short)
+        name if name == str(number) else f"{number}  {name}"
+        for number, name in enumerate(shortened(names, letters))
     ]
 
 

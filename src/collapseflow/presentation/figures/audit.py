@@ -31,7 +31,12 @@ def plot_audit(material: Material, outputs: Outputs) -> None:
     style = material.style
     appearance.apply(style)
     found = read_json(material.audit)
-    class_names = read_info(material.images).class_names
+    names = [
+        name if name == str(number) else f"{number} {name}"
+        for number, name in enumerate(
+            appearance.shortened(read_info(material.images).class_names, MOST_LETTERS)
+        )
+    ]
     kinds = [kind for kind in WORDS if found["closest"][kind]]
     columns = min(CLOSEST, int(style["width"] / 0.8))
     side = style["width"] / columns
@@ -50,17 +55,12 @@ def plot_audit(material: Material, outputs: Outputs) -> None:
             for pair, (above, below) in zip(found["closest"][kind], axes.T, strict=False):
                 for axis, row in zip((above, below), pair["rows"], strict=True):
                     show(axis, file["images"][row], material.ink)
-                names = [_named(class_names[c], c) for c in dict.fromkeys(pair["labels"])]
                 value = pair["correlation"]
                 words = "equal" if value == 1 else f"{np.floor(10_000 * value) / 10_000:.4f}"
-                above.set_title("\n".join([words, *names]), fontsize=appearance.points(style, 2))
+                classes = [names[label] for label in dict.fromkeys(pair["labels"])]
+                above.set_title("\n".join([words, *classes]), fontsize=appearance.points(style, 2))
     appearance.title(figure, material.title, style)
     appearance.save(figure, outputs)
-
-
-def _named(name: str, number: int) -> str:
-    """The name of a class, after its number."""
-    return name if name == str(number) else f"{number} {appearance.shortened(name, MOST_LETTERS)}"
 
 
 def _draw_sizes(axis: Axes, classes: dict[str, list[int]]) -> None:

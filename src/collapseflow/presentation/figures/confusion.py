@@ -36,8 +36,9 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     """Of each true class (rows) the shares of test images that are taken for each class (columns).
 
     A panel for each feature set, all of one classifier; the images of all seeds are counted
-    together. Below it the class that is recognised least, or of many classes the three, and, where
-    classes are unequal (:data:`collapseflow.measures.confusion.UNEQUAL`), the balanced accuracy.
+    together. Below it the class that is recognised least, or of many classes the three, or how many
+    share that place; and, where classes are unequal
+    (:data:`collapseflow.measures.confusion.UNEQUAL`), the balanced accuracy.
     Many classes have no names, and similar ones stand beside each other, in the same order in all
     panels: those that are taken for each other. Of more than :data:`MOST_SHOWN` only those that are
     most often taken for each other are drawn.
@@ -84,7 +85,7 @@ def plot_confusion(material: Material, outputs: Outputs) -> None:
     names = None
     if few and room >= appearance.points(style, 2):
         letters = MOST_LETTERS if side > NARROW else FEWER_LETTERS
-        names = [appearance.shortened(name, letters) for name in class_names]
+        names = appearance.shortened(class_names, letters)
         # Of a panel, beside the names and numbers at the left, in the smallest font.
         beside = (max(map(len, names)) + 6) * 0.55 * appearance.points(style, 2) / 72
         side = (style["width"] - beside) / columns
@@ -212,11 +213,15 @@ def _name(
 def _worth(counts: np.ndarray, class_names: Sequence[str], n_least: int) -> str:
     """Of unequal classes the balanced accuracy; and the classes that are recognised least."""
     shares = recalls(counts)
-    least = [
-        f"{appearance.shortened(class_names[label], MOST_LETTERS)}, "
-        f"{100 * shares[label]:.0f} % of {int(counts[label].sum()):,}"
-        for label in np.argsort(shares, kind="stable")[:n_least]
-    ]
+    alike = int(np.count_nonzero(shares == np.nanmin(shares)))
+    if alike > LEAST_NAMED:
+        least = [f"{alike:,} classes, {100 * np.nanmin(shares):.0f} %"]
+    else:
+        names = appearance.shortened(class_names, MOST_LETTERS)
+        least = [
+            f"{names[label]}, {100 * shares[label]:.0f} % of {int(counts[label].sum()):,}"
+            for label in np.argsort(shares, kind="stable")[:n_least]
+        ]
     words = f"least: {'; '.join(least)}"
     if imbalance(counts) < UNEQUAL:
         return words

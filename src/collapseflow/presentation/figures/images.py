@@ -21,7 +21,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
     """A grid of training images, one class a row, drawn by the study's seed."""
     style, words = material.style, material.title
     split = read_split(material.images, "train")
-    class_names = read_info(material.images).class_names
+    names = appearance.shortened(read_info(material.images).class_names, MOST_LETTERS)
     appearance.apply(style)
     shown = np.unique(split.labels)[:MOST_CLASSES]
     columns = style["samples_per_class"]
@@ -44,7 +44,7 @@ def plot_samples(material: Material, outputs: Outputs) -> None:
         row[0].text(
             -0.15,
             0.5,
-            appearance.shortened(class_names[label], MOST_LETTERS),
+            names[label],
             transform=row[0].transAxes,
             ha="right",
             va="center",

@@ -56,7 +56,7 @@ def plot_variance(material: Material, outputs: Outputs) -> None:
     matrices = {folder: _distances(table, folder, n) for folder in features}
     known = [matrix for matrix in matrices.values() if np.isfinite(matrix).any()]
     order = appearance.by_similarity(known[0]) if many and known else np.arange(n)
-    short = [appearance.shortened(name, letters) for name in class_names]
+    short = appearance.shortened(class_names, letters)
     names = [short[label] for label in order]
     for (heat, bars), (folder, label) in zip(axes, features.items(), strict=True):
         chosen = table[table["features"] == folder]

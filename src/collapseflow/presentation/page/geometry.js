@@ -11,7 +11,7 @@ function nearness(place) {
 
 function moveGeometry(place) {
   const told = data("moving"), FINEST_COSINE = 127, MOST_NAMED = 20;
-  const number = (v, digits = 2) => v.toFixed(digits).replace("-", "−");
+  const number = (v, digits = 2) => v.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
   const [runField, run] = choice("run", told.runs.map((one, i) => [i, `${one.heading}, ${one.layer}`]), changeRun);
   const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "epoch", oninput: draw });
   const words = make("output", {});
@@ -21,8 +21,8 @@ function moveGeometry(place) {
   const share = make("figcaption"), titles = SIDES.map((side) => make("figcaption", {}, `Cosines, ${side} images`));
   const invite = "Point at a cosine to read it.", pointed = make("p", { class: "note", role: "status" }, invite);
   const scale = make("p", { class: "note" }), note = make("p", { class: "note" });
-  const body = make("tbody"), heads = ["class", "x, y, training", "x, y, test", "nearest class (cosine), training", "nearest class (cosine), test"];
-  const values = make("details", { class: "values" }, make("summary", {}, "The numbers of this picture"), wide("The numbers of the class means", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), body)));
+  const body = make("tbody"), heads = ["class", "x, y, training", "x, y, test", "nearest class (cosine), training", "nearest class (cosine), test"].map((head) => make("th", { scope: "col" }, head));
+  const values = make("details", { class: "values" }, make("summary", {}, "The numbers of this picture"), wide("The numbers of the class means", make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body)));
   place.append(
     make("div", { class: "controls" }, ...(told.runs.length > 1 ? [runField] : []), make("label", { class: "field slider" }, words, slider)),
     make("div", { class: "planes" }, make("figure", {}, plane, share), ...maps.map((map, i) => make("figure", {}, map, titles[i]))), scale, pointed, note, values);
@@ -40,7 +40,7 @@ function moveGeometry(place) {
     off = 0.05;
     for (const { pairs } of states) for (const value of pairs?.flatMap((side) => [...side]) ?? []) if (value >= -FINEST_COSINE) off = Math.max(off, Math.abs(value / FINEST_COSINE - one.simplex));
     for (const map of maps) { map.width = map.height = n; map.parentElement.hidden = !states[0].pairs; }
-    scale.hidden = pointed.hidden = !states[0].pairs;
+    scale.hidden = pointed.hidden = heads[3].hidden = heads[4].hidden = !states[0].pairs;
     const ramp = [-1, -0.5, 0, 0.5, 1].map((t) => `rgb(${nearness(t)})`).join(",");
     scale.replaceChildren(`Cosines: ${number(Math.max(-1, one.simplex - off))}`, make("span", { class: "scale", style: `background:linear-gradient(90deg,${ramp})` }), `${number(Math.min(1, one.simplex + off))}; in the middle of the scale ${number(one.simplex)}, as in a simplex.`);
     const fewer = states.length < one.measured ? ` ${states.length} of ${one.measured} measured epochs are here.` : "";
@@ -97,14 +97,13 @@ function moveGeometry(place) {
       context.putImageData(picture, 0, 0);
     });
     const nearest = (side, label) => {
-      if (!state.pairs) return "";
       const others = labels.map((other) => [cosine(state, side, label, other), other]).filter(([value]) => value !== undefined);
       const [value, other] = others.reduce((a, b) => b[0] > a[0] ? b : a, [-Infinity]);
       return other === undefined ? "" : [make("bdi", {}, classes[other]), ` (${number(value)})`];
     };
     const xy_of = (side, label) => { const found = at(state, side, label); return Number.isFinite(found[0]) ? found.map((v) => number(v)).join(", ") : "–"; };
     body.replaceChildren(...labels.map((label) => make("tr", {}, make("td", {}, make("bdi", {}, classes[label])),
-      ...[0, 1].map((side) => make("td", {}, xy_of(side, label))), ...[0, 1].map((side) => make("td", {}, ...nearest(side, label))))));
+      ...[0, 1].map((side) => make("td", {}, xy_of(side, label))), ...(state.pairs ? [0, 1].map((side) => make("td", {}, ...nearest(side, label))) : []))));
   }
 
   function point(event, side) {
