@@ -38,16 +38,18 @@ run: $(INSTALLED)
 report: $(INSTALLED)
 	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(CONFIG) write_page
 
+# The tests of a file share studies, and stay in one process.
+SIDE_BY_SIDE = --numprocesses=logical --maxprocesses=4 --dist=loadfile
 test: $(TESTABLE)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/snakefmt --check Snakefile workflow
 	$(VENV)/bin/snakemake --lint
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
 # What works together with libraries that are not needed: timm, datasets, Lightning and others.
 test-interop: $(INTEROP)/installed
-	$(INTEROP)/bin/python -m pytest tests/interop
+	$(INTEROP)/bin/python -m pytest tests/interop $(SIDE_BY_SIDE)
 
 # Fifty times the attacks of `make test` (docs/reliability.md), for hours; EFFORT=5 takes a tenth of
 # it, another SEED tries other cases.
