@@ -37,8 +37,12 @@ def wheel(tmp_path_factory):
     """The wheel, built from a copy: building leaves files behind."""
     folder = tmp_path_factory.mktemp("built")
     for name in PACKAGED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            # Another test may be writing compiled files.
+            compiled = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=compiled)
+        else:
+            shutil.copy(ROOT / name, folder / name)
     for leftover in folder.glob("src/*.egg-info"):
         shutil.rmtree(leftover)
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")

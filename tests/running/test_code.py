@@ -222,7 +222,8 @@ def test_imports_in_a_circle_come_to_an_end(package):
 
 def edited(tmp_path, monkeypatch, module, old, new):
     """A copy of this package in which one place of one file is another."""
-    shutil.copytree(code.PACKAGE, tmp_path / "collapseflow")
+    compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(code.PACKAGE, tmp_path / "collapseflow", ignore=compiled)
     monkeypatch.setattr(code, "PACKAGE", tmp_path / "collapseflow")
     path = tmp_path / "collapseflow" / module
     content = path.read_text(encoding="utf-8")
