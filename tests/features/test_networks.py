@@ -291,7 +291,10 @@ def test_each_of_several_layers_equals_a_hook_on_it(request, tmp_path, model, po
         expected, own_logits = with_hook(network, layer, images)
         if pool == "average" and expected.ndim == 4:
             expected = expected.mean((2, 3))
-        torch.testing.assert_close(features[layer], expected, rtol=1e-4, atol=1e-5)
+        # A batch norm that is part of its convolution rounds otherwise, and sums cancel: by a share
+        # of the largest values, which is more on some processors than on others.
+        rounding = 1e-5 * max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(features[layer], expected, rtol=1e-4, atol=rounding)
     torch.testing.assert_close(logits, own_logits, rtol=1e-4, atol=1e-5)
 
 
