@@ -113,7 +113,7 @@ def test_many_classes_have_no_names_and_stand_beside_those_they_are_taken_for(dr
     assert title.endswith(expected) == (n == 80)
 
 
-def test_of_very_many_classes_those_taken_for_each_other_are_shown_and_three_are_named(
+def test_of_very_many_classes_those_taken_for_each_other_are_shown_and_the_least_are_counted(
     draw, figures
 ):
     """Of 150 classes 40 pairs are taken for each other, the last four in all their images."""

@@ -427,11 +427,12 @@ PRODUCTS: tuple[Product, ...] = (
             What the classifier ``{confused_label}`` takes for what on the test images of
             ``{title}``, a panel for each feature set: of each true class (rows) the shares that are
             taken for each class (columns), of all seeds together. Colours go by the root of the
-            share. Below a panel: the class that is recognised least, of many classes three, and,
-            where the largest class has 1.5 times the test images of the smallest, the balanced
-            accuracy. More than 20 classes have no names, and similar ones stand beside each other;
-            of more than 100 only those most often taken for each other are shown. The CSV has all
-            counts, and with them the recall of each class. Look for dark cells beside the diagonal:
+            share. Below a panel: the class that is recognised least, of many classes three, or how
+            many share that place, and, where the largest class has 1.5 times the test images of
+            the smallest, the balanced accuracy. More than 20 classes have no names, and similar
+            ones stand beside each other; of more than 100 only those most often taken for each
+            other are shown. The CSV has all counts, and with them the recall of each class. Look
+            for dark cells beside the diagonal:
             classes that are taken for each other.""",
     ),
     Product(
