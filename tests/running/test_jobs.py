@@ -377,8 +377,9 @@ def test_sigterm_ends_a_job_with_one_line_and_leaves_nothing_partial(tmp_path, s
     assert half.read_text() == "half"
     assert names(tmp_path / "logs") == ["a.log", "a.log.lease"]
     process.send_signal(signal.SIGTERM)
-    _, screen = process.communicate(timeout=60)
-    assert process.returncode == 143
+    # Not `communicate`: it closes what the job reads, which lets it finish before it hears.
+    assert process.wait(timeout=60) == 143
+    screen = process.stderr.read()
     assert names(tmp_path / "out") == []
     assert names(tmp_path / "logs") == ["a.log"]
     assert len(screen.splitlines()) == 1
