@@ -163,6 +163,15 @@ def test_of_many_classes_the_first_are_shown(tmp_path, monkeypatch):
     assert "class 19" in page.texts and "class 20" not in page.texts
 
 
+def test_long_names_that_begin_alike_differ_in_maps_and_planes(tmp_path, monkeypatch):
+    classes = [f"a species of finches, {letter}" for letter in "ab"] + ["short"]
+    monkeypatch.setattr(page_of_study, "CLASSES", classes)
+    page = Page(page_of_study.write(tmp_path).read_text(encoding="utf-8"))
+    short = ["a speci…hes, a", "a speci…hes, b", "short"]
+    assert json.loads(page.scripts["explored-0"])["short"] == short
+    assert json.loads(page.scripts["moving"])["short"] == {"digits": short}
+
+
 def test_a_changed_template_style_or_script_writes_the_page_again():
     parts = read_module(Path(writing.__file__)).parts("*")
     names = {path.name for part in parts for path, _ in part.uses}

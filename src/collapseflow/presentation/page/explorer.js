@@ -157,7 +157,7 @@ function explore(place) {
     context.fillStyle = "#16191c";
     const written = [];
     for (const [label, middle] of names) {
-      const words = shortened(set.classes[label], 14);
+      const words = set.short[label];
       const at = [left + k * middle[0], top + k * middle[1]];
       // A name that would lie on another one waits until the map is larger.
       const half = [context.measureText(words).width / 2, 7 * ratio];

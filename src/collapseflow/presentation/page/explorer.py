@@ -12,6 +12,7 @@ from PIL import Image
 
 from collapseflow.images.datasets import SPLITS, Split, read_info, read_split, stratified_rows
 from collapseflow.measures.paired import unpack
+from collapseflow.presentation.figures.appearance import shortened
 from collapseflow.presentation.material import DescribedFeatures
 from collapseflow.presentation.rows import failure_of_results, read_results
 from collapseflow.running.errors import UserError
@@ -23,6 +24,8 @@ PER_SIDE = 50
 SIDES = (28, 20, 14)
 #: Of WebP, from 0 to 100.
 QUALITY = 20
+#: Letters of a class name in a map and in a plane of class means.
+LETTERS = 14
 #: Coordinates are whole numbers up to this one.
 FINEST = 2**16 - 1
 #: Images of a class in section 1, and classes there.
@@ -149,11 +152,11 @@ def describe(
 
     Returns
     -------
-    ``classes``; ``n`` points, of which the first ``n_train`` are training images; ``labels``,
-    ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps`` (uint16), base64; the
-    ``names`` of the points, or None; of each map by classifier which test images are ``wrong`` (a
-    bit each), and, where that is known, the classes that these are ``taken`` for (uint16), base64;
-    and the :func:`thumbnails`.
+    ``classes``, and their ``short`` names; ``n`` points, of which the first ``n_train`` are
+    training images; ``labels``, ``rows`` and ``ids`` (uint32), and the x and y of each of ``maps``
+    (uint16), base64; the ``names`` of the points, or None; of each map by classifier which test
+    images are ``wrong`` (a bit each), and, where that is known, the classes that these are
+    ``taken`` for (uint16), base64; and the :func:`thumbnails`.
     """
     images = mapped_images(dataset, maps[0], seed)
     answers = read_answers(columns, classification, images)
@@ -178,8 +181,10 @@ def describe(
             }
         )
     named = {name for one in described for name in one["wrong"]}
+    classes = read_info(dataset).class_names
     told = {
-        "classes": read_info(dataset).class_names,
+        "classes": classes,
+        "short": shortened(classes, LETTERS),
         "classifiers": {name: label for name, label in classifiers.items() if name in named},
         "n": len(images.labels),
         "n_train": int(np.count_nonzero(images.split == 0)),

@@ -26,11 +26,12 @@ function moveGeometry(place) {
   place.append(
     make("div", { class: "controls" }, ...(told.runs.length > 1 ? [runField] : []), make("label", { class: "field slider" }, words, slider)),
     make("div", { class: "planes" }, make("figure", {}, plane, share), ...maps.map((map, i) => make("figure", {}, map, titles[i]))), scale, pointed, note, values);
-  let one, states, classes, far, off;
+  let one, states, classes, short, far, off;
 
   function changeRun() {
     one = told.runs[run.value];
     classes = told.classes[one.dataset];
+    short = told.short[one.dataset];
     const n = classes.length;
     states = one.states.map((state) => {
       const pairs = state.cosines && new Int8Array(bytes(state.cosines).buffer), half = n * (n - 1) / 2;
@@ -86,7 +87,7 @@ function moveGeometry(place) {
     plane.append(...labels.flatMap((label) => mark(label, 0)), ...labels.flatMap((label) => mark(label, 1)));
     if (n <= MOST_NAMED) for (const label of labels) {
       const [x, y] = at(state, 0, label);
-      if (Number.isFinite(x)) plane.append(make("svg:text", { x: Math.min(92, Math.max(-92, k * x)), y: -k * y + (y > 0 ? -5 : 9), "text-anchor": k * x > 70 ? "end" : k * x < -70 ? "start" : "middle" }, shortened(classes[label], 14)));
+      if (Number.isFinite(x)) plane.append(make("svg:text", { x: Math.min(92, Math.max(-92, k * x)), y: -k * y + (y > 0 ? -5 : 9), "text-anchor": k * x > 70 ? "end" : k * x < -70 ? "start" : "middle" }, short[label]));
     }
     if (state.pairs) maps.forEach((map, side) => {
       const context = map.getContext("2d"), picture = context.createImageData(n, n);

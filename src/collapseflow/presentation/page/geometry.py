@@ -10,8 +10,9 @@ import numpy as np
 from collapseflow.images.datasets import read_info
 from collapseflow.measures.collapse import MEASURES
 from collapseflow.measures.statistics import MATCHED, Statistics
-from collapseflow.presentation.figures.appearance import by_similarity
+from collapseflow.presentation.figures.appearance import by_similarity, shortened
 from collapseflow.presentation.figures.geometry import SPLITS, cosines, principal_plane, read_state
+from collapseflow.presentation.page.explorer import LETTERS
 
 #: Epochs of a run that the page has, the first ones closer together.
 MOST_STATES = 24
@@ -40,15 +41,15 @@ def moving(
 
     Returns
     -------
-    ``classes``: names by data set; ``runs``: of each that has a state its ``dataset``, ``heading``,
-    ``layer``, ``measured`` (number of epochs), ``order`` of the classes in heat maps, ``simplex``
-    (the cosine -1/(C - 1)), and ``states``: of each ``epoch``, ``share`` (of the variance of the
-    training means that the plane has), ``nc1`` by split, ``means`` (float32: x and y of the class
-    means of training images, then of test images), ``ellipse`` (the within-class covariance xx, xy,
-    yy) and ``cosines`` (int8: those of the pairs i < j of training, then of test images), base64;
-    without ``cosines`` where the classes are too many. What is of a class without images is NaN, or
-    :data:`UNKNOWN`. Lengths are in units of the mean norm of the centred training means, and planes
-    are turned so that each is as like the next as it can be.
+    ``classes``: names by data set; ``short``: the same, cut; ``runs``: of each that has a state its
+    ``dataset``, ``heading``, ``layer``, ``measured`` (number of epochs), ``order`` of the classes
+    in heat maps, ``simplex`` (the cosine -1/(C - 1)), and ``states``: of each ``epoch``, ``share``
+    (of the variance of the training means that the plane has), ``nc1`` by split, ``means``
+    (float32: x and y of the class means of training images, then of test images), ``ellipse`` (the
+    within-class covariance xx, xy, yy) and ``cosines`` (int8: those of the pairs i < j of training,
+    then of test images), base64; without ``cosines`` where the classes are too many. What is of a
+    class without images is NaN, or :data:`UNKNOWN`. Lengths are in units of the mean norm of the
+    centred training means, and planes are turned so that each is as like the next as it can be.
     """
     classes = {
         dataset: read_info(images[dataset]).class_names
@@ -67,7 +68,8 @@ def moving(
         if states:
             told = {key: run[key] for key in ("dataset", "heading", "layer")}
             found.append({**told, "measured": len(run["states"]), **states})
-    return {"classes": classes, "runs": found}
+    short = {dataset: shortened(names, LETTERS) for dataset, names in classes.items()}
+    return {"classes": classes, "short": short, "runs": found}
 
 
 def _some(states: Sequence[Any], n: int) -> list[Any]:

@@ -64,7 +64,6 @@ function bytes(text) {
   for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
   return found;
 }
-const shortened = (name, letters) => name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
 
 // --- printing -----------------------------------------------------------------------------------
 
