@@ -97,10 +97,10 @@ def test_the_best_features_are_better_than_each_other_feature_set():
     )
     assert finding.verdict == FOUND
     assert finding.text == (
-        "The best of 3 feature sets on Digits is “Net, ImageNet”: Probe has 95.0 % [93.0, 97.0] of "
-        "1,000 test images right with “Net, ImageNet” and 91.0 % [89.0, 93.0] with scattering, "
-        "+4.0 points [+2.0, +6.0], p = 0.004; the others are worse by more than chance (asked for: "
-        "McNemar's test with p × 3 pairs < 0.05)."
+        "The best of 3 feature sets on Digits is “Net, ImageNet”: 95.0 % [93.0, 97.0] of 1,000 "
+        "test images are right with “Net, ImageNet” and 91.0 % [89.0, 93.0] with scattering "
+        "(Probe), +4.0 points [+2.0, +6.0], p = 0.004; the others are worse by more than chance "
+        "(asked for: McNemar's test with p × 3 pairs < 0.05)."
     )
     assert finding.short == "Best of 3 feature sets on Digits: Net, ImageNet"
     assert finding.shown_in[0] == ("tabulate_comparison", "digits")
@@ -207,7 +207,7 @@ def test_feature_sets_are_found_again_in_the_tables_of_a_study(collect, write, o
     found = Results(**{**vars(made), "rows": read_csv(measures), "failures": read_csv(failures)})
     finding = only(best_features(found))
     assert finding.verdict == FOUND and finding.short == "Best of 3 feature sets on Digits: 1.0"
-    assert "90.5 ± 0.7 % (2 seeds) of 1,000 test images right with 1.0 and 70.5" in finding.text
+    assert "90.5 ± 0.7 % (2 seeds) of 1,000 test images are right with 1.0 and 70.5" in finding.text
 
 
 def test_one_feature_set_is_not_the_best():

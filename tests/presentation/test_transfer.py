@@ -130,7 +130,7 @@ def test_after_fine_tuning_the_layer_is_that_of_the_runs(scatter):
         x = geometric(number(*who, "flatten", "nc1") + 0.01, 0.01)
         expected.append((x, 100 * (number(*who) + 0.01)))
     assert np.allclose(drawn(axes[1, 0]), sorted(expected), rtol=1e-9)
-    assert axes[1, 0].get_title() == "too few points for ρ\nn = 2"
+    assert axes[1, 0].get_title() == "too few points for ρ:\nat most 1 a target"
     after = points[points["after"] == "fine-tuning"]
     assert set(after["layer"]) == {"flatten"} and set(after["recipe"]) == {"plain"}
 
@@ -153,7 +153,7 @@ def test_how_hard_a_target_is_and_targets_of_few_points_do_not_count(scatter):
 
 def test_few_points_have_no_correlation(scatter):
     axes, _ = scatter([*falling("digits", 5, 10), *falling("fashion", 5, 0)])
-    assert axes[0, 0].get_title() == "too few points for ρ\nn = 10"
+    assert axes[0, 0].get_title() == "too few points for ρ:\nat most 5 a target"
 
 
 def test_equal_accuracies_have_no_correlation(scatter):

@@ -217,8 +217,10 @@ def _correlation(points: pd.DataFrame) -> str:
     ]
     found = spearman(groups, SEED)
     if found.rho is None:
-        few = all(len(values) < MIN_POINTS for values, _ in groups)
-        return f"{'too few points for ρ' if few else 'no correlation'}\nn = {len(points)}"
+        most = max(len(values) for values, _ in groups)
+        if most < MIN_POINTS:
+            return f"too few points for ρ:\nat most {most} a target"
+        return f"no correlation\nn = {len(points)}"
     targets = f"{found.n_groups} target{'s' if found.n_groups > 1 else ''}"
     interval = f"[{found.low:.2f}, {found.high:.2f}], n = {found.n_points}"
     return f"ρ = {found.rho:.2f}, {targets}\n{interval}".replace("-", "−")

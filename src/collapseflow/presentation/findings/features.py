@@ -66,8 +66,9 @@ def best_features(results: Results) -> list[Finding]:
         ]
         second = (equal or others)[0]
         numbers = (
-            f"{results.classifier_label} has {best.words} of {best.accuracies[0].n:,} test images "
-            f"right with {named([best.label])} and {second.words} with {named([second.label])}, "
+            f"{best.words} of {best.accuracies[0].n:,} test images are right with "
+            f"{named([best.label])} and {second.words} with {named([second.label])} "
+            f"({results.classifier_label}), "
             f"{points(differences[best.name, second.name])}, "
             f"{probability(differences[best.name, second.name]['p'])}"
         )
