@@ -347,7 +347,8 @@ def every_layer(folder: Path) -> Work:
             )
             for layer in LAYERS
         }
-        last = statistics["penultimate"].values()
+        # Beside them stand those of a sample of the training images.
+        last = [statistics["penultimate"][split] for split in SPLITS]
         n = sum(of_split.n_samples for of_split in last)
         return {"items": n, "norm": float(sum(of_split.norms.sum() for of_split in last)) / n}
 
