@@ -217,7 +217,7 @@ def _correlation(points: pd.DataFrame) -> str:
     ]
     found = spearman(groups, SEED)
     if found.rho is None:
-        most = max(len(values) for values, _ in groups)
+        most = max((len(values) for values, _ in groups), default=0)
         if most < MIN_POINTS:
             return f"too few points for ρ:\nat most {most} a target"
         return f"no correlation\nn = {len(points)}"
