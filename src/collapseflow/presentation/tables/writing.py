@@ -42,6 +42,8 @@ _MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 #: What begins a heading, a list or a rule.
 _BLOCK = re.compile(r"^(\d*)([#+.)=-])(?=[\s#=-]|$)")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+#: Of a percentage below 100: one wrong image of a million shows.
+MOST_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,9 @@ def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> s
     """``mean ± sd`` of one of the quantities of the table, ``mean ×÷ factor`` of geometric ones;
     the mean alone where there is one seed.
 
-    Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`) and a
-    standard deviation that is not rounded to zero; others have three and two digits.
+    Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`), so
+    many that none below 100 is rounded to it, and a standard deviation that is not rounded to zero;
+    others have three and two digits.
 
     Parameters
     ----------
@@ -154,6 +157,9 @@ def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> s
     written = quantity(name)
     if written.is_accuracy:
         places = decimals(half_width)
+        # Not all are right where one is wrong.
+        while mean < 1 and float(f"{100 * mean:.{places}f}") == 100 and places < MOST_DECIMALS:
+            places += 1
         words = [f"{100 * mean:.{places}f}"]
         if not math.isnan(sd):
             words.append(f"{100 * sd:.{places if sd == 0 else max(places, decimals(sd))}f}")
