@@ -75,7 +75,8 @@ def write_page(path: Path, sections: dict[str, Section]) -> None:
         "ratio is the median of the ratios within a round, with the smallest and the largest in "
         "brackets. Starting Python and importing is not timed, except in studies and plans. MiB is "
         "what the work adds to its process at the peak, and on a card what PyTorch has taken of "
-        "its memory, data set and weights included.",
+        "its memory, data set and weights included. Sections of different dates may be of machines "
+        "of different speed: only what stands in one section can be compared.",
         machine(),
         versions(),
         f"Measured on {newest}.",

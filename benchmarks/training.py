@@ -254,7 +254,7 @@ if __name__ == "__main__":
         rows(),
         prepare,
         floor,
-        # A round of all these takes six minutes on two cores.
+        # A round of all these takes nine minutes on two cores.
         rounds=3,
         per_second="images",
     )

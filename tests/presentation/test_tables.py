@@ -104,9 +104,10 @@ def test_means_have_the_digits_that_tell_something(quantity, mean, sd, expected)
         (0.0295, 0.9001, 0.0032, "90 ± 0.3"),
         (0.0027, 0.98126, 0.0206, "98.1 ± 2.1"),
         (0.0295, 0.9001, 0.0, "90 ± 0"),
-        # One wrong image of 400 is none of "all right".
+        # Less than all images is not written as 100.
         (0.0295, 0.9975, float("nan"), "99.8"),
         (0.0295, 0.9999, float("nan"), "99.99"),
+        (0.0295, 0.9999999, float("nan"), "99.99999"),
         (0.0295, 1.0, float("nan"), "100"),
     ],
 )

@@ -42,8 +42,6 @@ _MARKDOWN = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
 #: What begins a heading, a list or a rule.
 _BLOCK = re.compile(r"^(\d*)([#+.)=-])(?=[\s#=-]|$)")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-#: Of a percentage below 100: one wrong image of a million shows.
-MOST_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> s
     if written.is_accuracy:
         places = decimals(half_width)
         # Not all are right where one is wrong.
-        while mean < 1 and float(f"{100 * mean:.{places}f}") == 100 and places < MOST_DECIMALS:
+        while float(f"{100 * mean:.{places}f}") == 100 > 100 * mean:
             places += 1
         words = [f"{100 * mean:.{places}f}"]
         if not math.isnan(sd):
