@@ -174,9 +174,7 @@ class _Piece(NamedTuple):
             (np.ones(len(order)), order, np.append(starts, len(order))),
             shape=(len(starts), len(order)),
         )
-        # One by one: sums of all these classes would be taken out and put back.
-        for row, of_class in zip(in_order[starts].tolist(), members @ values, strict=True):
-            sums[row] += of_class
+        sums[in_order[starts]] += members @ values
 
 
 def _pieces(
@@ -224,13 +222,16 @@ class ClassSums:
         self.by_label: dict[int, tuple[int, np.ndarray, float]] = {}
 
     def merge(self, other: "ClassSums") -> None:
-        """Add those of other samples."""
+        """Add those of other samples, which are not to be used any more."""
         for label, (count, total, norm) in other.by_label.items():
             if label in self.by_label:
-                mine = self.by_label[label]
-                self.by_label[label] = mine[0] + count, mine[1] + total, mine[2] + norm
+                my_count, my_total, my_norm = self.by_label[label]
+                # In place: a new array for each class and block takes as long as the first pass.
+                my_total += total
+                self.by_label[label] = my_count + count, my_total, my_norm + norm
             else:
-                self.by_label[label] = count, total, norm
+                # A view would keep the sums of all classes of the block.
+                self.by_label[label] = count, total.copy(), norm
 
     def means(self) -> "ClassMeans":
         """The mean of each class.
@@ -775,7 +776,8 @@ def reduce_stream(
     head
         Weight (K, d) and bias (K,) of the last layer, if the features are its input.
     parts, products
-        As of :func:`scatter_around`.
+        As of :func:`scatter_around`; with ``float32`` the distances between class means are those
+        of :class:`LoopStatistics`.
     groups
         Of all samples, int64 (N,), where these come in groups.
 
@@ -791,7 +793,8 @@ def reduce_stream(
     own = sum_classes(stream, threads).means()
     nearest = own if training is None else training
     found = scatter_around(own, nearest, stream, threads, parts, products, groups is not None)
-    return statistics_of(own, found, head, groups), own
+    kind = LoopStatistics if products == "float32" else Statistics
+    return statistics_of(own, found, head, groups, kind), own
 
 
 def statistics_of(
