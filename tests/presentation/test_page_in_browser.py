@@ -164,6 +164,19 @@ def test_a_table_is_sorted_by_a_click_and_the_other_way_by_a_second(page):
     assert page.locator(".compared [aria-sort=ascending]").count() == 1
 
 
+def test_what_a_row_is_of_stays_when_a_wide_table_is_moved(open_page):
+    page = open_page(240)
+    table = page.locator(".product", has_text="which differ").first
+    table.locator("summary").click()
+    name, number = (table.locator(f"tbody td:nth-child({n})").first for n in (1, 2))
+    before = [cell.bounding_box()["x"] for cell in (name, number)]
+    wide = table.locator(".wide")
+    moved = wide.evaluate("wide => { wide.scrollLeft = 20; return wide.scrollLeft }")
+    after = [cell.bounding_box()["x"] for cell in (name, number)]
+    assert moved > 0
+    assert after == [before[0], before[1] - moved]
+
+
 def test_a_pair_gives_its_difference(page):
     buttons = page.locator(".pick")
     buttons.nth(1).click()
