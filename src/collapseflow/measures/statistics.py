@@ -502,10 +502,6 @@ class _SecondPass:
                 # In place, where the part may stand: nothing else is asked of either.
                 z *= self.weights[of_samples][:, None]
                 self._add_products(balanced, z)
-        if self.dtype != np.float64:
-            for triangle in (scatter, balanced):
-                if triangle is not None:
-                    triangle += np.tril(triangle, -1).T
 
         def count(which: np.ndarray) -> np.ndarray:
             return np.bincount(rows[which], minlength=n_classes)
@@ -624,6 +620,11 @@ def scatter_around(
     for of_block in blocks:
         total.merge(of_block)
         del of_block
+    if products != "float64":
+        # :meth:`_SecondPass._add_products` leaves the upper triangle out.
+        for triangle in (total.scatter, total.balanced):
+            if triangle is not None:
+                triangle += np.tril(triangle, -1).T
     return total
 
 
