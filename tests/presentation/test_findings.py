@@ -22,6 +22,7 @@ from collapseflow.presentation.findings.results import (
 from collapseflow.presentation.findings.seeds import recipes_beyond_seeds, starts_beyond_seeds
 from collapseflow.presentation.findings.terminal import terminal_phase
 from collapseflow.presentation.findings.training import effect_of_training, train_and_test
+from collapseflow.presentation.findings.words import smaller
 from collapseflow.presentation.material import Material
 from collapseflow.presentation.rows import COLUMNS, IDENTITY, read_csv
 from collapseflow.presentation.tables.comparisons import comparison_table
@@ -546,3 +547,18 @@ def test_links_are_of_what_the_study_has():
         "verdict": "found",
         "links": ["p.png", "s.md"],
     }
+
+
+@pytest.mark.parametrize(
+    ("falls", "expected"),
+    [
+        ([3.42, 13.7], "3.4 to 14 times smaller"),
+        ([0.5, 0.25], "2.0 to 4.0 times larger"),
+        ([0.5, 2.0], "from 2.0 times larger to 2.0 times smaller"),
+        # Nothing is 1.0 times larger.
+        ([0.9998, 1.2], "1.0 to 1.2 times smaller"),
+        ([1.0002, 0.5], "1.0 to 2.0 times larger"),
+    ],
+)
+def test_a_factor_that_reads_as_one_is_neither_a_fall_nor_a_rise(falls, expected):
+    assert smaller(falls) == expected

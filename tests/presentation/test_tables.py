@@ -100,8 +100,8 @@ def test_means_have_the_digits_that_tell_something(quantity, mean, sd, expected)
         (0.0027, 0.98126, float("nan"), "98.1"),
         (0.00096, 0.98126, float("nan"), "98.1"),
         (0.00094, 0.98126, float("nan"), "98.13"),
-        # Seeds that differ are not rounded to none.
-        (0.0295, 0.9001, 0.0032, "90 ± 0.3"),
+        # Seeds that differ are not rounded to none, and their mean has the same decimals.
+        (0.0295, 0.9001, 0.0032, "90.0 ± 0.3"),
         (0.0027, 0.98126, 0.0206, "98.1 ± 2.1"),
         (0.0295, 0.9001, 0.0, "90 ± 0"),
         # Less than all images is not written as 100.
@@ -553,7 +553,7 @@ def test_runs_that_failed_leave_cells_empty_and_are_named(collect, collapse, out
         ["data set", "network", "recipe", "weight decay", *WORDS],
         # Of 90 and 91 the deviation is the root of 1/2; of 1 and 2 that of the logarithms is
         # log 2 over the root of 2.
-        ["Digits 8×8", "ResNet18", "decay", "0", "100.00 ± 0.00", "90 ± 0.7", "1.41 ×÷ 1.63",
+        ["Digits 8×8", "ResNet18", "decay", "0", "100.00 ± 0.00", "90.5 ± 0.7", "1.41 ×÷ 1.63",
          *["0.250 ± 0.0"] * 3],
         ["Digits 8×8", "ResNet18", "decay", "0.1", *[""] * 6],
     ]  # fmt: skip

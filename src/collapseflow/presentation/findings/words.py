@@ -52,11 +52,14 @@ def spread(values: Sequence[float], write: Callable[[float], str], joint: str = 
 
 def smaller(falls: Sequence[float], joint: str = " to ") -> str:
     """By which factors something has fallen: ``3.4 to 14 times smaller``; below 1 it has risen."""
-    if max(falls) < 1:
-        return f"{spread([1 / fall for fall in falls], factor, joint)} times larger"
-    if min(falls) < 1:
-        return f"from {factor(1 / min(falls))} times larger to {factor(max(falls))} times smaller"
-    return f"{spread(falls, factor, joint)} times smaller"
+    # What reads as 1.0 has neither fallen nor risen.
+    read = [1.0 if factor(max(fall, 1 / fall)) == "1.0" else fall for fall in falls]
+    low, high = min(read), max(read)
+    if low < 1 < high:
+        return f"from {factor(1 / low)} times larger to {factor(high)} times smaller"
+    if low < 1:
+        return f"{spread([1 / fall for fall in read], factor, joint)} times larger"
+    return f"{spread(read, factor, joint)} times smaller"
 
 
 def named(names: Iterable[str]) -> str:

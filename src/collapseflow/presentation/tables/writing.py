@@ -144,8 +144,8 @@ def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> s
     the mean alone where there is one seed.
 
     Accuracies are in percent, with the decimals that their interval allows (:func:`decimals`), so
-    many that none below 100 is rounded to it, and a standard deviation that is not rounded to zero;
-    others have three and two digits.
+    many that none below 100 is rounded to it, and no standard deviation to zero; others have three
+    and two digits.
 
     Parameters
     ----------
@@ -155,12 +155,14 @@ def spread(name: str, mean: float, sd: float, half_width: float = math.nan) -> s
     written = quantity(name)
     if written.is_accuracy:
         places = decimals(half_width)
+        if sd > 0:
+            places = max(places, decimals(sd))
         # Not all are right where one is wrong.
         while float(f"{100 * mean:.{places}f}") == 100 > 100 * mean:
             places += 1
         words = [f"{100 * mean:.{places}f}"]
         if not math.isnan(sd):
-            words.append(f"{100 * sd:.{places if sd == 0 else max(places, decimals(sd))}f}")
+            words.append(f"{100 * sd:.{places}f}")
         return " ± ".join(words)
     factor = written.logarithmic
     words = [f"{mean:#.3g}".removesuffix(".")]
