@@ -935,34 +935,45 @@ def test_what_training_said_has_four_panels(tmp_path, write, write_tables, figur
 
 def test_layers_in_order_before_and_after_training(arguments, figures):
     names = ["conv1", "layer2", "flatten"]
-    several = describe_runs(["digits", "mnist5k"], ["vgg11"], layers=names)
+    several = describe_runs(["mnist5k", "digits"], ["vgg11"], layers=names)
     layers.plot_layers(arguments([*several, *describe_runs(["digits"], ["resnet18"])]), {})
     panels = figures[0].axes
-    assert len(panels) == 4
+    shown = list(product(panels_of("layers"), several))
+    assert len(panels) == len(shown) == 8
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == names
     colour = appearance.backbone_colours(list(BACKBONES))["vgg11"].lower()
-    markers = appearance.dataset_markers(list(DATASETS))
-    for panel, measure in zip(panels, panels_of("layers"), strict=True):
+    for panel, (measure, run) in zip(panels, shown, strict=True):
+        assert panel.get_title().startswith(f"{DATASETS[run.dataset]}: ")
         assert {c for c, _, _ in curves_of(panel)} == {colour}
         drawn = iter(marked(panel))
         scale = 100 if measure == "accuracy_nearest_mean" else 1
-        for run, epoch, split in product(several, (0, N_EPOCHS), ("train", "test")):
+        for epoch, split in product((0, N_EPOCHS), ("train", "test")):
             line = next(drawn)
             expected = [scale * value_of(run, epoch, layer, split, measure) for layer in names]
             assert line.get_ydata() == pytest.approx(expected)
             assert line.get_xdata().tolist() == [0, 1, 2]
-            assert line.get_marker() == markers[run.dataset]
             assert (line.get_alpha() < 1) == (epoch == 0)
-            if measure != "log_fuzziness":
-                assert (line.get_linestyle() == "-") == (split == "train")
+            # Three layers are joined: they have no straight line and no correlation.
+            assert (line.get_linestyle() == "-") == (split == "train")
         assert next(drawn, None) is None
+        assert panel.get_legend() is None
     assert "ResNet18" not in words_of(figures[0])[0]
 
 
+def test_layers_of_one_data_set_have_markers_for_their_runs(arguments, figures):
+    decays = [{"weight_decay": value} for value in (0, 0.1)]
+    runs = describe_runs(["digits"], ["vgg11"], settings=decays, layers=["conv1", "flatten"])
+    layers.plot_layers(arguments(runs), {})
+    assert figures[0].get_suptitle() == DATASETS["digits"]
+    for panel in figures[0].axes:
+        after = {line.get_marker() for line in marked(panel) if line.get_alpha() == 1}
+        assert len(after) == len(runs)
+
+
 def test_log_fuzziness_has_its_least_squares_line_and_correlation(arguments, figures):
-    names = ["a", "b", "c", "flatten"]
+    names = ["a", "b", "c", "d", "flatten"]
     runs = describe_runs(["digits"], ["vgg11"], layers=names)
-    train = {0: [5.0, 5.0, 5.0, 5.0], N_EPOCHS: [4.0, 3.5, 1.0, 0.5]}
+    train = {0: [5.0, 5.0, 5.0, 5.0, 5.0], N_EPOCHS: [4.0, 3.5, 1.0, 0.5, 0.0]}
 
     def value(run, epoch, layer, split, quantity):
         of_epoch = train.get(epoch, train[0])
@@ -973,13 +984,13 @@ def test_log_fuzziness_has_its_least_squares_line_and_correlation(arguments, fig
     # Where all layers are equal there is no correlation, hence no line.
     lines = [line for line in panel.lines if line not in marked(panel)]
     assert len(lines) == 2
-    # By hand: mean of x 1.5 and of y 2.25; sums of products -6.5, of squares 5 and 9.25.
+    # By hand: mean of x 2 and of y 1.8; sums of products -11, of squares 10 and 13.3.
     for line, shift in zip(lines, (0, 1), strict=True):
-        ends = [2.25 + shift - 1.3 * (x - 1.5) for x in (0, 3)]
-        assert line.get_xdata().tolist() == [0, 3]
+        ends = [1.8 + shift - 1.1 * (x - 2) for x in (0, 4)]
+        assert line.get_xdata().tolist() == [0, 4]
         assert line.get_ydata() == pytest.approx(ends)
     (words,) = panel.get_legend().get_texts()
-    assert words.get_text() == f"r = −{6.5 / math.sqrt(5 * 9.25):.2f}"
+    assert words.get_text() == f"r = −{11 / math.sqrt(10 * 13.3):.2f}"
 
 
 def test_each_backbone_with_several_layers_has_panels_of_its_own(arguments, figures):

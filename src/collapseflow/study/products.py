@@ -612,12 +612,12 @@ PRODUCTS: tuple[Product, ...] = (
             Accuracy on the test images beside neural collapse, over the epochs of training and,
             where a network is read at several layers, over its layers: of the network itself, of
             the nearest class mean of the training images, and of the probes that the study fitted.
-            Log D is the separation fuzziness of He and Su (2023) with its least squares line.
-            Solid: training images, as many of each class as there are test images; dashed, and
-            hollow markers: test images. Faint: before training; grey: a start of several recipes;
-            strong: after the last epoch. Several seeds: mean and one standard deviation (ddof = 1),
-            of NC1 the geometric ones. Look for whether probes gain or lose where NC1 and log D
-            fall.""",
+            Log D is the separation fuzziness of He and Su (2023), of five layers or more with its
+            least squares line. Solid: training images, as many of each class as there are test
+            images; dashed, and hollow markers: test images. Faint: before training; grey: a start
+            of several recipes; strong: after the last epoch. Several seeds: mean and one standard
+            deviation (ddof = 1), of NC1 the geometric ones. Look for whether probes gain or lose
+            where NC1 and log D fall.""",
     ),
     Product(
         name="geometry",
@@ -714,8 +714,9 @@ PRODUCTS: tuple[Product, ...] = (
         category="Neural collapse",
         label="measures by layer",
         caption=f"""
-            Neural collapse from layer to layer: {_defined("layers")}. The straight line of log D is
-            its least squares line, with Pearson's r on the training images (He and Su 2023).
+            Neural collapse from layer to layer: {_defined("layers")}. The straight line of log D of
+            five layers or more is its least squares line, with Pearson's r on the training images
+            (He and Su 2023).
             Several seeds: mean and one standard deviation (ddof = 1), on logarithmic axes the
             geometric ones. Solid: training images (for measures as many of each class as there are
             test images); dashed: test images. Faint: before training, grey where several recipes

@@ -18,6 +18,8 @@ MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "li
 MOMENT_WORDS = {"first": "epoch 0, before training", "last": "after the last epoch"}
 #: So many letters have room side by side below an axis.
 LETTERS = 48
+#: Of fewer layers a straight line says nothing: almost any three points are near one.
+LAYERS_OF_LINE = 5
 
 
 def layer_axis(axis: Axes, names: Sequence[str]) -> None:
@@ -36,17 +38,21 @@ def over_layers(rows: pd.DataFrame, names: Sequence[str], geometric: bool = Fals
 
 
 def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | None:
-    """Points of log D, and the least squares line through them (He and Su 2023).
+    """Points of log D, and the least squares line through them (He and Su 2023); fewer than
+    :data:`LAYERS_OF_LINE` are joined instead.
 
     Returns
     -------
-    Pearson's r with the number of the layer; None for fewer than three layers, and where there is
-    no correlation.
+    Pearson's r with the number of the layer; None for so few layers, and where there is no
+    correlation.
     """
+    known = curve["middle"].dropna()
+    if len(known) < LAYERS_OF_LINE:
+        curves.draw(axis, curve.index, curve, bars=True, **line)
+        return None
     bare = {key: value for key, value in line.items() if not key.startswith("marker")}
     curves.draw(axis, curve.index, curve, bars=True, **{**line, "linestyle": ""})
-    known = curve["middle"].dropna()
-    fit = pearson_fit(known.index, known) if len(known) > 2 else None
+    fit = pearson_fit(known.index, known)
     if fit is None:
         return None
     slope, intercept, r = fit
@@ -58,13 +64,13 @@ def draw_fuzziness(axis: Axes, curve: pd.DataFrame, **line: object) -> float | N
 def plot_layers(material: Material, outputs: Outputs) -> None:
     """Neural collapse at each layer of a backbone, on training and test images.
 
-    A panel for each backbone and quantity of the table that has one
-    (:func:`collapseflow.measures.quantities.panels_of`); a line for each series and data set, which
-    its markers tell: solid on training images (for measures as many as there are test images) and
-    dashed on test images, faint at epoch 0 and strong after the last epoch. A start that several
-    series have in common is grey. Of several seeds it is the mean with a band of one standard
-    deviation, geometric ones on logarithmic axes. The lines of log D are those of least squares;
-    Pearson's r on the training images stands beside them.
+    A panel for each backbone, data set and quantity of the table that has one
+    (:func:`collapseflow.measures.quantities.panels_of`); a line for each series: solid on training
+    images (for measures as many as there are test images) and dashed on test images, faint at epoch
+    0 and strong after the last epoch. A start that several series have in common is grey. Of
+    several seeds it is the mean with a band of one standard deviation, geometric ones on
+    logarithmic axes. The lines of log D are those of least squares; Pearson's r on the training
+    images stands beside them.
     """
     style, backbones = material.style, material.backbones
     shared = curves.RunFigure.of(material, material.layered_runs)
@@ -73,45 +79,47 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     # The accuracies of nearest means have intervals, which bands over seeds would be mistaken for.
     table = table.assign(low=float("nan"), high=float("nan"))
     layers = {run.backbone: list(run.layers) for run in runs}
+    read = {(run.backbone, run.dataset) for run in runs}
+    columns = [pair for pair in product(layers, shared.datasets) if pair in read]
     measures = curves.chosen(panels_of("layers"), material.only_measures)
-    shown_panels = list(product(measures, layers))
-    one = len(layers) == 1
-    shape = appearance.grid(len(shown_panels), 2 if one else len(layers), style)
+    shown_panels = list(product(measures, columns))
+    one = len(columns) == 1
+    shape = appearance.grid(len(shown_panels), 2 if one else len(columns), style)
     # In narrow panels the correlations at epoch 0 have no room.
     is_wide = style["width"] / shape[1] > 1.7
-    # Side by side, where all backbones have room.
-    shared_rows = not one and shape[1] == len(layers)
+    # Side by side, where all have room.
+    shared_rows = not one and shape[1] == len(columns)
     axes_in_common = {
         "sharex": "all" if one else "col" if shared_rows else "none",
         "sharey": "row" if shared_rows else "none",
     }
     figure, axes = shared.panels(*shape, 0.36 if one else 0.3, **axes_in_common)
+    if len(shared.datasets) == 1:
+        appearance.title(figure, *shared.datasets.values(), style)
     for axis in axes.flat[len(shown_panels) :]:
         axis.set_axis_off()
-    for axis, (measure, backbone) in zip(axes.flat, shown_panels, strict=False):
+    for axis, (measure, (backbone, dataset)) in zip(axes.flat, shown_panels, strict=False):
         names = layers[backbone]
-        measure_rows = table[table["quantity"] == measure]
+        rows = table[(table["quantity"] == measure) & (table["dataset"] == dataset)]
         trained = dict.fromkeys(
-            (run.dataset, run.series, run.last) for run in runs if run.backbone == backbone
+            (run.series, run.last)
+            for run in runs
+            if (run.backbone, run.dataset) == (backbone, dataset)
         )
-        before = {}
-        for start, dataset in product(shared.starts, shared.datasets):
-            rows = curves.rows_of_start(measure_rows[measure_rows["dataset"] == dataset], start)
-            here = {series for its_dataset, series, _ in trained if its_dataset == dataset}
+        here, before = {series for series, _ in trained}, {}
+        for start in shared.starts:
             if here.intersection(start.series):
-                marker = shared.markers[dataset]
-                line = {"color": start.colour, "marker": marker, **MOMENTS["first"]}
-                r = draw_measure(axis, rows, names, measure, line, splits)
-                before |= {(dataset, series): r for series in start.series}
+                line = {"color": start.colour, "marker": "o", **MOMENTS["first"]}
+                of_start = curves.rows_of_start(rows, start)
+                r = draw_measure(axis, of_start, names, measure, line, splits)
+                before |= dict.fromkeys(start.series, r)
         correlations = []
-        for dataset, series, last in trained:
-            chosen = measure_rows[
-                (measure_rows["dataset"] == dataset) & (measure_rows["series"] == series)
-            ]
-            point = {"color": shared.colours[series], "marker": shared.markers[dataset]}
-            if (dataset, series) not in before:
+        for series, last in trained:
+            chosen = rows[rows["series"] == series]
+            point = {"color": shared.colours[series], "marker": shared.series_markers[series]}
+            if series not in before:
                 line = {**point, **MOMENTS["first"]}
-                before[dataset, series] = draw_measure(
+                before[series] = draw_measure(
                     axis, chosen[chosen["epoch"] == 0], names, measure, line, splits
                 )
             line = {**point, **MOMENTS["last"]}
@@ -119,23 +127,25 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
                 axis, chosen[chosen["epoch"] == last], names, measure, line, splits
             )
             if after is not None:
-                words = _in_words(before[dataset, series] if is_wide else None, after)
+                words = _in_words(before[series] if is_wide else None, after)
                 correlations.append(Line2D([], [], label=words, linestyle="", **point))
         if correlations:
-            columns = 1 if len(correlations) <= 4 else 2
+            beside = 1 if len(correlations) <= 4 else 2
             size = appearance.points(style, 1.5)
             small = {"fontsize": size, "handletextpad": 0.1}
             axis.legend(
-                handles=correlations, ncols=columns, loc="upper left", frameon=False, **small
+                handles=correlations, ncols=beside, loc="upper left", frameon=False, **small
             )
             # They stand above the points. Of a panel's height titles and ticks take a quarter.
-            lines = -(-len(correlations) // columns) + 1
+            lines = -(-len(correlations) // beside) + 1
             share = min(0.6, lines * 1.4 * size / (0.75 * 72 * figure.get_figheight() / shape[0]))
             low, high = axis.dataLim.intervaly
             top = high + share / (1 - share) * (high - low)
             axis.set_ylim(top=max(top, axis.get_ylim()[1]))
         words = quantity(measure)
-        title = words.title if one else f"{backbones[backbone]}: {words.label}"
+        whose = [backbones[backbone]] if len(layers) > 1 else []
+        whose += [shared.datasets[dataset]] if len(shared.datasets) > 1 else []
+        title = f"{', '.join(whose)}: {words.label}" if whose else words.title
         appearance.panel_title(axis, title, shape[1], style)
         curves.quantity_axis(axis, measure)
         layer_axis(axis, names)
@@ -144,8 +154,7 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     for axis in axes[:-1].flat:
         axis.set_xlabel("")
     groups = [
-        shared.series_keys(),
-        shared.dataset_keys(),
+        shared.series_keys(marked=True),
         curves.keys(MOMENT_WORDS, MOMENTS),
         curves.split_keys(curves.BOTH_WORDS, splits),
         shared.seeds_key(),
