@@ -226,7 +226,7 @@ class ClassSums:
         for label, (count, total, norm) in other.by_label.items():
             if label in self.by_label:
                 my_count, my_total, my_norm = self.by_label[label]
-                # In place: a new array for each class and block takes as long as the first pass.
+                # In place: no new array for each class and block.
                 my_total += total
                 self.by_label[label] = my_count + count, my_total, my_norm + norm
             else:
