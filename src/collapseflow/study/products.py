@@ -716,12 +716,11 @@ PRODUCTS: tuple[Product, ...] = (
         caption=f"""
             Neural collapse from layer to layer: {_defined("layers")}. The straight line of log D of
             five layers or more is its least squares line, with Pearson's r on the training images
-            (He and Su 2023).
-            Several seeds: mean and one standard deviation (ddof = 1), on logarithmic axes the
-            geometric ones. Solid: training images (for measures as many of each class as there are
-            test images); dashed: test images. Faint: before training, grey where several recipes
-            start from it; strong: after the last epoch. Look for points of log D that are on its
-            line: each layer separates the classes by the same factor.""",
+            (He and Su 2023). Several seeds: mean and one standard deviation (ddof = 1), on
+            logarithmic axes the geometric ones. Solid: training images (for measures as many of
+            each class as there are test images); dashed: test images. Faint: before training, grey
+            where several recipes start from it; strong: after the last epoch. Look for points of
+            log D that are on its line: each layer separates the classes by the same factor.""",
     ),
     Product(
         name="sweep",

@@ -18,7 +18,7 @@ MOMENTS = {"first": {"alpha": 0.4, "linewidth": 0.7}, "last": {"alpha": 1.0, "li
 MOMENT_WORDS = {"first": "epoch 0, before training", "last": "after the last epoch"}
 #: So many letters have room side by side below an axis.
 LETTERS = 48
-#: Of fewer layers a straight line says nothing: almost any three points are near one.
+#: Of fewer layers a straight line says little: three points that fall are always near one.
 LAYERS_OF_LINE = 5
 
 
@@ -69,8 +69,8 @@ def plot_layers(material: Material, outputs: Outputs) -> None:
     images (for measures as many as there are test images) and dashed on test images, faint at epoch
     0 and strong after the last epoch. A start that several series have in common is grey. Of
     several seeds it is the mean with a band of one standard deviation, geometric ones on
-    logarithmic axes. The lines of log D are those of least squares; Pearson's r on the training
-    images stands beside them.
+    logarithmic axes. The lines of log D of :data:`LAYERS_OF_LINE` layers or more are those of least
+    squares; Pearson's r on the training images stands beside them.
     """
     style, backbones = material.style, material.backbones
     shared = curves.RunFigure.of(material, material.layered_runs)
