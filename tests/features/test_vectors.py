@@ -221,6 +221,52 @@ def test_files_of_other_numbers_of_rows_are_refused_before_a_job(tmp_path):
         source.check([str(wrong)])
 
 
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"labels": np.arange(N) + 2**40}, "labels are no class numbers; allowed: text, or"),
+        ({"labels": np.full(N, np.nan)}, "labels are no class numbers; allowed: text, or"),
+        ({"labels": np.arange(N) * 1j}, "labels are complex128; allowed: numbers or text"),
+        ({"labels": TEXT, "weight": np.zeros(3)}, r"weight of shape \(3,\) for vectors of 3"),
+        ({"labels": TEXT, "weight": np.full((3, D), "a")}, "weight are <U1, not all finite"),
+        ({"labels": TEXT, "weight": np.full((3, D), 1e39)}, "weight are float64, not all finite"),
+        (
+            {"labels": TEXT, "weight": np.zeros((3, D)), "bias": np.float32(1)},
+            r"weight of shape \(3, 3\) and bias of shape \(\) for vectors of 3",
+        ),
+        ({"labels": TEXT, "class_names": np.float32(1)}, r"class_names of shape \(\); allowed"),
+    ],
+)
+def test_what_no_file_of_vectors_holds_is_refused_in_a_line(tmp_path, columns, words):
+    path = write(tmp_path / "a.npz", **columns)
+    with pytest.raises(UserError, match=f"{path}: {words}"):
+        source.check([str(path)])
+        source.read([str(path)], 0.25, 0)
+
+
+def test_a_division_without_a_row_of_a_split_is_refused(tmp_path):
+    path = write(tmp_path / "a.npz", VALUES[:3], labels=TEXT[:3])
+    line = "test_fraction 0.1 leaves no test row of 3; add rows or a split, or change test_fraction"
+    with pytest.raises(UserError, match=f"{path}: {line}"):
+        source.read([str(path)], 0.1, 0)
+
+
+def test_what_is_damaged_behind_the_head_of_a_file_is_told_with_its_name(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["labels"] = np.arange(N) % 3
+        vectors = file.create_dataset("vectors", data=VALUES, chunks=(N, D), compression="gzip")
+        place = vectors.id.get_chunk_info(0).byte_offset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(40))
+    source.check([str(path)])
+    dataset = prepared(tmp_path, path)
+    with pytest.raises(UserError, match=rf"^{path}: cannot be read \(.+\); replace it$"):
+        write_vectors(dataset, path, tmp_path / "stores")
+    assert not (tmp_path / "stores").exists()
+
+
 def test_a_sample_of_the_rows_is_taken(tmp_path):
     path = write(tmp_path / "mine.npz", labels=TEXT, split=SPLIT)
     dataset = prepared(tmp_path, path, train=8)

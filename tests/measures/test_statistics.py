@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
+from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from collapseflow.features import stores
@@ -709,6 +710,14 @@ def test_no_damaged_byte_goes_unseen_or_raises_anything_else(tmp_path, layers):
             continue
         # Dates, and other bytes that zip files hold for nothing.
         assert bits(found.layers["a"]["train"]) == expected
+
+
+def test_distances_in_a_loop_are_those_of_the_class_means():
+    features, labels, _ = make_case(600, 9, 7, seed=5, dtype=np.float32)
+    found, _ = reduce_stream(stream_of(features, labels), products="float32")
+    means = [features[labels == c].mean(axis=0, dtype=np.float64) for c in range(7)]
+    expected = pdist(means, "sqeuclidean")
+    np.testing.assert_allclose(found.distances, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_squared_distances_keep_their_digits_where_points_are_near():

@@ -85,6 +85,8 @@ def test_snakemake_says_why_a_job_runs():
 
 
 SNAKEFILE = """
+import errno
+import os
 import sys
 sys.path.insert(0, {source!r})
 from collapseflow.running import engine
@@ -93,12 +95,21 @@ def tell():
     planned = engine.planned_jobs(workflow)
     print("TOLD", sorted(job.rule.name for job in planned), file=sys.stderr)
 
+def write_what_has_no_room(when):
+    if config.get("full") == when:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.txt")
+
 if workflow.is_main_process:
+    engine.tell_of_full_disks()
+    write_what_has_no_room("at first")
     engine.before_the_planned_jobs(tell)
     engine.own_the_locks(config.get("study", "toy"))
     print("FILES", [str(path) for path in engine.configuration_files(workflow)], file=sys.stderr)
     print("WORDS", engine.configuration_words(workflow), file=sys.stderr)
     print("MADE", engine.has_default_resource(workflow, "disk_gib"), file=sys.stderr)
+
+onstart:
+    write_what_has_no_room("on start")
 
 onsuccess:
     print("FINISHED", sorted(engine.finished_rules(workflow)), file=sys.stderr)
@@ -195,6 +206,14 @@ def test_what_is_asked_of_a_session_is_answered(folder, call):
 def test_targets_are_told_from_the_values_of_options():
     words = ["--cores", "2", "--configfile", "a.yaml", "b.yaml", "--", "one", "two"]
     assert engine.targets_among(words) == ["one", "two"]
+
+
+@pytest.mark.parametrize("when", ["at first", "on start"])
+def test_a_disk_without_room_for_what_snakemake_writes_is_one_line(folder, call, when):
+    (folder / "own.yaml").write_text(f"full: {when}\n")
+    status, said = end(call("--configfile", "own.yaml"))
+    assert status == 1 and "Traceback" not in said and "File" not in said
+    assert said.count("no space left on the device (a.txt); free some and rerun") == 1
 
 
 # --- locks ------------------------------------------------------------------------------------

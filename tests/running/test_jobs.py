@@ -167,7 +167,24 @@ def test_a_full_disk_is_one_line(tmp_path):
         """,
     )
     assert answer.returncode == 1
-    assert "no space left on the device" in answer.stderr and "Traceback" not in answer.stderr
+    line = "[measure digits] ERROR: no space left on the device; free some and rerun\n"
+    assert answer.stderr == line
+
+
+def test_a_full_disk_behind_another_error_is_one_line(tmp_path):
+    # As matplotlib ends, which closes a PDF that has had no room.
+    answer, _ = run(
+        tmp_path,
+        """
+        with job(snakemake):
+            try:
+                raise OSError(28, "No space left on device")
+            finally:
+                raise AttributeError("'Stream' object has no attribute 'pos'")
+        """,
+    )
+    line = "[measure digits] ERROR: no space left on the device; free some and rerun\n"
+    assert (answer.returncode, answer.stderr) == (1, line)
 
 
 @pytest.mark.parametrize(

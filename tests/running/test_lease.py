@@ -126,10 +126,11 @@ def test_a_lease_that_finds_no_room_is_not_left_empty(path, clock):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(OSError), lease(path):
+        with pytest.raises(OSError) as caught, lease(path):
             pytest.fail("held")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(path)
     assert not path.exists()
     # Nor waited for.
     with lease(path):

@@ -1,17 +1,28 @@
 """How long attacks last, from which seed, and the small study that is attacked."""
 
 import os
+import random
+import shutil
+import signal
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from collapseflow.running.errors import UserError
+from collapseflow.running.files import checksum_file
+from collapseflow.running.words import printable
+
 ROOT = Path(__file__).parents[2]
 #: ``make torture`` tries this many times as much as ``make test``.
 EFFORT = int(os.environ.get("COLLAPSEFLOW_TORTURE", "1"))
 SEED = int(os.environ.get("COLLAPSEFLOW_TORTURE_SEED", "0"))
+#: Damaged files of each kind, in ``make test``.
+CASES = 40 * EFFORT
 #: What takes minutes and is left to ``make torture``.
 FULL = pytest.mark.skipif(EFFORT == 1, reason="of `make torture`, which takes more time")
 
@@ -76,3 +87,74 @@ def require_equal_tables(results: Path, expected: Path) -> None:
     assert tables and tables.keys() == _tables(results).keys()
     for name, rows in _tables(results).items():
         pd.testing.assert_frame_equal(rows, tables[name], obj=name)
+
+
+# --- kinds of damage: each changes a copy of the file, with its checksums beside it --------------
+
+
+def _flip(path: Path, others: list[Path], rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def _truncate(path: Path, others: list[Path], rng: random.Random) -> None:
+    os.truncate(path, rng.randrange(path.stat().st_size))
+
+
+def _lengthen(path: Path, others: list[Path], rng: random.Random) -> None:
+    with path.open("ab") as file:
+        file.write(rng.randbytes(rng.randrange(1, 5000)))
+
+
+def _overwrite(path: Path, others: list[Path], rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    start = rng.randrange(len(content))
+    length = rng.randrange(1, 5000)
+    content[start : start + length] = rng.choice([bytes(length), rng.randbytes(length)])
+    path.write_bytes(content)
+
+
+def _replace_by_another(path: Path, others: list[Path], rng: random.Random) -> None:
+    shutil.copyfile(rng.choice(others), path)
+
+
+def _replace_with_checksums(path: Path, others: list[Path], rng: random.Random) -> None:
+    other = rng.choice(others)
+    shutil.copyfile(other, path)
+    shutil.copyfile(checksum_file(other), checksum_file(path))
+
+
+def _damage_checksums(path: Path, others: list[Path], rng: random.Random) -> None:
+    damage = rng.choice([_flip, _truncate, _overwrite])
+    damage(checksum_file(path), others, rng)
+
+
+#: Of a file, with its checksums beside it or without.
+DAMAGES = (_flip, _truncate, _lengthen, _overwrite, _replace_by_another)
+OF_CHECKSUMS = (_replace_with_checksums, _damage_checksums)
+
+
+def in_a_child(read: Callable[[Path], str | None], path: Path, seconds: int = 60) -> str:
+    """What reading a file ends in, in a process of its own, which a library may take down: what it
+    answers or "read", "refused" in one line with the file's name, or what went wrong."""
+    answer, asked = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(seconds)
+        try:
+            words = read(path) or "read"
+        except UserError as error:
+            # As a job and the check of a study say it.
+            lines = printable(str(error)).splitlines()
+            is_told = len(lines) == 1 and path.name in lines[0]
+            words = "refused" if is_told else f"refused without the file's name: {error}"
+        except BaseException:
+            words = traceback.format_exc()
+        os.write(asked, words.encode(errors="replace")[-3000:])
+        os._exit(0)
+    os.close(asked)
+    with os.fdopen(answer, "rb") as pipe:
+        words = pipe.read().decode(errors="replace")
+    _, status = os.waitpid(child, 0)
+    return words or f"ended by signal {os.WTERMSIG(status)}"

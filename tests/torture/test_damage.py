@@ -1,16 +1,13 @@
 """Damaged files: each is refused in one line, or has the values that it had; nothing crashes, hangs
 or is believed."""
 
-import os
 import random
 import shutil
-import signal
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from attacked import EFFORT, READ_BY_NO_JOB
+from attacked import CASES, DAMAGES, OF_CHECKSUMS, READ_BY_NO_JOB, in_a_child
 
 from collapseflow.features.stores import iterate, read_attributes, read_head, read_labels
 from collapseflow.features.weights import load_state
 from collapseflow.images.datasets import read_info, read_split
 from collapseflow.measures.statistics import read_statistics
 from collapseflow.presentation.rows import read_csv
-from collapseflow.running.errors import UserError
 from collapseflow.running.files import checksum_file, read_arrays, read_json
 
-#: Damaged files of each kind, in ``make test``.
-CASES = 40 * EFFORT
-#: A case that takes longer hangs.
-SECONDS = 20
+#: Every way to damage a result.
+ALL = (*DAMAGES, *OF_CHECKSUMS)
 
 
 def _read_dataset(path: Path) -> list:
@@ -88,74 +82,8 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
 
 
-# --- kinds of damage: each changes a copy of the file, with its checksums beside it --------------
-
-
-def _flip(path: Path, others: list[Path], rng: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content)
-
-
-def _truncate(path: Path, others: list[Path], rng: random.Random) -> None:
-    os.truncate(path, rng.randrange(path.stat().st_size))
-
-
-def _lengthen(path: Path, others: list[Path], rng: random.Random) -> None:
-    with path.open("ab") as file:
-        file.write(rng.randbytes(rng.randrange(1, 5000)))
-
-
-def _overwrite(path: Path, others: list[Path], rng: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    start = rng.randrange(len(content))
-    length = rng.randrange(1, 5000)
-    content[start : start + length] = rng.choice([bytes(length), rng.randbytes(length)])
-    path.write_bytes(content)
-
-
-def _replace_by_another(path: Path, others: list[Path], rng: random.Random) -> None:
-    shutil.copyfile(rng.choice(others), path)
-
-
-def _replace_with_checksums(path: Path, others: list[Path], rng: random.Random) -> None:
-    other = rng.choice(others)
-    shutil.copyfile(other, path)
-    shutil.copyfile(checksum_file(other), checksum_file(path))
-
-
-def _damage_checksums(path: Path, others: list[Path], rng: random.Random) -> None:
-    damage = rng.choice([_flip, _truncate, _overwrite])
-    damage(checksum_file(path), others, rng)
-
-
-DAMAGES = (
-    *(_flip, _truncate, _lengthen, _overwrite),
-    *(_replace_by_another, _replace_with_checksums, _damage_checksums),
-)
-
-
-def _in_a_child(read: Callable[[Path], Any], path: Path, expected: Any) -> str:
-    """What reading ends in, in a process of its own: HDF5's library may take it down."""
-    answer, asked = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(SECONDS)
-        try:
-            words = "the same values" if _equal(expected, read(path)) else "other values"
-        except UserError as error:
-            lines = str(error).splitlines()
-            is_told = len(lines) == 1 and path.name in lines[0]
-            words = "refused" if is_told else f"refused without the file's name: {error}"
-        except BaseException:
-            words = traceback.format_exc()
-        os.write(asked, words.encode()[-3000:])
-        os._exit(0)
-    os.close(asked)
-    with os.fdopen(answer, "rb") as pipe:
-        words = pipe.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    return words or f"ended by signal {os.WTERMSIG(status)}"
+def _compared(read: Callable[[Path], Any], expected: Any, path: Path) -> str:
+    return "the same values" if _equal(expected, read(path)) else "other values"
 
 
 @cache
@@ -168,7 +96,7 @@ def _cases(
 ) -> Iterator[tuple[str, str]]:
     read, files = READERS[pattern], _files(results, pattern)
     for _ in range(CASES):
-        original, damage = rng.choice(files), rng.choice(DAMAGES)
+        original, damage = rng.choice(files), rng.choice(ALL)
         different = [f for f in everything if f.read_bytes() != original.read_bytes()]
         others = [f for f in different if f in files] or different
         # Of the same place in a study's results.
@@ -180,7 +108,7 @@ def _cases(
         seed = rng.random()
         damage(path, others, random.Random(seed))
         if (path.read_bytes(), checksum_file(path).read_bytes()) != before:
-            words = _in_a_child(read, path, _expected(read, original))
+            words = in_a_child(partial(_compared, read, _expected(read, original)), path)
             yield words, f"{damage.__name__}, {original.relative_to(results)}, seed {seed}"
 
 

@@ -66,6 +66,8 @@ def read_study():
         sys.exit(str(error))
 
 
+if workflow.is_main_process:
+    engine.tell_of_full_disks()
 # A user's own networks lie beside the study file; jobs inherit where that is.
 look_in([Path(path).parent for path in workflow.configfiles])
 STUDY = read_study()

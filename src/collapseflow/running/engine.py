@@ -8,6 +8,8 @@ versions that it was tried with.
 import ast
 import io
 import logging
+import os
+import re
 import secrets
 import sys
 import time
@@ -31,8 +33,8 @@ from snakemake.persistence.file import FilePersistence
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from collapseflow.running.errors import UserError
-from collapseflow.running.files import write_text
-from collapseflow.running.jobs import was_mistake
+from collapseflow.running.files import FULL, write_text
+from collapseflow.running.jobs import full_disk, was_mistake
 from collapseflow.running.lease import has_ended, lease, read_holder, without_life
 
 # --- the command line -------------------------------------------------------------------------
@@ -110,6 +112,22 @@ def retry_no_mistakes() -> None:
     On a node a job is run once, and the question is left to the process that submits.
     """
     Job.restart_times = property(lambda job: 0 if was_mistake(job.log) else job.rule.restart_times)
+
+
+def tell_of_full_disks() -> None:
+    """Let Snakemake say in one line that the disk has no room for what it writes itself (locks,
+    scripts, notes on jobs): it shows such an exception with its traceback, and another for each
+    line that its log has no room for. Part of the log: a filter that lets everything pass."""
+    logging.raiseExceptions = False
+    full = "|".join(map(re.escape, map(os.strerror, FULL)))
+
+    def shorten(record: logging.LogRecord) -> bool:
+        found = re.search(rf"(?:{full})(?:: '(.*)')?", str(record.msg))
+        if found and record.levelno >= logging.ERROR:
+            record.msg = full_disk(found[1])
+        return True
+
+    logger.addFilter(shorten)
 
 
 # --- a plan in words --------------------------------------------------------------------------

@@ -47,6 +47,8 @@ FAILED = "failed.json"
 STUDIES = "results"
 #: A checksum is of so many bytes of a file.
 BLOCK_BYTES = 4 * 2**20
+#: How the system says that the disk, or a user's share of it, is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 #: In a folder that is the output of one job, as Snakemake marks it.
 OUTPUT_OF_A_JOB = ".snakemake_timestamp"
 #: What reading damaged or foreign content raises, of which no library makes one exception; zipfile
@@ -87,18 +89,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.chmod(mode)
         os.replace(temporary, path)
     except Exception as error:
-        if _is_full_disk(error):
+        if is_full_disk(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _is_full_disk(error: Exception) -> bool:
-    """Whether an exception says that the disk, or the user's share of it, is full: libraries have
-    their own for it, with the system's words."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(os.strerror(n) in str(error) for n in full)
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it was raised behind, says that the disk, or the user's
+    share of it, is full: libraries have their own for it, with the system's words, and others come
+    of closing what has no room (matplotlib's PDF)."""
+    if error is None:
+        return False
+    told = getattr(error, "errno", None) in FULL or any(os.strerror(n) in str(error) for n in FULL)
+    return told or is_full_disk(error.__context__)
 
 
 def require_space(path: str | os.PathLike, n_bytes: int) -> None:

@@ -1,6 +1,5 @@
 """What every script of the workflow does around its one call: log, threads, errors."""
 
-import errno
 import logging
 import resource
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from collapseflow.running.cards import distrust_cards
 from collapseflow.running.errors import TemporaryError, UserError
-from collapseflow.running.files import remove_partial, write_json
+from collapseflow.running.files import is_full_disk, remove_partial, write_json
 from collapseflow.running.lease import lease
 from collapseflow.running.resume import seconds_taken_over
 from collapseflow.running.stop import WORDS, Stopped, heed, listen
@@ -64,12 +63,9 @@ def job(snakemake) -> Iterator[None]:
             with suppress(OSError):
                 _mark_of_mistake(snakemake.log).touch()
         _fail(str(error))
-    except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
-            _fail(f"no space left on the device ({error.filename or error}); free some and rerun")
-        logger.exception("the job failed")
-        raise
     except Exception as error:
+        if is_full_disk(error):
+            _fail(full_disk(getattr(error, "filename", None)))
         # PyTorch's own error is told by its name: few jobs import PyTorch.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             line = str(error).splitlines()[0] if str(error) else "out of memory"
@@ -79,6 +75,11 @@ def job(snakemake) -> Iterator[None]:
         logger.exception("the job failed")
         raise
     logger.info("finished in %.1f s", time.monotonic() - started)
+
+
+def full_disk(path: str | None) -> str:
+    """What is said where a disk has no room for a file, whose name may not be known."""
+    return f"no space left on the device{f' ({path})' if path else ''}; free some and rerun"
 
 
 def cost_file(log: str | Path) -> Path:

@@ -155,10 +155,10 @@ def _create(path: Path, mine: dict) -> None:
     try:
         with handle:
             handle.write(json.dumps(mine))
-    except OSError:
+    except OSError as error:
         # The disk is full: whoever comes next would wait for nobody's lease.
         path.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def has_ended(path: Path) -> bool | None:

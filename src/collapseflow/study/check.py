@@ -20,6 +20,7 @@ from collapseflow.images.sources.known import SOURCES
 from collapseflow.images.sources.places import OWN, check_saved, class_names, content
 from collapseflow.running.errors import UserError
 from collapseflow.running.files import writable
+from collapseflow.running.words import printable
 from collapseflow.study.elsewhere import missing_epochs
 from collapseflow.study.recipes import recipe_of
 from collapseflow.study.schema import (
@@ -66,7 +67,8 @@ def check_against_libraries(study: Study) -> list[str]:
         try:
             question(*arguments, **named)
         except UserError as error:
-            lines.append(f"config key {key}.{error}")
+            # Words of a user's file may end lines.
+            lines.append(printable(f"config key {key}.{error}"))
             return False
         return True
 

@@ -1255,7 +1255,7 @@ def load(config: Mapping[str, Any]) -> Study:
     try:
         return Study.model_validate(dict(config))
     except ValidationError as error:
-        lines = [_one_line(e) for e in error.errors(include_url=False)]
+        lines = [printable(_one_line(e)) for e in error.errors(include_url=False)]
         raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -1280,7 +1280,6 @@ def _one_line(error: Mapping[str, Any]) -> str:
     if error["loc"][0] == "recipes" and error["loc"][-1] == "[key]" and isinstance(value, str):
         value = recipe_of(value)
     value = json.dumps(value, default=str, ensure_ascii=False)
-    value = printable(value)
     if len(value) > 80:
         value = f"{value[:77]}..."
     return f"config key {location}: value {value} is refused; {_what_is_allowed(error)}"

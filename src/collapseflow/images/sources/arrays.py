@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from collapseflow.images.datasets import Split, Splits, make_split
+from collapseflow.images.sources import hdf5
 from collapseflow.images.sources.own import (
     MOST_NUMBERS,
     choose,
@@ -25,6 +26,7 @@ from collapseflow.images.sources.own import (
 )
 from collapseflow.images.sources.pictures import Fit, Size, fitted
 from collapseflow.running.errors import UserError
+from collapseflow.running.files import UNREADABLE
 from collapseflow.running.resume import digest
 
 #: What arrays are usually called, in lower case, where all images stand in one, and where training
@@ -42,10 +44,6 @@ APART = {
     "test_labels": ("test_labels", "y_test", "test/labels", "test/y"),
 }
 OPTIONAL = ("split", "group")
-#: Endings of files in HDF5.
-HDF5 = (".h5", ".hdf5", ".hdf")
-#: What NumPy and h5py raise of files that are damaged, or others.
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -169,12 +167,12 @@ def _arrays_in(path: Path) -> dict[str, Array]:
         found = _npy(path)
     elif path.suffix.lower() == ".npz":
         found = _npz(path)
-    elif path.suffix.lower() in HDF5:
+    elif path.suffix.lower() in hdf5.SUFFIXES:
         found = _hdf5(path)
     else:
         raise UserError(
-            f"ends with {path.suffix or 'nothing'}; allowed: .npz, {', '.join(HDF5)}, or a folder "
-            "with .npy files"
+            f"ends with {path.suffix or 'nothing'}; allowed: .npz, {', '.join(hdf5.SUFFIXES)}, or "
+            "a folder with .npy files"
         )
     if not found:
         raise UserError("holds no arrays")
@@ -218,13 +216,13 @@ def _hdf5(path: Path) -> list[Array]:
         if isinstance(item, h5py.Dataset):
             found.append(Array(name, item.shape, item.dtype, partial(_dataset, path, name)))
 
-    with h5py.File(path, "r") as file:
+    with hdf5.open_foreign(path) as file:
         file.visititems(note)
     return found
 
 
 def _dataset(path: Path, name: str) -> np.ndarray:
-    with h5py.File(path, "r") as file:
+    with hdf5.open_foreign(path) as file:
         return file[name][()]
 
 

@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 
 from collapseflow.images.datasets import Splits, make_split, split_off_test
-from collapseflow.images.sources.own import not_read, parts_of, texts
+from collapseflow.images.sources import hdf5
+from collapseflow.images.sources.own import MOST_NUMBERS, not_read, parts_of, texts
 from collapseflow.running.errors import UserError
 from collapseflow.running.numbered import EPOCH, find_numbered
 
@@ -72,6 +73,13 @@ class Vectors:
     def _find(self, names: Sequence[str]) -> Array | None:
         return next((self._arrays[name] for name in names if name in self._arrays), None)
 
+    def _read(self, array: Array, rows: slice = slice(None)) -> Any:
+        """Rows of an array that may have stayed on the disk."""
+        try:
+            return array[rows]
+        except Exception as error:
+            raise _unreadable(self.path, error) from None
+
     def column(self, names: Sequence[str]) -> np.ndarray | None:
         """What is known of each row, numbers or texts (N,); None if the file does not have it."""
         found = self._find(names)
@@ -82,13 +90,27 @@ class Vectors:
                 f"{self.path}: {names[0]} of shape {tuple(found.shape)} for {self.n} vectors; "
                 f"allowed: ({self.n},)"
             )
-        values = np.asarray(found[:])
-        return np.array(texts(values)) if values.dtype.kind in "OS" else values
+        return self._numbers_or_texts(found, names[0])
+
+    def _numbers_or_texts(self, array: Array, name: str) -> np.ndarray:
+        values = np.asarray(self._read(array))
+        if values.dtype.kind in "OSU":
+            return np.array(texts(values))
+        if values.dtype.kind not in "biuf":
+            raise UserError(f"{self.path}: {name} are {values.dtype}; allowed: numbers or text")
+        return values
 
     def class_names(self) -> list[str] | None:
         """The names of the classes by number, if the file has them."""
         found = self._find(CLASS_NAMES)
-        return None if found is None else texts(np.asarray(found[:]))
+        if found is None:
+            return None
+        if len(found.shape) != 1:
+            raise UserError(
+                f"{self.path}: {CLASS_NAMES[0]} of shape {tuple(found.shape)}; allowed: (K,) for K "
+                "classes"
+            )
+        return texts(self._numbers_or_texts(found, CLASS_NAMES[0]))
 
     def head(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Weight float32 (K, d) and bias float32 (K,) of the last layer that takes the vectors; a
@@ -97,19 +119,32 @@ class Vectors:
         Raises
         ------
         UserError
-            If they are of other shapes.
+            If they are of other shapes, or no finite numbers.
         """
         weight, bias = self._find(WEIGHT), self._find(BIAS)
         if weight is None:
             return None
-        rows = np.asarray(weight[:], np.float32)
-        of_bias = np.zeros(len(rows)) if bias is None else np.asarray(bias[:])
-        if rows.ndim != 2 or rows.shape[1] != self.d or of_bias.shape != (len(rows),):
+        shape, of_bias = tuple(weight.shape), None if bias is None else tuple(bias.shape)
+        if len(shape) != 2 or shape[1] != self.d or of_bias not in (None, shape[:1]):
+            words = "" if of_bias is None else f" and bias of shape {of_bias}"
             raise UserError(
-                f"{self.path}: weight of shape {rows.shape} and bias of shape {of_bias.shape} for "
-                f"vectors of {self.d} values; allowed: (K, {self.d}) and (K,) for K classes"
+                f"{self.path}: weight of shape {shape}{words} for vectors of {self.d} values; "
+                f"allowed: (K, {self.d}) and (K,) for K classes"
             )
-        return rows, of_bias.astype(np.float32)
+        return (
+            self._parameters(weight, WEIGHT[0]),
+            np.zeros(shape[0], np.float32) if bias is None else self._parameters(bias, BIAS[0]),
+        )
+
+    def _parameters(self, array: Array, name: str) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            values = as_float32(self._read(array)) if _is_number(array.dtype) else None
+        if values is None or not np.isfinite(values).all():
+            raise UserError(
+                f"{self.path}: {name} are {array.dtype}, not all finite numbers of 32 bits; "
+                "leave them out, with the bias, or mend them"
+            )
+        return values
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """The vectors block by block: which rows, and float32 (n, d).
@@ -123,7 +158,7 @@ class Vectors:
         for start in range(0, self.n, size):
             rows = slice(start, min(start + size, self.n))
             with np.errstate(over="ignore"):
-                block = as_float32(self._vectors[rows])
+                block = as_float32(self._read(self._vectors, rows))
             bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
             if len(bad):
                 named = ", ".join(str(start + row) for row in bad[:NAMED])
@@ -165,10 +200,14 @@ def open_vectors(path: str | Path) -> Iterator[Vectors]:
         except UserError:
             raise
         except Exception as error:
-            # Each library has its own for what it cannot read.
-            line = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"{path}: cannot be read ({line}); replace it") from None
+            raise _unreadable(path, error) from None
         yield Vectors(path, arrays)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """What is said of a file that cannot be read, of which each library has its own exceptions."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{path}: cannot be read ({line}); replace it")
 
 
 def _npz(path: Path, stack: ExitStack) -> Mapping[str, Array]:
@@ -187,7 +226,7 @@ def _npy(path: Path, stack: ExitStack) -> Mapping[str, Array]:
 
 
 def _hdf5(path: Path, stack: ExitStack) -> Mapping[str, Array]:
-    file = stack.enter_context(h5py.File(path, "r"))
+    file = stack.enter_context(hdf5.open_foreign(path))
     return {name: of for name, of in file.items() if isinstance(of, h5py.Dataset)}
 
 
@@ -332,6 +371,12 @@ def read(location: Sequence[str], test_fraction: float, seed: int) -> Splits:
     source = [f"vectors in {Path(path).name}"]
     if parts is None:
         train, test = split_off_test(whole, test_fraction, seed)
+        for what, part in (("training", train), ("test", test)):
+            if len(part.labels) == 0:
+                raise UserError(
+                    f"{path}: test_fraction {test_fraction} leaves no {what} row of "
+                    f"{len(numbers)}; add rows or a split, or change test_fraction"
+                )
     else:
         train, test = (whole.take(np.flatnonzero(parts == part)) for part in (0, 1))
         source += not_read(parts, "rows")
@@ -351,9 +396,13 @@ def numbered(
     if labels.dtype.kind == "U":
         names, numbers = np.unique(labels, return_inverse=True)
         return numbers, [str(name) for name in names]
-    whole = np.asarray(labels).astype(np.int64)
-    if not (whole == labels).all() or whole.min() < 0:
-        raise UserError(f"{path}: labels are no class numbers; allowed: text, or numbers from 0")
+    with np.errstate(invalid="ignore"):
+        whole = np.asarray(labels).astype(np.int64)
+    if not (whole == labels).all() or whole.min() < 0 or whole.max() >= MOST_NUMBERS:
+        raise UserError(
+            f"{path}: labels are no class numbers; allowed: text, or numbers from 0 to "
+            f"{MOST_NUMBERS - 1}"
+        )
     if class_names is None:
         return whole, [str(number) for number in range(int(whole.max()) + 1)]
     if whole.max() >= len(class_names):
@@ -387,7 +436,9 @@ def check(location: Sequence[str]) -> None:
 
 def _check(location: Sequence[str]) -> None:
     first: tuple[str, int] | None = None
-    for path in named_files(location).values():
+    paths = list(named_files(location).values())
+    hdf5.require_harmless([path for path in paths if Path(path).suffix.lower() in hdf5.SUFFIXES])
+    for path in paths:
         with open_vectors(path) as vectors:
             vectors.head()
             if first is None:
