@@ -37,6 +37,7 @@ MADE_BY = {
     "pretrain": ["weights/*/pretrain*/**/*.safetensors"],
     "finetune": ["training/**/*.*"],
     "extract_raw": ["features/*/raw/*.h5"],
+    "import_vectors": ["features/*/*/*.h5"],
     "extract_scattering": ["features/*/scattering/*.h5"],
     "extract_network": ["features/*/*/*/**/*.h5"],
     "reduce_features": ["statistics/*/*.npz", "statistics/**/epoch000.npz"],
@@ -46,6 +47,7 @@ MADE_BY = {
     "spectrum": ["spectrum/**/*.json"],
     "few_shot": ["few_shot/**/*.json"],
     "similarity": ["similarity/**/*.json"],
+    "similarity_of_vectors": ["similarity/*/vectors.json"],
 }
 #: What they fetch has a published digest, which is checked: it is the same whatever the code.
 DOWNLOADS = ("download_package", "download_weights")
@@ -57,6 +59,7 @@ LAST_RULES = {
         ["reduce_features", "reduce_epochs"],
     ],
     "analysed": [["classify", "embed", "spectrum", "few_shot", "similarity"]],
+    "imported": [["import_vectors"], ["similarity_of_vectors"]],
 }
 #: What results say of the machine, and of the versions that made them.
 OF_MACHINE = {"seconds", "fit_seconds", "predict_seconds", "images_per_second", "made_with"}
@@ -147,6 +150,29 @@ def analysed_study() -> dict:
     }
 
 
+def imported_study(folder: Path) -> dict:
+    """Vectors that were computed elsewhere, with what may stand beside them, in two formats."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    columns = {
+        "labels": np.array(["one", "two", "three"])[np.arange(300) % 3],
+        "split": np.array(["train", "train", "test"])[np.arange(300) // 3 % 3],
+        "predictions": np.array(["one", "two", "three"])[rng.integers(0, 3, 300)],
+        "weight": rng.normal(size=(3, 6)),
+        "bias": rng.normal(size=3),
+    }
+    np.savez(folder / "a.npz", vectors=rng.normal(size=(300, 6)), **columns)
+    with h5py.File(folder / "b.h5", "w") as file:
+        file["vectors"] = rng.normal(size=(300, 4)).astype(np.float32)
+    location = [str(folder / "a.npz"), str(folder / "b.h5")]
+    return {
+        "study": "imported",
+        "threads": 1,
+        "datasets": {"own": {"source": "features", "location": location}},
+        "analyses": ["similarity"],
+    }
+
+
 def run(checkout: Path, folder: Path, study: dict) -> Path:
     """Make the results of a study with the code of a checkout; their folder."""
     folder.mkdir(parents=True)
@@ -207,8 +233,13 @@ def values(path: Path) -> Iterator[tuple[str, object]]:
 
 def made_for(study: str) -> list[str]:
     """The scripts whose values a study shows: of the first that is made for none of the others."""
-    last = set().union(*LAST_RULES["analysed"])
-    return [script for script in MADE_BY if (script in last) == (study == "analysed")]
+    others = {
+        script: name
+        for name, rules in LAST_RULES.items()
+        for script in set().union(*rules)
+        if name != "trained"
+    }
+    return [script for script in MADE_BY if others.get(script, "trained") == study]
 
 
 def differing(before: Path, after: Path, patterns: Sequence[str]) -> list[str]:
@@ -260,7 +291,7 @@ def main() -> None:
         subprocess.run(["git", "worktree", "add", "--detach", old, commit], cwd=ROOT, check=True)
         try:
             changed = dict.fromkeys(DOWNLOADS, ())
-            for study in (trained_study(folder), analysed_study()):
+            for study in (trained_study(folder), analysed_study(), imported_study(folder / "own")):
                 name = study["study"]
                 before = run(old, folder / name / "before", study)
                 after = run(ROOT, folder / name / "after", study)

@@ -34,6 +34,22 @@ def test_a_study_file_that_is_right_is_told_in_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (ImportError("libx.so: failed to map segment"), "libx.so: failed to map segment"),
+    ],
+)
+def test_too_little_memory_is_told_in_one_line(tmp_path, capsys, monkeypatch, error, words):
+    def read(path):
+        raise error
+
+    monkeypatch.setattr("collapseflow.study.file.read", read)
+    assert main(["check-config", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == f"{words}; allow this process more memory (ulimit -v)\n"
+
+
+@pytest.mark.parametrize(
     ("more", "line"),
     [
         ("colour: 1\n", "config key colour: is unknown; "),

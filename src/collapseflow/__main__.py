@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ImportError, MemoryError) as error:
         if isinstance(error, ImportError) and "failed to map" not in str(error):
             raise
-        print(f"{error or 'out of memory'}; allow this process more memory (ulimit -v)")
+        print(f"{str(error) or 'out of memory'}; allow this process more memory (ulimit -v)")
         return 1
     return 0
 

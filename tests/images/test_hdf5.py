@@ -67,6 +67,18 @@ def test_the_file_at_which_the_library_ends_is_named(files, library, signal, wor
         hdf5.require_harmless(files)
 
 
+def test_a_walk_that_cannot_begin_blames_no_file(files, library):
+    library("echo no such module >&2", "exit 1")
+    with pytest.raises(RuntimeError, match="no such module"):
+        hdf5.require_harmless(files)
+
+
+def test_a_limit_of_the_shell_is_kept(files):
+    words = f"ulimit -t 5; exec {sys.executable} -m {hdf5.__name__} {files[0]} {files[1]}"
+    answer = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "\n\n", "")
+
+
 def test_what_the_library_survives_is_told_by_who_reads(tmp_path, files):
     files[0].write_bytes(b"nothing of HDF5")
     hdf5.require_harmless(files)

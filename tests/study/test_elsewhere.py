@@ -178,7 +178,7 @@ def test_checkpoints_that_do_not_fit_are_refused_before_any_job(study, tmp_path,
     (line,) = check_against_libraries(study(log=f"{tmp_path}/log.csv"))
     assert line.startswith(f"config key trainings.theirs.log: {tmp_path}/log.csv: has no column ")
     # What stands in a file ends no line.
-    (tmp_path / "log.csv").write_text("epoch,loss\n1,\"2\f3\n4\"\n")
+    (tmp_path / "log.csv").write_text('epoch,loss\n1,"2\f3\n4"\n')
     (line,) = check_against_libraries(study(log=f"{tmp_path}/log.csv"))
     assert line.endswith(r"/log.csv: loss is 2\x0c3\n4; allowed: numbers")
     here = "config key trainings.theirs.checkpoints: "

@@ -49,13 +49,13 @@ def require_harmless(paths: Sequence[str | Path]) -> None:
         return
     answer = subprocess.run(
         [sys.executable, "-m", __name__, *map(str, new.values())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         check=False,
     )
-    n = answer.stdout.count(b"\n")
-    if n < len(new):
-        path = list(new.values())[n]
+    if answer.returncode > 0:
+        raise RuntimeError(answer.stderr.decode(errors="replace"))
+    if answer.returncode < 0:
+        path = list(new.values())[answer.stdout.count(b"\n")]
         hangs = -answer.returncode == signal.SIGXCPU
         ends = f"does not come to an end in {SECONDS} s" if hangs else "breaks down"
         raise UserError(f"{path}: cannot be read (HDF5's library {ends}); replace it")
@@ -84,10 +84,12 @@ def _walk(path: str) -> None:
 
 def _main(paths: Sequence[str]) -> None:
     """Say a line for each file that the library survives."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    most = float("inf") if hard == resource.RLIM_INFINITY else hard
     for path in paths:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(used.ru_utime + used.ru_stime) + SECONDS
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        limit = min(int(used.ru_utime + used.ru_stime) + SECONDS, most)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), hard))
         # Whoever opens the file next says what is wrong with it.
         with suppress(Exception):
             _walk(path)
