@@ -19,13 +19,15 @@ TOLD = ("no space left on the device", " MiB are free; make room and start again
 
 
 class Disk:
-    """A file system in memory of so many bytes, which the processes alone see that it runs."""
+    """A file system in memory of so many bytes, which only the processes see that it runs."""
 
     def __init__(self, place: Path, n_bytes: int):
         mount = ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", place]
-        wait = ["sh", "-c", '"$@" && echo mounted && exec sleep infinity', "sh", *map(str, mount)]
+        # It is there until the tests' own process closes what it waits for, or ends.
+        wait = ["sh", "-c", '"$@" && echo mounted && exec cat', "sh", *map(str, mount)]
         self._process = subprocess.Popen(
             ["unshare", "--user", "--map-root-user", "--mount", *wait],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -51,7 +53,6 @@ class Disk:
         assert answer.returncode == 0, answer.stderr
 
     def close(self) -> None:
-        self._process.kill()
         self._process.communicate()
 
 
