@@ -222,3 +222,11 @@ def test_from_the_study_file_to_the_data_set(tmp_path):
         load({"study": "m", "datasets": {"m": {**entry, "class_names": ["a", "b", "c"]}}})
     with pytest.raises(UserError, match=f"datasets.m.location: {path}: columns.labels: 'x' is"):
         load({"study": "m", "datasets": {"m": {**entry, "columns": {"labels": "x"}}}})
+
+
+def test_images_of_one_group_cannot_be_divided_which_is_told_with_the_file(tmp_path):
+    path = tmp_path / "one.npz"
+    np.savez(path, images=np.zeros((4, 3, 3), np.uint8), labels=[0, 1, 0, 1], group=[7, 7, 7, 7])
+    line = f"{path}: all images are of one group; allowed: two groups or more to divide"
+    with pytest.raises(UserError, match=f"^{line}$"):
+        arrays.read(path, {}, None, 0.5, 0)

@@ -200,9 +200,12 @@ def divide(
     Raises
     ------
     UserError
-        If a class has none of either.
+        If a class has none of either, or there is one group alone.
     """
-    train, test = split_off_test(everything, test_fraction, seed)
+    try:
+        train, test = split_off_test(everything, test_fraction, seed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     present = np.unique(everything.labels)
     whole = " (groups stay whole)" if everything.groups is not None else ""
     for what, split in (("training", train), ("test", test)):
