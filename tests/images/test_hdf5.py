@@ -67,6 +67,22 @@ def test_the_file_at_which_the_library_ends_is_named(files, library, signal, wor
         hdf5.require_harmless(files)
 
 
+def test_one_piece_that_takes_long_to_unpack_holds_nobody_up(tmp_path, monkeypatch):
+    path = tmp_path / "large.h5"
+    with h5py.File(path, "w") as file:
+        for name, rows in (("one", 6000), ("many", 100)):
+            chunks = (rows, 1000)
+            zeros = np.zeros((6000, 1000), np.float32)
+            file.create_dataset(name, data=zeros, chunks=chunks, compression="gzip")
+    read = []
+    item = h5py.Dataset.__getitem__
+    monkeypatch.setattr(
+        h5py.Dataset, "__getitem__", lambda one, rows: read.append(one.name) or item(one, rows)
+    )
+    hdf5._walk(str(path))
+    assert read == ["/many", "/many"]
+
+
 def test_a_walk_that_cannot_begin_blames_no_file(files, library):
     library("echo no such module >&2", "exit 1")
     with pytest.raises(RuntimeError, match="no such module"):

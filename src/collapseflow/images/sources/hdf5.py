@@ -2,6 +2,7 @@
 to an end. Each is therefore walked through once in a process of its own before it is opened here.
 """
 
+import math
 import resource
 import signal
 import subprocess
@@ -18,7 +19,8 @@ from collapseflow.running.errors import UserError
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 #: Seconds of a processor for a walk through one file; of a whole one it takes milliseconds.
 SECONDS = 10
-#: Arrays of so many bytes are read as a whole on a walk; of others the first and the last row.
+#: Arrays of so many bytes are read as a whole on a walk; of others the first and the last row,
+#: unless they lie in larger pieces.
 SMALL = 2**24
 
 #: Files that a walk has come through, with their sizes and times of change.
@@ -75,8 +77,10 @@ def _walk(path: str) -> None:
             return
         if item.chunks:
             item.id.get_num_chunks()
-        for part in [()] if item.nbytes <= SMALL else [slice(1), slice(-1, None)]:
-            item[part]
+        if item.nbytes <= SMALL:
+            item[()]
+        elif math.prod(item.chunks or ()) * item.dtype.itemsize <= SMALL:
+            item[:1], item[-1:]
 
     with h5py.File(path, "r") as file:
         file.visititems(look)
